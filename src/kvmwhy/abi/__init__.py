@@ -1,0 +1,1 @@
+"""What the kernel writes: pure bytes ↔ values, both directions, no I/O."""

@@ -1,0 +1,1 @@
+"""What KVM's instruction emulator can do, per kernel."""

@@ -1,0 +1,154 @@
+"""The one shape that crosses from package to package: a failure, as some evidence showed it.
+
+A reader makes it, everyone else reads it. It holds what was *seen*, never what was concluded: an
+absent value is ``None``, a torn one is absent and named under ``damage``. All addresses and
+register values are unsigned integers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Kind = Literal[
+    "internal-error",  # KVM_EXIT_INTERNAL_ERROR
+    "entry-failure",  # KVM_EXIT_FAIL_ENTRY
+    "unknown-exit",  # KVM_EXIT_UNKNOWN: the hardware's reason, unhandled
+    "run-error",  # ioctl(KVM_RUN) itself failed
+    "shutdown",  # KVM_EXIT_SHUTDOWN: triple fault
+    "exception-exit",  # KVM_EXIT_EXCEPTION
+    "other",
+]
+
+SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr")
+TABLE_NAMES = ("gdt", "idt")
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """A segment register with its hidden part, or a descriptor table (selector and attributes 0).
+
+    ``attributes`` is the descriptor's second doubleword as QEMU prints it: type in bits 11:8, S 12,
+    DPL 14:13, P 15, AVL 20, L 21, D/B 22, G 23 (SDM vol. 3A, 3.4.5).
+    """
+
+    selector: int
+    base: int
+    limit: int
+    attributes: int
+
+    @property
+    def type(self) -> int:
+        return self.attributes >> 8 & 0xF
+
+    @property
+    def is_system(self) -> bool:
+        return not self.attributes >> 12 & 1
+
+    @property
+    def dpl(self) -> int:
+        return self.attributes >> 13 & 3
+
+    @property
+    def present(self) -> bool:
+        return bool(self.attributes >> 15 & 1)
+
+    @property
+    def long(self) -> bool:
+        """The L bit: 64-bit code, but only while EFER.LMA is set."""
+        return bool(self.attributes >> 21 & 1)
+
+    @property
+    def big(self) -> bool:
+        """The D/B bit: 32-bit default size."""
+        return bool(self.attributes >> 22 & 1)
+
+    @property
+    def granular(self) -> bool:
+        return bool(self.attributes >> 23 & 1)
+
+
+class Cpu(msgspec.Struct, frozen=True, kw_only=True):
+    """What the VMM printed of a vCPU. Only what was printed: a missing key was not seen.
+
+    ``registers`` has 64-bit names whatever the dump used: rax … r15, rip, rflags, cr0, cr2, cr3,
+    cr4, efer, dr0 … dr7. ``segments`` has es cs ss ds fs gs ldt tr gdt idt.
+    """
+
+    registers: dict[str, int] = {}
+    segments: dict[str, Segment] = {}
+    cpl: int | None = None
+    smm: bool | None = None
+    halted: bool | None = None
+
+    def get(self, name: str) -> int | None:
+        return self.registers.get(name)
+
+
+class Code(msgspec.Struct, frozen=True):
+    """The VMM's own window of code bytes; ``None`` where it printed ``??``.
+
+    ``rip_at`` is the index of the byte at RIP, or ``None`` if the mark was lost.
+    """
+
+    window: tuple[int | None, ...]
+    rip_at: int | None
+
+    def at_rip(self) -> bytes:
+        """The readable bytes from RIP on, up to the first unreadable one."""
+        if self.rip_at is None:
+            return b""
+        out = bytearray()
+        for byte in self.window[self.rip_at :]:
+            if byte is None:
+                break
+            out.append(byte)
+        return bytes(out)
+
+    @property
+    def unreadable_at_rip(self) -> bool:
+        """The VMM tried to read the byte at RIP and could not."""
+        return self.rip_at is not None and self.rip_at < len(self.window) and self.window[self.rip_at] is None
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a failure was seen."""
+
+    path: str | None = None
+    line: int | None = None
+    vmm: str | None = None
+    vcpu: int | None = None
+    count: int = 1
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """What the same evidence says about the host and the VM, besides the failure itself."""
+
+    kernel: str | None = None
+    qemu: str | None = None
+    ram_bytes: int | None = None  # guest RAM: -m, where a command line shows it
+    vendor: Literal["vmx", "svm", "tdx", "pvm"] | None = None  # named by the text, not by numbers
+    vendor_from: str | None = None
+    unrestricted_guest_hint: bool = False  # QEMU printed its "without unrestricted mode" advice
+    facts: tuple[str, ...] = ()  # other remarkable lines, in kvmwhy's words
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One failure of one vCPU, as seen."""
+
+    kind: Kind
+    source: Source = Source()
+    suberror: int | None = None
+    ndata: int | None = None  # as declared by the page or counted in the text
+    data: tuple[int, ...] = ()
+    hardware_error: int | None = None  # KVM_EXIT_FAIL_ENTRY
+    hardware_reason: int | None = None  # KVM_EXIT_UNKNOWN
+    exception: int | None = None  # KVM_EXIT_EXCEPTION: vector
+    exception_error_code: int | None = None
+    errno: str | None = None
+    exit_reason: int | None = None  # KVM_EXIT_*, where it was seen
+    cpu: Cpu | None = None
+    cpu_shared: bool = False  # the registers may belong to another vCPU's failure
+    code: Code | None = None
+    host: Host = Host()
+    damage: tuple[str, ...] = ()

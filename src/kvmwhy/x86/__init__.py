@@ -1,0 +1,1 @@
+"""What the CPU was doing: mode, instruction, operand address, what lives there. Pure."""
