@@ -44,8 +44,7 @@ VECTORS = [
         EmulationFailure("packed", 1, INSN, **EVENT),
     ),
     (
-        "0100000008000000" + BYTES + "3000000000000000887766554433221100ffeeddccbbaa99"
-        "0e0b0080000000000200000000000000",
+        "0100000008000000" + BYTES + "3000000000000000887766554433221100ffeeddccbbaa990e0b0080000000000200000000000000",
         EmulationFailure("final", 1, INSN, **EVENT),
     ),
     (
@@ -154,9 +153,7 @@ def test_unknown_flags_keep_the_bytes_and_all_words() -> None:
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 insns = st.binary(min_size=1, max_size=15)
-events = st.fixed_dictionaries(
-    {"reason": u32, "info1": u64, "info2": u64, "intr_info": u32, "error_code": u32}
-)
+events = st.fixed_dictionaries({"reason": u32, "info1": u64, "info2": u64, "intr_info": u32, "error_code": u32})
 
 
 LAYOUTS: Any = [

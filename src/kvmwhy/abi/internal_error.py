@@ -106,9 +106,7 @@ class LayoutError(ValueError):
 # -- words -> meaning -----------------------------------------------------------------------------
 
 
-def decode_emulation(
-    data: tuple[int, ...] | list[int], ndata: int | None = None, *, cut: bool = False
-) -> Reading:
+def decode_emulation(data: tuple[int, ...] | list[int], ndata: int | None = None, *, cut: bool = False) -> Reading:
     """Read the words of suberror 1 by their shape.
 
     ``ndata`` is the kernel's count, if it is known apart from the words; above 16 it was not
@@ -166,9 +164,7 @@ def _packed_or_v3(flags: int, insn: bytes | None, rest: tuple[int, ...]) -> list
     found = []
     if rest[0] <= _U32:  # v3: the reason is a u32 in a u64
         name: LayoutName = "v3" if suffix else "v3-no-bytes"
-        found.append(
-            EmulationFailure(name, flags, insn, rest[0], rest[1], rest[2], rest[3] & _U32, rest[3] >> 32)
-        )
+        found.append(EmulationFailure(name, flags, insn, rest[0], rest[1], rest[2], rest[3] & _U32, rest[3] >> 32))
     if rest[3] <= _U32:  # packed: the error code stands alone at the end
         name = "packed" if suffix else "packed-no-bytes"
         whole = rest[0] | rest[1] << 64 | rest[2] << 128

@@ -41,9 +41,7 @@ class Field(NamedTuple):
         for n, number in enumerate(values):
             if not 0 <= number < limit:
                 raise ValueError(f"{self.name} is {8 * self.size} bits wide; {number:#x} does not fit")
-            page[self.offset + n * self.size : self.offset + (n + 1) * self.size] = number.to_bytes(
-                self.size, "little"
-            )
+            page[self.offset + n * self.size : self.offset + (n + 1) * self.size] = number.to_bytes(self.size, "little")
 
 
 def lay_out(text: str, base: int) -> tuple[Field, ...]:
