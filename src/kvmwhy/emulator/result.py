@@ -1,0 +1,73 @@
+"""The answer about one instruction, and the ways to word it."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from kvmwhy.emulator.table import NEWEST, Version
+
+Outcome = Literal["handler", "no-handler", "gives-up", "injects-ud", "fetch"]
+
+MAX_LENGTH = 15
+_X87 = frozenset(range(0xD8, 0xE0)) | {0x9B}
+
+
+class Verdict(NamedTuple):
+    """What KVM makes of an instruction.
+
+    ``handler``: it is carried out; ``limit`` says when not. ``no-handler``: decoding fails.
+    ``gives-up``: it decodes, but its handler (or the lack of one) fails. ``injects-ud``: the guest gets
+    #UD, which is no failure of KVM's. ``fetch``: the bytes do not reach to the end of the opcode.
+
+    ``since`` is the first mainline kernel with the handler, ``None`` if that is 5.4 or older, or there
+    is none. ``never``: no kernel up to the newest one known carries it out. ``caveat``: it is carried
+    out, but not as hardware does it. Without a kernel version the answer is for the newest one.
+    """
+
+    outcome: Outcome
+    since: str | None
+    never: bool
+    limit: str | None
+    slot: str
+    sentence: str
+    caveat: str | None = None
+
+
+def never(name: str, sentence: str) -> Verdict:
+    return Verdict("no-handler", None, True, None, name, sentence)
+
+
+def no_handler(name: str, opcode_map: str, opcode: int) -> Verdict:
+    sentence = f"KVM's emulator has no handler for this instruction ({name}): none up to Linux {NEWEST} has."
+    if opcode_map == "0" and opcode in _X87:
+        sentence += " Of x87, KVM knows FNINIT, FNSTCW and FNSTSW only."
+    return never(name, sentence)
+
+
+def too_old(since: str, name: str, version: Version) -> Verdict:
+    running = f"{version[0]}.{version[1]}"
+    sentence = f"Linux {running} has no handler for this instruction ({name}); it came in {since}."
+    return Verdict("no-handler", since, False, None, name, sentence)
+
+
+def gives_up(name: str, sentence: str) -> Verdict:
+    return Verdict("gives-up", None, True, sentence, name, sentence)
+
+
+def injects_ud(name: str, sentence: str) -> Verdict:
+    return Verdict("injects-ud", None, True, None, name, sentence)
+
+
+def lock_not_allowed(name: str) -> Verdict:
+    return injects_ud(name, f"LOCK is not allowed on this instruction ({name}); KVM gives the guest #UD.")
+
+
+def torn(code: bytes, at: int) -> Verdict:
+    """The bytes end at ``at`` or right behind it, before the opcode is known."""
+    if not code:
+        sentence = "There are no instruction bytes: KVM could not read the instruction, so no handler was asked."
+    elif at >= MAX_LENGTH:
+        sentence = "Fifteen bytes of prefixes and no opcode: no CPU accepts that; KVM gives the guest #GP."
+    else:
+        sentence = "The bytes end before the instruction does: KVM needed to read on and could not."
+    return Verdict("fetch", None, False, None, code[:MAX_LENGTH].hex(" "), sentence)

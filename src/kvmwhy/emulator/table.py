@@ -1,0 +1,99 @@
+"""The shipped table of the emulator's slots, read once on first use.
+
+``data/handlers.csv`` says in its head what its columns mean and where they come from.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Map = Literal["0", "0f", "0f38"]
+RowOutcome = Literal["handler", "none", "empty", "ud"]
+Version = tuple[int, int]
+
+NEWEST = "7.3"  # the newest kernel the table was read from
+OLDEST = "5.4"
+
+
+class Row(NamedTuple):
+    """One slot. ``None`` and empty strings mean "any"."""
+
+    reg: int | None
+    mod: str
+    rm: int | None
+    prefix: str
+    mode: str
+    outcome: RowOutcome
+    since: str  # "" never, "old", "6.19"; "-6.0" means until before 6.0
+    version: Version | None  # ``since`` for comparing
+    flags: frozenset[str]
+    limit: str
+    mnemonic: str
+
+
+class Slot(NamedTuple):
+    """All rows of one opcode. ``modrm`` tells whether a ModRM byte is needed to choose among them."""
+
+    rows: tuple[Row, ...]
+    modrm: bool
+
+
+_OUTCOMES: dict[str, RowOutcome] = {"handler": "handler", "none": "none", "empty": "empty", "ud": "ud"}
+_Key = tuple[str, int, bool]  # map, opcode, vex
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def version_of(since: str) -> Version | None:
+    """``"6.19"`` and ``"-6.0"`` as numbers; ``None`` for ``""`` and ``"old"``."""
+    major, dot, minor = since.lstrip("-").partition(".")
+    return (int(major), int(minor)) if dot else None
+
+
+@cache
+def slots() -> dict[_Key, Slot]:
+    """The whole table, by opcode map, opcode byte and whether the encoding is VEX."""
+    text = (Path(__file__).parent / "data" / "handlers.csv").read_text(encoding="ascii")
+    rows: dict[_Key, list[Row]] = {}
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    next(lines)  # the column names
+    for line in lines:
+        where, vex, opcodes, reg, mod, rm, prefix, mode, outcome, since, flags, limit, mnemonic = line.split(",")
+        row = Row(
+            _number(reg),
+            mod,
+            _number(rm),
+            prefix,
+            mode,
+            _OUTCOMES[outcome],
+            since,
+            version_of(since),
+            frozenset(flags.split("|")) if flags else frozenset(),
+            limit,
+            mnemonic,
+        )
+        first, _, last = opcodes.partition("-")
+        for opcode in range(int(first, 16), int(last or first, 16) + 1):
+            rows.setdefault((where, opcode, bool(vex)), []).append(row)
+    return {
+        key: Slot(tuple(found), any(one.reg is not None or one.mod or one.rm is not None for one in found))
+        for key, found in rows.items()
+    }
+
+
+def slot(opcode_map: str, opcode: int, *, vex: bool = False) -> Slot | None:
+    """The rows of one opcode, or ``None`` where KVM has nothing at all."""
+    return slots().get((opcode_map, opcode, vex))
+
+
+def by_modrm(rows: tuple[Row, ...], modrm: int) -> tuple[Row, ...]:
+    """The rows that hold for a ModRM byte."""
+    if len(rows) == 1 and rows[0].reg is None and not rows[0].mod and rows[0].rm is None:
+        return rows
+    reg, rm = modrm >> 3 & 7, modrm & 7
+    mod = "reg" if modrm >= 0xC0 else "mem"
+    return tuple(row for row in rows if row.reg in (None, reg) and row.mod in ("", mod) and row.rm in (None, rm))

@@ -1,0 +1,246 @@
+"""The first instruction in a run of bytes: its text and what memory it touches.
+
+The only module that imports iced_x86, and only on the first call.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    import iced_x86
+
+Access = Literal["read", "cond-read", "write", "cond-write", "read-write", "read-cond-write", "none"]
+Encoding = Literal["legacy", "vex", "evex", "xop", "3dnow", "mvex"]
+Syntax = Literal["intel", "att"]
+
+MAX_LENGTH = 15
+
+# indexed by iced_x86.OpAccess, EncodingKind and CodeSize; a test holds them to the library's values
+_ACCESS: tuple[Access, ...] = (
+    "none",
+    "read",
+    "cond-read",
+    "write",
+    "cond-write",
+    "read-write",
+    "read-cond-write",
+    "none",
+)
+_ENCODING: tuple[Encoding, ...] = ("legacy", "vex", "evex", "xop", "3dnow", "mvex")
+_ADDRESS_SIZE = (0, 16, 32, 64)
+
+_FAR_BRANCHES = (4, 5)  # OpKind.FAR_BRANCH16, FAR_BRANCH32
+_MEMORY = 24  # OpKind.MEMORY: an operand spelt out in ModRM, or an absolute offset
+_NO_MORE_BYTES = 2  # DecoderError.NO_MORE_BYTES
+# completions of a torn instruction; what all of them agree on is certain enough to keep
+_FILLERS = tuple(bytes([byte]) * MAX_LENGTH for byte in (0x00, 0x48, 0x90, 0xC1, 0xE8, 0xFA, 0xFF))
+
+
+class MemoryOperand(msgspec.Struct, frozen=True, gc=False):
+    """One piece of memory the instruction touches. Register names are lower-case, as written.
+
+    ``displacement`` is unsigned, of ``address_size`` bits; for a RIP-relative operand it is the whole
+    address. ``size`` is 0 where the instruction's bytes do not fix it (XSAVE). ``stack`` marks what
+    PUSH, CALL, RET and the like touch through the stack pointer; ``implicit`` marks that and the
+    operands of string instructions: memory not spelt out in ModRM.
+    """
+
+    segment: str
+    base: str | None
+    index: str | None
+    scale: int
+    displacement: int
+    address_size: int
+    size: int
+    access: Access
+    implicit: bool = False
+    stack: bool = False
+    rip_relative: bool = False
+
+
+class Instruction(msgspec.Struct, frozen=True):
+    """One decoded instruction.
+
+    ``complete`` is false when the bytes ended before the instruction did, ``invalid`` when they are
+    not an instruction at all; ``text`` is ``None`` in both cases.
+    """
+
+    address: int
+    bytes: bytes
+    text: str | None
+    mnemonic: str | None
+    length: int
+    complete: bool
+    invalid: bool
+    encoding: Encoding
+    stack: bool
+    memory: tuple[MemoryOperand, ...]
+
+
+class _Iced(NamedTuple):
+    decoder: type[iced_x86.Decoder]
+    intel: iced_x86.Formatter
+    masm: iced_x86.Formatter
+    att: iced_x86.Formatter
+    info: iced_x86.InstructionInfoFactory
+    no_prefixes: iced_x86.FormatMnemonicOptions_
+    registers: tuple[str | None, ...]
+    sizes: tuple[int, ...]
+
+
+@cache
+def _iced() -> _Iced:
+    import iced_x86
+
+    def formatter(syntax: iced_x86.FormatterSyntax_) -> iced_x86.Formatter:
+        made = iced_x86.Formatter(syntax)
+        made.hex_prefix = "0x"
+        made.hex_suffix = ""
+        made.uppercase_hex = False
+        made.add_leading_zero_to_hex_numbers = False
+        made.branch_leading_zeros = False
+        made.show_branch_size = False
+        made.masm_add_ds_prefix32 = False
+        return made
+
+    names = {number: name for name, number in vars(iced_x86.Register).items() if name.isupper()}
+    size = iced_x86.MemorySizeExt.size
+    sizes = {number: size(number) for name, number in vars(iced_x86.MemorySize).items() if name.isupper()}
+    return _Iced(
+        decoder=iced_x86.Decoder,
+        intel=formatter(iced_x86.FormatterSyntax.INTEL),
+        masm=formatter(iced_x86.FormatterSyntax.MASM),
+        att=formatter(iced_x86.FormatterSyntax.GAS),
+        info=iced_x86.InstructionInfoFactory(),
+        no_prefixes=iced_x86.FormatMnemonicOptions.NO_PREFIXES,
+        registers=tuple(
+            names[number].lower() if number and number in names else None for number in range(max(names) + 1)
+        ),
+        sizes=tuple(sizes.get(number, 0) for number in range(max(sizes) + 1)),
+    )
+
+
+def decode_first(code: bytes, *, bitness: int, address: int, syntax: Syntax = "intel") -> Instruction | None:
+    """The first instruction in ``code``, or ``None`` for no bytes. Looks at nothing past ``code``.
+
+    ``address`` is the instruction pointer (an offset into CS), not a linear address: branch targets
+    and RIP-relative operands are counted from it.
+    """
+    if not code:
+        return None
+    iced = _iced()
+    address &= 0xFFFF_FFFF_FFFF_FFFF
+    decoder = iced.decoder(bitness, code[:MAX_LENGTH], ip=address)
+    found = decoder.decode()
+    length = found.len
+    if found.is_invalid:
+        torn = decoder.last_error == _NO_MORE_BYTES
+        return Instruction(
+            address=address,
+            bytes=code[:length],
+            text=None,
+            mnemonic=_mnemonic_of_torn(iced, code, bitness, address) if torn else None,
+            length=length,
+            complete=not torn,
+            invalid=not torn,
+            encoding="legacy",
+            stack=False,
+            memory=(),
+        )
+    stack = found.is_stack_instruction
+    return Instruction(
+        address=address,
+        bytes=code[:length],
+        text=_text(iced, found, syntax),
+        mnemonic=iced.masm.format_mnemonic(found, iced.no_prefixes),
+        length=length,
+        complete=True,
+        invalid=False,
+        encoding=_ENCODING[found.encoding],
+        stack=stack,
+        memory=_memory(iced, found, stack, bitness),
+    )
+
+
+def _text(iced: _Iced, found: iced_x86.Instruction, syntax: Syntax) -> str:
+    if syntax == "att":
+        return iced.att.format(found)
+    text = iced.intel.format(found)
+    # where Intel's own syntax is unusual, the assemblers' common one: `fld dword ptr [eax]`,
+    # `jmp 0xf000:0xe05b`, `retf`, `prefetchw [rax]`
+    if found.op0_kind in _FAR_BRANCHES or " st," in text or "prefetch_" in text or text.startswith("ret far"):
+        return iced.masm.format(found)
+    return text
+
+
+def _memory(iced: _Iced, found: iced_x86.Instruction, stack: bool, bitness: int) -> tuple[MemoryOperand, ...]:
+    spelt_out = any(found.op_kind(number) == _MEMORY for number in range(found.op_count))
+    used = iced.info.info(found).used_memory()
+    if not used:
+        return (_untouched(iced, found, bitness),) if spelt_out else ()
+    registers = iced.registers
+    out = []
+    for number, one in enumerate(used):
+        implicit = number > 0 or not spelt_out
+        segment = registers[one.segment] or "ds"
+        address_size = _ADDRESS_SIZE[one.address_size] or bitness
+        out.append(
+            MemoryOperand(
+                segment=segment,
+                base=registers[one.base],
+                index=registers[one.index],
+                scale=one.scale,
+                displacement=one.displacement & (1 << address_size) - 1,
+                address_size=address_size,
+                size=iced.sizes[one.memory_size] or iced.sizes[found.memory_size],
+                access=_ACCESS[one.access],
+                implicit=implicit,
+                stack=stack and implicit and segment == "ss",
+                rip_relative=not implicit and found.is_ip_rel_memory_operand,
+            )
+        )
+    return tuple(out)
+
+
+def _untouched(iced: _Iced, found: iced_x86.Instruction, bitness: int) -> MemoryOperand:
+    """The operand of LEA, NOP, PREFETCH, INVLPG: an address, not an access."""
+    base = iced.registers[found.memory_base]
+    index = iced.registers[found.memory_index]
+    rip_relative = found.is_ip_rel_memory_operand
+    address_size = _register_width(base or index) or bitness
+    return MemoryOperand(
+        segment=iced.registers[found.memory_segment] or "ds",
+        base=None if rip_relative else base,
+        index=index,
+        scale=found.memory_index_scale,
+        displacement=found.memory_displacement & (1 << address_size) - 1,
+        address_size=address_size,
+        size=iced.sizes[found.memory_size],
+        access="none",
+        rip_relative=rip_relative,
+    )
+
+
+def _register_width(name: str | None) -> int | None:
+    if name is None:
+        return None
+    if name[0] == "e" or name[-1] == "d":
+        return 32
+    if name[0] == "r":
+        return 64
+    return 16 if len(name) == 2 else None
+
+
+def _mnemonic_of_torn(iced: _Iced, code: bytes, bitness: int, address: int) -> str | None:
+    """The mnemonic every way to complete the bytes agrees on, or ``None``."""
+    seen = set()
+    for filler in _FILLERS:
+        found = iced.decoder(bitness, (code + filler)[:MAX_LENGTH], ip=address).decode()
+        if found.is_invalid:
+            return None
+        seen.add(iced.masm.format_mnemonic(found, iced.no_prefixes))
+    return seen.pop() if len(seen) == 1 else None

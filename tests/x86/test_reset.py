@@ -1,0 +1,113 @@
+"""Reset state as the SDM's table "processor states following power-up, reset or INIT" has it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvmwhy.record import Cpu, Segment
+from kvmwhy.x86.mode import cpu_cpl, cpu_mode, linear_rip
+from kvmwhy.x86.reset import cpu_signature_vendor, is_reset_state
+
+GENERAL = ("rax", "rbx", "rcx", "rsi", "rdi", "rbp", "rsp")
+RESET = {
+    **dict.fromkeys(GENERAL, 0),
+    "rdx": 0x806EA,
+    "rip": 0xFFF0,
+    "rflags": 2,
+    "cr0": 0x6000_0010,
+    "cr3": 0,
+    "cr4": 0,
+    "efer": 0,
+}
+RESET_CS = Segment(0xF000, 0xFFFF_0000, 0xFFFF, 0x9B00)
+
+
+def machine(cs: Segment = RESET_CS, **changed: int) -> Cpu:
+    return Cpu(registers={**RESET, **changed}, segments={"cs": cs})
+
+
+def test_reset_vector() -> None:
+    """RIP, CS, GPRs, RFLAGS, CR0 and EFER at reset values: the guest has executed nothing."""
+    found = is_reset_state(machine())
+    assert found.pristine
+    assert found.state == "reset"
+    assert not found.differ
+
+
+def test_edx_does_not_count() -> None:
+    """EDX holds the CPU's signature after a reset, not 0."""
+    assert is_reset_state(machine(rdx=0x663)).pristine
+
+
+def test_running_firmware_is_not_pristine() -> None:
+    """SeaBIOS in f000:xxxx with a loaded CS has run."""
+    found = is_reset_state(machine(Segment(0xF000, 0xF_0000, 0xFFFF, 0x9B00), rip=0xE05B, rsp=0x7000))
+    assert (found.pristine, found.state) == (False, "ran")
+    assert {"rip", "cs", "gprs"} <= set(found.differ)
+
+
+def test_firmware_still_in_the_reset_segment_has_run() -> None:
+    """OVMF runs its first instructions in the reset segment: no mixture."""
+    assert is_reset_state(machine(rip=0xFF00)).state == "ran"
+
+
+def test_all_zero_is_no_cpu() -> None:
+    """All registers and CR0 zero: hidden or never loaded, and certainly not the reset state."""
+    cpu = Cpu(registers=dict.fromkeys(RESET, 0), segments={"cs": Segment(0, 0, 0, 0)})
+    found = is_reset_state(cpu)
+    assert (found.pristine, found.state) == (False, "zero")
+
+
+def test_mixtures_are_named() -> None:
+    """RIP at the reset vector with a kernel's CR3, or CS at reset with RIP beyond 64 KiB, is two states."""
+    kept = is_reset_state(machine(cr3=0x7F00_0000))
+    assert kept.state == "mixture"
+    assert kept.differ == ("cr3",)
+    assert is_reset_state(machine(rip=0xFFFF_FFFF)).state == "mixture"
+    kernel = Segment(0x10, 0, 0xFFFF_FFFF, 0x00A0_9B00)
+    assert is_reset_state(machine(kernel, cr0=0x8005_0033, efer=0xD01)).state == "mixture"
+
+
+def test_a_processor_just_started() -> None:
+    """After a SIPI with vector 0x9f: CS 9f00, base 9f000, RIP 0, the rest from INIT."""
+    assert is_reset_state(machine(Segment(0x9F00, 0x9_F000, 0xFFFF, 0x9B00), rip=0)).state == "startup"
+
+
+def test_init_keeps_the_cache_bits() -> None:
+    """INIT leaves CR0.CD and NW alone, so CR0 may be 0x10."""
+    assert is_reset_state(machine(cr0=0x10)).pristine
+
+
+def test_signature() -> None:
+    """Family 6 from Core on is Intel's, extended families 1 and up AMD's; family 15 (kvm64) is nobody's.
+
+    Skylake-SP 50654, EPYC Rome 830f10, EPYC Genoa a10f11, Opteron G3 100f62, qemu32 663, kvm64 f61.
+    """
+    assert cpu_signature_vendor(0x50654) == "intel"
+    assert cpu_signature_vendor(0x6FB) == "intel"
+    for amd in (0x830F10, 0xA10F11, 0x100F62):
+        assert cpu_signature_vendor(amd) == "amd"
+    for nobody in (0, 0x663, 0xF61, 0x300F10):
+        assert cpu_signature_vendor(nobody) is None
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*RESET, "r8"]), st.one_of(st.sampled_from([0, 2, 0xFFF0]), st.integers(0, 2**64 - 1))
+    ),
+    st.dictionaries(
+        st.sampled_from(["cs", "ss"]),
+        st.builds(Segment, *(st.integers(0, (1 << bits) - 1) for bits in (16, 64, 32, 24))),
+    ),
+)
+def test_any_part_of_a_cpu(registers: dict[str, int], segments: dict[str, Segment]) -> None:
+    """Whatever registers are missing, neither mode, CPL, linear RIP nor the reset verdict raises."""
+    cpu = Cpu(registers=registers, segments=segments)
+    found = is_reset_state(cpu)
+    assert not set(found.parts) & set(found.differ)
+    assert found.why
+    assert cpu_cpl(cpu) in (None, 0, 1, 2, 3)
+    mode = cpu_mode(cpu)
+    if mode is not None:
+        linear_rip(cpu, mode)
