@@ -77,6 +77,7 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
 
     registers: dict[str, int] = {}
     segments: dict[str, Segment] = {}
+    wide: bool | None = None  # printed as 64-bit code's registers: QEMU does so iff CS is 64-bit
     cpl: int | None = None
     smm: bool | None = None
     halted: bool | None = None
@@ -151,4 +152,5 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     cpu_shared: bool = False  # the registers may belong to another vCPU's failure
     code: Code | None = None
     host: Host = Host()
-    damage: tuple[str, ...] = ()
+    repairs: tuple[str, ...] = ()  # undone without loss: encodings, quoting
+    damage: tuple[str, ...] = ()  # torn, lost or guessed

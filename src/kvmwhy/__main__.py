@@ -1,0 +1,5 @@
+"""``python -m kvmwhy``."""
+
+from kvmwhy.cli.main import main
+
+main()

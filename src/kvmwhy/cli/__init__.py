@@ -1,0 +1,1 @@
+"""The command line: thin commands; what they need is imported inside them."""

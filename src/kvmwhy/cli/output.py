@@ -1,0 +1,34 @@
+"""Where output goes: plain into a pipe, styled onto a terminal."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from kvmwhy.render.page import Line, to_plain, to_rich
+
+_PIPE_WIDTH = 100
+_MAX_WIDTH = 120
+
+
+def show(lines: list[Line]) -> None:
+    """Print a page. Colour needs a terminal, and NO_COLOR to be unset or empty."""
+    out = sys.stdout
+    if not out.isatty():
+        out.write(to_plain(lines, _PIPE_WIDTH))
+        return
+    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        out.write(to_plain(lines, width))
+        return
+    from rich.console import Console
+
+    Console(file=out, highlight=False, soft_wrap=True).print(to_rich(lines, width), end="")
+
+
+def complain(message: str) -> None:
+    """One sentence to stderr, with nothing of the input that a terminal would act on."""
+    from kvmwhy.render.safe import safe
+
+    sys.stderr.write(f"kvmwhy: {safe(message)}\n")

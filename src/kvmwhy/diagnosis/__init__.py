@@ -1,0 +1,50 @@
+"""Facts to causes: one small rule per cause, a catalogue page per cause, and their ranking."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvmwhy.diagnosis.cause import Cause, Finding
+from kvmwhy.diagnosis.facts import Facts, gather
+from kvmwhy.diagnosis.rules import RULES, UNDECIDED
+from kvmwhy.record import Failure
+from kvmwhy.x86.instruction import Syntax
+
+_RANK = {"certain": 0, "likely": 1, "possible": 2}
+
+
+class Diagnosis(NamedTuple):
+    """A failure explained: its facts, and at least one finding, best first."""
+
+    facts: Facts
+    findings: tuple[Finding, ...]
+
+    @property
+    def failure(self) -> Failure:
+        return self.facts.failure
+
+    @property
+    def answer(self) -> str:
+        return self.findings[0].answer
+
+
+def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
+    """Explain one failure. When no rule is at least likely, "undecided" says what to collect."""
+    facts = gather(failure, syntax=syntax)
+    found = [finding for rule in RULES if (finding := rule(facts)) is not None]
+    if failure.cpu_shared:
+        found = [f._replace(confidence="possible", against=(*f.against, _SHARED)) for f in found]
+    found.sort(key=lambda finding: _RANK[finding.confidence])
+    if not found or found[0].confidence == "possible":
+        found.append(UNDECIDED(facts, tuple(found)))
+    return Diagnosis(facts, tuple(found))
+
+
+def catalogue() -> dict[str, Cause]:
+    """Every cause by its id, in the order of the rules."""
+    from kvmwhy.diagnosis.rules import CAUSES
+
+    return {cause.id: cause for cause in CAUSES}
+
+
+_SHARED = "these registers may belong to another vCPU that failed at the same time"

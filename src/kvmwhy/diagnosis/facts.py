@@ -1,0 +1,370 @@
+"""Facts before rules: what follows from one failure alone, worked out once.
+
+Nothing here is an opinion. A fact that cannot be had is ``None``; a rule that needs it stays silent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from kvmwhy.abi.entry_failure import EntryFailure, describe_entry_failure
+from kvmwhy.abi.internal_error import Reading, decode_emulation
+from kvmwhy.abi.vendors import (
+    VendorGuess,
+    vendor_of_delivery,
+    vendor_of_entry_failure,
+    vendor_of_reason,
+    vendor_of_simultaneous,
+    vendor_of_unexpected,
+)
+from kvmwhy.abi.words import (
+    ExitWords,
+    Explained,
+    access_of_delivery,
+    access_of_exit,
+    explain_delivery,
+    explain_exit,
+    explain_simultaneous,
+    explain_unexpected,
+)
+from kvmwhy.diagnosis.delivery import Delivery, delivery_of
+from kvmwhy.emulator.verdict import Verdict, verdict
+from kvmwhy.record import Failure
+from kvmwhy.x86.instruction import Instruction, Syntax, decode_first
+from kvmwhy.x86.mode import Mode, cpu_mode, linear_rip
+from kvmwhy.x86.operand import Operand, operand_address
+from kvmwhy.x86.places import Place, what_lives_at
+from kvmwhy.x86.reset import ResetVerdict, is_reset_state
+
+AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
+
+# Exits whose producer reports no bytes although nothing was wrong with the fetch: VMX instructions
+# and INVPCID with their operand on MMIO (kvm_handle_memory_failure), ENCLS, invalid guest state.
+_NO_FETCH_VMX = frozenset({19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 58, 60, 33})
+_NO_FETCH_SVM = frozenset({0x80, 0x82, 0x83})
+_EPT = frozenset({48, 49})
+_NPF = 0x400
+_CR0_PG = 1 << 31
+
+
+class Access(NamedTuple):
+    """The memory access that KVM could not carry out. ``what`` says what lives there."""
+
+    kind: AccessKind
+    gva: int | None
+    gpa: int | None
+    place: Place | None
+    what: str | None
+    why: str
+    assumed: bool = False  # place and what hold if the linear address is mapped one to one
+
+
+class Facts(NamedTuple):
+    """What one failure tells. Words that mean one thing: see docs/architecture.md."""
+
+    failure: Failure
+    reading: Reading | None  # suberror 1
+    vendor: VendorGuess
+    words: ExitWords | None
+    explained: Explained | None
+    entry: EntryFailure | None
+    vectoring: int | None  # the event-information word of an event being delivered, if there was one
+    delivery: Delivery | None  # of that event, or of suberror 3
+    mode: Mode | None
+    cpl: int | None
+    rip: int | None
+    linear_rip: int | None
+    paging: bool | None
+    reset: ResetVerdict | None
+    instruction: Instruction | None
+    instruction_source: Literal["report", "code"] | None
+    operands: tuple[Operand, ...]
+    verdict: Verdict | None
+    fetch_failed: bool | None  # KVM could not read one byte at RIP
+    access: Access | None
+
+    @property
+    def layout(self) -> str | None:
+        failure = self.failure
+        if failure.kind != "internal-error":
+            return None
+        if self.reading:
+            return None if failure.ndata is None and not failure.data else self.reading.failure.layout
+        return {2: "simultaneous", 3: "delivery", 4: "unexpected"}.get(failure.suberror or 0, "unknown")
+
+    def place_of(self, gpa: int | None) -> Place | None:
+        return None if gpa is None else what_lives_at(gpa, ram_bytes=self.failure.host.ram_bytes)
+
+
+def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
+    """Work out every fact of this failure. Pure; never raises on any record."""
+    reading = None
+    if failure.suberror == 1:
+        reading = decode_emulation(failure.data, failure.ndata, cut=failure.ndata is None)
+    words = _words(reading)
+    vendor = _vendor(failure, words)
+    cpu = failure.cpu
+    mode = cpu_mode(cpu) if cpu else None
+    rip = cpu.get("rip") if cpu else None
+    linear = linear_rip(cpu, mode) if cpu and mode else None
+    cr0 = cpu.get("cr0") if cpu else None
+    paging = None if cr0 is None else bool(cr0 & _CR0_PG)
+    fetch_failed = _fetch_failed(reading, words, vendor.vendor)
+    instruction, source = _instruction(failure, reading, mode, syntax)
+    operands: tuple[Operand, ...] = ()
+    judged = None
+    if instruction and mode and cpu:
+        operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
+        if failure.suberror == 1:
+            judged = verdict(_bytes(failure, reading)[0], mode=mode, kernel=failure.host.kernel)
+    vectoring = _vectoring(failure, vendor.vendor, words)
+    gpa = None
+    if failure.suberror == 3:
+        gpa = access_of_delivery(vendor.vendor, failure.data).gpa
+    elif words:
+        gpa = access_of_exit(vendor.vendor, words).gpa
+    delivery = None
+    if vectoring is not None or failure.suberror == 3:
+        delivery = delivery_of(failure, vectoring, gpa, mode)
+    facts = Facts(
+        failure=failure,
+        reading=reading,
+        vendor=vendor,
+        words=words,
+        explained=_explained(failure, vendor.vendor, words),
+        entry=None if failure.hardware_error is None else describe_entry_failure(failure.hardware_error),
+        vectoring=vectoring,
+        delivery=delivery,
+        mode=mode,
+        cpl=cpu.cpl if cpu else None,
+        rip=rip,
+        linear_rip=linear,
+        paging=paging,
+        reset=is_reset_state(cpu) if cpu and cpu.registers else None,
+        instruction=instruction,
+        instruction_source=source,
+        operands=operands,
+        verdict=judged,
+        fetch_failed=fetch_failed,
+        access=None,
+    )
+    return facts._replace(access=_access(facts))
+
+
+def _words(reading: Reading | None) -> ExitWords | None:
+    if reading is None or reading.ambiguous or not reading.failure.has_exit:
+        return None
+    f = reading.failure
+    return ExitWords(f.reason or 0, f.info1 or 0, f.info2 or 0, f.intr_info or 0, f.error_code or 0)
+
+
+def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
+    """The numbers first, since they are this failure's own; then what the text around it says."""
+    guess = VendorGuess(None, "nothing in this evidence shows whether the host has VMX or SVM")
+    if words is not None:
+        guess = vendor_of_reason(words.reason, info1=words.info1, info2=words.info2)
+    elif failure.hardware_error is not None:
+        guess = vendor_of_entry_failure(failure.hardware_error)
+    elif failure.suberror == 2:
+        guess = vendor_of_simultaneous(failure.data)
+    elif failure.suberror == 3:
+        guess = vendor_of_delivery(failure.data)
+    elif failure.suberror == 4:
+        guess = vendor_of_unexpected(failure.data)
+    host = failure.host
+    if guess.vendor is None and host.vendor:
+        return VendorGuess(host.vendor, host.vendor_from or "the text around the failure says so")
+    return guess
+
+
+def _vectoring(failure: Failure, vendor: str | None, words: ExitWords | None) -> int | None:
+    """The event that was being delivered: IDT-vectoring information, or EXITINTINFO (SDM 3C 25.9.3, APM 2 15.20)."""
+    if failure.suberror == 3 and failure.data and vendor in {"vmx", None}:
+        word = failure.data[0]
+    elif words and vendor == "vmx" and not words.reason >> 31:
+        word = words.info2
+    elif words and vendor == "svm":
+        word = words.intr_info
+    else:
+        return None
+    return word if word >> 31 & 1 and word < 1 << 32 else None
+
+
+def _explained(failure: Failure, vendor: str | None, words: ExitWords | None) -> Explained | None:
+    if words is not None:
+        return explain_exit(vendor, words)
+    match failure.suberror:
+        case 2 if failure.data:
+            return explain_simultaneous(failure.data)
+        case 3 if failure.data:
+            return explain_delivery(vendor, failure.data)
+        case 4 if failure.data:
+            return explain_unexpected(vendor, failure.data)
+    return None
+
+
+def _fetch_failed(reading: Reading | None, words: ExitWords | None, vendor: str | None) -> bool | None:
+    """Whether the very first code fetch failed: nothing was read, so nothing could be emulated.
+
+    The final form without bytes says so, unless another producer than the emulator wrote it.
+    """
+    if reading is None:
+        return None
+    if reading.failure.insn:
+        return False
+    if words is None or reading.failure.layout != "final-no-bytes":
+        return None
+    basic = words.reason & 0xFFFF
+    if not any(words):
+        return None  # no VM entry has happened yet
+    if vendor in {"vmx", None} and (basic in _NO_FETCH_VMX or basic == 0xDEAD):
+        return None
+    if vendor == "svm" and words.reason in _NO_FETCH_SVM:
+        return None
+    return not reading.failure.debug
+
+
+def _bytes(failure: Failure, reading: Reading | None) -> tuple[bytes, Literal["report", "code"] | None]:
+    """The report's own bytes if it has any: the VMM's window was read later, and may differ."""
+    if reading and reading.failure.insn:
+        return reading.failure.insn, "report"
+    if failure.code and (code := failure.code.at_rip()):
+        return code, "code"
+    return b"", None
+
+
+def _instruction(
+    failure: Failure, reading: Reading | None, mode: Mode | None, syntax: Syntax
+) -> tuple[Instruction | None, Literal["report", "code"] | None]:
+    code, source = _bytes(failure, reading)
+    if not code:
+        return None, None
+    # Without registers the mode is unknown; a REX prefix, or nothing, would have to be guessed.
+    if mode is None:
+        return None, source
+    rip = failure.cpu.get("rip") if failure.cpu else None
+    return decode_first(code[:15], bitness=mode.bitness, address=rip or 0, syntax=syntax), source
+
+
+# -- the access ------------------------------------------------------------------------------------
+
+
+def _access(facts: Facts) -> Access | None:
+    match facts.failure.suberror:
+        case 1 if facts.vectoring:
+            return _vectored_access(facts)
+        case 1:
+            return _emulation_access(facts)
+        case 3:
+            return _delivery_access(facts)
+    return None
+
+
+def _vectored_access(facts: Facts) -> Access | None:
+    """Suberror 1 while an event was being delivered: the words are about the delivery's access."""
+    said = access_of_exit(facts.vendor.vendor, facts.words) if facts.words else None
+    gpa = said.gpa if said else None
+    place = facts.place_of(gpa)
+    delivery = facts.delivery
+    what = "; ".join(t for t in (delivery.what if delivery else None, place.text if place else None) if t) or None
+    return Access(
+        "event-delivery", delivery.gva if delivery else None, gpa, place, what, "an event was being delivered"
+    )
+
+
+def _emulation_access(facts: Facts) -> Access | None:
+    said = access_of_exit(facts.vendor.vendor, facts.words) if facts.words else None
+    if facts.fetch_failed or (said and said.kind == "fetch"):
+        return _fetch(facts, said.gpa if said else None, said.why if said and said.kind == "fetch" else None)
+    straddles = _straddles(facts)
+    if straddles is not None:
+        return _placed(
+            facts,
+            "fetch",
+            straddles,
+            None,
+            "the instruction goes on in the next page, and its bytes end here",
+        )
+    operand = _memory_operand(facts)
+    gpa = said.gpa if said else None
+    kind = said.kind if said else None
+    if operand is None and kind is None:
+        # Old kernels said nothing: the VMM's own view of the code must do.
+        unreadable = facts.failure.code is not None and facts.failure.code.unreadable_at_rip
+        if unreadable or _rip_outside_ram(facts):
+            return _fetch(facts, None, None)
+        return None
+    why = said.why if said and said.kind else "the instruction's own operand"
+    if kind is None and operand is not None:
+        kind = "write" if operand.access in {"write", "cond-write"} else "read"
+        if facts.words is None:
+            if _rip_outside_ram(facts):
+                return _fetch(facts, None, None)
+            if facts.verdict and facts.verdict.outcome == "handler":
+                return None  # KVM can do this one: whatever failed, it was not this operand
+    return _placed(facts, kind or "read", operand.linear if operand else None, gpa, why)
+
+
+def _fetch(facts: Facts, gpa: int | None, why: str | None) -> Access:
+    why = why or ("KVM could read no byte there" if facts.fetch_failed else "RIP points there")
+    return _placed(facts, "fetch", facts.linear_rip, gpa, why)
+
+
+def _rip_outside_ram(facts: Facts) -> bool:
+    """What lives at RIP is no RAM: surely without paging, most likely if CR0 is not shown."""
+    if facts.paging:
+        return False
+    place = facts.place_of(facts.linear_rip)
+    return place is not None and place.ram is False and place.name not in {"flash", "reset-vector"}
+
+
+def _straddles(facts: Facts) -> int | None:
+    """The address at which an instruction was cut off by the end of its page, if it was."""
+    insn = facts.reading.failure.insn if facts.reading else None
+    if not insn or facts.linear_rip is None or facts.instruction is None or facts.instruction.complete:
+        return None
+    end = facts.linear_rip + len(insn)
+    return end if end & 0xFFF == 0 else None
+
+
+def _memory_operand(facts: Facts) -> Operand | None:
+    """The operand that was accessed: the one at the reported GPA, else the one spelt out."""
+    candidates = [o for o in facts.operands if o.linear is not None]
+    gpa = _said_gpa(facts)
+    if gpa is not None:
+        near = [o for o in candidates if o.linear is not None and (gpa - o.linear) & 0xFFF < max(o.size, 1)]
+        if near:
+            return near[0]
+    if len(candidates) > 1 and facts.paging is False:
+        outside = [o for o in candidates if (p := facts.place_of(o.linear)) and p.ram is False]
+        candidates = outside or candidates
+    return candidates[0] if candidates else None
+
+
+def _said_gpa(facts: Facts) -> int | None:
+    return access_of_exit(facts.vendor.vendor, facts.words).gpa if facts.words else None
+
+
+def _delivery_access(facts: Facts) -> Access | None:
+    delivery = facts.delivery
+    if delivery is None:
+        return None
+    said = access_of_delivery(facts.vendor.vendor, facts.failure.data)
+    kind: AccessKind = (
+        "page-walk" if said.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
+    )
+    place = facts.place_of(delivery.gpa)
+    what = "; ".join(text for text in (delivery.what, place.text if place else None) if text) or None
+    return Access(kind, delivery.gva, delivery.gpa, place, what, delivery.why)
+
+
+def _placed(facts: Facts, kind: AccessKind, gva: int | None, gpa: int | None, why: str) -> Access:
+    if gpa is None and facts.paging is False:
+        gpa = gva
+    if gpa is None and gva is not None and gva < 1 << 32:
+        # Firmware and boot code map low memory one to one. Whoever uses this says that it is assumed.
+        place = facts.place_of(gva)
+        if place and place.ram is False:
+            return Access(kind, gva, None, place, f"{place.text}, if mapped one to one", why, assumed=True)
+    place = facts.place_of(gpa)
+    return Access(kind, gva, gpa, place, place.text if place else None, why)

@@ -1,0 +1,71 @@
+"""Turns of phrase that several rules share: the same fact is always said in the same words."""
+
+from __future__ import annotations
+
+from kvmwhy.diagnosis.facts import Facts
+
+
+def hexadecimal(value: int) -> str:
+    return f"{value:#x}"
+
+
+def article(text: str) -> str:
+    """A place as an apposition: "0xb0000, in the VGA window"."""
+    return f"in {text}"
+
+
+def at(facts: Facts) -> str:
+    """RIP as people write it: with its segment in real mode."""
+    if facts.rip is None:
+        return "an address that is not shown"
+    cpu = facts.failure.cpu
+    cs = cpu.segments.get("cs") if cpu else None
+    if facts.mode and facts.mode.name in {"real16", "vm86", "prot16"} and cs and cs.base:
+        return f"{cs.selector:04x}:{facts.rip:04x} ({hexadecimal(facts.linear_rip or 0)})"
+    return hexadecimal(facts.rip)
+
+
+def instruction(facts: Facts) -> str:
+    insn = facts.instruction
+    if insn is None:
+        return "an instruction"
+    return insn.text or insn.bytes.hex(" ")
+
+
+def operand(facts: Facts) -> str | None:
+    """Where the operand lies, and what lives there."""
+    access = facts.access
+    if access is None or access.kind == "fetch":
+        return None
+    address = access.gpa if access.gpa is not None else access.gva
+    if address is None:
+        return None
+    kind = "guest physical address" if access.gpa is not None else "linear address"
+    return f"{kind} {hexadecimal(address)}" + (f", {article(access.what)}" if access.what else "")
+
+
+def end_of_ram(facts: Facts, gpa: int | None) -> list[str]:
+    """A low address without RAM, where PCs have it: the guest may have got less than it thinks."""
+    if gpa is None or not 1 << 20 <= gpa < 1 << 28 or facts.failure.host.ram_bytes is not None:
+        return []
+    mib = (gpa >> 20) + 1
+    return [f"a guest with {mib} MiB of RAM or more has RAM at {gpa:#x}: was -m too small? (it counts MiB)"]
+
+
+def emulates_all(facts: Facts) -> bool:
+    """kvm_pvm runs ring-0 code in the emulator (measured on 6.18: reason 0x1000), wherever its operands are."""
+    return facts.vendor.vendor == "pvm" and facts.words is not None and facts.words.reason == 0x1000
+
+
+def emulated_because(facts: Facts) -> str:
+    """Why KVM emulated an instruction that touches no memory."""
+    if emulates_all(facts):
+        return "kvm_pvm emulates the guest's ring-0 code, so the operand need not be the reason"
+    if facts.words and facts.vendor.vendor == "vmx" and facts.words.reason == 0x80000021:
+        return "KVM emulated it because the guest's state is one that this CPU cannot run (invalid guest state)"
+    if facts.mode and facts.mode.name in {"real16", "vm86"}:
+        return (
+            "it touches no memory: KVM emulated it because it emulates real mode as a whole,"
+            " as it must on Intel CPUs without unrestricted guest"
+        )
+    return "it touches no memory: KVM emulated it for another reason than its operand"
