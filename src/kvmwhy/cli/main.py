@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
 
 import click
@@ -96,13 +96,10 @@ def completion(shell: str) -> None:
 
 
 def main() -> None:
-    """The entry point. A closed pipe ends quietly, an interrupt with the usual status."""
-    try:
-        kvmwhy(prog_name="kvmwhy")
-    except BrokenPipeError:
-        # The reader has gone. Python would complain again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+    """The entry point. When the reader of a pipe has gone, kvmwhy goes too, quietly, as other tools do."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    kvmwhy(prog_name="kvmwhy")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from kvmwhy.diagnosis.delivery import Delivery, delivery_of
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.record import Failure
 from kvmwhy.x86.instruction import Instruction, Syntax, decode_first
-from kvmwhy.x86.mode import Mode, cpu_mode, linear_rip
+from kvmwhy.x86.mode import LONG64, PROT32, REAL16, Mode, cpu_mode, linear_rip
 from kvmwhy.x86.operand import Operand, operand_address
 from kvmwhy.x86.places import Place, what_lives_at
 from kvmwhy.x86.reset import ResetVerdict, is_reset_state
@@ -71,6 +71,7 @@ class Facts(NamedTuple):
     vectoring: int | None  # the event-information word of an event being delivered, if there was one
     delivery: Delivery | None  # of that event, or of suberror 3
     mode: Mode | None
+    code_mode: Mode | None  # the mode, or the only one in which KVM would have failed on these bytes
     cpl: int | None
     rip: int | None
     linear_rip: int | None
@@ -110,13 +111,17 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     cr0 = cpu.get("cr0") if cpu else None
     paging = None if cr0 is None else bool(cr0 & _CR0_PG)
     fetch_failed = _fetch_failed(reading, words, vendor.vendor)
-    instruction, source = _instruction(failure, reading, mode, syntax)
+    code, source = _bytes(failure, reading)
+    code_mode = mode or (_mode_of(code, failure.host.kernel) if failure.suberror == 1 and code else None)
+    instruction = None
+    if code and code_mode:
+        instruction = decode_first(code[:15], bitness=code_mode.bitness, address=rip or 0, syntax=syntax)
     operands: tuple[Operand, ...] = ()
     judged = None
     if instruction and mode and cpu:
         operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
-        if failure.suberror == 1:
-            judged = verdict(_bytes(failure, reading)[0], mode=mode, kernel=failure.host.kernel)
+    if instruction and code_mode and failure.suberror == 1:
+        judged = verdict(code, mode=code_mode, kernel=failure.host.kernel)
     vectoring = _vectoring(failure, vendor.vendor, words)
     gpa = None
     if failure.suberror == 3:
@@ -136,6 +141,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         vectoring=vectoring,
         delivery=delivery,
         mode=mode,
+        code_mode=code_mode,
         cpl=cpu.cpl if cpu else None,
         rip=rip,
         linear_rip=linear,
@@ -162,7 +168,7 @@ def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
     """The numbers first, since they are this failure's own; then what the text around it says."""
     guess = VendorGuess(None, "nothing in this evidence shows whether the host has VMX or SVM")
     if words is not None:
-        guess = vendor_of_reason(words.reason, info1=words.info1, info2=words.info2)
+        guess = vendor_of_reason(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
     elif failure.hardware_error is not None:
         guess = vendor_of_entry_failure(failure.hardware_error)
     elif failure.suberror == 2:
@@ -233,17 +239,13 @@ def _bytes(failure: Failure, reading: Reading | None) -> tuple[bytes, Literal["r
     return b"", None
 
 
-def _instruction(
-    failure: Failure, reading: Reading | None, mode: Mode | None, syntax: Syntax
-) -> tuple[Instruction | None, Literal["report", "code"] | None]:
-    code, source = _bytes(failure, reading)
-    if not code:
-        return None, None
-    # Without registers the mode is unknown; a REX prefix, or nothing, would have to be guessed.
-    if mode is None:
-        return None, source
-    rip = failure.cpu.get("rip") if failure.cpu else None
-    return decode_first(code[:15], bitness=mode.bitness, address=rip or 0, syntax=syntax), source
+def _mode_of(code: bytes, kernel: str | None) -> Mode:
+    """Without registers: KVM failed on these bytes, so a mode in which it can do them is ruled out."""
+    modes = (LONG64, PROT32, REAL16)
+    fitting = [m for m in modes if verdict(code, mode=m, kernel=kernel).outcome != "handler"]
+    if len(fitting) == 1:
+        return fitting[0]._replace(certain=False, why="only in this mode would KVM fail on these bytes")
+    return LONG64._replace(certain=False, why="the CPU's mode is not shown; 64-bit code is assumed")
 
 
 # -- the access ------------------------------------------------------------------------------------
@@ -274,9 +276,9 @@ def _vectored_access(facts: Facts) -> Access | None:
 
 def _emulation_access(facts: Facts) -> Access | None:
     said = access_of_exit(facts.vendor.vendor, facts.words) if facts.words else None
-    if facts.fetch_failed or (said and said.kind == "fetch"):
-        return _fetch(facts, said.gpa if said else None, said.why if said and said.kind == "fetch" else None)
     straddles = _straddles(facts)
+    if straddles is None and (facts.fetch_failed or (said and said.kind == "fetch")):
+        return _fetch(facts, said.gpa if said else None, said.why if said and said.kind == "fetch" else None)
     if straddles is not None:
         return _placed(
             facts,
@@ -296,7 +298,8 @@ def _emulation_access(facts: Facts) -> Access | None:
         return None
     why = said.why if said and said.kind else "the instruction's own operand"
     if kind is None and operand is not None:
-        kind = "write" if operand.access in {"write", "cond-write"} else "read"
+        saves = (facts.instruction.mnemonic or "").startswith(("xsave", "fxsave")) if facts.instruction else False
+        kind = "write" if saves or operand.access in {"write", "cond-write"} else "read"
         if facts.words is None:
             if _rip_outside_ram(facts):
                 return _fetch(facts, None, None)

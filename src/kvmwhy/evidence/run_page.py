@@ -30,7 +30,6 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
     payload = run.payload
     kind = _KINDS.get(run.exit_reason, "other")
     fields: dict[str, object] = {}
-    damage = []
     if kind == "internal-error":
         ndata, words = payload["ndata"], payload["data"]
         assert isinstance(ndata, int)  # noqa: S101 -- u32 and u64[16] by the layout table
@@ -38,17 +37,16 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
         fields = {"suberror": payload["suberror"], "ndata": ndata, "data": words[: min(ndata, MAX_NDATA)]}
     elif kind == "entry-failure":
         fields = {"hardware_error": payload["hardware_entry_failure_reason"]}
+    elif kind == "unknown-exit" and not payload["hardware_exit_reason"]:
+        kind = "other"  # KVM stores 0 whenever it begins KVM_RUN: the vCPU is in there, or never was
     elif kind == "unknown-exit":
         fields = {"hardware_reason": payload["hardware_exit_reason"]}
-        if not payload["hardware_exit_reason"]:
-            damage.append("exit reason 0 with nothing in it: KVM stores this before it runs the guest")
     elif kind == "exception-exit":
         fields = {"exception": payload["exception"], "exception_error_code": payload["error_code"]}
     failure = Failure(
         kind=kind,
         source=Source(path=path),
         exit_reason=run.exit_reason,
-        damage=tuple(damage),
         **fields,  # type: ignore[arg-type]  # the payload's values are ints, by the layout table
     )
     return Evidence((failure,), format="kvm_run page")

@@ -107,11 +107,11 @@ def _instruction(facts: Facts) -> list[Line]:
     if insn is None:
         if facts.fetch_failed:
             return [_row("Instruction", "none: KVM could not read one byte of it")]
-        if facts.instruction_source:
-            return [_row("Instruction", "its bytes are here, but not the CPU mode that they need")]
         return []
     if insn.text:
         said = {"report": "from KVM's report", "code": "from the VMM's dump"}.get(facts.instruction_source or "", "")
+        if facts.mode is None and facts.code_mode:
+            said += f", read as {facts.code_mode.bitness}-bit code: {facts.code_mode.why}"
         lines = [_row("Instruction", f"{insn.text}    [{insn.bytes.hex(' ')}] {said}")]
     elif insn.invalid:
         lines = [_row("Instruction", f"[{insn.bytes.hex(' ')}] is not an instruction")]

@@ -47,7 +47,7 @@ def rule(facts: Facts) -> Finding | None:
     if verdict.limit:
         for_.append(verdict.limit)
     against = []
-    if not facts.operands:
+    if not facts.instruction.memory:
         for_.append(emulated_because(facts))
     if facts.access and facts.access.kind == "fetch":
         against.append("RIP itself lies where there is no RAM: the bytes shown may not be what the guest ran")

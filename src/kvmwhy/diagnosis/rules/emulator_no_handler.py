@@ -64,11 +64,13 @@ def rule(facts: Facts) -> Finding | None:
     place = facts.access.place if facts.access and facts.access.kind != "fetch" else None
     if place and place.ram is False:
         for_.append(f"it touched {where}: not RAM, so KVM had to emulate it")
-    elif not facts.operands or emulates_all(facts):
+    elif not insn.memory or emulates_all(facts):
         for_.append(emulated_because(facts))
     elif place and place.ram:
         against.append(f"it touched {where}, which is normally RAM and needs no emulation")
         confidence = "likely"
+    if facts.mode is None and facts.code_mode:
+        against.append(facts.code_mode.why)
     if facts.access and facts.access.kind == "fetch":
         against.append("RIP itself lies where there is no RAM: the bytes shown may not be what the guest ran")
         confidence = "possible"

@@ -83,6 +83,8 @@ def _answer(facts: Facts) -> str:
         case "shutdown":
             known = "the guest shut down by a triple fault, as the hardware does; KVM did not give up"
         case _:
+            if failure.exit_reason == 0 and failure.cpu is None:
+                return "No failure here: the page says 0, as it does before a vCPU runs and while it is inside KVM_RUN."
             if failure.exit_reason is not None and failure.cpu is None:
                 return f"No failure here: the vCPU's last exit was {exit_name(failure.exit_reason)}."
             known = "there are registers here, but no line that says what failed"

@@ -1,0 +1,263 @@
+"""The command as a user meets it: output, exit statuses, and input that means harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+FIXTURES = ROOT / "tests" / "fixtures"
+GOOD = FIXTURES / "lab-svm" / "qemu-6.1" / "long64-vmovdqu" / "qemu.log"
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR", "TERM"}}
+
+
+def kvmwhy(*args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "kvmwhy", *args],
+        input=stdin,
+        capture_output=True,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=60,
+    )
+
+
+def one_sentence(result: subprocess.CompletedProcess[bytes]) -> str:
+    """stderr is one line of kvmwhy's own and no traceback."""
+    lines = result.stderr.decode().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("kvmwhy: ")
+    return lines[0]
+
+
+def test_a_good_log_is_explained_answer_first() -> None:
+    """Status 0, nothing on stderr, the answer in the first line, the raw words last."""
+    result = kvmwhy("explain", str(GOOD))
+    assert (result.returncode, result.stderr) == (0, b"")
+    lines = result.stdout.decode().splitlines()
+    assert lines[0].startswith("KVM cannot emulate `vmovdqu ymm0,[rbx]`")
+    assert "data[7]" in lines[-1]
+    assert max(map(len, lines)) <= 100
+
+
+def test_json_is_one_object_a_line_with_the_contracts_keys() -> None:
+    """Every key of the contract is there, and every u64 is a 0x string."""
+    result = kvmwhy("explain", "--json", stdin=GOOD.read_bytes())
+    (line,) = result.stdout.splitlines()
+    found = json.loads(line)
+    keys = "schema kind source suberror suberror_name hardware_error errno data layout vendor vendor_from exit cpu"
+    assert set(keys.split()) | {"instruction", "access", "causes", "damage"} <= set(found)
+    assert found["data"][3:6] == ["0x400", "0x100000004", "0xd0000000"]
+    assert (found["suberror"], found["suberror_name"], found["layout"], found["vendor"]) == (
+        1,
+        "EMULATION",
+        "final",
+        "svm",
+    )
+    assert set(found["exit"]) == {"reason", "name", "info1", "info2", "intr_info", "error_code", "words"}
+    assert (found["exit"]["reason"], found["exit"]["name"]) == ("0x400", "NPF")
+    assert (found["cpu"]["mode"], found["cpu"]["rip"], found["cpu"]["cpl"]) == ("long64", "0x8086", 0)
+    assert found["instruction"]["bytes"] == "c5 fe 6f 03"
+    assert found["access"] == {
+        "kind": "read",
+        "gva": "0xd0000000",
+        "gpa": "0xd0000000",
+        "what": found["access"]["what"],
+    }
+    cause = found["causes"][0]
+    assert {"id", "family", "confidence", "title", "for", "against", "fix", "references"} == set(cause)
+    assert set(cause["fix"]) <= {"guest", "vmm", "host"}
+
+
+def test_att_syntax() -> None:
+    """--syntax att prints the same instruction in the other order."""
+    result = kvmwhy("explain", "--syntax", "att", str(GOOD))
+    assert b"vmovdqu (%rbx),%ymm0" in result.stdout
+
+
+def test_equal_failures_are_explained_once_and_counted() -> None:
+    """The same failure a thousand times is one explanation with a count."""
+    result = kvmwhy("explain", "--json", stdin=GOOD.read_bytes() * 1000)
+    (line,) = result.stdout.splitlines()
+    assert json.loads(line)["source"]["count"] == 1000
+
+
+def test_the_limit_is_kept_and_said() -> None:
+    """Distinct failures beyond --limit are counted on stderr, not silently dropped."""
+    log = GOOD.read_bytes()
+    many = b"".join(log.replace(b"RCX=0000000000000000", b"RCX=%016x" % n) for n in range(5))
+    result = kvmwhy("explain", "--json", "--limit", "2", stdin=many)
+    assert len(result.stdout.splitlines()) == 2
+    assert "3 more failures" in one_sentence(result)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "status"),
+    [
+        (b"", 1),
+        (b"hello\n", 1),
+        (bytes(range(256)) * 100, 1),
+        (b"\0" * 4096, 0),
+        (b"KVM internal error. Suberror: ", 1),
+    ],
+)
+def test_nothing_to_explain(stdin: bytes, status: int) -> None:
+    """Empty input, other text and binary garbage: one sentence and status 1; a zero page is a page."""
+    result = kvmwhy("explain", stdin=stdin)
+    assert result.returncode == status
+    if status:
+        assert result.stdout == b""
+        one_sentence(result)
+
+
+def test_a_directory_and_a_missing_file_do_not_hide_the_good_one(tmp_path: Path) -> None:
+    """Status 2 and a sentence for each; what can be read is still explained."""
+    result = kvmwhy("explain", str(tmp_path), str(tmp_path / "nowhere.log"), str(GOOD))
+    assert result.returncode == 2
+    assert b"is a directory" in result.stderr
+    assert b"nowhere.log: no such file" in result.stderr
+    assert b"Traceback" not in result.stderr
+    assert result.stdout.startswith(b"KVM cannot emulate")
+
+
+def test_a_torn_log_is_explained_with_status_4() -> None:
+    """Cut in the middle: the answer still comes, and what was lost is listed."""
+    log = GOOD.read_bytes()
+    result = kvmwhy("explain", stdin=log[: log.index(b"R12=") + 9])
+    assert result.returncode == 4
+    assert b"Damage in the evidence" in result.stdout
+    assert b"R12 is cut" in result.stdout
+    assert result.stdout.startswith(b"KVM cannot emulate `vmovdqu ymm0,[rbx]`")
+
+
+def test_no_byte_of_a_log_reaches_the_terminal_raw(tmp_path: Path) -> None:
+    """Escapes, markup and control characters, in the text and in the file's name, come out harmless."""
+    nasty = tmp_path / "\x1b[31mred\x07[bold]x.log"
+    log = GOOD.read_text().replace("RIP=", "RSP=zz\x1b]0;owned\x07 RIP=").replace("emulation failure", "\x9b31m")
+    nasty.write_text("error: kvm run failed \x1b[2J[red]Bad\x08address[/red]\n" + log)
+    for args in (["explain"], ["explain", "--json"]):
+        result = kvmwhy(*args, str(nasty))
+        assert result.returncode in {0, 4}
+        for raw in (b"\x1b", b"\x07", b"\x08", b"\xc2\x9b"):
+            assert raw not in result.stdout + result.stderr
+    assert b"[bold]" in kvmwhy("explain", str(nasty)).stdout
+
+
+def test_impossible_numbers_in_a_page() -> None:
+    """ndata 2**32-1 and insn_size 255: said, survived, and all sixteen words shown."""
+    page = bytearray(4096)
+    page[8] = 17
+    page[32:48] = b"\x01\0\0\0\xff\xff\xff\xff\x01" + bytes(7)
+    page[48] = 255
+    result = kvmwhy("explain", stdin=bytes(page))
+    assert result.returncode in {0, 4}
+    assert b"ndata is 4294967295" in result.stdout
+    assert b"data[15]" in result.stdout
+
+
+def test_a_big_file_is_read_by_windows(tmp_path: Path) -> None:
+    """A sparse gigabyte with one failure in it: found, with the line it stands on, in little memory."""
+    big = tmp_path / "big.log"
+    with big.open("wb") as out:
+        out.write(b"\n" * 9)
+        out.seek(1 << 30)
+        out.write(b"\n" + GOOD.read_bytes())
+    code = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (512 << 20, 512 << 20))\n"
+        "from kvmwhy.cli.main import main\nsys.argv = ['kvmwhy', 'explain', '--json', sys.argv[1]]\nmain()"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(big)], capture_output=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["source"]["line"] == 11
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    """`kvmwhy explain … | head -1` prints no traceback."""
+    log = GOOD.read_bytes()
+    many = b"".join(log.replace(b"RCX=0000000000000000", b"RCX=%016x" % n) for n in range(300))
+    with subprocess.Popen(
+        [sys.executable, "-m", "kvmwhy", "explain"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(many)
+        process.stdin.close()
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == -signal.SIGPIPE
+
+
+def test_the_catalogue() -> None:
+    """`kvmwhy cause` lists every cause; a page shows its parts; a wrong ID suggests a near one."""
+    listed = kvmwhy("cause").stdout.decode()
+    ids = [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")]
+    assert {"fetch-non-ram", "event-delivery-non-ram", "emulator-no-handler", "undecided"} <= set(ids)
+    for cause_id in ids:
+        page = kvmwhy("cause", cause_id)
+        assert page.returncode == 0
+        assert b"How to recognise it" in page.stdout
+    wrong = kvmwhy("cause", "fetch-non-rum")
+    assert wrong.returncode == 2
+    assert "did you mean fetch-non-ram?" in one_sentence(wrong)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str) -> None:
+    """Each shell gets a script that names the program."""
+    result = kvmwhy("completion", shell)
+    assert result.returncode == 0
+    assert b"_KVMWHY_COMPLETE" in result.stdout
+
+
+def test_help_shows_examples_and_exit_statuses() -> None:
+    """--help of the program lists what the statuses mean; of a command, how it is used."""
+    assert b"4  something was found, but part of the evidence is damaged" in kvmwhy("--help").stdout
+    assert b"journalctl" in kvmwhy("explain", "--help").stdout
+
+
+def test_on_a_terminal_with_and_without_colour() -> None:
+    """Styles need a terminal and an empty NO_COLOR; the words are the same either way."""
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals on this system")
+
+    def run(**environment: str) -> str:
+        chunks: list[bytes] = []
+        leader, follower = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "kvmwhy", "explain", str(GOOD)],
+            stdout=follower,
+            stdin=subprocess.DEVNULL,
+            env={**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": "90", **environment},
+        ):
+            os.close(follower)
+            try:
+                while chunk := os.read(leader, 65536):
+                    chunks.append(chunk)
+            except OSError:
+                pass  # the other end is closed: all was read
+        os.close(leader)
+        return b"".join(chunks).decode()
+
+    styled, plain = run(), run(NO_COLOR="1")
+    assert "\x1b[" in styled
+    assert "\x1b" not in plain
+    assert plain.startswith("KVM cannot emulate `vmovdqu ymm0,[rbx]`")
+
+
+def test_man_pages_are_those_of_the_commands() -> None:
+    """docs/man is what the commands' own help makes."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "make_man.py"), "--check"], capture_output=True, check=False
+    )
+    assert result.stdout == b""
+    assert result.returncode == 0

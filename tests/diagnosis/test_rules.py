@@ -1,0 +1,238 @@
+"""Rules on records made to order: what each says, and where each must stay silent."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvmwhy.abi import build
+from kvmwhy.abi.internal_error import instruction_words
+from kvmwhy.diagnosis import catalogue, diagnose
+from kvmwhy.diagnosis.cause import FAMILIES
+from kvmwhy.evidence import read
+from kvmwhy.record import Code, Cpu, Failure, Host, Segment
+from kvmwhy.render.json import to_json
+
+FLAT = Segment(0x10, 0, 0xFFFFFFFF, 0xC09300)
+CODE64 = Segment(0x10, 0, 0xFFFFFFFF, 0xA09B00)
+CODE32 = Segment(0x08, 0, 0xFFFFFFFF, 0xC09B00)
+
+
+def long64(**registers: int) -> Cpu:
+    values = {"rip": 0xFFFFFFFF81000000, "cr0": 0x80050033, "cr3": 0x1000, "cr4": 0x6F0, "efer": 0xD01, **registers}
+    return Cpu(registers=values, segments={"cs": CODE64, "ss": FLAT, "ds": FLAT}, cpl=0)
+
+
+def prot32(**registers: int) -> Cpu:
+    values = {"rip": 0x8000, "cr0": 0x11, "cr3": 0, "cr4": 0, "efer": 0, **registers}
+    segments = {"cs": CODE32, "ss": FLAT, "ds": FLAT, "es": FLAT, "idt": Segment(0, 0x3008, 0x7FF, 0)}
+    return Cpu(registers=values, segments=segments, cpl=0)
+
+
+def emulation(insn: bytes, *words: int, cpu: Cpu | None = None, **more: object) -> Failure:
+    flags_and_bytes = (1, *instruction_words(insn)) if insn else (0,)
+    data = (*flags_and_bytes, *words, *(0,) * (5 - len(words)))
+    return Failure(kind="internal-error", suberror=1, ndata=len(data), data=data, cpu=cpu, **more)  # type: ignore[arg-type]
+
+
+def test_the_dump_that_was_never_explained() -> None:
+    """flags 0, reason 0x30, qualification 0x584, RIP 0xb0000: a wild jump into the VGA window, not KVM's fault."""
+    diagnosis = diagnose(emulation(b"", 0x30, 0x584, cpu=long64(rip=0xB0000)))
+    assert diagnosis.answer.startswith("The guest jumped to 0xb0000")
+    assert "VGA window" in diagnosis.answer
+    assert [f.cause.id for f in diagnosis.findings] == ["fetch-non-ram"]
+    assert diagnosis.findings[0].confidence == "certain"
+    assert diagnosis.facts.access is not None
+    assert diagnosis.facts.access.kind == "fetch"
+
+
+def test_amd_words_name_the_operand() -> None:
+    """EXITINFO2 is the GPA: XSAVEC64 at 0x4a0003140, which no kernel can emulate, in a cut dump."""
+    cpu = Cpu(registers={"rax": 7, "rcx": 0xFFFF8EACE0003100}, wide=True)
+    insn = bytes.fromhex("480fc7614031c0488b4710f6804002")
+    diagnosis = diagnose(emulation(insn, 0x400, 0x10000000F, 0x4A0003140, cpu=cpu))
+    facts = diagnosis.facts
+    assert facts.vendor.vendor == "svm"
+    assert facts.instruction is not None
+    assert facts.instruction.text == "xsavec64 [rcx+0x40]"
+    assert facts.access is not None
+    assert (facts.access.kind, facts.access.gpa, facts.access.gva) == ("write", 0x4A0003140, 0xFFFF8EACE0003140)
+    assert diagnosis.findings[0].cause.id == "emulator-no-handler"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [("6.1.0-56-amd64", "certain"), (None, "likely"), ("7.3.4", None)],
+)
+def test_an_avx_move_depends_on_the_hosts_kernel(kernel: str | None, expected: str | None) -> None:
+    """VMOVDQU is a gap before 6.19, a likely one on an unknown kernel, and none on a newer one."""
+    failure = emulation(bytes.fromhex("c5fe6f03"), 0x31, cpu=long64(rbx=0xD0000000), host=Host(kernel=kernel))
+    found = {f.cause.id: f.confidence for f in diagnose(failure).findings}
+    assert found.get("emulator-no-handler") == expected
+    assert ("undecided" in found) == (expected is None)
+
+
+def test_an_instruction_that_kvm_can_do_is_not_called_a_gap() -> None:
+    """MOV r, [mem] has a handler in every kernel: the honest answer is that something else failed."""
+    diagnosis = diagnose(emulation(bytes.fromhex("8b03"), 0x31, cpu=prot32(rbx=0xFEC00000)))
+    assert [f.cause.id for f in diagnosis.findings] == ["undecided"]
+
+
+def test_the_mode_is_inferred_from_what_kvm_could_not_do() -> None:
+    """48 0f ae 27 is XSAVE64 in 64-bit code; in 32-bit code it begins with DEC, which KVM can do."""
+    diagnosis = diagnose(emulation(bytes.fromhex("480fae27"), 0x31))
+    assert diagnosis.facts.mode is None
+    assert diagnosis.facts.instruction is not None
+    assert diagnosis.facts.instruction.text == "xsave64 [rdi]"
+    assert diagnosis.facts.code_mode is not None
+    assert diagnosis.facts.code_mode.why == "only in this mode would KVM fail on these bytes"
+
+
+def test_words_without_bytes_from_another_producer_are_no_fetch() -> None:
+    """VMREAD's operand on MMIO (reason 23) has no bytes either, and the guest did not jump anywhere."""
+    diagnosis = diagnose(emulation(b"", 23, 0x10, cpu=long64()))
+    assert [f.cause.family for f in diagnosis.findings] == ["undecided"]
+
+
+def test_no_vm_entry_yet_is_no_fetch() -> None:
+    """Five zero words: no VM exit had happened, so nothing is known of any access."""
+    diagnosis = diagnose(emulation(b"", 0, cpu=prot32()))
+    assert diagnosis.facts.fetch_failed is None
+    assert [f.cause.family for f in diagnosis.findings] == ["undecided"]
+
+
+@pytest.mark.parametrize(
+    ("data", "rsp", "structure"),
+    [
+        ((0x80000B0E, 0x31, 0x182, 0x32EFE0), 0x32EFE4, "stack frame"),
+        ((0x80000B0E, 0x31, 0x182, 0x3008 + 14 * 8, 7), 0x7000, "IDT"),
+        ((0x80000B0E, 0x31, 0x182, 0x9000000, 7), 0x7000, None),
+    ],
+)
+def test_the_address_of_a_delivery_is_matched_to_a_structure(
+    data: tuple[int, ...], rsp: int, structure: str | None
+) -> None:
+    """Without paging the GPA is in the pushed frame, in the IDT entry of this vector, or in neither."""
+    failure = Failure(kind="internal-error", suberror=3, ndata=len(data), data=data, cpu=prot32(rsp=rsp))
+    diagnosis = diagnose(failure)
+    assert diagnosis.facts.delivery is not None
+    assert diagnosis.facts.delivery.structure == structure
+    assert diagnosis.findings[0].cause.id == "event-delivery-non-ram"
+    assert "#PF" in diagnosis.answer
+
+
+def test_a_page_table_root_outside_ram_is_a_page_walk() -> None:
+    """The GPA lies in the page that CR3 points to: the walk, not the frame, hit what is no RAM."""
+    failure = Failure(
+        kind="internal-error",
+        suberror=3,
+        ndata=5,
+        data=(0x80000B0E, 0x31, 0xD81, 0x390074AC0, 0x10),
+        cpu=long64(cr3=0x390074000, rsp=0xFFFFAC1C4067BC88),
+    )
+    access = diagnose(failure).facts.access
+    assert access is not None
+    assert access.kind == "page-walk"
+
+
+def test_an_exit_that_no_delivery_can_cause_is_not_explained_by_one() -> None:
+    """WRMSR while an interrupt is being delivered has nothing to do with stacks and IDTs."""
+    failure = Failure(
+        kind="internal-error", suberror=3, ndata=4, data=(0x8000002F, 0x20, 0x582, 6), cpu=long64(rsp=0x1000)
+    )
+    assert all(f.cause.id != "event-delivery-non-ram" for f in diagnose(failure).findings)
+
+
+def test_an_instruction_cut_by_its_page_names_the_next_page() -> None:
+    """RIP + insn_size at a page's end: the fetch failed in the page behind."""
+    cpu = prot32(rip=0x8FFE)
+    diagnosis = diagnose(emulation(bytes.fromhex("660f"), 0x30, 0x184, cpu=cpu))
+    access = diagnosis.facts.access
+    assert access is not None
+    assert (access.kind, access.gva) == ("fetch", 0x9000)
+    assert diagnosis.findings[0].cause.id == "fetch-non-ram"
+
+
+def test_zeros_at_rip_alone_are_no_diagnosis() -> None:
+    """`00 00` in an old dump has had five unrelated causes: never more than possible."""
+    code = Code((0,) * 50, 20)
+    failure = Failure(kind="internal-error", suberror=1, ndata=0, cpu=prot32(rip=0x0FEDB30C), code=code)
+    assert {f.confidence for f in diagnose(failure).findings} == {"possible"}
+
+
+def test_registers_of_another_vcpu_make_nothing_certain() -> None:
+    """When a dump may be another vCPU's, every finding is only possible, and says why."""
+    failure = msgspec.structs.replace(emulation(bytes.fromhex("d903"), 0x31, cpu=prot32()), cpu_shared=True)
+    for finding in diagnose(failure).findings:
+        assert finding.confidence == "possible"
+        if finding.cause.id != "undecided":
+            assert any("another vCPU" in text for text in finding.against)
+
+
+def test_ambiguous_words_are_not_decoded() -> None:
+    """Where two layouts fit, no word is explained as either; both are named."""
+    failure = Failure(kind="internal-error", suberror=1, ndata=8, data=(0, 0, 0, 0x30, 0x184, 0, 0, 0))
+    facts = diagnose(failure).facts
+    assert facts.words is None
+    assert facts.explained is None
+    assert facts.layout == "final-no-bytes"
+
+
+def test_every_cause_has_a_whole_page() -> None:
+    """IDs are unique, families are known, and no page has an empty part."""
+    causes = catalogue()
+    assert len({c.id for c in causes.values()}) == len(causes)
+    for cause in causes.values():
+        assert cause.family in FAMILIES
+        assert all((cause.title, cause.what, cause.recognise, cause.confused_with, cause.references, cause.example))
+        assert cause.id == "undecided" or any(cause.fix)
+
+
+u64 = st.integers(0, 2**64 - 1)
+registers = st.dictionaries(
+    st.sampled_from(["rax", "rbx", "rsp", "rip", "rflags", "cr0", "cr2", "cr3", "cr4", "efer", "r8", "rcx", "rdx"]), u64
+)
+segments = st.dictionaries(
+    st.sampled_from(["cs", "ss", "ds", "es", "fs", "gs", "tr", "ldt", "gdt", "idt"]),
+    st.builds(Segment, st.integers(0, 0xFFFF), u64, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+)
+cpus = st.builds(Cpu, registers=registers, segments=segments, cpl=st.none() | st.integers(0, 3))
+codes = st.builds(
+    Code, st.lists(st.none() | st.integers(0, 255), max_size=50).map(tuple), st.none() | st.integers(0, 49)
+)
+words = st.lists(st.sampled_from([0, 1, 0x30, 0x31, 0x400, 0x80000B0E, 0x80000021]) | u64, max_size=16).map(tuple)
+failures = st.builds(
+    Failure,
+    kind=st.sampled_from(["internal-error", "entry-failure", "unknown-exit", "run-error", "shutdown", "other"]),
+    suberror=st.none() | st.integers(0, 6),
+    ndata=st.none() | st.integers(0, 2**32 - 1),
+    data=words,
+    hardware_error=st.none() | u64,
+    hardware_reason=st.none() | u64,
+    cpu=st.none() | cpus,
+    cpu_shared=st.booleans(),
+    code=st.none() | codes,
+)
+
+
+@given(failures)
+def test_any_record_is_explained_without_an_exception(failure: Failure) -> None:
+    """Every record gets at least one finding, a first line, and a line of JSON."""
+    diagnosis = diagnose(failure)
+    assert diagnosis.findings
+    assert diagnosis.answer.endswith(".")
+    assert b"\n" not in to_json(diagnosis)
+
+
+@given(st.binary(min_size=1, max_size=15), st.integers(0, 2**32 - 1), u64, u64)
+def test_a_page_made_to_order_is_explained(insn: bytes, reason: int, info1: int, info2: int) -> None:
+    """From the kernel's side to the explanation: the bytes explained are the bytes that were put in."""
+    page = build.emulation_failure(build.ExitInfo(reason, info1, info2), insn=insn)
+    (failure,) = read(page).failures
+    facts = diagnose(failure).facts
+    assert facts.reading is not None
+    assert facts.reading.failure.insn == insn
+    if facts.instruction:
+        assert insn.startswith(facts.instruction.bytes)

@@ -1,0 +1,89 @@
+"""The direction of imports, and what start-up may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "kvmwhy"
+
+# Each room, and the rooms that it may import: docs/architecture.md has the reasons.
+MAY_IMPORT = {
+    "abi": set[str](),
+    "record": {"abi"},
+    "x86": {"abi", "record"},
+    "emulator": {"abi", "x86"},
+    "evidence": {"abi", "record"},
+    "diagnosis": {"abi", "record", "x86", "emulator"},
+    "machine": {"abi", "x86", "emulator"},
+    "testing": {"abi"},
+    "render": {"abi", "record", "x86", "diagnosis"},
+    "cli": {"abi", "record", "x86", "emulator", "evidence", "diagnosis", "machine", "render"},
+    "__main__": {"cli"},
+}
+# Nothing else opens a file, a socket or a process; the emulator reads its own table.
+MAY_DO_IO = {"cli", "machine", "emulator"}
+IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
+
+
+def room_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, absolute, wherever the statement stands."""
+    found = set()
+    package = ["kvmwhy", *path.relative_to(SOURCE).parent.parts]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {name} if node.module else {f"{name}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if room_of(path) != "__init__"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_run_one_way(path: Path) -> None:
+    """A room imports only rooms that stand before it on the road."""
+    room = room_of(path)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "kvmwhy" and len(parts) > 1 and parts[1] != room:
+            assert parts[1] in MAY_IMPORT[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_only_the_edges_touch_the_world(path: Path) -> None:
+    """What reads, decides and renders is pure: I/O stays at the edges."""
+    if room_of(path) not in MAY_DO_IO:
+        touched = {name.split(".")[0] for name in imports(path)} & IO_MODULES
+        assert not touched, f"{path.name} imports {touched}"
+
+
+def test_every_room_has_a_place_on_the_road() -> None:
+    """A new package is put into the table, here and in the architecture page."""
+    assert {room_of(path) for path in FILES} <= set(MAY_IMPORT)
+    page = (SOURCE.parent.parent / "docs" / "architecture.md").read_text()
+    for room in {room_of(path) for path in FILES} - {"__main__"}:
+        assert f"`{room}" in page, f"docs/architecture.md does not mention {room}"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`kvmwhy --help` needs neither the decoder, nor rich, nor msgspec."""
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom kvmwhy.cli.main import kvmwhy\n"
+        "assert CliRunner().invoke(kvmwhy, ['--help']).exit_code == 0\n"
+        "print([m for m in ('iced_x86', 'rich', 'msgspec') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
