@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import msgspec
@@ -95,11 +95,11 @@ def _read_file(path: str, found: _Found) -> int:
         if path == "-":
             _read_stream(sys.stdin.buffer, None, 0, found)
             return DONE
-        info = Path(path).stat()
+        info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
             complain(f"{path} is a directory; name the files in it")
             return BAD_INPUT
-        with Path(path).open("rb") as stream:
+        with open(path, "rb") as stream:
             _read_stream(stream, path, info.st_size, found)
     except PermissionError:
         complain(f"{path}: not permitted to read it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 from kvmwhy.render.page import Line, to_plain, to_rich
@@ -18,13 +17,23 @@ def show(lines: list[Line]) -> None:
     if not out.isatty():
         out.write(to_plain(lines, _PIPE_WIDTH))
         return
-    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+    width = min(_columns(), _MAX_WIDTH)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         out.write(to_plain(lines, width))
         return
     from rich.console import Console
 
     Console(file=out, highlight=False, soft_wrap=True).print(to_rich(lines, width), end="")
+
+
+def _columns() -> int:
+    """What shutil.get_terminal_size does, without its start-up cost."""
+    if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _PIPE_WIDTH
+    except OSError:
+        return _PIPE_WIDTH
 
 
 def complain(message: str) -> None:

@@ -20,6 +20,7 @@ from kvmwhy.abi.vendors import (
 from kvmwhy.abi.words import (
     ExitWords,
     Explained,
+    WordAccess,
     access_of_delivery,
     access_of_exit,
     explain_delivery,
@@ -68,6 +69,7 @@ class Facts(NamedTuple):
     words: ExitWords | None
     explained: Explained | None
     entry: EntryFailure | None
+    said: WordAccess | None  # what the words say about the access
     vectoring: int | None  # the event-information word of an event being delivered, if there was one
     delivery: Delivery | None  # of that event, or of suberror 3
     mode: Mode | None
@@ -123,14 +125,14 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     if instruction and code_mode and failure.suberror == 1:
         judged = verdict(code, mode=code_mode, kernel=failure.host.kernel)
     vectoring = _vectoring(failure, vendor.vendor, words)
-    gpa = None
+    said = None
     if failure.suberror == 3:
-        gpa = access_of_delivery(vendor.vendor, failure.data).gpa
+        said = access_of_delivery(vendor.vendor, failure.data)
     elif words:
-        gpa = access_of_exit(vendor.vendor, words).gpa
+        said = access_of_exit(vendor.vendor, words)
     delivery = None
     if vectoring is not None or failure.suberror == 3:
-        delivery = delivery_of(failure, vectoring, gpa, mode)
+        delivery = delivery_of(failure, vectoring, said.gpa if said else None, mode)
     facts = Facts(
         failure=failure,
         reading=reading,
@@ -138,6 +140,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         words=words,
         explained=_explained(failure, vendor.vendor, words),
         entry=None if failure.hardware_error is None else describe_entry_failure(failure.hardware_error),
+        said=said,
         vectoring=vectoring,
         delivery=delivery,
         mode=mode,
@@ -264,7 +267,7 @@ def _access(facts: Facts) -> Access | None:
 
 def _vectored_access(facts: Facts) -> Access | None:
     """Suberror 1 while an event was being delivered: the words are about the delivery's access."""
-    said = access_of_exit(facts.vendor.vendor, facts.words) if facts.words else None
+    said = facts.said
     gpa = said.gpa if said else None
     place = facts.place_of(gpa)
     delivery = facts.delivery
@@ -275,7 +278,7 @@ def _vectored_access(facts: Facts) -> Access | None:
 
 
 def _emulation_access(facts: Facts) -> Access | None:
-    said = access_of_exit(facts.vendor.vendor, facts.words) if facts.words else None
+    said = facts.said
     straddles = _straddles(facts)
     if straddles is None and (facts.fetch_failed or (said and said.kind == "fetch")):
         return _fetch(facts, said.gpa if said else None, said.why if said and said.kind == "fetch" else None)
@@ -333,7 +336,7 @@ def _straddles(facts: Facts) -> int | None:
 def _memory_operand(facts: Facts) -> Operand | None:
     """The operand that was accessed: the one at the reported GPA, else the one spelt out."""
     candidates = [o for o in facts.operands if o.linear is not None]
-    gpa = _said_gpa(facts)
+    gpa = facts.said.gpa if facts.said else None
     if gpa is not None:
         near = [o for o in candidates if o.linear is not None and (gpa - o.linear) & 0xFFF < max(o.size, 1)]
         if near:
@@ -344,15 +347,10 @@ def _memory_operand(facts: Facts) -> Operand | None:
     return candidates[0] if candidates else None
 
 
-def _said_gpa(facts: Facts) -> int | None:
-    return access_of_exit(facts.vendor.vendor, facts.words).gpa if facts.words else None
-
-
 def _delivery_access(facts: Facts) -> Access | None:
-    delivery = facts.delivery
-    if delivery is None:
+    delivery, said = facts.delivery, facts.said
+    if delivery is None or said is None:
         return None
-    said = access_of_delivery(facts.vendor.vendor, facts.failure.data)
     kind: AccessKind = (
         "page-walk" if said.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
     )

@@ -141,9 +141,15 @@ def _code(code: Code | None) -> dict[str, Any] | None:
     if code is None:
         return None
     return {
-        "window": " ".join("??" if byte is None else f"{byte:02x}" for byte in code.window),
+        "window": _window(code.window),
         "rip_at": code.rip_at,
     }
+
+
+def _window(window: tuple[int | None, ...]) -> str:
+    if None in window:
+        return " ".join("??" if byte is None else f"{byte:02x}" for byte in window)
+    return bytes(window).hex(" ")  # type: ignore[arg-type]  # no None among them
 
 
 def _instruction(facts: Facts) -> dict[str, Any] | None:
