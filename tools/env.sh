@@ -14,6 +14,9 @@ if [ -z "$python" ]; then
     exit 2
 fi
 
+# The system's certificates, as git and Python use them: a company's proxy is in there.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS-1}" UV_PYTHON_DOWNLOADS=never
+
 # sync STAMP [UV-ARGUMENT...]: skipped when nothing changed since the stamp was made.
 sync() {
     stamp=$root/.venv/.$1
@@ -22,6 +25,6 @@ sync() {
         return
     fi
     uv=$("$python" "$root/tools/get_uv.py") || exit 2
-    (cd "$root" && UV_PYTHON_DOWNLOADS=never "$uv" sync --quiet --locked --inexact --python "$python" "$@") || exit 2
+    (cd "$root" && "$uv" sync --quiet --locked --inexact --python "$python" "$@") || exit 2
     : >"$stamp"
 }
