@@ -236,3 +236,79 @@ def test_a_page_made_to_order_is_explained(insn: bytes, reason: int, info1: int,
     assert facts.reading.failure.insn == insn
     if facts.instruction:
         assert insn.startswith(facts.instruction.bytes)
+
+
+REAL16_RESET = Cpu(
+    registers={"rax": 0, "rbx": 0, "rcx": 0, "rdx": 0x906A4, "rip": 0xFFF0, "rflags": 2, "cr0": 0x60000010, "cr3": 0}
+    | {"rsi": 0, "rdi": 0, "rbp": 0, "rsp": 0, "cr4": 0, "efer": 0},
+    segments={"cs": Segment(0xF000, 0xFFFF0000, 0xFFFF, 0x9B00)},
+    cpl=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause", "confidence"),
+    [
+        # An SMI handler's first instruction; the same number elsewhere is only an invalid state.
+        (
+            Failure(
+                kind="entry-failure",
+                hardware_error=0x80000021,
+                cpu=Cpu(registers={"rip": 0x8000, "cr0": 0x50032}, smm=True),
+            ),
+            "smm",
+            "likely",
+        ),
+        (Failure(kind="entry-failure", hardware_error=0x80000021), "invalid-guest-state", "likely"),
+        (Failure(kind="entry-failure", hardware_error=0x80000021, cpu=REAL16_RESET), "invalid-guest-state", "possible"),
+        (
+            Failure(
+                kind="entry-failure",
+                hardware_error=0x80000021,
+                cpu=msgspec.structs.replace(REAL16_RESET, registers={**REAL16_RESET.registers, "rip": 0x906428E6}),
+            ),
+            "vcpu-state-mixture",
+            "likely",
+        ),
+        (Failure(kind="entry-failure", hardware_error=7, cpu=REAL16_RESET), "outer-hypervisor-entry", "possible"),
+        (Failure(kind="entry-failure", hardware_error=5), "undecided", "possible"),
+        (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
+        (
+            Failure(kind="internal-error", suberror=2, ndata=2, data=(0x80000008, 0x80000B08)),
+            "simultaneous-events",
+            "certain",
+        ),
+        (Failure(kind="internal-error", suberror=4, ndata=2, data=(0x33, 6)), "unhandled-exit", "certain"),
+        (
+            Failure(
+                kind="internal-error", suberror=4, ndata=2, data=(3, 6), host=Host(vendor="vmx", vendor_from="text")
+            ),
+            "host-dying-init",
+            "likely",
+        ),
+        (Failure(kind="internal-error", suberror=4, ndata=2, data=(0xE000060400000000, 49)), "tdx-status", "likely"),
+        (
+            Failure(
+                kind="internal-error", suberror=3, ndata=4, data=(0x8000002F, 0x20, 0x582, 6), cpu=long64(rsp=0x1000)
+            ),
+            "impossible-vectoring",
+            "likely",
+        ),
+        (Failure(kind="run-error", errno="EFAULT"), "host-memory-fault", "likely"),
+        (Failure(kind="run-error", errno="EINVAL"), "undecided", "possible"),
+        (Failure(kind="exception-exit", exception=17, exception_error_code=0), "split-lock", "likely"),
+        (Failure(kind="exception-exit", exception=1, exception_error_code=0), "undecided", "possible"),
+        (Failure(kind="unknown-exit", hardware_reason=0xFFFFFFFFFFFFFFEA), "not-x86", "possible"),
+        (emulation(bytes.fromhex("0faa"), 0x72, cpu=prot32()), "smm", "likely"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_each_family_is_found_by_its_own_mark(failure: Failure, cause: str, confidence: str) -> None:
+    """The first finding is the cause that the manual or the kernel ties to these numbers, no surer than that."""
+    best = diagnose(failure).findings[0]
+    assert (best.cause.id, best.confidence) == (cause, confidence)
+
+
+def test_a_possible_cause_is_not_stated_as_a_fact() -> None:
+    """The first line says so when the best finding is only possible."""
+    assert diagnose(Failure(kind="entry-failure", hardware_error=7)).answer.startswith("Possibly: ")

@@ -25,7 +25,9 @@ class Diagnosis(NamedTuple):
 
     @property
     def answer(self) -> str:
-        return self.findings[0].answer
+        best = self.findings[0]
+        hedged = best.confidence == "possible" and best.cause.family != "undecided"
+        return f"Possibly: {best.answer}" if hedged else best.answer
 
 
 def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:

@@ -107,7 +107,9 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     words = _words(reading)
     vendor = _vendor(failure, words)
     cpu = failure.cpu
-    mode = cpu_mode(cpu) if cpu else None
+    reset = is_reset_state(cpu) if cpu and cpu.registers else None
+    # All zeros is what a VMM prints of a protected guest: no real CPU was in that mode.
+    mode = cpu_mode(cpu) if cpu and not (reset and reset.state == "zero") else None
     rip = cpu.get("rip") if cpu else None
     linear = linear_rip(cpu, mode) if cpu and mode else None
     cr0 = cpu.get("cr0") if cpu else None
@@ -149,7 +151,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         rip=rip,
         linear_rip=linear,
         paging=paging,
-        reset=is_reset_state(cpu) if cpu and cpu.registers else None,
+        reset=reset,
         instruction=instruction,
         instruction_source=source,
         operands=operands,

@@ -1,0 +1,47 @@
+"""The CPU left the guest for a reason for which KVM has no handler."""
+
+from __future__ import annotations
+
+from kvmwhy.abi import svm, vmx
+from kvmwhy.diagnosis.cause import Cause, Finding, Fix
+from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.rules.host_dying import is_init
+
+CAUSE = Cause(
+    id="unhandled-exit",
+    family="unhandled-exit",
+    title="KVM has no handler for this exit",
+    what=(
+        "The CPU left the guest for a reason that KVM did not ask for and cannot handle. Either something else set the"
+        " intercept (a modified kernel or module, an outer hypervisor), or the CPU has a feature that KVM does not know."
+    ),
+    recognise="Suberror 4; the first word is the exit reason (VMX) or exit code (SVM), the second the host's CPU.",
+    confused_with="host-dying: INIT exits come when the host resets. confidential-guest: TDX puts its status word there.",
+    fix=Fix(
+        guest="If the reason names an instruction, avoid it for now.",
+        vmm="Do not offer the feature to the guest (CPU model without it).",
+        host="Load unmodified KVM modules; inside another hypervisor, ask who set this intercept; update the kernel.",
+    ),
+    references=("7396d337cfad (KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON) (in v5.4)",),
+    example="0x33: RDTSCP exits on a host whose module intercepts it",
+)
+
+
+def rule(facts: Facts) -> Finding | None:
+    failure, vendor = facts.failure, facts.vendor.vendor
+    if failure.suberror != 4 or not failure.data or vendor not in {"vmx", "svm"} or is_init(facts):
+        return None
+    code = failure.data[0]
+    name = facts.explained.name if facts.explained else None
+    shown = f"{code:#x}" + (f" ({name})" if name else "")
+    known = code in vmx.REASONS if vendor == "vmx" else svm.is_assigned(code)
+    for_ = [f"the exit was {shown}, and suberror 4 says that KVM has no handler for it"]
+    handled = vmx.REASONS[code].handled if vendor == "vmx" and known else None
+    against = ["kernels up to 7.3 do have a handler for it: this kernel is older, or the exit came at an odd moment"]
+    return Finding(
+        CAUSE,
+        "certain" if not handled else "likely",
+        f"The CPU left the guest with {shown}, for which KVM has no handler.",
+        tuple(for_),
+        tuple(against) if handled else (),
+    )

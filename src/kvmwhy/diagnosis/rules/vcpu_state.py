@@ -1,0 +1,44 @@
+"""The VMM loaded a mixture of two states."""
+
+from __future__ import annotations
+
+from kvmwhy.diagnosis.cause import Cause, Finding, Fix
+from kvmwhy.diagnosis.facts import Facts
+
+CAUSE = Cause(
+    id="vcpu-state-mixture",
+    family="vcpu-state",
+    title="The vCPU's state is a mixture of reset values and of values from a running guest",
+    what=(
+        "Some registers have the values of RESET, others those of code that was running. No guest makes such a state: the"
+        " VMM loaded part of one state over another (reset, migration, nested state), or an ioctl failed in between."
+    ),
+    recognise="An entry failure whose dump has CS at its reset value but another RIP, or leftover L or G bits in real mode.",
+    confused_with="invalid-guest-state: there the guest itself made the state.",
+    fix=Fix(
+        vmm=(
+            "Check the result of every KVM_SET_* call at reset and migration, and their order; a failing"
+            " KVM_SET_NESTED_STATE left the rest unloaded in QEMU 5.1-rc1."
+        ),
+        host="Update the VMM. If the guest uses nested virtualisation, try without (QEMU: -cpu host,-vmx or -svm).",
+    ),
+    references=('QEMU 0baa4b445e ("KVM: fix CPU reset wrt HF2_GIF_MASK")',),
+    example="CS=f000 ffff0000 with EIP=906428e6 after system_reset",
+)
+
+
+def rule(facts: Facts) -> Finding | None:
+    if facts.failure.kind not in {"entry-failure", "run-error"} or facts.reset is None:
+        return None
+    stale_l = facts.mode is not None and "L bit left" in facts.mode.why
+    if facts.reset.state != "mixture" and not stale_l:
+        return None
+    for_ = [facts.reset.why] if facts.reset.state == "mixture" else []
+    if stale_l:
+        for_.append("CS still has the L bit of 64-bit code, though the CPU is in real mode")
+    return Finding(
+        CAUSE,
+        "likely" if facts.reset.state == "mixture" else "possible",
+        "The vCPU's state is a mixture of two: the VMM loaded part of a reset or saved state over another.",
+        tuple(for_),
+    )
