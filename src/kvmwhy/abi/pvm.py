@@ -1,9 +1,10 @@
 """kvm_pvm: a KVM module that runs guests without VMX or SVM.
 
 Measured on a 6.18 host kernel with kvm_pvm loaded (2026-11): every emulation failure, whether
-of an access to MMIO or of a jump into it, gave reason 0x1000 and zeros in the other four words.
+of an access to MMIO or of a jump into it, gave zeros in four words, and as reason 0x1000 where the
+guest was at CPL 0 (such code is emulated as a whole: RAM fails too), 0x2000 where it was at CPL 3.
 The published series (Lai Jiangshan, "KVM: x86/PVM", LKML 2024-02-26) numbers its exits otherwise
-(exception vectors, and 0x10000 upwards), so it explains nothing about 0x1000.
+(exception vectors, and 0x10000 upwards), so it explains nothing about these.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from __future__ import annotations
 from .exceptions import describe_vector
 
 FIRST = 0x1000
-LAST = 0x1FFF
+LAST = 0x2FFF
 
 # Of the published series. Later numbers differ between its versions and are left out.
 PUBLISHED: dict[int, str] = {
     0x10000: "SYSCALL",
     0x20000: "HYPERCALL",
     0x30000: "ERETU",
+}
+
+MEASURED: dict[int, str] = {
+    0x1000: "with failures at CPL 0",
+    0x2000: "with failures at CPL 3",
 }
 
 
@@ -41,4 +47,6 @@ def describe_reason(word: int) -> str:
         return f"{name} in the published PVM patches"
     if word < 32:
         return f"exception {describe_vector(word)} in the published PVM patches"
+    if word in MEASURED:
+        return f"a code of the software-only module kvm_pvm, seen {MEASURED[word]}; its meaning is not published"
     return "a code of the software-only module kvm_pvm; its meaning is not published"

@@ -10,8 +10,8 @@ def hexadecimal(value: int) -> str:
 
 
 def article(text: str) -> str:
-    """A place as an apposition: "0xb0000, in the VGA window"."""
-    return f"in {text}"
+    """A place as an apposition: "0xb0000, in the VGA window"; "0xd0000000, past the end of RAM"."""
+    return text if text.startswith(("past ", "beyond ", "above ", "RAM or ")) else f"in {text}"
 
 
 def at(facts: Facts) -> str:

@@ -78,10 +78,10 @@ def rule(facts: Facts) -> Finding | None:
         for_.append("KVM was asked to emulate in the middle of the delivery: the instruction at RIP is innocent")
     for_ += end_of_ram(facts, access.gpa)
     if access.place and access.place.ram is False:
-        for_.append(f"{hexadecimal(access.gpa or 0)} is in {access.place.text}")
+        for_.append(f"{hexadecimal(access.gpa or 0)} is {article(access.place.text)}")
         confidence = "certain"
     elif access.place and access.place.ram:
-        against.append(f"{hexadecimal(access.gpa or 0)} is in {access.place.text}, which is normally RAM")
+        against.append(f"{hexadecimal(access.gpa or 0)} is {article(access.place.text)}, which is normally RAM")
         confidence = "likely"
     elif delivery.structure is None:
         against.append("nothing shown says which structure lies at that address")

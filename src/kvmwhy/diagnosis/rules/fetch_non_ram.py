@@ -67,10 +67,10 @@ def _fetch(facts: Facts) -> Finding:
     if facts.failure.code and facts.failure.code.unreadable_at_rip:
         for_.append("the VMM could not read the code at RIP either (Code= shows ??)")
     if place and place.ram is False:
-        for_.append(f"RIP is in {access.what}")
+        for_.append(f"RIP is {article(access.what or '')}")
     elif place and place.ram:
         against.append(
-            f"RIP is in {place.text}: there should be RAM, so either it is missing or RIP is not what it seems"
+            f"RIP is {article(place.text)}: there should be RAM, so either it is missing or RIP is not what it seems"
         )
     for_ += _remarks(facts)
     for_ += end_of_ram(facts, access.gpa)
