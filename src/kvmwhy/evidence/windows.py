@@ -8,14 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final, NamedTuple
 
-ANCHORS: Final = (
-    b"KVM internal error",
-    b"KVM: ",
-    b"kvm run failed",
-    b"unhandled exit",
-    b"EFER=",
-    b"data[",
-)
+BANNERS: Final = (b"KVM internal error", b"KVM: ", b"kvm run failed", b"unhandled exit")
+ANCHORS: Final = (*BANNERS, b"EFER=", b"data[")
 WHOLE: Final = 4 << 20  # inputs up to this size are one window
 BEFORE: Final = 4 << 10  # context: command line, host kernel, the dump's own beginning
 AFTER: Final = 16 << 10  # several dumps
@@ -25,7 +19,6 @@ MAX_WINDOW: Final = 4 << 20
 class Window(NamedTuple):
     data: bytes
     first_line: int
-    cut: bool = False  # the input went on, and so may have a failure
 
 
 def windows(chunks: Iterable[bytes]) -> Iterator[Window]:
@@ -58,11 +51,9 @@ def _take(held: bytes, line: int, *, last: bool) -> Generator[Window, None, tupl
         if end > len(held) and not last:
             keep = start
             break
-        end = min(end, len(held))
-        newline = held.find(b"\n", end)
-        if 0 <= newline < end + BEFORE:
-            end = newline + 1
-        yield Window(held[start:end], line + held.count(b"\n", 0, start), end - start >= MAX_WINDOW)
+        full = end >= start + MAX_WINDOW
+        end = _between_failures(held, anchor, end) if full else _line_end(held, min(end, len(held)))
+        yield Window(held[start:end], line + held.count(b"\n", 0, start))
         line += held.count(b"\n", 0, end)
         held, at = held[end:], 0
     return held[keep:], line + held.count(b"\n", 0, keep)
@@ -71,6 +62,20 @@ def _take(held: bytes, line: int, *, last: bool) -> Generator[Window, None, tupl
 def _first(held: bytes, start: int, end: int | None = None) -> int:
     found = [at for anchor in ANCHORS if (at := held.find(anchor, start, end)) >= 0]
     return min(found, default=-1)
+
+
+def _line_end(held: bytes, end: int) -> int:
+    """The end of the line in which ``end`` lies, unless that line is not a line of text."""
+    newline = held.find(b"\n", end, end + BEFORE)
+    return end if newline < 0 else newline + 1
+
+
+def _between_failures(held: bytes, anchor: int, end: int) -> int:
+    """Where to cut a run of failures that is longer than a window: before the last banner, not within a dump."""
+    last = max(held.rfind(banner, anchor + 1, end) for banner in BANNERS)
+    if last <= anchor:
+        return end
+    return max(held.rfind(b"\n", anchor + 1, last) + 1, anchor + 1)
 
 
 def _end(held: bytes, anchor: int, limit: int) -> int:
