@@ -102,7 +102,8 @@ def stream(count: int) -> None:
         took = time.perf_counter() - begin
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         size = file.tell() / 1e6
-        print(f"kvmwhy explain, {size:.0f} MB      {count / took:7.0f} distinct failures/s  (CPU {usage.ru_utime - before:.1f} s)")
+        cpu = usage.ru_utime - before
+        print(f"kvmwhy explain, {size:.0f} MB    {count / took:7.0f} distinct failures/s  (CPU {cpu:.1f} s)")
         print(f"peak memory              {usage.ru_maxrss / 1024:7.0f} MiB for {count} distinct failures held at once")
 
 

@@ -1,0 +1,240 @@
+"""The lab, in one command.
+
+    python lab/run.py fetch [--kernel 6.1 ...]     Debian's newest kernel of each series
+    python lab/run.py svm   [--kernel 5.10 6.1]    the cases on kvm-amd, under QEMU's TCG
+    python lab/run.py vmx   [--kernel 6.1]         the cases on kvm-intel, under Bochs
+    python lab/run.py here                         the cases on this host's /dev/kvm
+    python lab/run.py summary                      how often the kernels agree, out of results/
+
+Outcomes go to lab/results/, downloads and scratch files to $KVMWHY_LAB or ~/.cache/kvmwhy-lab; so do
+the outcomes of `here`.
+Exit status: 0; 1 if a kernel gave no outcomes; 2 usage; 3 if something is missing here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import gzip
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # started as a script, so that lab/ is there instead
+    sys.path[0] = str(ROOT)
+
+from lab import boot, kernels  # noqa: E402
+from lab.cases import Case, pack_all  # noqa: E402
+from lab.catalogue import catalogue  # noqa: E402
+from lab.outcome import Provenance  # noqa: E402
+
+_LIMIT: Final = {"svm": 300.0, "vmx": 900.0}  # seconds for one kernel
+_PLAIN_LIMIT: Final = 300_000  # bytes; a larger results file is compressed
+
+
+def work_directory() -> Path:
+    return Path(os.environ.get("KVMWHY_LAB") or Path.home() / ".cache" / "kvmwhy-lab")
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = _options(arguments)
+    match options.command:
+        case "fetch":
+            return _fetch(options)
+        case "here":
+            return _here(options)
+        case "summary":
+            from lab.compare import summary
+
+            sys.stdout.write(summary(sorted(options.results.glob("*.jsonl*"))))
+            return 0
+    return _bench(options)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="lab/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("fetch", "svm", "vmx", "here", "summary"))
+    parser.add_argument("--kernel", nargs="+", default=[], metavar="SERIES", help="such as 6.1; or a whole release")
+    parser.add_argument("--module-args", default="", help="of kvm-amd or kvm-intel, such as ept=0")
+    parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose id starts so")
+    parser.add_argument("--work", type=Path, default=work_directory(), help="default: %(default)s")
+    parser.add_argument("--results", type=Path, help="default: lab/results; for `here`, results/ in the work directory")
+    parser.add_argument("--mirror", default=kernels.MIRROR, help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    options.work = options.work.absolute()
+    if options.results is None:
+        options.results = options.work / "results" if options.command == "here" else ROOT / "lab" / "results"
+    return options
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"lab: {text}\n")
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    if not Path(kernels.KEYRING).exists():
+        _complain(f"no {kernels.KEYRING}: apt-get install debian-archive-keyring")
+        return 3
+    for line in kernels.fetch(options.work, options.kernel, options.mirror):
+        _say(line)
+    return 0 if kernels.fetched(options.work) else 1
+
+
+def _bench(options: argparse.Namespace) -> int:
+    if lacks := boot.missing(options.command):
+        _complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
+        return 3
+    try:
+        chosen = kernels.choose(options.work, options.kernel)
+    except FileNotFoundError as error:
+        _complain(str(error))
+        return 3
+    if not chosen:
+        _complain(f"no kernels in {options.work}: run `python lab/run.py fetch` first")
+        return 3
+    cases = _cases(options)
+    bundle = pack_all(cases)
+    status = 0
+    for kernel in chosen:
+        try:
+            said = boot.boot(
+                *(options.command, kernel, cases, options.work),
+                module_args=options.module_args,
+                limit=_LIMIT[options.command],
+            )
+        except (boot.BenchError, FileNotFoundError) as error:
+            _complain(f"{kernel.release}: {error}")
+            status = 1
+            continue
+        for failure in said.failed:
+            _complain(f"{kernel.release}: {failure}")
+        head = Provenance(
+            vendor=options.command,
+            release=said.marks["release"],
+            version=said.marks["version"],
+            module=boot.VENDOR_MODULE[options.command],
+            module_args=options.module_args,
+            parameters=said.parameters,
+            bench=_bench_version(options.command),
+            cpu=said.marks["cpu"],
+            date=_today(),
+            cases=len(cases),
+            outcomes=said.outcomes.count(b"\n"),
+            bundle=hashlib.sha256(bundle).hexdigest(),
+        )
+        path = _save(options, head, said.outcomes)
+        up = {name: float(said.marks[name]) for name in ("init", "ready", "replayed")}
+        rate = head.outcomes / max(0.001, up["replayed"] - up["ready"])
+        _say(
+            f"{kernel.release}: {head.outcomes} of {head.cases} cases, {said.seconds:.1f} s"
+            f" (up to /dev/kvm {up['ready']:.1f}, {rate:.0f} cases/s by its own clock) -> {path}"
+        )
+    return status
+
+
+def _here(options: argparse.Namespace) -> int:
+    if not Path("/dev/kvm").exists():
+        _complain("no /dev/kvm")
+        return 3
+    cases = _cases(options)
+    bundle = pack_all(cases)
+    options.work.mkdir(parents=True, exist_ok=True)
+    path = options.work / "cases"
+    path.write_bytes(bundle)
+    started = time.monotonic()
+    replay = boot.build_replay(options.work / "replay")
+    ran = subprocess.run([replay, path], stdout=subprocess.PIPE, check=False)
+    if ran.returncode:
+        return 3
+    names = [path.name for path in sorted(Path("/sys/module").glob("kvm_*"))]
+    head = Provenance(
+        vendor="native",
+        release=platform.release(),
+        version=platform.version(),
+        module=" ".join(names) or "built in",
+        module_args="",
+        parameters=_parameters(),
+        bench="this host",
+        cpu=_cpu_name(),
+        date=_today(),
+        cases=len(cases),
+        outcomes=ran.stdout.count(b"\n"),
+        bundle=hashlib.sha256(bundle).hexdigest(),
+    )
+    saved = _save(options, head, ran.stdout)
+    _say(f"{head.release}: {head.outcomes} of {head.cases} cases, {time.monotonic() - started:.1f} s -> {saved}")
+    return 0
+
+
+def _cases(options: argparse.Namespace) -> tuple[Case, ...]:
+    return tuple(case for case in catalogue() if case.id.startswith(options.only))
+
+
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()
+
+
+def _save(options: argparse.Namespace, head: Provenance, outcomes: bytes) -> Path:
+    data = msgspec.json.encode(head) + b"\n" + outcomes
+    options.results.mkdir(parents=True, exist_ok=True)
+    suffix = f"-{head.module_args.replace(' ', '-')}" if head.module_args else ""
+    plain: Path = options.results / f"{head.vendor}-{head.release}{suffix}.jsonl"
+    packed = plain.with_name(plain.name + ".gz")
+    for old in (plain, packed):
+        old.unlink(missing_ok=True)
+    if len(data) <= _PLAIN_LIMIT:
+        plain.write_bytes(data)
+        return plain
+    packed.write_bytes(gzip.compress(data, mtime=0))
+    return packed
+
+
+def _bench_version(bench: str) -> str:
+    if bench == "vmx":
+        package = subprocess.run(
+            ["dpkg-query", "-W", "-f", "Bochs ${Version}", "bochs"], capture_output=True, text=True, check=False
+        )
+        return f"{package.stdout or 'Bochs'}, cpu {boot.BOCHS_CPU}"
+    text = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+    return f"{text.splitlines()[0]}, TCG, cpu max"
+
+
+def _parameters() -> dict[str, str]:
+    found = {}
+    for path in sorted(Path("/sys/module").glob("kvm*/parameters/*")):
+        try:
+            found[f"{path.parts[3]}.{path.name}"] = path.read_text().strip()
+        except OSError:
+            continue
+    return found
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except subprocess.CalledProcessError as error:
+        _complain(str(error))
+        sys.exit(3)
