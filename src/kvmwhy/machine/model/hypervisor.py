@@ -1,0 +1,198 @@
+"""The modelled kernel: what KVM does with each reason for which the guest cannot run on."""
+
+from __future__ import annotations
+
+from kvmwhy.abi.kvm_run import EXIT_SHUTDOWN
+from kvmwhy.machine.exits import Hlt
+from kvmwhy.machine.model import env as state
+from kvmwhy.machine.model import words
+from kvmwhy.machine.model.beyond import beyond_unicorn
+from kvmwhy.machine.model.carry import Carrier
+from kvmwhy.machine.model.context import Context, Work
+from kvmwhy.machine.model.cpu import Stop
+from kvmwhy.machine.model.entry import refusal
+from kvmwhy.machine.model.events import (
+    EXTERNAL,
+    HARDWARE,
+    SOFTWARE,
+    SOFTWARE_EXCEPTION,
+    Event,
+    combine,
+    deliver,
+    of_fault,
+)
+from kvmwhy.machine.model.fetch import fetch
+from kvmwhy.machine.model.kernel import delivery_words, failure_words, on_failure
+from kvmwhy.machine.model.paging import PAGE
+from kvmwhy.machine.model.ports import port
+from kvmwhy.machine.model.traps import BP, OF, UD, GuestFault, Hole
+from kvmwhy.machine.model.words import Touch
+
+
+def enter(context: Context) -> Work:
+    """Enter the guest once, with what is queued, and deal with why it stops."""
+    env, settings = context.cpu.env, context.settings
+    event = context.queue.next()
+    reason = refusal(settings.vendor, settings.kernel, env, event, shadow=bool(env.hflags & 1 << 3))
+    if reason is not None:
+        context.page.fail_entry(reason)
+        yield True
+        return
+    if event is not None:
+        context.queue.take()
+        yield from _inject(context, event)
+        return
+    stop = context.cpu.run()
+    match stop.what:
+        case "halted":
+            context.page.reason(Hlt.number)
+            yield True
+        case "interrupt":
+            yield from _inject(context, _event_of(context, stop))
+        case "invalid":
+            trap = yield from beyond_unicorn(context)
+            if trap is not None:
+                yield from _trapped(context, trap)
+        case "blocked":
+            if stop.trap is not None:
+                yield from _trapped(context, stop.trap)
+        case "port":
+            yield from port(context, stop)
+        case _:
+            yield False
+
+
+def _trapped(context: Context, trap: GuestFault | Hole) -> Work:
+    if isinstance(trap, GuestFault):
+        yield from _inject(context, of_fault(trap, real=context.real))
+        return
+    _exit(context, trap, None)
+    yield from _emulate(context)
+
+
+# -- events ------------------------------------------------------------------------------------------
+
+
+def _event_of(context: Context, stop: Stop) -> Event:
+    """The event that Unicorn stopped for; a software one is counted from its instruction."""
+    if not stop.software:
+        return of_fault(GuestFault(stop.vector, stop.error_code), real=context.real)
+    env = context.cpu.env
+    try:
+        last = context.space(system=True).number(context.cpu.linear_rip - 1, 1)
+    except (GuestFault, Hole):
+        last = 0
+    short = stop.vector in {BP, OF} and last in {0xCC, 0xCE}
+    length = 1 if short else 2
+    env.eip = env.eip - length & 0xFFFF_FFFF_FFFF_FFFF
+    return Event(stop.vector, SOFTWARE_EXCEPTION if short else SOFTWARE, length=length)
+
+
+def _inject(context: Context, event: Event) -> Work:
+    """The CPU delivers ``event``; exceptions on the way make it another one."""
+    current: Event | None = event
+    while current is not None:
+        try:
+            deliver(context.cpu.env, context.memory, current)
+        except GuestFault as fault:
+            current = combine(current, of_fault(fault, real=context.real), real=context.real)
+        except Hole as hole:
+            yield from _vectoring(context, hole, current)
+            return
+        else:
+            state.set_inhibit(context.cpu.env, shadow=False)
+            return
+    context.page.reason(EXIT_SHUTDOWN)
+    yield True
+
+
+def _vectoring(context: Context, hole: Hole, event: Event) -> Work:
+    """The IDT, the GDT or the handler's stack is where no memory is."""
+    settings = context.settings
+    touch = _exit(context, hole, event)
+    if settings.vendor == "pvm":
+        # Measured on 6.18: kvm_pvm delivers events itself, and shuts down.
+        context.page.reason(EXIT_SHUTDOWN)
+        yield True
+        return
+    counts = event.type != EXTERNAL or settings.vendor == "vmx"  # SVM looks at the type bits only
+    if touch.known and counts and settings.kernel.loops_while_vectoring(settings.vendor):
+        context.queue.put_back(event)
+        yield False  # and the next entry meets the same
+        return
+    refused = settings.kernel.refuses_while_vectoring and counts
+    if refused or (settings.vendor == "vmx" and context.info.reason == words.EPT_MISCONFIG):
+        context.queue.put_back(event)
+        stale = context.qualification
+        context.page.internal_error(3, delivery_words(settings.kernel, context.info, hole.gpa, stale))
+        yield True
+        return
+    # To 6.13 the instruction at RIP is emulated, as if it had made the access. An exception that was
+    # being delivered is forgotten (kvm_clear_exception_queue), an interrupt is tried again.
+    if event.type != HARDWARE and not event.from_software:
+        context.queue.put_back(event)
+    yield False
+    yield from _emulate(context)
+
+
+# -- emulation ---------------------------------------------------------------------------------------
+
+
+def _exit(context: Context, hole: Hole, event: Event | None) -> Touch:
+    """Note the words of an EPT violation or misconfig, or of an NPF; KVM caches the page as MMIO."""
+    settings, page = context.settings, hole.gpa // PAGE
+    if settings.bench != "tcg" and event is None and hole.kind == "read" and not hole.walk and _modifies(context):
+        hole.kind = "write"  # a read-modify-write asks for the right to write
+    mapped = hole.readonly and page in settings.mapped
+    touch = Touch(hole, page in settings.known, mapped, state.cpl(context.cpu.env))
+    context.info = words.exit_info(settings.vendor, settings.bench, touch, event)
+    if context.info.reason == words.EPT_VIOLATION:
+        context.qualification = context.info.info1
+    if not hole.readonly:
+        settings.known.add(page)
+    return touch
+
+
+def _modifies(context: Context) -> bool:
+    """The instruction at RIP reads and writes its first operand."""
+    try:
+        found = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release).instruction
+    except GuestFault:
+        return False
+    if found is None or not found.memory or (found.mnemonic or "").startswith("xsave"):
+        return False  # XSAVE reads its header, and writes later
+    return found.memory[0].access.startswith("read-")
+
+
+def _emulate(context: Context) -> Work:
+    """x86_emulate_instruction: fetch, decode, execute; or give up."""
+    try:
+        found = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release)
+    except GuestFault as fault:
+        context.raise_fault(fault)
+        return
+    instruction, verdict = found.instruction, found.verdict
+    if found.torn or verdict is None or verdict.outcome in {"fetch", "no-handler"}:
+        yield from _fail(context, found.window)
+    elif verdict.outcome == "injects-ud" or instruction is None or instruction.invalid:
+        context.raise_fault(GuestFault(UD))
+    elif verdict.outcome == "gives-up":
+        if instruction.mnemonic == "cmpxchg16b":  # the one that reads its operand before it gives up
+            yield from Carrier(context, instruction).read_operands()
+        yield from _fail(context, found.window)
+    else:
+        yield from Carrier(context, instruction).run()
+
+
+def _fail(context: Context, window: bytes) -> Work:
+    """handle_emulation_failure."""
+    settings = context.settings
+    cpl = state.cpl(context.cpu.env)
+    decision = on_failure(enabled=settings.exit_on_failure, skip=False, cpl=cpl, vendor=settings.vendor)
+    if decision.queues_ud:
+        context.queue.exception = Event(UD)
+    if decision.exits:
+        by_request = settings.exit_on_failure
+        found = failure_words(settings.kernel, context.info, window, by_request=by_request)
+        context.page.internal_error(1, found)
+    yield decision.exits

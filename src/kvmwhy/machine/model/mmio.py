@@ -1,0 +1,74 @@
+"""What an emulated instruction does with memory, piece by piece, as KVM's emulator does it.
+
+arch/x86/kvm/emulate.c reads source operands before destinations, and x86.c (emulator_read_write)
+splits at page ends and into at most 8 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from kvmwhy.machine.model.address import linear_address
+from kvmwhy.machine.model.env import Env
+from kvmwhy.x86.instruction import Instruction
+from kvmwhy.x86.mode import Mode
+
+FRAGMENT: Final = 8
+
+# Their operand goes through a path that asks userspace for nothing: KVM tries for ever.
+SPINS: Final = frozenset(("sgdt", "sidt", "fxsave", "fxrstor"))
+# The operand is read, but what is done with it then goes through that same path.
+READS_FIRST: Final = frozenset(("lgdt", "lidt"))
+# SSE and AVX moves that check their alignment; KVM lets the non-temporal AVX stores pass.
+_ALIGNED: Final = frozenset(("movaps", "movapd", "movdqa", "movntdq", "movntps", "movntpd", "movntdqa"))
+_ALIGNED_VEX: Final = frozenset(("vmovaps", "vmovapd", "vmovdqa", "vmovntdqa", "vmovntdq"))
+_BIT_STRINGS: Final = frozenset(("bt", "bts", "btr", "btc"))  # reach beyond their operand
+_WRITES: Final = ("write", "cond-write", "read-write", "read-cond-write")
+_READS: Final = ("read", "cond-read", "read-write", "read-cond-write")
+
+
+class Piece(NamedTuple):
+    linear: int
+    size: int
+    reads: bool
+    writes: bool
+
+
+def operands(instruction: Instruction, env: Env, mode: Mode) -> list[Piece]:
+    """The memory operands in the order KVM reads them."""
+    mnemonic = instruction.mnemonic or ""
+    found = []
+    for one in instruction.memory:
+        if one.access == "none":
+            continue
+        linear = linear_address(one, instruction, env, mode)
+        if linear is None or not one.size:
+            continue
+        if mnemonic in _BIT_STRINGS:
+            linear += _bit_offset(instruction, one.size, env)
+        found.append(Piece(linear, one.size, one.access in _READS, one.access in _WRITES))
+    return found
+
+
+def _bit_offset(instruction: Instruction, size: int, env: Env) -> int:
+    """How far from its operand BT with a bit number in a register reaches (fetch_bit_operand)."""
+    code = instruction.bytes
+    at = code.index(0x0F)
+    if code[at + 1] == 0xBA:  # a number in the instruction stays inside the operand
+        return 0
+    extended = at > 0 and code[at - 1] & 0xF4 == 0x44
+    value = env.regs[code[at + 2] >> 3 & 7 | (8 if extended else 0)] & (1 << 8 * size) - 1
+    if value >> 8 * size - 1:
+        value -= 1 << 8 * size
+    return value // (8 * size) * size
+
+
+def misaligned(instruction: Instruction, pieces: list[Piece]) -> bool:
+    mnemonic = instruction.mnemonic or ""
+    if mnemonic in _ALIGNED or mnemonic in _ALIGNED_VEX:
+        return any(piece.linear % piece.size for piece in pieces if piece.size >= 16)
+    return False
+
+
+def fragments(gpa: int, size: int) -> list[tuple[int, int]]:
+    return [(gpa + at, min(FRAGMENT, size - at)) for at in range(0, size, FRAGMENT)]
