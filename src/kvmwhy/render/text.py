@@ -68,8 +68,10 @@ def _failure(facts: Facts) -> str:
     failure = facts.failure
     match failure.kind:
         case "internal-error":
-            name = SUBERRORS.get(failure.suberror or 0, "unknown")
-            text = _SUBERROR_TEXT.get(failure.suberror or 0, "a suberror that no kernel up to 7.3 has")
+            if failure.suberror is None:
+                return "KVM internal error; the number of the suberror is missing"
+            name = SUBERRORS.get(failure.suberror, "unknown")
+            text = _SUBERROR_TEXT.get(failure.suberror, "a suberror that no kernel up to 7.3 has")
             return f"KVM internal error, suberror {failure.suberror} ({name}): {text}"
         case "entry-failure":
             sentence = f": {facts.entry.sentence}" if facts.entry else ""

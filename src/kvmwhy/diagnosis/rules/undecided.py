@@ -65,6 +65,8 @@ def _answer(facts: Facts) -> str:
             known = "the CPU left the guest for a reason that KVM has no handler for"
             if facts.explained and facts.explained.name:
                 known += f" ({facts.explained.name})"
+        case "internal-error" if failure.suberror is None:
+            known = "KVM reported an internal error, but which one is cut off"
         case "internal-error":
             known = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has"
         case "entry-failure":

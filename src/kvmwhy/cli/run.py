@@ -1,0 +1,213 @@
+"""``kvmwhy run``: a flat binary as a guest, its exits as they come, and the failure at the end explained."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from kvmwhy.cli.conveyed import convey
+from kvmwhy.cli.output import complain, show
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.machine import (
+    Exit,
+    FailEntry,
+    Guest,
+    Hlt,
+    InternalError,
+    Io,
+    KvmMachine,
+    Machine,
+    MachineError,
+    Mmio,
+    Mode,
+    NoKvmError,
+    NotPermittedError,
+    Shutdown,
+    TimedOut,
+    Unknown,
+    Vcpu,
+    X86Rdmsr,
+    X86Wrmsr,
+)
+from kvmwhy.render.json import to_json
+from kvmwhy.render.page import Line
+from kvmwhy.render.safe import safe
+from kvmwhy.render.text import explanation
+
+DONE: Final = 0
+BAD_INPUT: Final = 2
+NO_KVM: Final = 3
+
+_UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
+_SIZE: Final = re.compile(r"(0x[0-9a-fA-F]{1,16}|\d{1,20})([KMG]?)", re.ASCII)
+_FAILURES: Final = (InternalError, FailEntry, Unknown, Shutdown)
+
+
+class Wish(NamedTuple):
+    """What the command line asks for."""
+
+    image: str
+    mode: Mode
+    memory: str
+    mmio: tuple[str, ...]
+    registers: tuple[str, ...]
+    on: str  # kvm | model | auto
+    kernel: str | None
+    vendor: str | None
+    cap204: bool
+    cpl: int
+    timeout: float
+    max_exits: int
+    page: str | None
+    as_json: bool
+
+
+def run(wish: Wish) -> int:
+    """Run the guest; return the exit status."""
+    try:
+        guest = _guest(wish)
+        with open_machine(wish.on, kernel=wish.kernel, vendor=wish.vendor) as machine:
+            if wish.cap204:
+                machine.enable("KVM_CAP_EXIT_ON_EMULATION_FAILURE", 1)
+            vcpu = guest.load(machine)
+            return _run(machine, vcpu, guest, wish)
+    except (NoKvmError, NotPermittedError) as error:
+        complain(str(error))
+        return NO_KVM
+    except (MachineError, ValueError) as error:
+        complain(str(error))
+        return BAD_INPUT
+    except OSError as error:
+        complain(f"{error.filename or wish.image}: {(error.strerror or str(error)).lower()}")
+        return BAD_INPUT
+
+
+def open_machine(on: str, *, kernel: str | None = None, vendor: str | None = None) -> Machine:
+    """/dev/kvm, or the model; ``auto`` takes the model where there is no usable /dev/kvm."""
+    if on != "model" and (kernel or vendor):
+        raise ValueError("--kernel and --vendor choose a modelled kernel: add --on model")
+    if on != "model":
+        try:
+            return KvmMachine()
+        except (NoKvmError, NotPermittedError):
+            if on == "kvm":
+                raise
+    from kvmwhy.machine.model import Model
+
+    chosen: Any = {"kernel": kernel, "vendor": vendor}
+    return Model(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def _guest(wish: Wish) -> Guest:
+    with open(wish.image, "rb") as stream:
+        code = stream.read(1 << 30)
+    if not code:
+        raise ValueError(f"{wish.image} is empty")
+    holes = []
+    for text in wish.mmio:
+        address, _, size = text.partition(":")
+        holes.append((_size(address, "--mmio"), _size(size or "4K", "--mmio")))
+    registers = {}
+    for text in wish.registers:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--reg takes NAME=VALUE, not {text!r}")
+        registers[name.strip().lower()] = _size(value, f"--reg {name}")
+    return Guest(wish.mode, code, cpl=wish.cpl, memory=_size(wish.memory, "--mem"), mmio=tuple(holes), regs=registers)
+
+
+def _size(text: str, what: str) -> int:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ValueError(f"{what} takes a number, as 0x1000 or 64K, not {text!r}")
+    return int(found[1], 0) << _UNITS[found[2]]
+
+
+def _run(machine: Machine, vcpu: Vcpu, guest: Guest, wish: Wish) -> int:
+    last: Exit | None = None
+    for _ in range(wish.max_exits):
+        last = vcpu.run(timeout=wish.timeout)
+        _print(last, wish.as_json)
+        match last:
+            case Mmio(is_write=False, len=size):
+                vcpu.complete(bytes(size))
+            case Io(is_write=False, size=size, count=count):
+                vcpu.complete(bytes(size * count))
+            case X86Rdmsr() | X86Wrmsr():
+                vcpu.refuse()
+            case Mmio() | Io():
+                pass
+            case _:
+                break
+    else:
+        complain(f"stopped after {wish.max_exits} exits; --max-exits allows more")
+        return DONE
+    if wish.page:
+        with open(wish.page, "wb") as out:
+            out.write(vcpu.page())
+    if isinstance(last, _FAILURES):
+        ram_bytes = None if guest.mmio else guest.memory
+        failure = convey(machine, vcpu, ram_bytes=ram_bytes, live=isinstance(machine, KvmMachine))
+        diagnosis = diagnose(failure)
+        if wish.as_json:
+            sys.stdout.write(to_json(diagnosis).decode() + "\n")
+        else:
+            show([Line(), *explanation(diagnosis)])
+    elif not wish.as_json:
+        show([Line(_ending(machine, vcpu, guest, last), "answer")])
+    return DONE
+
+
+def _ending(machine: Machine, vcpu: Vcpu, guest: Guest, last: Exit | None) -> str:
+    """What became of a guest that did not fail."""
+    if isinstance(last, TimedOut):
+        return f"The guest did not exit within {last.seconds:g} s."
+    if fault := guest.fault(machine, vcpu):
+        from kvmwhy.abi.exceptions import mnemonic
+
+        if guest.ran_through(machine, vcpu):
+            return "The guest ran to the end of its code."
+        code = "" if fault.error_code is None else f", error code {fault.error_code:#x}"
+        return f"The guest took {mnemonic(fault.vector)}{code} at {fault.rip:#x}, and halted in its handler."
+    if isinstance(last, Hlt) and guest.ran_through(machine, vcpu):
+        return "The guest ran to the end of its code."
+    return f"The guest stopped at {vcpu.get_regs().rip:#x}."
+
+
+def _print(exit_: Exit, as_json: bool) -> None:
+    if as_json:
+        fields = {name: _plain(value) for name, value in msgspec.structs.asdict(exit_).items()}
+        sys.stdout.write(msgspec.json.encode({"exit": exit_.name, **fields}).decode() + "\n")
+    else:
+        sys.stdout.write(safe(describe(exit_)) + "\n")
+    sys.stdout.flush()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex(" ")
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [f"{v:#x}" for v in value] if isinstance(value, tuple) else value
+    return f"{value:#x}"
+
+
+def describe(exit_: Exit) -> str:
+    """One exit on one line."""
+    match exit_:
+        case Mmio(phys_addr=gpa, is_write=True, data=data):
+            return f"MMIO write of {len(data)} at {gpa:#x}: {data.hex(' ')}"
+        case Mmio(phys_addr=gpa, len=size):
+            return f"MMIO read of {size} at {gpa:#x}, answered with zeros"
+        case Io(port=port, is_write=True, data=data):
+            return f"port {port:#x} written: {data.hex(' ')}"
+        case Io(port=port, size=size, count=count):
+            return f"port {port:#x} read, {size} x {count}, answered with zeros"
+        case TimedOut(seconds=seconds):
+            return f"no exit within {seconds:g} s"
+        case InternalError(suberror=suberror, ndata=ndata):
+            return f"KVM_EXIT_INTERNAL_ERROR, suberror {suberror}, ndata {ndata}"
+    fields = ", ".join(f"{k} {_plain(v)}" for k, v in msgspec.structs.asdict(exit_).items())
+    return f"{exit_.name}" + (f": {fields}" if fields else "")
