@@ -26,8 +26,9 @@ def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Eviden
     if run_page.detect(data):
         return run_page.read(data, path=path)
     text = clean(data)
+    evidence = Evidence()
     if qemu_log.detect(text.text):
-        return qemu_log.read(text, path=path, first_line=first_line)
-    if data_dump.detect(text.text):
+        evidence = qemu_log.read(text, path=path, first_line=first_line)
+    if not evidence.failures and data_dump.detect(text.text):
         return data_dump.read(text, path=path)
-    return Evidence()
+    return evidence

@@ -1,4 +1,7 @@
-"""What a log says besides the failure: host kernel, QEMU's version, the guest's RAM, the vendor."""
+"""What a log says besides the failure: host kernel, QEMU's version, the guest's RAM, the vendor.
+
+A remark that contradicts another one says nothing: better no vendor than a wrong one.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,25 @@ from typing import Final, Literal
 
 from kvmwhy.record import Host
 
-_LIBVIRT: Final = re.compile(r"\bqemu version: ?(\d+(?:\.\d+)+)")
-_MONITOR: Final = re.compile(r"\bQEMU (\d+\.\d+(?:\.\d+)*) monitor")
-_KERNEL: Final = re.compile(r"\bkernel: ?(\d+\.\d+[^\s,;]{0,60})")
+_LIBVIRT: Final = re.compile(r"\bqemu version: ?([0-9]{1,4}(?:\.[0-9]{1,6}){1,4})")
+_MONITOR: Final = re.compile(r"\bQEMU ([0-9]{1,4}\.[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}) monitor")
+_KERNEL: Final = re.compile(r"(?<![Gg]uest )\bkernel: ?([0-9]{1,2}\.[0-9]{1,4}(?![0-9\]])[^\s,;\]]{0,60})(?![^\s,;])")
 _OOPS_KERNEL: Final = re.compile(
-    r"CPU: \d+ (?:UID: \d+ )?PID: \d+ Comm: \S+ (?:Not tainted|Tainted: [A-Z ]+?) +(\d+\.\d+\S{0,60})"
+    r"CPU: [0-9]{1,5} (?:UID: [0-9]{1,10} )?PID: [0-9]{1,10} Comm: \S{1,64} (?:Not tainted|Tainted: [A-Z ]{1,40}?)"
+    r" {1,9}([0-9]{1,2}\.[0-9]{1,4}\S{0,60})"
 )
-_RAM: Final = re.compile(r"(?:^|\s)-m[ =](?:size=)?(\d{1,9})([kKmMgGtT]?)(?=[\s,]|$)", re.MULTILINE)
+_RAM: Final = re.compile(r"(?<![^\s\"'])-m[ =](?:size=)?([0-9]{1,12})([kKmMgGtT]?)(?=[\s,\"'\\]|$)", re.MULTILINE)
 _UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30, "t": 40}
+_MOST_RAM: Final = 1 << 52  # what x86-64 can address
+_COMMAND: Final = re.compile(r"qemu|kvm|-(?:machine|cpu|accel|smp|enable-kvm|drive|device|nographic)\b")
 
-Vendor = Literal["vmx", "svm", "tdx"]
+Vendor = Literal["vmx", "svm", "tdx", "pvm"]
 
 # What only one vendor's module, or QEMU on such a host, ever prints.
 _VENDORS: Final[tuple[tuple[str, Vendor, str], ...]] = (
     ("SEAMCALL", "tdx", "the log has SEAMCALL messages of a TDX host"),
     ("TD vp_enter_ret", "tdx", "the log has TDX messages of the host's kernel"),
+    ("kvm_pvm", "pvm", "the log names the module kvm_pvm"),
     ("kvm_intel", "vmx", "the log names the module kvm_intel"),
     ("kvm_amd", "svm", "the log names the module kvm_amd"),
     (
@@ -32,11 +39,11 @@ _VENDORS: Final[tuple[tuple[str, Vendor, str], ...]] = (
     ("vmx: unexpected exit reason", "vmx", "the host's kernel log says vmx"),
     ("svm: unexpected exit reason", "svm", "the host's kernel log says svm"),
     (".vmx-", "vmx", "QEMU warned about vmx- features of the host"),
-    ("VMX:", "vmx", "the log has a VMX line"),
-    ("vmptrld", "vmx", "the host's kernel log names a VMX instruction"),
+    ("kvm: vmptrld", "vmx", "the host's kernel log names a VMX instruction"),
     ("*** Guest State ***", "vmx", "the log has a VMCS dump"),
+    ("last attempted VM-entry on CPU", "vmx", "the log has a VMCS dump"),
     ("VMCB Control Area", "svm", "the log has a VMCB dump"),
-    ("VMCB", "svm", "the log names a VMCB"),
+    ("last attempted VMRUN on CPU", "svm", "the log has a VMCB dump"),
 )
 
 _FACTS: Final = (
@@ -49,18 +56,14 @@ _FACTS: Final = (
 
 def host_of(text: str) -> Host:
     """Read the remarks of a whole text; they are the same for every failure in it."""
-    vendor, why = None, None
-    for mark, name, reason in _VENDORS:
-        if mark in text:
-            vendor, why = name, reason
-            break
-    qemu = _LIBVIRT.search(text) if "qemu version" in text else None
-    qemu = qemu or (_MONITOR.search(text) if " monitor" in text else None)
-    kernel = _KERNEL.search(text) if "kernel:" in text else None
-    kernel = kernel or (_OOPS_KERNEL.search(text) if "Comm: " in text else None)
+    vendor, why = _vendor(text)
+    qemu = _LIBVIRT.findall(text) if "qemu version" in text else []
+    qemu = qemu or (_MONITOR.findall(text) if " monitor" in text else [])
+    kernel = _KERNEL.findall(text) if "kernel:" in text else []
+    kernel = kernel or (_OOPS_KERNEL.findall(text) if "Comm: " in text else [])
     return Host(
-        kernel=kernel[1] if kernel else None,
-        qemu=qemu[1] if qemu else None,
+        kernel=_only(kernel),
+        qemu=_only(qemu),
         ram_bytes=_ram(text) if "-m" in text else None,
         vendor=vendor,
         vendor_from=why,
@@ -69,7 +72,35 @@ def host_of(text: str) -> Host:
     )
 
 
+def _only(values: list[str]) -> str | None:
+    return values[0] if values and len(set(values)) == 1 else None
+
+
+def _vendor(text: str) -> tuple[Vendor | None, str | None]:
+    named: dict[Vendor, str] = {}
+    for mark, vendor, reason in _VENDORS:
+        if mark in text:
+            named.setdefault(vendor, reason)
+    if "tdx" in named:
+        named.pop("vmx", None)  # TDX is a part of kvm_intel
+    if len(named) != 1:
+        return None, None
+    return next(iter(named.items()))
+
+
 def _ram(text: str) -> int | None:
-    """-m counts MiB unless it has a unit; several different ones say nothing."""
-    sizes = {int(number) << _UNITS[unit.lower()] for number, unit in _RAM.findall(text)}
+    """-m counts MiB unless it has a unit. Only on a command line: other programs have a -m, too."""
+    sizes: set[int] = set()
+    end, is_command = -1, False
+    for found in _RAM.finditer(text):
+        if found.start() > end:
+            start = text.rfind("\n", 0, found.start()) + 1
+            end = text.find("\n", found.start())
+            end = len(text) if end < 0 else end
+            # libvirt puts each option on a line of its own, with a backslash at its end.
+            folded = text.endswith("\\", 0, end) and text[start : found.start()].isspace() | (start == found.start())
+            is_command = folded or _COMMAND.search(text, start, end) is not None
+        size = int(found[1]) << _UNITS[found[2].lower()]
+        if is_command and 0 < size < _MOST_RAM:
+            sizes.add(size)
     return sizes.pop() if len(sizes) == 1 else None

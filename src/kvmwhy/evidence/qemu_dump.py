@@ -1,16 +1,17 @@
 """QEMU's register dump when nothing tore it: one pattern for the whole of it.
 
 This is the common case and the fast one; a dump that does not match is read token by token in
-``qemu_log``, with the same result for what is there. Layout: target/i386/cpu-dump.c, the same from
+``qemu_fields``, with the same result for what is there. Layout: target/i386/cpu-dump.c, the same from
 2.x to 10.2 in these parts.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from typing import Final, NamedTuple
 
-from kvmwhy.record import Code, Cpu, Segment
+from kvmwhy.record import SEGMENT_NAMES, Code, Cpu, Segment
 
 # fmt: off
 GPR64: Final = (
@@ -24,30 +25,60 @@ TABLES: Final = ("GDT", "IDT")
 CONTROL: Final = ("CR0", "CR2", "CR3", "CR4", "DR0", "DR1", "DR2", "DR3", "DR6", "DR7", "EFER")
 # fmt: on
 
-CODE: Final = r"Code=((?:\s*(?:[0-9a-f?]{2}(?![0-9a-f])|<[0-9a-f?]{2}>))*)"
+CODE_BYTES: Final = 50
+
+# A number's end. Another thread's line may be glued to it, and "e" is a hex digit, too.
+_GLUED: Final = "(?:xtra data|mulation fail|rror: kvm)"
+END: Final = rf"(?:(?![0-9a-f])(?!(?<=e){_GLUED})|(?=e{_GLUED}))"
+
+_BYTE: Final = rf"(?:<[0-9a-f?]{{2}}>|[0-9a-f?]{{2}}{END})"
+# Mail folds the line; but what follows a line break is code only if that whole line is bytes.
+CODE: Final = (
+    rf"(?<![A-Za-z_])Code=((?:(?:[^\S\n]{{0,64}}|[^\S\n]{{0,64}}\n\s{{0,64}}(?=(?:{_BYTE}[^\S\n]{{0,64}}){{1,50}}(?:\n|\Z)))"
+    rf"{_BYTE}){{0,{CODE_BYTES}}})"
+)
+_FOLDED_CODE: Final = re.compile(rf"\s{{1,64}}{CODE}")
+_WHOLE_CODE: Final = 3 * CODE_BYTES - 1 + len("<>")
+
+# What follows a segment in protected mode, " DPL=0 CS64 [-RA]", says nothing new.
+_KIND: Final = r"(?: DPL=[0-3] [A-Za-z0-9<>-]{2,12} {0,3}(?:\[[-A-Z]{3}\])?)?"
 
 
-def _pattern(gprs: tuple[str, ...], ip: str, flags: str, digits: str) -> re.Pattern[str]:
-    parts = [rf"{name} ?=({digits})" for name in (*gprs, ip)]
-    parts += [rf"{flags}=([0-9a-f]{{8}})\s+\[[-A-Z]{{7}}\]"]
-    parts += [rf"{name}=([01]|[0-3])" for name in STATE]
-    # The type that follows in protected mode, " DPL=0 CS64 [-RA]", says nothing new.
-    parts += [
-        rf"{name} ?=([0-9a-f]{{4}})\s+({digits})\s+([0-9a-f]{{8}})\s+([0-9a-f]{{8}})\b(?: DPL=[^\n=]{{0,40}})?"
-        for name in SEGMENTS
-    ]
-    parts += [rf"{name}=\s*([0-9a-f]{{8}}|[0-9a-f]{{16}})\s+([0-9a-f]{{8}})\b" for name in TABLES]
-    parts += [rf"{name}=([0-9a-f]{{16}}|[0-9a-f]{{8}})\b" for name in CONTROL]
-    return re.compile(r"\s+".join(parts) + rf"(?:\s+{CODE})?")
+class _Layout(NamedTuple):
+    """One of QEMU's layouts: where the digits are, and how wide each number is."""
+
+    pattern: re.Pattern[str]
+    numbers: struct.Struct
+    names: tuple[str, ...]
 
 
-_WHOLE64: Final = _pattern(GPR64, "RIP", "RFL", "[0-9a-f]{16}")
-_WHOLE32: Final = _pattern(GPR32, "EIP", "EFL", "[0-9a-f]{8}")
+def _layout(gprs: tuple[str, ...], gpr: int, table: int) -> _Layout:
+    """``gpr`` and ``table``: digits of a general register and of a descriptor table's base.
 
-_NAMES64: Final = [name.lower() for name in (*GPR64, "RIP")] + ["rflags"]
-_NAMES32: Final = ["r" + name[1:].lower() for name in (*GPR32, "EIP")] + ["rflags"]
-_CONTROL_NAMES: Final = [name.lower() for name in CONTROL]
-_SEGMENT_NAMES: Final = [name.lower() for name in SEGMENTS]
+    The pattern only counts characters; that they are digits is seen when they are converted, all at once.
+    """
+    parts = [f"{name} ?=(.{{{gpr}}})" for name in gprs]
+    parts += [r"[RE]FL=(.{8})\s+\[[-A-Z]{7}\]"]
+    parts += [f"{name}=([0-3])" for name in STATE]
+    parts += [rf"{name} ?=(.{{4}}) (.{{{gpr}}}) (.{{8}}) (.{{8}}){_KIND}" for name in SEGMENTS]
+    parts += [rf"{name}=\s{{1,9}}(.{{{table}}}) (.{{8}})" for name in TABLES]
+    widths = (8, table, table, 8, *[16] * 7)
+    parts += [f"{name}=(.{{{width}}})" for name, width in zip(CONTROL, widths, strict=True)]
+    code = r"(?:\s+Code=((?:[0-9a-f?]{2} ){0,49}<[0-9a-f?]{2}>(?: [0-9a-f?]{2}){0,49})(?=\s|\Z))?"
+    letters = {4: "H", 8: "I", 16: "Q"}
+    numbers = letters[gpr] * len(gprs) + "I"
+    numbers += f"H{letters[gpr]}II" * len(SEGMENTS) + f"{letters[table]}I" * len(TABLES)
+    numbers += "".join(letters[width] for width in widths)
+    names = tuple("r" + name[1:].lower() for name in gprs)
+    return _Layout(
+        re.compile(r"\s{1,99}".join(parts) + END + code, re.DOTALL), struct.Struct(">" + numbers), (*names, "rflags")
+    )
+
+
+_LONG: Final = (_layout((*GPR64, "RIP"), 16, 16),)
+# The width of tables and of CR2, CR3 follows EFER.LMA, that of the rest follows CS.L.
+_SHORT: Final = (_layout((*GPR32, "EIP"), 8, 8), _layout((*GPR32, "EIP"), 8, 16))
+_CONTROL_NAMES: Final = tuple(name.lower() for name in CONTROL)
 
 
 class WholeDump(NamedTuple):
@@ -59,42 +90,47 @@ class WholeDump(NamedTuple):
 def match_whole(text: str, at: int) -> WholeDump | None:
     """The dump that begins at ``at`` (RAX= or EAX=), if it is complete and in order."""
     wide = text[at] == "R"
-    found = (_WHOLE64 if wide else _WHOLE32).match(text, at)
-    if found is None:
+    for layout in _LONG if wide else _SHORT:
+        if found := layout.pattern.match(text, at):
+            break
+    else:
         return None
-    *fields, code = found.groups()
-    names = _NAMES64 if wide else _NAMES32
-    count = len(names)
-    words = [int(field, 16) for field in fields]
-    registers = dict(zip(names, words, strict=False))
-    at_state = count + len(STATE)
-    cpl, _, _, smm, halted = words[count:at_state]
+    groups = found.groups()
+    count = len(layout.names)
+    at_segments = count + len(STATE)
+    try:
+        packed = bytes.fromhex("".join(groups[:count] + groups[at_segments:-1]))
+        words = layout.numbers.unpack(packed)
+    except (ValueError, struct.error):  # something else than digits stood there
+        return None
+    registers = dict(zip(layout.names, words, strict=False))
+    registers.update(zip(_CONTROL_NAMES, words[-len(CONTROL) :], strict=True))
     segments = {}
-    n = at_state
-    for name in _SEGMENT_NAMES:
+    n = count
+    for name in SEGMENT_NAMES:
         segments[name] = Segment(words[n], words[n + 1], words[n + 2], words[n + 3])
         n += 4
-    for name in ("gdt", "idt"):
-        segments[name] = Segment(0, words[n], words[n + 1], 0)
-        n += 2
-    registers.update(zip(_CONTROL_NAMES, words[n:], strict=True))
-    cpu = Cpu(wide=wide, registers=registers, segments=segments, cpl=cpl, smm=bool(smm), halted=bool(halted))
-    return WholeDump(cpu, None if code is None else read_code(code), found.end())
+    segments["gdt"] = Segment(0, words[n], words[n + 1], 0)
+    segments["idt"] = Segment(0, words[n + 2], words[n + 3], 0)
+    cpl, _, _, smm, halted = groups[count:at_segments]
+    cpu = Cpu(wide=wide, registers=registers, segments=segments, cpl=int(cpl), smm=smm != "0", halted=halted != "0")
+    code, end = groups[-1], found.end()
+    if code is None or len(code) != _WHOLE_CODE:
+        end = found.end(len(groups) - 1)
+        folded = _FOLDED_CODE.match(text, end)
+        if folded is None:
+            return None
+        code, end = folded[1], folded.end()
+    return WholeDump(cpu, read_code(code), end)
 
 
 def read_code(code: str) -> Code | None:
     """The bytes behind ``Code=``; ``None`` if there is not one."""
     marked = code.find("<")
-    before = code[:marked].split() if marked >= 0 else []
-    rip_at = None
-    if marked >= 0:
-        rip_at = len(before) if all(len(b) == 2 for b in before) else len("".join(before)) // 2
-    plain = code.replace("<", " ").replace(">", " ")
-    if "?" not in plain:
-        digits = "".join(plain.split())
-        window: tuple[int | None, ...] = tuple(bytes.fromhex(digits))
+    rip_at = len(code[:marked].split()) if marked >= 0 else None
+    pairs = code.replace("<", " ").replace(">", " ").split()
+    if "?" in code:
+        window: tuple[int | None, ...] = tuple(None if "?" in pair else int(pair, 16) for pair in pairs)
     else:
-        joined = "".join(plain.split())
-        pairs = (joined[n : n + 2] for n in range(0, len(joined) - 1, 2))
-        window = tuple(None if "?" in pair else int(pair, 16) for pair in pairs)
+        window = tuple(bytes.fromhex("".join(pairs)))
     return Code(window, rip_at) if window else None

@@ -1,8 +1,7 @@
 """QEMU's report of a KVM failure, of any age: the banner, the words, the register dump, the code.
 
-The lines are plain fprintf of several vCPU threads, without a common lock: banners, words and dumps
-of different vCPUs may follow each other in any order. Tokens are therefore read in sequence and
-put together afterwards; what could belong to two vCPUs is given to one only with a remark.
+The lines of several vCPU threads may follow each other in any order. Tokens are therefore read in
+sequence and put together afterwards; what could belong to two vCPUs is given to one only with a remark.
 
 Formats: qemu accel/kvm/kvm-all.c and target/i386/{kvm/kvm.c,cpu-dump.c} of 2.x … 10.2; the words
 were unpadded and without 0x until 6.1.
@@ -11,96 +10,73 @@ were unpadded and without 0x until 6.1.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections import deque
+from typing import Final
 
+from msgspec.structs import replace
+
+from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.evidence import Evidence
 from kvmwhy.evidence.host import host_of
-from kvmwhy.evidence.qemu_dump import (
-    CODE,
-    CONTROL,
-    GPR32,
-    GPR64,
-    SEGMENTS,
-    STATE,
-    TABLES,
-    match_whole,
-    read_code,
-)
+from kvmwhy.evidence.qemu_dump import CODE, END
+from kvmwhy.evidence.qemu_fields import ORDER, Dump, Dumps
+from kvmwhy.evidence.qemu_head import ERRNO, ERRNO_NUMBERS, Banner, Heads
+from kvmwhy.evidence.qemu_kvm_dump import OldDump, find_old_dumps
 from kvmwhy.evidence.text import Text
-from kvmwhy.record import Code, Cpu, Failure, Segment, Source
+from kvmwhy.record import Failure, Source
 
-# One pattern for all tokens; what a token is, is the group that matched. The first letters of
-# "error", "emulation" and "extra" are left out: they are hex digits, and may be glued to a value.
+# What a token is, is the group that matched. The first letters of "error", "emulation" and "extra"
+# are left out: they are hex digits, and may be glued to a value. Mail may fold at any space.
+_NUMBER: Final = rf"([0-9a-f]{{16}}{END}|[0-9a-f]{{0,15}}(?![0-9a-z]))?"
 _TOKEN: Final = re.compile(
-    r"(?<!Sysenter )(?<!:)\b([A-Z][A-Z0-9]{1,3}) ?=(?!\s*0x)(\s*[0-9a-f]+)((?:\s+(?:[0-9a-f]{16}|[0-9a-f]{8}))*)"
-    rf"|{CODE}"
-    r"|(KVM internal error\. Suberror: ?|xtra data ?\[\d{1,2}\]: ?(?:0x)?|mulation failure"
-    r"|KVM: entry failed, hardware error (?:0x)?|KVM: unknown exit, hardware reason (?:0x)?"
-    r"|KVM: unknown exit reason |KVM: exception |rror: kvm run failed"
-    r"|kvm: unhandled exit (?:0x)?|kvm_run returned -|unexpected exit reason 0x)"
+    rf"(?P<word>xtra\s+data\s?\[([0-9]{{1,2}})\]:\s*(?:0x)?{_NUMBER})"
+    r"|(?<!Sysenter )(?<!:)\b(?P<field>([A-Z][A-Z0-9]{1,3})\s?=(?!\s{0,64}0x)"
+    rf"\s{{0,64}}([0-9a-f]{{1,16}}){END}((?:\s{{1,64}}(?:[0-9a-f]{{16}}|[0-9a-f]{{8}}){END}){{0,3}}))"
+    rf"|(?P<code>{CODE})"
+    r"|(?P<suberror>KVM\s+internal\s+error\.\s*Suberror:\s*)"
+    r"|(?P<tail>mulation\s+failure)"
+    r"|(?P<entry>KVM:\s+entry\s+failed,\s+hardware\s+error\s*)"
+    r"|(?P<unknown>KVM:\s+unknown\s+exit,\s+hardware\s+reason\s*)"
+    r"|(?P<other>KVM:\s+unknown\s+exit\s+reason\s*)"
+    r"|(?P<exception>KVM:\s+exception\s)"
+    r"|(?P<run>rror:\s+kvm\s+run\s+failed)"
+    r"|(?P<unhandled>kvm:\s+unhandled\s+exit\s+)"
+    r"|(?P<returned>kvm_run\s+returned\s+-)"
+    r"|(?P<unexpected>unexpected\s+exit\s+reason\s+0x)"
+    r"|(?P<restart>: (?:starting up libvirt|shutting down, reason=))"
 )
-_NUMBER: Final = re.compile(r"[0-9a-f]{1,16}\b")
-_DECIMAL: Final = re.compile(r"\d{1,10}")
-_EXCEPTION: Final = re.compile(r"(\d{1,3}) exit \(error code (?:0x)?([0-9a-f]{1,8})\)")
-_LINE: Final = re.compile(r"[^\n]{0,400}")
+_WORD: Final = _TOKEN.groupindex["word"]
+_FIELD: Final = _TOKEN.groupindex["field"]
+_CODE: Final = _TOKEN.groupindex["code"]
 
-_IN_ORDER: Final = [*GPR64, "RIP", "RFL", *STATE, *SEGMENTS, *TABLES, *CONTROL]
-_ORDER: Final = {name: n for n, name in enumerate(_IN_ORDER)} | {
-    name: _IN_ORDER.index("R" + name[1:]) for name in (*GPR32, "EIP", "EFL")
-}
-_NAMES: Final = (
-    {name: name.lower() for name in (*GPR64, "RIP", *CONTROL)}
-    | {name: "r" + name[1:].lower() for name in (*GPR32, "EIP")}
-    | {"RFL": "rflags", "EFL": "rflags"}
-)
-_WIDTHS: Final[dict[str, tuple[int, ...]]] = (
-    dict.fromkeys((*GPR64, "RIP", "EFER"), (16,))
-    | dict.fromkeys((*GPR32, "EIP", "RFL", "EFL", "CR0"), (8,))
-    | dict.fromkeys(CONTROL[1:-1], (8, 16))
-)
+# Words on lines that follow each other, as nearly always.
+_WORDS: Final = re.compile(r"\s?(?:\nextra data\[[0-9]{1,2}\]: 0x[0-9a-f]{16}\b)+")
+_WORD_IN_LINE: Final = re.compile(r"\[([0-9]+)\]: 0x([0-9a-f]{16})")
 
-_CODE_BYTES: Final = 50
+_INDEXES: Final = [str(n) for n in range(MAX_NDATA)]
 
-_ERRNO: Final = {
-    "Bad address": "EFAULT",
-    "Invalid argument": "EINVAL",
-    "Input/output error": "EIO",
-    "Function not implemented": "ENOSYS",
-    "Cannot allocate memory": "ENOMEM",
-    "Memory page has hardware error": "EHWPOISON",
-    "Device or resource busy": "EBUSY",
-    "No such device or address": "ENXIO",
-    "No such device": "ENODEV",
-    "Exec format error": "ENOEXEC",
-    "Operation not permitted": "EPERM",
-    "Permission denied": "EACCES",
-    "Interrupted system call": "EINTR",
-    "Resource temporarily unavailable": "EAGAIN",
-    "Operation not supported": "EOPNOTSUPP",
-    "Bad file descriptor": "EBADF",
-    "No such file or directory": "ENOENT",
-    "No space left on device": "ENOSPC",
-}
-_ERRNO_NUMBERS: Final = {
-    4: "EINTR",
-    5: "EIO",
-    11: "EAGAIN",
-    12: "ENOMEM",
-    14: "EFAULT",
-    16: "EBUSY",
-    22: "EINVAL",
-}
+_HEX: Final = re.compile(r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-z])")
+_DECIMAL: Final = re.compile(r"([0-9]{1,10})(?![0-9a-z])")
+_EXCEPTION: Final = re.compile(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
 
+# fmt: off
 _MARKS: Final = (
-    "KVM internal error",
-    "KVM: ",
-    "kvm run failed",
-    "unhandled exit",
-    "EFER=",
-    "Code=",
-    "GDT=",
-    "RIP=",
-    "EIP=",
+    "EFER=", "Suberror", "KVM:", "xtra data", "kvm run", "run failed", "unhandled exit", "kvm_run returned",
+    "Code=", "GDT=", "RIP=", "EIP=", "KVM internal",
+)
+# fmt: on
+_TAIL: Final = "emulation failure"
+_BEGINNINGS: Final = (
+    "KVM internal error. Suberror:",
+    *(f"extra data[{n}]:" for n in range(MAX_NDATA)),
+    _TAIL,
+    "KVM: entry failed, hardware error",
+    "KVM: unknown exit, hardware reason",
+    "KVM: unknown exit reason",
+    "KVM: exception",
+    "error: kvm run failed",
+    "RAX=",
+    "EAX=",
 )
 
 
@@ -108,84 +84,49 @@ def detect(text: str) -> bool:
     return any(mark in text for mark in _MARKS)
 
 
-class _Banner:
-    """A failure as far as its head tells; words and registers come later."""
-
-    def __init__(self, at: int, **fields: Any) -> None:
-        self.at = at
-        self.fields = fields
-        self.data: list[int] = []
-        self.closed = False  # no more words can follow
-        self.damage: list[str] = []
-        self.dump: _Dump | None = None
-        self.shared = False
-
-    def same_as(self, other: _Banner) -> bool:
-        return self.fields == other.fields and self.data == other.data
-
-
-class _Dump:
-    """The registers of one vCPU, in the order in which they come."""
-
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.last = -1  # position in _ORDER of the last field taken
-        self.registers: dict[str, int] = {}
-        self.segments: dict[str, Segment] = {}
-        self.state: dict[str, int] = {}
-        self.wide: bool | None = None
-        self.whole: Cpu | None = None  # if one pattern took it all
-        self.code: Code | None = None
-        self.damage: list[str] = []
-
-    def cpu(self) -> Cpu | None:
-        if self.whole or not (self.registers or self.segments):
-            return self.whole
-        smm, halted = self.state.get("SMM"), self.state.get("HLT")
-        return Cpu(
-            wide=self.wide,
-            registers=self.registers,
-            segments=self.segments,
-            cpl=self.state.get("CPL"),
-            smm=None if smm is None else bool(smm),
-            halted=None if halted is None else bool(halted),
-        )
-
-
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Every failure in the text, in order. A dump without a banner is a failure of kind "other"."""
     reader = _Reader(text.text)
     reader.run()
-    reader.match()
-    host = host_of(text.text)
+    if old := find_old_dumps(text.text):
+        reader.dumps.found = sorted([*reader.dumps.found, *map(_adopted, old)], key=lambda dump: dump.at)
+    host = host_of("".join(reader.rest))
     failures = []
     line, counted = first_line, 0
-    for banner in sorted(reader.banners, key=lambda b: b.at):
+    for banner, dump, shared in _matched(reader):
         line += text.text.count("\n", counted, banner.at)
         counted = banner.at
-        dump = banner.dump
         failures.append(
             Failure(
                 source=Source(path=path, line=line, vmm="qemu"),
                 cpu=dump.cpu() if dump else None,
-                cpu_shared=banner.shared,
+                cpu_shared=shared,
                 code=dump.code if dump else None,
                 host=host,
                 repairs=text.repairs,
                 damage=(*banner.damage, *(dump.damage if dump else ())),
-                **_outcome(banner),
+                **banner.outcome(),
             )
         )
-    return Evidence(tuple(failures), format="QEMU log")
+    damage = _torn_end(text.text)
+    if damage and failures:
+        failures[-1] = replace(failures[-1], damage=(*failures[-1].damage, *damage))
+    return Evidence(tuple(failures), damage, format="QEMU log" if failures or damage else None)
 
 
-def _outcome(banner: _Banner) -> dict[str, Any]:
-    fields = dict(banner.fields)
-    if fields["kind"] == "internal-error":
-        fields["data"] = tuple(banner.data)
-        # Until "emulation failure", or the dump, has come, more words may have been cut off.
-        fields["ndata"] = len(banner.data) if banner.closed else None
-    return fields
+def _adopted(old: OldDump) -> Dump:
+    """A dump of qemu-kvm's own form, among the others."""
+    dump = Dump(old.at, over=None)
+    dump.whole, dump.code, dump.damage = old.cpu, old.code, list(old.damage)
+    return dump
+
+
+def _torn_end(text: str) -> tuple[str, ...]:
+    """A last line that stops inside the words which announce a failure."""
+    last = text[text.rfind("\n") + 1 :][:80].strip()
+    if last and last != _TAIL and any(head.startswith(last) for head in _BEGINNINGS):
+        return (f"the text ends in the middle of a line: {last!r}",)
+    return ()
 
 
 class _Reader:
@@ -193,193 +134,220 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.banners: list[_Banner] = []
-        self.dumps: list[_Dump] = []
-        self.open: list[_Dump] = []
+        self.heads = Heads()
+        self.dumps = Dumps()
+        self.restarts: list[int] = []
+        self.rest: list[str] = []  # what is no intact dump
 
     def run(self) -> None:
-        at, search = 0, _TOKEN.search
-        while token := search(self.text, at):
-            name, first, more, code, head = token.groups()
-            at = token.end()
-            if head is not None:
-                self._head(token.start(), head, at)
-            elif code is not None:
-                self._code(token.start(), code)
-            elif name in {"RAX", "EAX"} and (whole := match_whole(self.text, token.start())):
-                dump = self._open(token.start())
-                dump.whole = whole.cpu
-                self._finish(dump, whole.code)
-                at = whole.end
-            elif name in _ORDER:
-                self._field(token.start(), name, first.strip(), more.split())
+        text, heads, dumps = self.text, self.heads, self.dumps
+        at, rest, begun, search = 0, 0, 0, _TOKEN.search
+        while token := search(text, at):
+            start, at = token.span()
+            kind = token.lastindex
+            if kind == _WORD:
+                self._word(start, at, *token.group(_WORD + 1, _WORD + 2))
+            elif kind == _FIELD:
+                name, first, more = token.group(_FIELD + 1, _FIELD + 2, _FIELD + 3)
+                if name in {"RAX", "EAX"} and (end := dumps.whole(text, start)):
+                    self.rest.append(text[rest:start])
+                    at = rest = end
+                elif name in ORDER:
+                    dumps.field(start, name, [first, *more.split()] if more else [first], last=at == len(text))
+            elif kind == _CODE:
+                dumps.code(start, token[_CODE + 1])
+            elif token.lastgroup == "suberror":
+                at = self._suberror(start, at)
+            else:
+                self._head(start, str(token.lastgroup), at)
+            if len(dumps.found) > begun:
+                begun = len(dumps.found)
+                heads.dump()
+        self.rest.append(text[rest:])
+        heads.end()
+        dumps.end()
 
-    # -- banners and words ------------------------------------------------------------------------
+    def _word(self, start: int, end: int, index: str, digits: str | None) -> None:
+        # Until 6.1 the words had no fixed width: at the very end of a text one may be cut.
+        cut = not digits or (end == len(self.text) and len(digits) < 16)
+        self.heads.word(start, int(index), None if cut or digits is None else int(digits, 16), digits or "")
 
-    def _head(self, at: int, head: str, end: int) -> None:
-        text = self.text
-        if head.startswith("xtra"):
-            if number := _NUMBER.match(text, end):
-                self._word(int(head[head.index("[") + 1 : head.index("]")]), int(number[0], 16))
-        elif head == "mulation failure":
-            waiting = [b for b in self.banners if b.fields.get("suberror") == 1 and not b.closed]
-            if waiting:
-                waiting[0].closed = True
-        elif head.startswith("KVM internal"):
-            if number := _DECIMAL.match(text, end):
-                self.banners.append(_Banner(at, kind="internal-error", suberror=int(number[0]), exit_reason=17))
-        elif head.startswith("rror"):
-            message = _LINE.match(text, end)
-            self._run_error(at, message[0] if message else "")
-        elif head.startswith("KVM: exception"):
-            if found := _EXCEPTION.match(text, end):
-                vector, code = int(found[1]), int(found[2], 16)
-                self.banners.append(
-                    _Banner(at, kind="exception-exit", exception=vector, exception_error_code=code, exit_reason=1)
-                )
-        elif head.startswith("kvm_run"):
-            # The old qemu-kvm printed the errno behind its banner.
-            if (number := _DECIMAL.match(text, end)) and (name := _ERRNO_NUMBERS.get(int(number[0]))):
-                if self.banners and "errno" not in self.banners[-1].fields:
-                    self.banners[-1].fields["errno"] = name
-                else:
-                    self.banners.append(_Banner(at, kind="run-error", errno=name))
-        elif head.startswith("unexpected"):
-            last = self.banners[-1] if self.banners else None
-            number = _NUMBER.match(text, end)
-            if number and last and last.fields.get("suberror") == 4 and not last.data and not last.closed:
-                last.data.append(int(number[0], 16))
-                last.damage.append("the exit reason was taken from the kernel's message beside the banner")
-        elif number := _NUMBER.match(text, end):
-            self._hardware(at, head, number[0])
+    def _suberror(self, at: int, end: int) -> int:
+        """Take the banner, and the words if no other failure waits for any; return where they end."""
+        number = _DECIMAL.match(self.text, end)
+        if number is None:
+            return end
+        alone = not self.heads.open
+        banner = self.heads.add(Banner(at, "internal-error", suberror=int(number[1])))
+        end = number.end()
+        if alone and (block := _WORDS.match(self.text, end)):
+            words = _WORD_IN_LINE.findall(block[0])
+            if [index for index, _ in words] == _INDEXES[: len(words)]:
+                banner.data = [int(digits, 16) for _, digits in words]
+                return block.end()
+        return end
 
-    def _hardware(self, at: int, head: str, digits: str) -> None:
-        value = int(digits, 16)
-        if head.startswith("KVM: entry") or (head.startswith("kvm: unhandled") and value >> 31 & 1):
-            self.banners.append(_Banner(at, kind="entry-failure", hardware_error=value, exit_reason=9))
-        elif head.startswith("KVM: unknown exit reason"):
-            # Printed in decimal: a KVM_EXIT_* that this QEMU does not know.
-            reason = int(digits) if digits.isdecimal() else None
-            self.banners.append(_Banner(at, kind="other", exit_reason=reason))
+    def _head(self, at: int, what: str, end: int) -> None:
+        heads = self.heads
+        match what:
+            case "tail":
+                heads.tail()
+            case "entry":
+                self._entry(at, end)
+            case "unknown":
+                self._numbered(at, "unknown-exit", "hardware_reason", self._hex(end), exit_reason=0)
+            case "other":
+                # Printed in decimal: a KVM_EXIT_* that this QEMU does not know.
+                number = _DECIMAL.match(self.text, end)
+                whole = number is not None and number.end() < len(self.text)
+                self._numbered(at, "other", "exit_reason", int(number[1]) if number and whole else None)
+            case "exception":
+                self._exception(at, end)
+            case "run":
+                self._run_error(at, end)
+            case "unhandled":
+                self._unhandled(at, end)
+            case "returned":
+                self._returned(at, end)
+            case "unexpected":
+                self._unexpected(end)
+            case "restart":
+                self.restarts.append(at)
+                heads.forget()
+                self.dumps.end()
+
+    def _hex(self, end: int) -> int | None:
+        """The number, unless the text ends with it: it has no fixed width and may be cut."""
+        number = _HEX.match(self.text, end)
+        return int(number[1], 16) if number and number.end() < len(self.text) else None
+
+    def _numbered(self, at: int, kind: str, name: str, value: int | None, **more: int) -> None:
+        banner = self.heads.add(Banner(at, kind, **{name: value}, **more))
+        if value is None:
+            banner.damage.append("the number in this line is cut")
+
+    def _entry(self, at: int, end: int) -> None:
+        number = _HEX.match(self.text, end)
+        value = int(number[1], 16) if number else None
+        if number and number.end() == len(self.text):
+            # 0x80 may be the beginning of 0x80000021; 0x7 or 0x0 is nothing's beginning.
+            value = None if number[1][0] in "89abcdef" and len(number[1]) < 8 else value
+            value = value if number[0].startswith("0x") else None
+        self._numbered(at, "entry-failure", "hardware_error", value, exit_reason=9)
+
+    def _exception(self, at: int, end: int) -> None:
+        if found := _EXCEPTION.match(self.text, end):
+            vector, code = int(found[1]), int(found[2], 16)
+            self.heads.add(Banner(at, "exception-exit", exception=vector, exception_error_code=code, exit_reason=1))
+        elif self.text.find("\n", end) < 0 and self.text[end : end + 1].isdecimal():
+            self.heads.add(Banner(at, "exception-exit", exit_reason=1)).damage.append("the line is cut")
+
+    def _unhandled(self, at: int, end: int) -> None:
+        """The old qemu-kvm's line for both kinds; it is told by the bit that marks a failed entry."""
+        value = self._hex(end)
+        if value is not None and value >> 31 & 1:
+            self._numbered(at, "entry-failure", "hardware_error", value, exit_reason=9)
         else:
-            self.banners.append(_Banner(at, kind="unknown-exit", hardware_reason=value, exit_reason=0))
+            self._numbered(at, "unknown-exit", "hardware_reason", value, exit_reason=0)
 
-    def _run_error(self, at: int, message: str) -> None:
-        message = message.strip()
-        errno = next((name for words, name in _ERRNO.items() if message.startswith(words)), None)
-        banner = _Banner(at, kind="run-error", errno=errno)
+    def _returned(self, at: int, end: int) -> None:
+        """The old qemu-kvm printed the errno behind its banner."""
+        number = _DECIMAL.match(self.text, end)
+        name = ERRNO_NUMBERS.get(int(number[1])) if number else None
+        if name is None:
+            return
+        last = self.heads.found[-1] if self.heads.found else None
+        if last and "errno" not in last.fields:
+            last.fields["errno"] = name
+        else:
+            self.heads.add(Banner(at, "run-error", errno=name))
+
+    def _unexpected(self, end: int) -> None:
+        last = self.heads.found[-1] if self.heads.found else None
+        value = self._hex(end)
+        if value is not None and last and last.fields.get("suberror") == 4 and not last.data and not last.closed:
+            last.data.append(value)
+            last.tear("the exit reason was taken from the kernel's message beside the banner")
+
+    def _run_error(self, at: int, end: int) -> None:
+        message = " ".join(self.text[end : end + 80].split())
+        known = next((words for words in ERRNO if message.startswith(words)), "")
+        errno = ERRNO.get(known)
+        if len(self.text) - end < 80 and "\n" not in self.text[end:]:
+            # "or address" may have been cut off.
+            errno = None if any(w.startswith(message) and w != known for w in ERRNO) else errno
+        banner = self.heads.add(Banner(at, "run-error", errno=errno))
         if errno is None:
-            banner.damage.append(f"the error {message[:60]!r} is not one that kvmwhy knows")
+            line = self.text[end : end + 80].partition("\n")[0].strip()
+            banner.damage.append(f"the error {line[:60]!r} is not one that kvmwhy knows")
+
+
+# -- which dump belongs to which banner -----------------------------------------------------------
+
+
+class _Queue:
+    """The failures whose registers have not come yet, in order."""
+
+    def __init__(self) -> None:
+        self.banners: deque[Banner] = deque()
+        self.kinds: dict[tuple[object, ...], int] = {}
+
+    def add(self, banner: Banner) -> None:
         self.banners.append(banner)
+        key = banner.key()
+        self.kinds[key] = self.kinds.get(key, 0) + 1
 
-    def _word(self, index: int, value: int) -> None:
-        fits = [
-            b for b in self.banners if not b.closed and b.fields["kind"] == "internal-error" and len(b.data) == index
-        ]
-        if len(fits) == 1:
-            fits[0].data.append(value)
-        elif fits:
-            # Words of several vCPUs in turn: which are whose cannot be known, unless all agree later.
-            for banner in fits:
-                banner.damage.append(f"extra data[{index}] {value:#x} may be another vCPU's; it is left out")
-                banner.closed = len(fits) > 1
-        elif self.banners:
-            self.banners[-1].damage.append(f"extra data[{index}] {value:#x} does not follow the words before it")
+    def take(self) -> Banner:
+        banner = self.banners.popleft()
+        key = banner.key()
+        self.kinds[key] -= 1
+        if not self.kinds[key]:
+            del self.kinds[key]
+        return banner
 
-    # -- registers and code -----------------------------------------------------------------------
+    def drop_mentions(self) -> None:
+        """A title that quotes the banner comes before the log, has no words, and no dump of its own."""
+        queue = self.banners
+        while len(queue) > 1 and queue[-1].data and not queue[0].data and queue[0].fields == queue[-1].fields:
+            self.take()
 
-    def _field(self, at: int, name: str, first: str, more: list[str]) -> None:
-        position = _ORDER[name]
-        if position == 0:
-            self._open(at)
-        dump = self._dump_for(position)
-        if dump is None:
-            if self.open or (self.dumps and position > 0):
-                return  # a stray value of some other text
-            dump = self._open(at)
-        dump.last = position
-        if len(first) in {9, 17} and first.endswith("e"):
-            first = first[:-1]  # the "e" of a banner that another thread printed behind it
-        if name in STATE:
-            dump.state[name] = int(first, 16)
-        elif name in SEGMENTS:
-            self._segment(dump, name, [first, *more])
-        elif name in TABLES:
-            values = [first, *more]
-            if len(values) >= 2 and len(values[0]) in {8, 16} and len(values[1]) == 8:
-                dump.segments[name.lower()] = Segment(0, int(values[0], 16), int(values[1], 16), 0)
-            else:
-                dump.damage.append(f"{name} is cut: {' '.join(values)[:40]}")
-        elif len(first) in _WIDTHS[name]:
-            if name[0] in "RE" and name != "EFER" and dump.wide is None:
-                dump.wide = name[0] == "R"
-            dump.registers[_NAMES[name]] = int(first, 16)
+
+def _matched(reader: _Reader) -> list[tuple[Banner, Dump | None, bool]]:
+    """Give each dump to the failure that waits longest, since QEMU's threads queue for the lock.
+
+    With other failures waiting that is a guess, unless all of them are the same.
+    """
+    banners = deque(sorted(reader.heads.found, key=lambda b: b.at))
+    restarts = deque(reader.restarts)
+    dumps = reader.dumps.found
+    queue = _Queue()
+    matched: list[tuple[Banner, Dump | None, bool]] = []
+    doubtful_until = -1
+    for n, dump in enumerate(dumps):
+        while restarts and restarts[0] < dump.at:
+            born = restarts.popleft()
+            matched += ((banner, None, False) for banner in queue.banners)
+            while banners and banners[0].at < born:
+                matched.append((banners.popleft(), None, False))
+            queue = _Queue()
+        while banners and banners[0].at < dump.at:
+            queue.add(banners.popleft())
+        if n + 1 == len(dumps) or (banners and banners[0].at < dumps[n + 1].at):
+            queue.drop_mentions()
+        if queue.banners:
+            if len(queue.kinds) > 1:
+                doubtful_until = queue.banners[-1].at
+            banner = queue.take()
+            shared = banner.at <= doubtful_until
+            if shared:
+                banner.damage.append(
+                    "several failures were announced before this register dump; it may belong to any of them"
+                )
+        elif dump.negligible:
+            continue
         else:
-            dump.damage.append(f"{name} is cut: {first}")
-
-    def _segment(self, dump: _Dump, name: str, values: list[str]) -> None:
-        widths = [len(v) for v in values[:4]]
-        if widths[:1] == [4] and len(widths) == 4 and widths[1] in {8, 16} and widths[2:] == [8, 8]:
-            selector, base, limit, attributes = (int(v, 16) for v in values[:4])
-            dump.segments[name.lower()] = Segment(selector, base, limit, attributes)
-        else:
-            dump.damage.append(f"{name} is cut: {' '.join(values)[:40]}")
-
-    def _open(self, at: int) -> _Dump:
-        for banner in self.banners:
-            banner.closed = True
-        dump = _Dump(at)
-        self.dumps.append(dump)
-        self.open.append(dump)
-        return dump
-
-    def _dump_for(self, position: int) -> _Dump | None:
-        """The open dump that this field continues; the newest, with a remark, if several fit."""
-        fits = [d for d in self.open if d.last < position]
-        # A dump that stopped short and one that goes on: the one that is next in line fits.
-        exact = [d for d in fits if d.last == position - 1] or fits
-        return exact[-1] if exact else None
-
-    def _code(self, at: int, code: str) -> None:
-        dump = self.open[0] if self.open else None
-        if dump is None:
-            if not code.strip():
-                return  # some other program's Code=
-            dump = self._open(at)
-        self._finish(dump, read_code(code))
-
-    def _finish(self, dump: _Dump, code: Code | None) -> None:
-        """Code= is the last line of a dump."""
-        self.open.remove(dump)
-        dump.code = code
-        if code is None:
-            if dump.whole is None:
-                dump.damage.append("Code= is empty")
-        elif len(code.window) < _CODE_BYTES:
-            dump.damage.append(f"Code= has {len(code.window)} bytes of {_CODE_BYTES}")
-
-    # -- which dump belongs to which banner -------------------------------------------------------
-
-    def match(self) -> None:
-        for dump in self.dumps:
-            waiting = [b for b in self.banners if b.dump is None and b.at < dump.at]
-            if not waiting:
-                banner = _Banner(dump.at, kind="other")
-                banner.damage.append("the line that names the failure is missing; this is only a register dump")
-                self.banners.append(banner)
-            else:
-                banner = waiting[0]
-                if any(not banner.same_as(other) for other in waiting[1:]):
-                    banner.shared = True
-                    banner.damage.append(
-                        f"{len(waiting)} failures were announced before this register dump;"
-                        " it may belong to any of them"
-                    )
-            banner.dump = dump
-            dump.damage.extend(_missing(dump))
-
-
-def _missing(dump: _Dump) -> list[str]:
-    if dump.whole or dump.code or "efer" in dump.registers:
-        return []
-    return ["the register dump is not complete"]
+            banner, shared = Banner(dump.at, "other"), False
+            banner.damage.append("the line that names the failure is missing; this is only a register dump")
+        matched.append((banner, dump, shared or dump.mixed))
+    matched += ((banner, None, False) for banner in (*queue.banners, *banners))
+    return sorted(matched, key=lambda m: m[0].at)

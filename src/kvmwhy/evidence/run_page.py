@@ -30,11 +30,14 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
     payload = run.payload
     kind = _KINDS.get(run.exit_reason, "other")
     fields: dict[str, object] = {}
+    damage: tuple[str, ...] = ()
     if kind == "internal-error":
         ndata, words = payload["ndata"], payload["data"]
         assert isinstance(ndata, int)  # noqa: S101 -- u32 and u64[16] by the layout table
         assert isinstance(words, tuple)  # noqa: S101
         fields = {"suberror": payload["suberror"], "ndata": ndata, "data": words[: min(ndata, MAX_NDATA)]}
+        if ndata > MAX_NDATA:
+            damage = (f"ndata is {ndata}, but the page holds {MAX_NDATA} words: KVM did not write this count",)
     elif kind == "entry-failure":
         fields = {"hardware_error": payload["hardware_entry_failure_reason"]}
     elif kind == "unknown-exit" and not payload["hardware_exit_reason"]:
@@ -47,6 +50,7 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
         kind=kind,
         source=Source(path=path),
         exit_reason=run.exit_reason,
+        damage=damage,
         **fields,  # type: ignore[arg-type]  # the payload's values are ints, by the layout table
     )
     return Evidence((failure,), format="kvm_run page")

@@ -1,6 +1,7 @@
 """From the bytes people paste to plain text: encodings, mail, markup and terminals undone.
 
-Only what carries no meaning is removed; what was undone is named under ``repairs``.
+Only what carries no meaning is removed; what was undone is named under ``repairs``. Every pattern
+here is bounded or cannot overlap itself, so that no input takes more than linear time.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import html
 import re
 from typing import NamedTuple
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_QUOTED_PRINTABLE = re.compile(r"=3D[0-9A-Fa-f<? ]")
-_SOFT_BREAK = re.compile(r"=[ \t]*\n")
-_HEX_PAIR = re.compile(r"=([0-9A-F]{2})")
-_QUOTE = re.compile(r"^[ \t]*(?:[>|]+[ \t]?|\[\*\])+", re.MULTILINE)
-_MARKUP = re.compile(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
-
-
 _PLAIN = bytes([9, 10, 13, *range(32, 127)])
+
+# An OSC without an end stops at its line, so that it cannot swallow a log.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
+_QUOTED_PRINTABLE = re.compile(r"=3D(?:[0-9A-Fa-f<? ]|=?\n)")
+_SOFT_BREAK = re.compile(r"=[ \t]{0,64}\n")
+# In a mailbox with other mail in it, "RAX=00" is no escape: QEMU's digits are small, an escape's are not.
+_HEX_PAIR = re.compile(r"=([0-9A-F][A-F]|[A-F][0-9]|(?:20|09)(?==?\n|\Z))")
+_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+_JSON_ESCAPE = re.compile(r"\\(?:u(00[0-7][0-9a-fA-F])|([nrt\"/]))")
+_JSON = {"n": "\n", "r": "", "t": "\t", '"': '"', "/": "/"}
+_QUOTE = re.compile(r"\n[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
+_MARKUP = re.compile(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
+_INLINE = ("span", "font", "code", "tt", "b>", "b ", "i>", "i ")
 
 
 class Text(NamedTuple):
@@ -33,19 +39,29 @@ def clean(data: bytes) -> Text:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if data.translate(None, _PLAIN):
-        text = _CONTROL.sub("", _ESCAPES.sub("", text))
+        text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\xa0", " ")
     if "=3D" in text and _QUOTED_PRINTABLE.search(text):
         text = _HEX_PAIR.sub(lambda m: chr(int(m[1], 16)), _SOFT_BREAK.sub("", text))
         repairs.append("the text was quoted-printable mail; it was decoded")
-    if "&lt;" in text or "&gt;" in text or "&#" in text:
-        text = html.unescape(text)
-        text = _CONTROL.sub("", text)
+    if "&" in text and _ENTITY.search(text):
+        text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
+        text = _INVISIBLE.sub("", text).replace("\xa0", " ")
         repairs.append("the text held HTML entities; they were decoded")
+    if "\\" in text and _JSON_ESCAPE.search(text):
+        text = _JSON_ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _JSON[m[2]], text)
+        text = _ESCAPES.sub("", text)
+        text = _INVISIBLE.sub("", text)
+        repairs.append("the text held JSON escapes; they were decoded")
     if "</" in text or "<br" in text or "<pre" in text:
-        text = _MARKUP.sub("", text)
+        text = _MARKUP.sub(_without_markup, text)
     if ">" in text or "|" in text or "[*]" in text:
-        text = _QUOTE.sub("", text)
+        text = _QUOTE.sub("\n", "\n" + text)[1:]
     return Text(text, tuple(repairs))
+
+
+def _without_markup(tag: re.Match[str]) -> str:
+    """A tag that colours a word is nothing; one that breaks a line is a space at least."""
+    return "" if tag[0].lstrip("</").lower().startswith(_INLINE) else " "
 
 
 def _decode(data: bytes, repairs: list[str]) -> str:

@@ -8,83 +8,100 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from typing import Final, NamedTuple
 
-BANNERS: Final = (b"KVM internal error", b"KVM: ", b"kvm run failed", b"unhandled exit")
-ANCHORS: Final = (*BANNERS, b"EFER=", b"data[")
+# What announces a failure …
+HEADS: Final = (
+    b"KVM internal error",
+    b"KVM: ",
+    b"kvm run failed",
+    b"unhandled exit",
+)
+# … and what else shows that there is one; EFER stands near the end of a dump.
+ANCHORS: Final = (*HEADS, b"EFER=", b"data[")
 WHOLE: Final = 4 << 20  # inputs up to this size are one window
 BEFORE: Final = 4 << 10  # context: command line, host kernel, the dump's own beginning
 AFTER: Final = 16 << 10  # several dumps
 MAX_WINDOW: Final = 4 << 20
+_MOST_TRIES: Final = 64  # places looked at for one between two failures
 
 
 class Window(NamedTuple):
     data: bytes
     first_line: int
+    cut: bool = False  # the input went on, and so may have a failure
 
 
 def windows(chunks: Iterable[bytes]) -> Iterator[Window]:
     """Yield the windows in order. ``chunks`` may have any sizes; a failure never lies between two."""
-    held, line, whole = b"", 1, True
+    held, line, whole = bytearray(), 1, True
     for chunk in chunks:
         held += chunk
         if whole and len(held) <= WHOLE:
             continue
         whole = False
-        held, line = yield from _take(held, line, last=False)
+        line = yield from _take(held, line, last=False)
     if whole:
         if held:
-            yield Window(held, 1)
+            yield Window(bytes(held), 1)
     else:
         yield from _take(held, line, last=True)
 
 
-def _take(held: bytes, line: int, *, last: bool) -> Generator[Window, None, tuple[bytes, int]]:
-    """Yield every window that is complete in ``held``; return what must wait for more."""
-    at = 0
+def _take(held: bytearray, line: int, *, last: bool) -> Generator[Window, None, int]:
+    """Yield every window that is complete in ``held`` and remove it; return the line of what is left."""
     while True:
-        anchor = _first(held, at)
+        anchor = _first(held)
         if anchor < 0:
-            # Keep what may be the beginning of a dump, or of an anchor.
-            keep = len(held) if last else max(at, len(held) - BEFORE)
+            # Keep what may be context, or the beginning of an anchor.
+            start = len(held) if last else max(0, len(held) - BEFORE)
             break
-        start = max(at, held.rfind(b"\n", 0, max(0, anchor - BEFORE)) + 1)
+        start = held.rfind(b"\n", 0, max(0, anchor - BEFORE)) + 1
         end = _end(held, anchor, start + MAX_WINDOW)
-        if end > len(held) and not last:
-            keep = start
+        if len(held) < end + BEFORE and not last:
             break
-        full = end >= start + MAX_WINDOW
-        end = _between_failures(held, anchor, end) if full else _line_end(held, min(end, len(held)))
-        yield Window(held[start:end], line + held.count(b"\n", 0, start))
+        end = min(end, len(held))
+        cut = end - start >= MAX_WINDOW
+        # The window ends with a line, unless that is a very long one.
+        newline = held.find(b"\n", end, end + BEFORE)
+        if newline >= 0:
+            end = newline + 1
+        if cut:
+            end = _between(held, start, end)
+        yield Window(bytes(held[start:end]), line + held.count(b"\n", 0, start), cut)
         line += held.count(b"\n", 0, end)
-        held, at = held[end:], 0
-    return held[keep:], line + held.count(b"\n", 0, keep)
+        del held[:end]
+    line += held.count(b"\n", 0, start)
+    del held[:start]
+    return line
 
 
-def _first(held: bytes, start: int, end: int | None = None) -> int:
-    found = [at for anchor in ANCHORS if (at := held.find(anchor, start, end)) >= 0]
-    return min(found, default=-1)
+def _first(held: bytearray) -> int:
+    found = len(held)
+    for anchor in ANCHORS:
+        at = held.find(anchor, 0, found + len(anchor) - 1)
+        found = at if at >= 0 else found
+    return found if found < len(held) else -1
 
 
-def _line_end(held: bytes, end: int) -> int:
-    """The end of the line in which ``end`` lies, unless that line is not a line of text."""
-    newline = held.find(b"\n", end, end + BEFORE)
-    return end if newline < 0 else newline + 1
-
-
-def _between_failures(held: bytes, anchor: int, end: int) -> int:
-    """Where to cut a run of failures that is longer than a window: before the last banner, not within a dump."""
-    last = max(held.rfind(banner, anchor + 1, end) for banner in BANNERS)
-    if last <= anchor:
-        return end
-    return max(held.rfind(b"\n", anchor + 1, last) + 1, anchor + 1)
-
-
-def _end(held: bytes, anchor: int, limit: int) -> int:
-    """Where the run of anchors that begins here ends, each at most AFTER bytes from the last."""
+def _end(held: bytearray, anchor: int, limit: int) -> int:
+    """Where the run of anchors that begins here ends, each at most AFTER and a dump's length from the last."""
     end = anchor + AFTER
     at = anchor
     while end < limit:
-        last = max((held.rfind(a, at + 1, end) for a in ANCHORS), default=-1)
+        last = max(held.rfind(a, at + 1, end + BEFORE) for a in ANCHORS)
         if last < 0:
-            return end
+            return min(end, limit)
         at, end = last, last + AFTER
     return limit
+
+
+def _between(held: bytearray, start: int, end: int) -> int:
+    """The last place before ``end`` where a dump has ended and a failure is announced; else ``end``."""
+    head = end
+    for _ in range(_MOST_TRIES):
+        head = max(held.rfind(h, start, head) for h in HEADS)
+        dump = held.rfind(b"EFER=", start, head) if head > start else -1
+        if dump < 0:
+            break
+        if max(held.rfind(h, dump, head) for h in HEADS) < 0:
+            return held.rfind(b"\n", start, head) + 1 or end
+    return end
