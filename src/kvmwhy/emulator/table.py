@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 Map = Literal["0", "0f", "0f38"]
@@ -57,7 +57,8 @@ def version_of(since: str) -> Version | None:
 @cache
 def slots() -> dict[_Key, Slot]:
     """The whole table, by opcode map, opcode byte and whether the encoding is VEX."""
-    text = (Path(__file__).parent / "data" / "handlers.csv").read_text(encoding="ascii")
+    with open(os.path.join(os.path.dirname(__file__), "data", "handlers.csv"), encoding="ascii") as file:
+        text = file.read()
     rows: dict[_Key, list[Row]] = {}
     lines = (line for line in text.splitlines() if not line.startswith("#"))
     next(lines)  # the column names

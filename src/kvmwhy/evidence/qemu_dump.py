@@ -75,9 +75,10 @@ def _layout(gprs: tuple[str, ...], gpr: int, table: int) -> _Layout:
     )
 
 
-_LONG: Final = (_layout((*GPR64, "RIP"), 16, 16),)
+_LONG: Final = (("long", (*GPR64, "RIP"), 16, 16),)
 # The width of tables and of CR2, CR3 follows EFER.LMA, that of the rest follows CS.L.
-_SHORT: Final = (_layout((*GPR32, "EIP"), 8, 8), _layout((*GPR32, "EIP"), 8, 16))
+_SHORT: Final = (("short", (*GPR32, "EIP"), 8, 8), ("short, LMA", (*GPR32, "EIP"), 8, 16))
+_compiled: Final[dict[str, _Layout]] = {}  # each takes 3 ms, so only those that are met are made
 _CONTROL_NAMES: Final = tuple(name.lower() for name in CONTROL)
 
 
@@ -90,7 +91,8 @@ class WholeDump(NamedTuple):
 def match_whole(text: str, at: int) -> WholeDump | None:
     """The dump that begins at ``at`` (RAX= or EAX=), if it is complete and in order."""
     wide = text[at] == "R"
-    for layout in _LONG if wide else _SHORT:
+    for name, gprs, gpr, table in _LONG if wide else _SHORT:
+        layout = _compiled.get(name) or _compiled.setdefault(name, _layout(gprs, gpr, table))
         if found := layout.pattern.match(text, at):
             break
     else:

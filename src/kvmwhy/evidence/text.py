@@ -6,7 +6,6 @@ here is bounded or cannot overlap itself, so that no input takes more than linea
 
 from __future__ import annotations
 
-import html
 import re
 from typing import NamedTuple
 
@@ -44,6 +43,8 @@ def clean(data: bytes) -> Text:
         text = _HEX_PAIR.sub(lambda m: chr(int(m[1], 16)), _SOFT_BREAK.sub("", text))
         repairs.append("the text was quoted-printable mail; it was decoded")
     if "&" in text and _ENTITY.search(text):
+        import html  # its table of entities is large, and pasted web pages are rare
+
         text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
         text = _INVISIBLE.sub("", text).replace("\xa0", " ")
         repairs.append("the text held HTML entities; they were decoded")
