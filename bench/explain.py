@@ -3,7 +3,8 @@
     python bench/explain.py [--runs 15] [--failures 20000]
 
 Cold runs alternate with `python -c pass`, so that a drift of the machine's speed meets both; the ratio of the
-medians is the figure to quote. The stream has no two equal failures.
+medians is the figure to quote. The stream has no two equal failures: each has another RCX and another
+guest physical address.
 """
 
 from __future__ import annotations
@@ -67,7 +68,13 @@ def cold(runs: int) -> None:
 def stream(count: int) -> None:
     """Distinct failures through one process: read, diagnose, JSON."""
     log = LOG.read_bytes()
-    blocks = [log.replace(b"RCX=0000000000000000", b"RCX=%016x" % n) for n in range(count)]
+    blocks = [
+        log.replace(b"RCX=0000000000000000", b"RCX=%016x" % n).replace(
+            b"00000000d0000000\nextra", b"%016x\nextra" % (n << 12)
+        )
+        for n in range(count)
+    ]
+    assert blocks[1].count(b"0000000000001000\nextra") == 1
     from kvmwhy.diagnosis import diagnose
     from kvmwhy.evidence import read
     from kvmwhy.render.json import to_json

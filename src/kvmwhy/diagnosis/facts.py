@@ -5,6 +5,7 @@ Nothing here is an opinion. A fact that cannot be had is ``None``; a rule that n
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from kvmwhy.abi.entry_failure import EntryFailure, describe_entry_failure
@@ -36,6 +37,12 @@ from kvmwhy.x86.mode import LONG64, PROT32, REAL16, Mode, cpu_mode, linear_rip
 from kvmwhy.x86.operand import Operand, operand_address
 from kvmwhy.x86.places import Place, what_lives_at
 from kvmwhy.x86.reset import ResetVerdict, is_reset_state
+
+# Pure, and asked the same again and again: a host's failures share a few instructions and exits.
+_decode = lru_cache(maxsize=4096)(decode_first)
+_verdict = lru_cache(maxsize=4096)(verdict)
+_explain = lru_cache(maxsize=4096)(explain_exit)
+_guess = lru_cache(maxsize=4096)(vendor_of_reason)
 
 AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 
@@ -119,13 +126,13 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     code_mode = mode or (_mode_of(code, failure.host.kernel) if failure.suberror == 1 and code else None)
     instruction = None
     if code and code_mode:
-        instruction = decode_first(code[:15], bitness=code_mode.bitness, address=rip or 0, syntax=syntax)
+        instruction = _decode(code[:15], bitness=code_mode.bitness, address=rip or 0, syntax=syntax)
     operands: tuple[Operand, ...] = ()
     judged = None
     if instruction and mode and cpu:
         operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
     if instruction and code_mode and failure.suberror == 1:
-        judged = verdict(code, mode=code_mode, kernel=failure.host.kernel)
+        judged = _verdict(code, mode=code_mode, kernel=failure.host.kernel)
     vectoring = _vectoring(failure, vendor.vendor, words)
     said = None
     if failure.suberror == 3:
@@ -173,7 +180,7 @@ def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
     """The numbers first, since they are this failure's own; then what the text around it says."""
     guess = VendorGuess(None, "nothing in this evidence shows whether the host has VMX or SVM")
     if words is not None:
-        guess = vendor_of_reason(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
+        guess = _guess(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
     elif failure.hardware_error is not None:
         guess = vendor_of_entry_failure(failure.hardware_error)
     elif failure.suberror == 2:
@@ -203,7 +210,7 @@ def _vectoring(failure: Failure, vendor: str | None, words: ExitWords | None) ->
 
 def _explained(failure: Failure, vendor: str | None, words: ExitWords | None) -> Explained | None:
     if words is not None:
-        return explain_exit(vendor, words)
+        return _explain(vendor, words)
     match failure.suberror:
         case 2 if failure.data:
             return explain_simultaneous(failure.data)

@@ -50,7 +50,7 @@ def to_object(diagnosis: Diagnosis) -> dict[str, Any]:
         "errno": failure.errno,
         "exit_reason": failure.exit_reason,
         "ndata": failure.ndata,
-        "data": [f"{word:#x}" for word in failure.data],
+        "data": [hex(word) for word in failure.data],
         "layout": facts.layout,
         "layout_also": [other.layout for other in facts.reading.also] if facts.reading else [],
         "vendor": facts.vendor.vendor,
@@ -81,7 +81,7 @@ def damage(facts: Facts) -> list[str]:
 
 
 def _hex(value: int | None) -> str | None:
-    return None if value is None else f"{value:#x}"
+    return None if value is None else hex(value)
 
 
 def _exit(facts: Facts) -> dict[str, Any] | None:
@@ -124,13 +124,13 @@ def _cpu(facts: Facts) -> dict[str, Any] | None:
         "cpl": facts.cpl,
         "halted": cpu.halted,
         "shared": facts.failure.cpu_shared,
-        **{name: f"{value:#x}" for name, value in cpu.registers.items()},
+        **{name: hex(value) for name, value in cpu.registers.items()},
         "segments": {
             name: {
-                "selector": f"{s.selector:#x}",
-                "base": f"{s.base:#x}",
-                "limit": f"{s.limit:#x}",
-                "attributes": f"{s.attributes:#x}",
+                "selector": hex(s.selector),
+                "base": hex(s.base),
+                "limit": hex(s.limit),
+                "attributes": hex(s.attributes),
             }
             for name, s in cpu.segments.items()
         },
