@@ -32,7 +32,9 @@ def explanation(diagnosis: Diagnosis) -> list[Line]:
         lines += _finding(finding, n if len(diagnosis.findings) > 1 else None)
     lines += _raw(facts)
     if torn := damage(facts):
-        lines += [Line(), Line(style="head", label="Damage in the evidence", label_style="head")]
+        only_repaired = set(torn) == set(facts.failure.repairs)
+        head = "About the evidence" if only_repaired else "Damage in the evidence"
+        lines += [Line(), Line(style="head", label=head, label_style="head")]
         lines += [Line(text, "bad", "- ", 2) for text in torn]
     return lines
 
