@@ -8,6 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from guests import boot, qemu
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.evidence import read
 
 pytestmark = pytest.mark.live
 
@@ -106,3 +108,26 @@ def test_dump_shows_where(ran: Ran) -> None:
     assert cs is not None
     assert int(ip[1], 16) + int(cs[1], 16) == ran.guest.rip
     assert int(ip[2]) == ran.guest.cpl
+
+
+def test_the_explanation_fits_the_guest(ran: Ran) -> None:
+    """What QEMU has just printed is explained as what the guest was built to do: mode, instruction, place and cause."""
+    if not ran.kvm_gave_up:
+        return
+    failures = read(ran.run.log.encode()).failures
+    assert failures
+    for failure in failures:
+        diagnosis = diagnose(failure)
+        facts, best = diagnosis.facts, diagnosis.findings[0]
+        assert facts.mode is not None
+        assert facts.mode.name == ran.guest.mode
+        assert facts.linear_rip == ran.guest.rip
+        if ran.guest.access == "fetch":
+            assert best.cause.id == "fetch-non-ram"
+        elif ran.guest.access in {"read", "write"} and ran.guest.insn:
+            assert facts.instruction is not None
+            assert facts.instruction.bytes == ran.guest.insn
+            assert best.cause.family == "emulator-gap"
+        assert best.confidence in {"certain", "likely"}
+        (of_page,) = read(ran.page).failures
+        assert (of_page.suberror, of_page.data) == (failure.suberror, failure.data)
