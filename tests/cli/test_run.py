@@ -114,3 +114,20 @@ def test_the_demo_tells_the_story_on_any_machine() -> None:
     assert result.returncode == 0, result.stderr
     for part in ("1. The guest", "2. KVM returns", "3. What it left", "4. What that means", "fld dword ptr [rbx]"):
         assert part in result.stdout
+
+
+def test_a_machine_that_is_not_there_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Asked for by name, a missing machine ends with status 3 and what to do."""
+    from kvmwhy.cli import demo, run
+    from kvmwhy.machine import MachineError
+
+    def absent(*_: object, **__: object) -> None:
+        raise MachineError("the model needs Unicorn", "pip install it")
+
+    monkeypatch.setattr(run, "open_machine", absent)
+    assert demo.run("model") == 3
+    assert capsys.readouterr().err == "kvmwhy: the model needs Unicorn: pip install it\n"
+    assert demo.run("auto") == 0
+    assert "on paper" in capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from kvmwhy.abi import build
 from kvmwhy.abi.internal_error import decode_emulation
 from kvmwhy.abi.kvm_run import decode_page
-from kvmwhy.cli.output import show
+from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.evidence import run_page
 from kvmwhy.machine import Guest, MachineError
@@ -30,8 +30,13 @@ class Story(NamedTuple):
 
 
 def run(on: str) -> int:
-    """Tell it; return the exit status."""
-    show(_tell(_story(on)))
+    """Tell it; return the exit status: 3 if the machine that was asked for cannot be had."""
+    try:
+        story = _story(on)
+    except MachineError as error:
+        complain(str(error))
+        return 3
+    show(_tell(story))
     return 0
 
 
@@ -39,7 +44,7 @@ def _story(on: str) -> Story:
     for choice in ("kvm", "model") if on == "auto" else (on,):
         try:
             return _on_machine(choice)
-        except (MachineError, ImportError) as error:
+        except MachineError as error:
             if on != "auto":
                 raise
             last = error
