@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kvmwhy.abi import kvm_run
 from kvmwhy.abi.internal_error import SUBERRORS
-from kvmwhy.abi.kvm_run import CAPABILITIES, EXITS, UNION, decode_page, encode_page
+from kvmwhy.abi.kvm_run import EXITS, UNION, decode_page, encode_page
 from kvmwhy.abi.layout import Field, Value
 
 # Fields whose names differ in C: the payload's own union, or a member that a later header added.
@@ -64,8 +64,6 @@ def c_program() -> tuple[str, dict[str, tuple[int, int]]]:
     for member, fields in (kvm_run.VARIANTS[27, n] for n in (1, 2, 3)):
         for f in fields:
             field(f"hyperv.{member}.{f.name}", f"hyperv.u.{member}.{f.name}", f.offset, f.size * f.length)
-    for name, value in CAPABILITIES.items():
-        number(name, value)
     for value, name in SUBERRORS.items():
         constant = {3: "DELIVERY_EV"}.get(value, name)
         number(f"KVM_INTERNAL_ERROR_{constant}", value)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from kvmwhy.abi import ioctl
-from kvmwhy.abi.kvm_run import CAPABILITIES as OF_THE_PAGE
 
 # Not in C under this name: our cut through an array, or through what is kept as bytes.
 NOT_C = {("kvm_fpu", "rest")}
@@ -72,9 +71,3 @@ def test_a_structure_packs_to_its_size() -> None:
     """``whole`` covers a structure from its first byte to its last, padding included."""
     for structure in ioctl.STRUCTURES:
         assert structure.whole.size == structure.size, structure.name
-
-
-def test_both_tables_of_capabilities_agree() -> None:
-    """A capability that the page's ABI names has the same number here."""
-    here = {name: info.number for name, info in ioctl.CAPABILITIES.items()}
-    assert {name: number for name, number in OF_THE_PAGE.items() if here.get(name, number) != number} == {}

@@ -109,21 +109,6 @@ _SELECTOR: Final = {27: "type", 40: "nr"}
 # struct emulation_failure, the ABI part of suberror 1: an overlay of `internal`.
 EMULATION_FAILURE: Final = lay_out("suberror:u32 ndata:u32 flags:u64 insn_size:u8 insn_bytes:u8[15]", UNION)
 
-CAPABILITIES: Final = {
-    "KVM_CAP_INTERNAL_ERROR_DATA": 40,
-    "KVM_CAP_ARM_NISV_TO_USER": 177,
-    "KVM_CAP_LAST_CPU": 184,
-    "KVM_CAP_SMALLER_MAXPHYADDR": 185,
-    "KVM_CAP_X86_USER_SPACE_MSR": 188,
-    "KVM_CAP_X86_BUS_LOCK_EXIT": 193,
-    "KVM_CAP_EXIT_HYPERCALL": 201,
-    "KVM_CAP_EXIT_ON_EMULATION_FAILURE": 204,
-    "KVM_CAP_SYSTEM_EVENT_DATA": 215,
-    "KVM_CAP_X86_TRIPLE_FAULT_EVENT": 218,
-    "KVM_CAP_X86_NOTIFY_VMEXIT": 219,
-    "KVM_CAP_MEMORY_FAULT_INFO": 232,
-}
-
 
 class Exit(NamedTuple):
     """One KVM_EXIT_* and where its payload lies."""

@@ -33,7 +33,7 @@ from kvmwhy.diagnosis.delivery import Delivery, delivery_of
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.record import Failure
 from kvmwhy.x86.instruction import Instruction, Syntax, decode_first
-from kvmwhy.x86.mode import LONG64, PROT32, REAL16, Mode, cpu_mode, linear_rip
+from kvmwhy.x86.mode import LONG64, PROT32, REAL16, Mode, cpu_cpl, cpu_mode, linear_rip
 from kvmwhy.x86.operand import Operand, operand_address
 from kvmwhy.x86.places import Place, what_lives_at
 from kvmwhy.x86.reset import ResetVerdict, is_reset_state
@@ -50,8 +50,6 @@ AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 # and INVPCID with their operand on MMIO (kvm_handle_memory_failure), ENCLS, invalid guest state.
 _NO_FETCH_VMX = frozenset({19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 58, 60, 33})
 _NO_FETCH_SVM = frozenset({0x80, 0x82, 0x83})
-_EPT = frozenset({48, 49})
-_NPF = 0x400
 _CR0_PG = 1 << 31
 
 
@@ -154,7 +152,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         delivery=delivery,
         mode=mode,
         code_mode=code_mode,
-        cpl=cpu.cpl if cpu else None,
+        cpl=cpu_cpl(cpu) if cpu else None,
         rip=rip,
         linear_rip=linear,
         paging=paging,
