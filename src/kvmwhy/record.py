@@ -134,6 +134,45 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     facts: tuple[str, ...] = ()  # other remarkable lines, in kvmwhy's words
 
 
+class ControlBlock(msgspec.Struct, frozen=True):
+    """A VMCS or VMCB as a kernel log dumped it: what ``Cpu`` has no place for.
+
+    ``fields`` has the kernel's names in lower case with underscores (``pin_based_controls``,
+    ``vm_entry_interruption_info``, ``intercept_cr``…); guest registers and segments are in ``Cpu``.
+    """
+
+    kind: Literal["vmcs", "vmcb"]
+    fields: dict[str, int]
+
+
+class Emulation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tracepoint ``kvm_emulate_insn`` said of an instruction that KVM could not carry out."""
+
+    rip: int  # not linear: add ``cs_base``
+    cs_base: int
+    insn: bytes  # the fetch window, at most 15 bytes
+    mode: Literal["real16", "vm86", "prot16", "prot32", "long64"] | None = None
+
+
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
+    """The words of a VM-exit where the text gave them by name: a trace, a kernel log, a VMCS dump."""
+
+    reason: int
+    info1: int | None = None
+    info2: int | None = None
+    intr_info: int | None = None
+    error_code: int | None = None
+    isa: Literal["vmx", "svm"] | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a trace, of the vCPU that failed: ``fields`` by the tracepoint's own names."""
+
+    name: str
+    time: float | None = None  # seconds on the trace's clock
+    fields: dict[str, int | str] = {}
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """One failure of one vCPU, as seen."""
 
@@ -151,6 +190,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     cpu: Cpu | None = None
     cpu_shared: bool = False  # the registers may belong to another vCPU's failure
     code: Code | None = None
+    control: ControlBlock | None = None
+    emulation: Emulation | None = None
+    exit: Exit | None = None
+    silent: bool = False  # KVM injected #UD and went on: no VMM ever heard of it
+    trace: tuple[Event, ...] = ()  # what happened on this vCPU before, oldest first
     host: Host = Host()
     repairs: tuple[str, ...] = ()  # undone without loss: encodings, quoting
     damage: tuple[str, ...] = ()  # torn, lost or guessed
