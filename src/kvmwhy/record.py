@@ -113,13 +113,17 @@ class Code(msgspec.Struct, frozen=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a failure was seen."""
+    """Where a failure was seen. Times are as the log printed them."""
 
     path: str | None = None
     line: int | None = None
     vmm: str | None = None
     vcpu: int | None = None
     count: int = 1
+    last_line: int | None = None  # of the last of ``count`` equal failures
+    time: str | None = None
+    last_time: str | None = None
+    writer: str | None = None  # who wrote the line, where the log says: "QEMU[2043] on pve1"
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,6 +134,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     ram_bytes: int | None = None  # guest RAM: -m, where a command line shows it
     vendor: Literal["vmx", "svm", "tdx", "pvm"] | None = None  # named by the text, not by numbers
     vendor_from: str | None = None
+    hypervisor: str | None = None  # the host is itself a virtual machine, of this hypervisor
+    rivals: tuple[str, ...] = ()  # other hypervisors' modules on this host: vboxdrv, vmmon
     unrestricted_guest_hint: bool = False  # QEMU printed its "without unrestricted mode" advice
     facts: tuple[str, ...] = ()  # other remarkable lines, in kvmwhy's words
 

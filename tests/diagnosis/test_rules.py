@@ -12,7 +12,7 @@ from kvmwhy.abi.internal_error import instruction_words
 from kvmwhy.diagnosis import catalogue, diagnose
 from kvmwhy.diagnosis.cause import FAMILIES
 from kvmwhy.evidence import read
-from kvmwhy.record import Code, Cpu, Failure, Host, Segment
+from kvmwhy.record import Code, Cpu, Emulation, Exit, Failure, Host, Segment
 from kvmwhy.render.json import to_json
 
 FLAT = Segment(0x10, 0, 0xFFFFFFFF, 0xC09300)
@@ -43,7 +43,8 @@ def test_the_dump_that_was_never_explained() -> None:
     assert diagnosis.answer.startswith("The guest jumped to 0xb0000")
     assert "VGA window" in diagnosis.answer
     assert [f.cause.id for f in diagnosis.findings] == ["fetch-non-ram"]
-    assert diagnosis.findings[0].confidence == "certain"
+    # That KVM could not fetch there is certain; who sent the guest there the record does not know.
+    assert diagnosis.findings[0].confidence == "likely"
     assert diagnosis.facts.access is not None
     assert diagnosis.facts.access.kind == "fetch"
 
@@ -246,6 +247,15 @@ REAL16_RESET = Cpu(
 )
 
 
+BIOS_SPIN = Cpu(
+    registers={"rip": 0xFFE0, "rflags": 2, "cr0": 0x10, "cr3": 0, "cr4": 0, "efer": 0},
+    segments={"cs": Segment(0xF000, 0xF0000, 0xFFFF, 0x9B00)},
+    cpl=0,
+)
+SPIN = Code((0xEB, 0xFD, 0xF4, 0x90, 0x90), 0)
+ZEROS = Code((0, 0, 0, 0, 0), 0)
+
+
 @pytest.mark.parametrize(
     ("failure", "cause", "confidence"),
     [
@@ -271,7 +281,8 @@ REAL16_RESET = Cpu(
             "likely",
         ),
         (Failure(kind="entry-failure", hardware_error=7, cpu=REAL16_RESET), "outer-hypervisor-entry", "possible"),
-        (Failure(kind="entry-failure", hardware_error=5), "undecided", "possible"),
+        (Failure(kind="entry-failure", hardware_error=5), "vmresume-of-unlaunched", "possible"),
+        (Failure(kind="entry-failure", hardware_error=8), "undecided", "possible"),
         (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
         (
             Failure(kind="internal-error", suberror=2, ndata=2, data=(0x80000008, 0x80000B08)),
@@ -295,7 +306,39 @@ REAL16_RESET = Cpu(
             "likely",
         ),
         (Failure(kind="run-error", errno="EFAULT"), "host-memory-fault", "likely"),
-        (Failure(kind="run-error", errno="EINVAL"), "undecided", "possible"),
+        (Failure(kind="run-error", errno="EINVAL"), "host-kernel-trouble", "possible"),
+        (Failure(kind="run-error", errno="EINVAL", cpu=REAL16_RESET), "host-kernel-trouble", "likely"),
+        (Failure(kind="run-error", errno="EINTR"), "undecided", "possible"),
+        (
+            Failure(
+                kind="entry-failure",
+                hardware_error=0x80000021,
+                cpu=REAL16_RESET,
+                host=Host(facts=("the host's kernel oopsed beside this failure",)),
+            ),
+            "host-kernel-trouble",
+            "likely",
+        ),
+        (
+            Failure(
+                kind="entry-failure",
+                hardware_error=0xFFFFFFFF,
+                cpu=Cpu(registers={"rip": 0x8000, "cr0": 0x50032}, smm=True),
+            ),
+            "nested-svm-smm",
+            "likely",
+        ),
+        (
+            Failure(kind="entry-failure", hardware_error=0, cpu=long64(), host=Host(rivals=("vboxdrv",))),
+            "other-hypervisor",
+            "likely",
+        ),
+        (Failure(kind="other", errno="EBUSY"), "other-hypervisor", "likely"),
+        (Failure(kind="other", exit_reason=40), "exit-unknown-to-vmm", "likely"),
+        (Failure(kind="unknown-exit", hardware_reason=0x31), "ept-misconfiguration", "likely"),
+        (Failure(kind="unknown-exit", hardware_reason=0x33), "unhandled-exit", "likely"),
+        (emulation(b"", 0x400, 0x100000014, 0xFFFE0, cpu=BIOS_SPIN, code=SPIN), "memslot-race", "likely"),
+        (emulation(b"", 0x400, 0x100000014, 0xFFFE0, cpu=BIOS_SPIN, code=ZEROS), "fetch-non-ram", "likely"),
         (Failure(kind="exception-exit", exception=17, exception_error_code=0), "split-lock", "likely"),
         (Failure(kind="exception-exit", exception=1, exception_error_code=0), "undecided", "possible"),
         (Failure(kind="unknown-exit", hardware_reason=0xFFFFFFFFFFFFFFEA), "not-x86", "possible"),
@@ -307,6 +350,68 @@ def test_each_family_is_found_by_its_own_mark(failure: Failure, cause: str, conf
     """The first finding is the cause that the manual or the kernel ties to these numbers, no surer than that."""
     best = diagnose(failure).findings[0]
     assert (best.cause.id, best.confidence) == (cause, confidence)
+
+
+def seabios(rip: int, **more: object) -> Cpu:
+    tables = {"gdt": Segment(0, 0xF6688, 0x37, 0), "idt": Segment(0, 0xF66C6, 0, 0)}
+    cpu = prot32(rip=rip)
+    return msgspec.structs.replace(cpu, segments={**cpu.segments, **tables}, **more)
+
+
+def test_firmware_that_executes_zeros_is_not_blamed() -> None:
+    """SeaBIOS's own tables, paging off, zeros at RIP: what runs it is named first, and only as possible."""
+    lost = Failure(kind="internal-error", suberror=1, data=(), cpu=seabios(0xFEDB30C), code=ZEROS)
+    best = diagnose(lost).findings[0]
+    assert (best.cause.id, best.confidence) == ("firmware-astray", "possible")
+    # The same zeros with a loader's own GDT: nothing says that firmware was running.
+    loader = msgspec.structs.replace(lost, cpu=prot32(rip=0xFEDB30C))
+    assert "firmware-astray" not in {f.cause.id for f in diagnose(loader).findings}
+
+
+def test_a_far_jump_without_words_may_be_a_task_switch() -> None:
+    """No words, a far jump in protected mode: a task switch is possible; a plain instruction is none."""
+    jump = Code((0xEA, 0, 0, 0, 0, 0x28, 0), 0)
+    far = Failure(kind="internal-error", suberror=1, ndata=0, cpu=prot32(), code=jump)
+    assert "task-switch" in {f.cause.id for f in diagnose(far).findings}
+    near = msgspec.structs.replace(far, code=Code((0xE9, 0, 0, 0, 0), 0))
+    assert "task-switch" not in {f.cause.id for f in diagnose(near).findings}
+
+
+def test_a_write_to_the_smi_port_is_remarked() -> None:
+    """OUT 0xb2 raises an SMI: software of a real board does that."""
+    found = {f.cause.id for f in diagnose(emulation(b"\xe6\xb2", 0x1E, cpu=prot32())).findings}
+    assert "guest-drives-missing-hardware" in found
+
+
+TRACED = Failure(
+    kind="other",
+    silent=True,
+    emulation=Emulation(rip=0x401000, cs_base=0, insn=bytes.fromhex("d903f4"), mode="long64"),
+    exit=Exit(reason=0x400, info1=0x10000000D, info2=0xFEB00000, intr_info=0, error_code=0, isa="svm"),
+)
+
+
+def test_a_failure_known_from_a_trace_alone_is_explained() -> None:
+    """The tracepoints name what the record would have held: instruction, vendor, address; and that nobody was told."""
+    diagnosis = diagnose(TRACED)
+    facts = diagnosis.facts
+    assert facts.instruction is not None
+    assert facts.instruction.text == "fld dword ptr [rbx]"
+    assert (facts.vendor.vendor, facts.mode and facts.mode.name, facts.rip) == ("svm", "long64", 0x401000)
+    assert facts.access is not None
+    assert (facts.access.kind, facts.access.gpa) == ("read", 0xFEB00000)
+    assert diagnosis.findings[0].cause.id == "emulator-no-handler"
+    assert "#UD (SIGILL) instead" in diagnosis.answer
+
+
+def test_a_traced_fetch_without_bytes_is_a_wild_jump() -> None:
+    """The tracepoint shows no byte: KVM could not fetch one."""
+    jumped = msgspec.structs.replace(
+        TRACED,
+        emulation=Emulation(rip=0xD0000000, cs_base=0, insn=b"", mode="long64"),
+        exit=Exit(reason=0x400, info1=0x100000014, info2=0xD0000000, isa="svm"),
+    )
+    assert diagnose(jumped).findings[0].cause.id == "fetch-non-ram"
 
 
 def test_a_possible_cause_is_not_stated_as_a_fact() -> None:

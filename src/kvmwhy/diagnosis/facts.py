@@ -33,7 +33,7 @@ from kvmwhy.diagnosis.delivery import Delivery, delivery_of
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.record import Failure
 from kvmwhy.x86.instruction import Instruction, Syntax, decode_first
-from kvmwhy.x86.mode import LONG64, PROT32, REAL16, Mode, cpu_cpl, cpu_mode, linear_rip
+from kvmwhy.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode, cpu_cpl, cpu_mode, linear_rip
 from kvmwhy.x86.operand import Operand, operand_address
 from kvmwhy.x86.places import Place, what_lives_at
 from kvmwhy.x86.reset import ResetVerdict, is_reset_state
@@ -51,6 +51,7 @@ AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 _NO_FETCH_VMX = frozenset({19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 58, 60, 33})
 _NO_FETCH_SVM = frozenset({0x80, 0x82, 0x83})
 _CR0_PG = 1 << 31
+_MODES = {"real16": REAL16, "vm86": VM86, "prot16": PROT16, "prot32": PROT32, "long64": LONG64}
 
 
 class Access(NamedTuple):
@@ -92,6 +93,11 @@ class Facts(NamedTuple):
     access: Access | None
 
     @property
+    def emulated(self) -> bool:
+        """KVM was asked to carry out an instruction, and could not: reported, or only traced."""
+        return self.failure.suberror == 1 or self.failure.emulation is not None
+
+    @property
     def layout(self) -> str | None:
         failure = self.failure
         if failure.kind != "internal-error":
@@ -109,17 +115,24 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     reading = None
     if failure.suberror == 1:
         reading = decode_emulation(failure.data, failure.ndata, cut=failure.ndata is None)
-    words = _words(reading)
+    words = _words(reading) or _named_words(failure)
     vendor = _vendor(failure, words)
     cpu = failure.cpu
+    emulation = failure.emulation
     reset = is_reset_state(cpu) if cpu and cpu.registers else None
     # All zeros is what a VMM prints of a protected guest: no real CPU was in that mode.
     mode = cpu_mode(cpu) if cpu and not (reset and reset.state == "zero") else None
+    if mode is None and emulation and emulation.mode:
+        mode = _MODES[emulation.mode]._replace(why="the trace of the emulation says so")
     rip = cpu.get("rip") if cpu else None
     linear = linear_rip(cpu, mode) if cpu and mode else None
+    if rip is None and emulation:
+        rip = emulation.rip
+    if linear is None and emulation:
+        linear = emulation.cs_base + emulation.rip & ((1 << 64) - 1)
     cr0 = cpu.get("cr0") if cpu else None
     paging = None if cr0 is None else bool(cr0 & _CR0_PG)
-    fetch_failed = _fetch_failed(reading, words, vendor.vendor)
+    fetch_failed = not emulation.insn if emulation else _fetch_failed(reading, words, vendor.vendor)
     code, source = _bytes(failure, reading)
     code_mode = mode or (_mode_of(code, failure.host.kernel) if failure.suberror == 1 and code else None)
     instruction = None
@@ -127,9 +140,9 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         instruction = _decode(code[:15], bitness=code_mode.bitness, address=rip or 0, syntax=syntax)
     operands: tuple[Operand, ...] = ()
     judged = None
-    if instruction and mode and cpu:
+    if instruction and mode and cpu and cpu.registers:
         operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
-    if instruction and code_mode and failure.suberror == 1:
+    if instruction and code_mode and (failure.suberror == 1 or emulation):
         judged = _verdict(code, mode=code_mode, kernel=failure.host.kernel)
     vectoring = _vectoring(failure, vendor.vendor, words)
     said = None
@@ -174,8 +187,20 @@ def _words(reading: Reading | None) -> ExitWords | None:
     return ExitWords(f.reason or 0, f.info1 or 0, f.info2 or 0, f.intr_info or 0, f.error_code or 0)
 
 
+def _named_words(failure: Failure) -> ExitWords | None:
+    """The words of an emulation's exit as a trace names them: the same that the record would have held."""
+    exit_ = failure.exit
+    if exit_ is None or not failure.emulation or exit_.info1 is None:
+        return None
+    return ExitWords(exit_.reason, exit_.info1, exit_.info2 or 0, exit_.intr_info or 0, exit_.error_code or 0)
+
+
 def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
     """The numbers first, since they are this failure's own; then what the text around it says."""
+    if failure.exit and failure.exit.isa:
+        return VendorGuess(failure.exit.isa, "the kernel's own text around these words is of that vendor")
+    if failure.control:
+        return VendorGuess("vmx" if failure.control.kind == "vmcs" else "svm", f"a {failure.control.kind.upper()} dump")
     guess = VendorGuess(None, "nothing in this evidence shows whether the host has VMX or SVM")
     if words is not None:
         guess = _guess(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
@@ -244,6 +269,8 @@ def _bytes(failure: Failure, reading: Reading | None) -> tuple[bytes, Literal["r
     """The report's own bytes if it has any: the VMM's window was read later, and may differ."""
     if reading and reading.failure.insn:
         return reading.failure.insn, "report"
+    if failure.emulation and failure.emulation.insn:
+        return failure.emulation.insn, "report"
     if failure.code and (code := failure.code.at_rip()):
         return code, "code"
     return b"", None
@@ -269,6 +296,8 @@ def _access(facts: Facts) -> Access | None:
             return _emulation_access(facts)
         case 3:
             return _delivery_access(facts)
+        case None if facts.failure.emulation:
+            return _emulation_access(facts)
     return None
 
 

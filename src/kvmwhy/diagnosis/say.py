@@ -52,6 +52,11 @@ def end_of_ram(facts: Facts, gpa: int | None) -> list[str]:
     return [f"a guest with {mib} MiB of RAM or more has RAM at {gpa:#x}: was -m too small? (it counts MiB)"]
 
 
+def silently(facts: Facts) -> str:
+    """What became of a failure that no VMM was told of."""
+    return " KVM told nobody: it gave the guest's program #UD (SIGILL) instead." if facts.failure.silent else ""
+
+
 def emulates_all(facts: Facts) -> bool:
     """kvm_pvm runs ring-0 code in the emulator (measured on 6.18: reason 0x1000), wherever its operands are."""
     return facts.vendor.vendor == "pvm" and facts.words is not None and facts.words.reason == 0x1000

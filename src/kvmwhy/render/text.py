@@ -20,6 +20,7 @@ _SUBERROR_TEXT = {
 }
 _WHO = {"guest": "guest's author", "vmm": "VMM's author", "host": "host's operator"}
 _LABEL = 13
+_MOST_EVENTS = 8
 
 
 def explanation(diagnosis: Diagnosis) -> list[Line]:
@@ -30,6 +31,7 @@ def explanation(diagnosis: Diagnosis) -> list[Line]:
     lines += _words(facts)
     for n, finding in enumerate(diagnosis.findings, 1):
         lines += _finding(finding, n if len(diagnosis.findings) > 1 else None)
+    lines += _trace(facts)
     lines += _raw(facts)
     if torn := damage(facts):
         only_repaired = set(torn) == set(facts.failure.repairs)
@@ -54,7 +56,7 @@ def _what_happened(facts: Facts) -> list[Line]:
         where.append(f"seen {source.count} times")
     if where:
         lines.append(_row("Where", ", ".join(where)))
-    if failure.cpu:
+    if failure.cpu or failure.emulation:
         lines.append(_row("CPU", _cpu(facts)))
     lines += _instruction(facts)
     if facts.access:
@@ -86,6 +88,10 @@ def _failure(facts: Facts) -> str:
             return f"exception {failure.exception} exit, error code {failure.exception_error_code or 0:#x}"
         case "shutdown":
             return "the guest shut down (triple fault)"
+    if failure.silent:
+        return "KVM could not emulate an instruction, gave the guest #UD, and went on: no VMM was told"
+    if failure.errno is not None:
+        return f"a request to KVM failed: {failure.errno}"
     if failure.exit_reason is not None:
         return f"the vCPU's last exit was {exit_name(failure.exit_reason)} ({failure.exit_reason})"
     return "a register dump whose first line is missing"
@@ -182,6 +188,20 @@ def _finding(finding: Finding, number: int | None) -> list[Line]:
 
 def _advice(fix: Fix, indent: int) -> list[Line]:
     return [Line(text, "plain", f"{_WHO[who] + ':':<{17}}", indent) for who, text in fix._asdict().items() if text]
+
+
+def _trace(facts: Facts) -> list[Line]:
+    """The end of the road that led there, as the trace had it."""
+    events = facts.failure.trace[-_MOST_EVENTS:]
+    if not events:
+        return []
+    start = next((e.time for e in reversed(events) if e.time is not None), 0.0)
+    lines = [Line(), Line(style="head", label="Before the failure, on this vCPU", label_style="head")]
+    for event in events:
+        when = "" if event.time is None else f"{(event.time - start) * 1e6:>+12,.0f} µs  "
+        fields = " ".join(f"{k} {v if isinstance(v, str) else hex(v)}" for k, v in event.fields.items())
+        lines.append(Line(safe(f"{when}{event.name}: {fields}"), "dim", "", 2))
+    return lines
 
 
 def _raw(facts: Facts) -> list[Line]:

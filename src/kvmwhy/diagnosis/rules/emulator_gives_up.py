@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import at, emulated_because, instruction
+from kvmwhy.diagnosis.say import at, emulated_because, instruction, silently
 
 CAUSE = Cause(
     id="emulator-gives-up",
@@ -55,7 +55,7 @@ def rule(facts: Facts) -> Finding | None:
     return Finding(
         CAUSE,
         confidence,
-        f"KVM's emulator cannot finish `{instruction(facts)}` in this mode; the guest ran it at {at(facts)}.",
+        f"KVM's emulator cannot finish `{instruction(facts)}` in this mode; the guest ran it at {at(facts)}.{silently(facts)}",
         tuple(dict.fromkeys(for_)),
         tuple(against),
     )

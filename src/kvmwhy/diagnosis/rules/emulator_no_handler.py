@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import at, emulated_because, emulates_all, instruction, operand
+from kvmwhy.diagnosis.say import at, emulated_because, emulates_all, instruction, operand, silently
 
 CAUSE = Cause(
     id="emulator-no-handler",
@@ -88,7 +88,7 @@ def rule(facts: Facts) -> Finding | None:
     return Finding(
         CAUSE,
         confidence,
-        f"KVM cannot emulate `{instruction(facts)}`{since}, which the guest ran at {at(facts)}{touching}.",
+        f"KVM cannot emulate `{instruction(facts)}`{since}, which the guest ran at {at(facts)}{touching}.{silently(facts)}",
         tuple(for_),
         tuple(against),
         fix,

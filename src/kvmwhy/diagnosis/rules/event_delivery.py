@@ -73,13 +73,13 @@ def rule(facts: Facts) -> Finding | None:
         for_.append(f"the delivery touched guest physical address {hexadecimal(access.gpa)}")
     if delivery.structure:
         for_.append(delivery.why)
-        confidence = "certain"
     if facts.failure.suberror == 1:
         for_.append("KVM was asked to emulate in the middle of the delivery: the instruction at RIP is innocent")
     for_ += end_of_ram(facts, access.gpa)
     if access.place and access.place.ram is False:
         for_.append(f"{hexadecimal(access.gpa or 0)} is {article(access.place.text)}")
-        confidence = "certain"
+        if delivery.structure and facts.failure.host.ram_bytes is not None:
+            confidence = "certain"  # the guest's memory is known, not assumed
     elif access.place and access.place.ram:
         against.append(f"{hexadecimal(access.gpa or 0)} is {article(access.place.text)}, which is normally RAM")
         confidence = "likely"

@@ -43,7 +43,7 @@ _BIOS_DUMMY_VECTOR = 0xF000FF53
 
 
 def rule(facts: Facts) -> Finding | None:
-    if facts.failure.suberror != 1:
+    if not facts.emulated:
         return None
     access = facts.access
     if access is not None and access.kind == "fetch":
@@ -55,12 +55,14 @@ def _fetch(facts: Facts) -> Finding:
     access = facts.access
     assert access is not None  # noqa: S101 -- the caller looked
     place, for_, against = access.place, [], []
+    # That the fetch failed is KVM's own word; that the guest's own jump led there seldom is the only way.
     confidence: Confidence = "possible" if access.assumed and facts.words is None else "likely"
-    if facts.fetch_failed:
+    known = facts.failure.host.ram_bytes is not None and place is not None and place.ram is False
+    if known and (facts.fetch_failed or facts.words is not None):
         confidence = "certain"
+    if facts.fetch_failed:
         for_.append("KVM reports no instruction bytes: it could not read one byte at RIP")
     elif facts.words is not None:
-        confidence = "certain"
         for_.append(f"{access.why}")
     if facts.fetch_failed and access.why != "KVM could read no byte there":
         for_.append(access.why)
@@ -82,6 +84,8 @@ def _fetch(facts: Facts) -> Finding:
             f"The instruction at {where} goes on at {hexadecimal(access.gva)}, where there is no RAM:"
             " KVM could fetch only its beginning."
         )
+    elif facts.reset and facts.reset.pristine:
+        answer = "The vCPU could not fetch its very first instruction: no firmware is mapped at the reset vector."
     else:
         what = f", {article(place.text)}" if place and place.ram is False else ""
         answer = f"The guest jumped to {where}{what}: there is no RAM to fetch an instruction from."

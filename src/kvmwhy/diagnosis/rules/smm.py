@@ -45,7 +45,7 @@ def rule(facts: Facts) -> Finding | None:
     if is_smm_entry(facts):
         return Finding(
             CAUSE,
-            "likely",
+            "possible" if facts.vendor.vendor == "svm" else "likely",
             "The VM entry into System Management Mode was refused: KVM's SMM entry or the firmware's set-up is at fault.",
             ("SMM=1 and RIP is 0x8000, the first instruction of an SMI handler",),
         )

@@ -26,9 +26,13 @@ CAUSE = Cause(
     example="0x33: RDTSCP exits on a host whose module intercepts it",
 )
 
+_EPT_MISCONFIG = 0x31  # has a cause of its own
+
 
 def rule(facts: Facts) -> Finding | None:
     failure, vendor = facts.failure, facts.vendor.vendor
+    if failure.kind == "unknown-exit":
+        return _before_suberror_4(facts)
     if failure.suberror != 4 or not failure.data or vendor not in {"vmx", "svm"} or is_init(facts):
         return None
     code = failure.data[0]
@@ -44,4 +48,22 @@ def rule(facts: Facts) -> Finding | None:
         f"The CPU left the guest with {shown}, for which KVM has no handler.",
         tuple(for_),
         tuple(against) if handled else (),
+    )
+
+
+def _before_suberror_4(facts: Facts) -> Finding | None:
+    """KVM_EXIT_UNKNOWN: how KVM said the same before 5.4, and still says of a few exits."""
+    code, vendor = facts.failure.hardware_reason, facts.vendor.vendor
+    if code is None or code == _EPT_MISCONFIG or code >> 32:
+        return None
+    intel = vmx.reason_name(code & 0xFFFF) if vmx.is_reason(code) and vendor in {"vmx", None} else None
+    amd = svm.code_name(code) if svm.is_assigned(code) and vendor in {"svm", None} else None
+    if not intel and not amd:
+        return None
+    names = " or ".join(f"{name} on {who}" for name, who in ((intel, "Intel"), (amd, "AMD")) if name)
+    return Finding(
+        CAUSE,
+        "likely",
+        f"The CPU left the guest with {code:#x} ({names}), for which KVM has no handler.",
+        (f"hardware reason {code:#x} is {names}", "kernels before 5.4 report exits without a handler in this way"),
     )

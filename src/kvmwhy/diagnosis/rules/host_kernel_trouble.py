@@ -1,0 +1,79 @@
+"""The host's own kernel is in trouble beside the failure, or refused what it had set up itself."""
+
+from __future__ import annotations
+
+from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
+from kvmwhy.diagnosis.facts import Facts
+
+CAUSE = Cause(
+    id="host-kernel-trouble",
+    family="host-kernel-bug",
+    title="The host's kernel itself is at fault; the guest is innocent",
+    what=(
+        "KVM prepares the CPU's control structures and page tables itself. When the entry is refused, or KVM_RUN fails,"
+        " before the guest has executed anything, or when the host's kernel oopses or warns in the same moment, what was"
+        " wrong is the host's own work: a regression, a module that does not fit its kernel, or damaged memory."
+    ),
+    recognise=(
+        "A guest at its reset state whose first entry fails; `kvm run failed Invalid argument` there; an oops, a"
+        " WARNING in arch/x86/kvm, or `reserved bits` messages in the host's log of the same second; it began with an"
+        " update of the host."
+    ),
+    confused_with=(
+        "outer-hypervisor-entry: the same numbers, on a host that is itself a VM. invalid-guest-state: there the guest had"
+        " been running."
+    ),
+    fix=Fix(
+        host=(
+            "Boot the previous kernel: if the failure goes, bisect or report it with the host's dmesg. Note uname -r and"
+            " whether KVM's module is the kernel's own."
+        ),
+    ),
+    references=(
+        'c73da3fcab43 ("KVM: VMX: Properly handle dynamic VM Entry/Exit controls") refused with error 7 on some CPUs',
+        "e54f1ff244ac: a shadow root with reserved bits, then an oops in mmu_free_root_page (5.18-rc)",
+    ),
+    example="hardware error 0x80000021 at the first far jump, and an oops in mmu_free_root_page beside it",
+)
+
+TROUBLE = ("oopsed", "bad page state", "reserved bits", "warned in KVM", "KVM found a bug")
+
+
+def host_trouble(facts: Facts) -> tuple[str, ...]:
+    """What the host's kernel log says of its own troubles."""
+    return tuple(fact for fact in facts.failure.host.facts if any(mark in fact for mark in TROUBLE))
+
+
+def never_ran(facts: Facts) -> bool:
+    return bool(facts.reset and facts.reset.state in {"reset", "startup"})
+
+
+def rule(facts: Facts) -> Finding | None:
+    failure = facts.failure
+    if failure.kind not in {"entry-failure", "run-error", "unknown-exit"}:
+        return None
+    for_: list[str] = []
+    confidence: Confidence = "possible"
+    refused = failure.kind == "run-error" and failure.errno == "EINVAL"
+    trouble = host_trouble(facts)
+    if facts.reset and facts.reset.pristine:
+        for_.append(f"the guest had not run yet: {facts.reset.why}")
+    for_ += trouble
+    if trouble and not (facts.reset and facts.reset.state == "mixture"):
+        confidence = "likely"
+    if refused:
+        for_.insert(0, "KVM_RUN refused with EINVAL: no state that a guest can make leads to that")
+        confidence = "likely" if never_ran(facts) else confidence
+    if not for_ or (facts.failure.kind == "run-error" and not (refused or trouble)):
+        return None
+    against = [] if trouble else ["nothing of the host's kernel log is shown"]
+    how = "KVM_RUN failed" if failure.kind == "run-error" else "The entry was refused"
+    before = " before the guest had executed anything" if never_ran(facts) else ""
+    beside = ", and the host's kernel was in trouble of its own" if trouble else ""
+    return Finding(
+        CAUSE,
+        confidence,
+        f"{how}{before}{beside}: the host's kernel is at fault, not the guest.",
+        tuple(for_),
+        tuple(against),
+    )
