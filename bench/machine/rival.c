@@ -1,7 +1,7 @@
 /*
  * The C side of compare.py: the same guest, the same ioctls, nothing else.
  *
- * rival mmio|first|probes IMAGE: for each count on stdin, does as many operations and prints the
+ * rival mmio|first|probes|synced IMAGE: for each count on stdin, does as many operations and prints the
  * nanoseconds that one took.
  * IMAGE: struct kvm_sregs, struct kvm_regs, u64 bytes of RAM, u64 origin of the code, u64 bytes per
  * probe, u64 number of probes, the probes, then what lies at guest physical 0.
@@ -131,9 +131,26 @@ static void first(long count)
 	}
 }
 
-static void probes(long count)
+static void set_registers(void)
 {
 	static const struct kvm_vcpu_events nothing_pending;
+
+	check(ioctl(m.vcpu, KVM_SET_VCPU_EVENTS, &nothing_pending), "KVM_SET_VCPU_EVENTS");
+	check(ioctl(m.vcpu, KVM_SET_SREGS, &image->sregs), "KVM_SET_SREGS");
+	check(ioctl(m.vcpu, KVM_SET_REGS, &image->regs), "KVM_SET_REGS");
+}
+
+/* The same without an ioctl: KVM_RUN loads them from the page. */
+static void sync_registers(void)
+{
+	m.run->s.regs.regs = image->regs;
+	m.run->s.regs.sregs = image->sregs;
+	memset(&m.run->s.regs.events, 0, sizeof(m.run->s.regs.events));
+	m.run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
+}
+
+static void probe(long count, void (*restart)(void))
+{
 
 	for (long i = 0; i < count; i++) {
 		memcpy(m.ram + image->origin, image->rest + i % image->probes * image->probe_size, image->probe_size);
@@ -143,15 +160,23 @@ static void probes(long count)
 				exit(1);
 			m.run->immediate_exit = 0;
 		}
-		check(ioctl(m.vcpu, KVM_SET_VCPU_EVENTS, &nothing_pending), "KVM_SET_VCPU_EVENTS");
-		check(ioctl(m.vcpu, KVM_SET_SREGS, &image->sregs), "KVM_SET_SREGS");
-		check(ioctl(m.vcpu, KVM_SET_REGS, &image->regs), "KVM_SET_REGS");
+		restart();
 		check(ioctl(m.vcpu, KVM_RUN, 0), "KVM_RUN");
 		if (m.run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
 			read_record(&m);
 		else
 			sink += m.run->mmio.phys_addr;
 	}
+}
+
+static void probes(long count)
+{
+	probe(count, set_registers);
+}
+
+static void synced(long count)
+{
+	probe(count, sync_registers);
 }
 
 int main(int argc, char **argv)
@@ -170,7 +195,8 @@ int main(int argc, char **argv)
 	fclose(file);
 	low_size = (uint8_t *)image + size - low_memory();
 
-	void (*what)(long) = !strcmp(argv[1], "mmio") ? mmio : !strcmp(argv[1], "first") ? first : probes;
+	void (*what)(long) = !strcmp(argv[1], "mmio") ? mmio : !strcmp(argv[1], "first") ? first :
+		!strcmp(argv[1], "synced") ? synced : probes;
 	create(&m);
 	for (long count; scanf("%ld", &count) == 1; ) {
 		double start = seconds();

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import kvmwhy.machine as exported
@@ -231,6 +232,21 @@ def test_a_wild_jump_has_no_bytes(machine: KvmMachine) -> None:
     assert isinstance(exit_, InternalError)
     assert exit_.emulation is not None
     assert not exit_.emulation.failure.insn
+
+
+def test_a_restored_state_is_there_before_the_guest_runs(machine: KvmMachine) -> None:
+    """The second time the registers wait in the page for KVM_RUN; whoever reads or sets them finds them loaded."""
+    guest = Guest("long64", b"\xf4", regs={"rbx": 0x1234})
+    vcpu = guest.load(machine)
+    for _ in range(3):
+        guest.restart(vcpu)
+        assert vcpu.get_regs() == guest.start_regs()
+        vcpu.set_regs(msgspec.structs.replace(vcpu.get_regs(), rbx=0x5678))
+        assert vcpu.run(1.0) == Hlt()
+        assert vcpu.get_regs().rbx == 0x5678
+        guest.restart(vcpu)
+        assert vcpu.run(1.0) == Hlt()
+        assert vcpu.get_regs().rbx == 0x1234
 
 
 def test_a_restart_forgets_what_is_queued_and_going_on_does_not(machine: KvmMachine) -> None:

@@ -229,6 +229,7 @@ CAPABILITIES: Final = {
     "KVM_CAP_XSAVE": CapabilityInfo(55, None, None, "KVM_GET_XSAVE"),
     "KVM_CAP_XCRS": CapabilityInfo(56, None, None, "KVM_GET_XCRS"),
     "KVM_CAP_MAX_VCPUS": CapabilityInfo(66, None, None, "largest number of vCPUs"),
+    "KVM_CAP_SYNC_REGS": CapabilityInfo(74, None, "4.17", "kvm_run.s: a mask of what KVM_RUN itself loads and stores"),
     "KVM_CAP_READONLY_MEM": CapabilityInfo(81, None, None, "KVM_MEM_READONLY"),
     "KVM_CAP_MAX_VCPU_ID": CapabilityInfo(128, None, None, "vCPU ids are below this"),
     "KVM_CAP_IMMEDIATE_EXIT": CapabilityInfo(136, None, None, "kvm_run.immediate_exit"),

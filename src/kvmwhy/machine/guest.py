@@ -173,10 +173,7 @@ class Guest(msgspec.Struct, frozen=True, dict=True):
     def restart(self, vcpu: Vcpu) -> None:
         """Forget what is pending and start again. Memory, MSRs and FPU stay as the guest left them."""
         sregs, regs = self._states.get(vcpu.id) or self._state(vcpu.id)
-        vcpu.settle()
-        vcpu.set_events(_NOTHING_PENDING)
-        vcpu.set_sregs(sregs)
-        vcpu.set_regs(regs)
+        vcpu.restore(regs, sregs, _NOTHING_PENDING)
 
     @cached_property
     def _states(self) -> dict[int, tuple[Sregs, Regs]]:

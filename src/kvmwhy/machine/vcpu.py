@@ -18,7 +18,7 @@ from typing import Final, NoReturn, Self, TypeVar
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.ioctl import Ioctl
 from kvmwhy.abi.kvm_run import HEAD, PAGE_SIZE
-from kvmwhy.machine import state
+from kvmwhy.machine import state, sync
 from kvmwhy.machine.completion import answer, refusal
 from kvmwhy.machine.errors import ClosedError, RefusedStateError, RegisterError
 from kvmwhy.machine.exits import (
@@ -60,12 +60,14 @@ _CPUID_ENTRIES: Final = 256  # KVM_MAX_CPUID_ENTRIES
 class KvmVcpu:
     """See ``protocol.Vcpu``. Made by ``KvmMachine.create_vcpu``."""
 
-    __slots__ = ("__weakref__", "_caller", "_fd", "_packed", "_page", "id")
+    __slots__ = ("__weakref__", "_accepted", "_caller", "_fd", "_packed", "_page", "_syncs", "id")
 
-    def __init__(self, number: int, fd: int, mapping_size: int) -> None:
+    def __init__(self, number: int, fd: int, mapping_size: int, *, syncs: bool = False) -> None:
         self.id = number
         self._fd = fd
         self._caller = Caller()  # its thread is the one that KVM_SET_SIGNAL_MASK was done for
+        self._syncs = syncs  # KVM_RUN can load registers from the page
+        self._accepted: tuple[tuple[object, object, object], bytes] | None = None  # the state that KVM took last
         self._packed: dict[Ioctl, tuple[object, bytearray]] = {}  # what was set last, and its bytes
         try:
             self._page = mmap.mmap(fd, mapping_size, mmap.MAP_SHARED)
@@ -201,6 +203,33 @@ class KvmVcpu:
     def set_events(self, events: state.Events) -> None:
         self._put(_SET_VCPU_EVENTS, events, state.events_to_bytes)
 
+    def restore(self, regs: state.Regs, sregs: state.Sregs, events: state.Events) -> None:
+        """The first time by ioctls, which say what is wrong; the same values again go with KVM_RUN itself."""
+        self.settle()
+        last = self._accepted
+        if last is not None and last[0][0] is regs and last[0][1] is sregs and last[0][2] is events:
+            self._page[sync.START : sync.END] = last[1]
+            self._page[sync.DIRTY] = sync.ALL
+            return
+        self.set_regs(regs)
+        self.set_sregs(sregs)
+        self.set_events(events)
+        if self._syncs:
+            whole = state.regs_to_bytes(regs) + state.sregs_to_bytes(sregs) + state.events_to_bytes(events)
+            self._accepted = (regs, sregs, events), bytes(whole)
+
+    def _flush(self) -> None:
+        """Load what was left to KVM_RUN, before something else reads or sets the state."""
+        try:
+            if not self._page[sync.DIRTY]:
+                return
+        except ValueError:  # mmap's word for a page that was closed
+            self._check_open()
+            raise
+        self._page[sync.DIRTY] = 0
+        for request, data in sync.parts(self._page[sync.START : sync.END]):
+            self._set(request, data)
+
     def get_debugregs(self) -> state.DebugRegs:
         return state.debugregs_from_bytes(self._get(Ioctl.KVM_GET_DEBUGREGS, abi.DEBUGREGS))
 
@@ -269,6 +298,7 @@ class KvmVcpu:
 
     def _put(self, request: Ioctl, value: _T, pack: Callable[[_T], bytes]) -> None:
         """Set ``value``; a value is frozen, so that the same one again has the same bytes."""
+        self._flush()
         last = self._packed.get(request)
         if last is None or last[0] is not value:
             last = self._packed[request] = (value, bytearray(pack(value)))
@@ -279,6 +309,7 @@ class KvmVcpu:
 
     def _set(self, request: Ioctl, data: bytearray) -> int:
         """Also for structures that KVM fills in. Anything but a bytearray costs fcntl a detour."""
+        self._flush()
         try:
             result: int = ioctl(self._fd, request, data)  # of a bytearray it is the kernel's number
         except (OSError, ValueError) as error:

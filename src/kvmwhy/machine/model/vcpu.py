@@ -153,6 +153,12 @@ class ModelVcpu:
         if bits:
             self.interrupt(bits[-1])
 
+    def restore(self, regs: state.Regs, sregs: state.Sregs, events: state.Events) -> None:
+        self.settle()
+        self.set_regs(regs)
+        self.set_sregs(sregs)
+        self.set_events(events)
+
     def get_events(self) -> state.Events:
         self._check_open()
         return self._context.queue.show(shadow=bool(self._cpu.env.hflags & 1 << 3))
