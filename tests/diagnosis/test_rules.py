@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -417,3 +421,10 @@ def test_a_traced_fetch_without_bytes_is_a_wild_jump() -> None:
 def test_a_possible_cause_is_not_stated_as_a_fact() -> None:
     """The first line says so when the best finding is only possible."""
     assert diagnose(Failure(kind="entry-failure", hardware_error=7)).answer.startswith("Possibly: ")
+
+
+def test_the_printed_catalogue_is_the_one_that_is_shown() -> None:
+    """docs/causes.md is what tools/make_catalogue.py makes of the catalogue today."""
+    tool = Path(__file__).parent.parent.parent / "tools" / "make_catalogue.py"
+    checked = subprocess.run([sys.executable, str(tool), "--check"], capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout
