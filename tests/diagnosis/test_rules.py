@@ -286,7 +286,14 @@ ZEROS = Code((0, 0, 0, 0, 0), 0)
         ),
         (Failure(kind="entry-failure", hardware_error=7, cpu=REAL16_RESET), "outer-hypervisor-entry", "possible"),
         (Failure(kind="entry-failure", hardware_error=5), "vmresume-of-unlaunched", "possible"),
-        (Failure(kind="entry-failure", hardware_error=8), "undecided", "possible"),
+        (Failure(kind="entry-failure", hardware_error=8), "outer-hypervisor-entry", "possible"),
+        (
+            Failure(kind="entry-failure", hardware_error=7, host=Host(hypervisor="VMware")),
+            "outer-hypervisor-entry",
+            "likely",
+        ),
+        (Failure(kind="run-error", errno="EIO"), "host-kernel-trouble", "likely"),
+        (Failure(kind="run-error", errno="ENOSYS"), "not-x86", "likely"),
         (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
         (
             Failure(kind="internal-error", suberror=2, ndata=2, data=(0x80000008, 0x80000B08)),

@@ -31,7 +31,7 @@ from kvmwhy.abi.words import (
 )
 from kvmwhy.diagnosis.delivery import Delivery, delivery_of
 from kvmwhy.emulator.verdict import Verdict, verdict
-from kvmwhy.record import Failure
+from kvmwhy.record import Cpu, Failure
 from kvmwhy.x86.instruction import Instruction, Syntax, decode_first
 from kvmwhy.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode, cpu_cpl, cpu_mode, linear_rip
 from kvmwhy.x86.operand import Operand, operand_address
@@ -116,9 +116,9 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     if failure.suberror == 1:
         reading = decode_emulation(failure.data, failure.ndata, cut=failure.ndata is None)
     words = _words(reading) or _named_words(failure)
-    vendor = _vendor(failure, words)
     cpu = failure.cpu
     emulation = failure.emulation
+    vendor = _vendor(failure, words)
     reset = is_reset_state(cpu) if cpu and cpu.registers else None
     # All zeros is what a VMM prints of a protected guest: no real CPU was in that mode.
     mode = cpu_mode(cpu) if cpu and not (reset and reset.state == "zero") else None
@@ -215,7 +215,27 @@ def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
     host = failure.host
     if guess.vendor is None and host.vendor:
         return VendorGuess(host.vendor, host.vendor_from or "the text around the failure says so")
+    if guess.vendor is None and failure.cpu and (model := _cpu_model(failure.cpu)):
+        return model
     return guess
+
+
+def _cpu_model(cpu: Cpu) -> VendorGuess | None:
+    """EDX holds the CPU's signature after a reset (SDM vol. 3A, 11.1.1.3): family, model, stepping.
+
+    VMs are mostly given their host's vendor's model; Penryn and older ones are not counted, since
+    people offer those to guests on AMD, too.
+    """
+    signature = cpu.get("rdx")
+    if signature is None or signature >> 28 or cpu.get("rip") not in {None, 0xFFF0, 0xE05B}:
+        return None
+    family, model = signature >> 8 & 0xF, signature >> 12 & 0xF0 | signature >> 4 & 0xF
+    if family == 6 and model >= 0x1A and not cpu.get("rax"):
+        return VendorGuess("vmx", f"EDX after reset, {signature:#x}, is the signature of an Intel CPU")
+    extended = signature >> 20 & 0xFF
+    if family == 0xF and 6 <= extended <= 0x0B and not cpu.get("rax"):
+        return VendorGuess("svm", f"EDX after reset, {signature:#x}, is the signature of an AMD CPU")
+    return None
 
 
 def _vectoring(failure: Failure, vendor: str | None, words: ExitWords | None) -> int | None:

@@ -15,7 +15,8 @@ CAUSE = Cause(
         " wrong is the host's own work: a regression, a module that does not fit its kernel, or damaged memory."
     ),
     recognise=(
-        "A guest at its reset state whose first entry fails; `kvm run failed Invalid argument` there; an oops, a"
+        "A guest at its reset state whose first entry fails; `kvm run failed Invalid argument` there; `kvm run failed"
+        " Input/output error`, for a VM that KVM declared dead; an oops, a"
         " WARNING in arch/x86/kvm, or `reserved bits` messages in the host's log of the same second; it began with an"
         " update of the host."
     ),
@@ -55,6 +56,7 @@ def rule(facts: Facts) -> Finding | None:
     for_: list[str] = []
     confidence: Confidence = "possible"
     refused = failure.kind == "run-error" and failure.errno == "EINVAL"
+    dead = failure.kind == "run-error" and failure.errno == "EIO" and not (facts.reset and facts.reset.state == "zero")
     trouble = host_trouble(facts)
     if facts.reset and facts.reset.pristine:
         for_.append(f"the guest had not run yet: {facts.reset.why}")
@@ -64,7 +66,10 @@ def rule(facts: Facts) -> Finding | None:
     if refused:
         for_.insert(0, "KVM_RUN refused with EINVAL: no state that a guest can make leads to that")
         confidence = "likely" if never_ran(facts) else confidence
-    if not for_ or (facts.failure.kind == "run-error" and not (refused or trouble)):
+    if dead:
+        for_.insert(0, "KVM_RUN failed with EIO: KVM found a bug of its own and declared this VM dead (KVM_BUG_ON)")
+        confidence = "likely"
+    if not for_ or (facts.failure.kind == "run-error" and not (refused or dead or trouble)):
         return None
     against = [] if trouble else ["nothing of the host's kernel log is shown"]
     how = "KVM_RUN failed" if failure.kind == "run-error" else "The entry was refused"

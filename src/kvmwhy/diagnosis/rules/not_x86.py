@@ -28,6 +28,8 @@ def rule(facts: Facts) -> Finding | None:
     other = any("not those of an x86" in fact for fact in failure.host.facts)
     reason = failure.hardware_reason
     negative = None if reason is None else (1 << 64) - reason
+    if failure.kind == "run-error" and (other or failure.errno == "ENOSYS"):
+        return _run_error(facts, other=other)
     if failure.kind != "unknown-exit" or negative is None or not 0 < negative <= _ERRNOS:
         return None
     for_ = [f"{reason:#x} is -{negative}: an errno, not a reason of any x86 CPU"]
@@ -37,5 +39,21 @@ def rule(facts: Facts) -> Finding | None:
         CAUSE,
         "likely" if other else "possible",
         f"The exit reason is -{negative}, an error code of the kernel's: this is most likely not KVM on x86.",
+        tuple(for_),
+    )
+
+
+def _run_error(facts: Facts, *, other: bool) -> Finding:
+    errno = facts.failure.errno
+    for_ = ["the registers beside it are not those of an x86 CPU"] if other else []
+    if errno == "ENOSYS":
+        for_.append(
+            "KVM_RUN fails with ENOSYS on Arm only: the guest touched a device with an instruction that the CPU does not"
+            " describe to KVM (no valid syndrome: LDP, STP, write-back)"
+        )
+    return Finding(
+        CAUSE,
+        "likely",
+        f"KVM_RUN failed with {errno or 'an error'} on another architecture than x86, which kvmwhy does not know.",
         tuple(for_),
     )

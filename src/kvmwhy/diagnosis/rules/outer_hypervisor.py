@@ -36,7 +36,7 @@ CAUSE = Cause(
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
-    if failure.kind != "entry-failure" or failure.hardware_error not in {0, 7}:
+    if failure.kind != "entry-failure" or failure.hardware_error not in {0, 7, 8}:
         return None
     for_ = [facts.entry.sentence] if facts.entry else []
     against = []
@@ -45,10 +45,14 @@ def rule(facts: Facts) -> Finding | None:
         for_.append(f"the guest had not run yet: {reset.why}")
     elif reset and reset.state == "ran":
         against.append("the guest had been running: its controls were accepted before")
-    against.append("nothing here says whether this host is itself a virtual machine")
+    outer = failure.host.hypervisor
+    if outer:
+        for_.append(f"this host is itself a virtual machine ({outer})")
+    else:
+        against.append("nothing here says whether this host is itself a virtual machine")
     return Finding(
         CAUSE,
-        "possible",
+        "likely" if outer and not (reset and reset.state == "ran") else "possible",
         f"The CPU refused KVM's own set-up of the VM (hardware error {failure.hardware_error:#x}), not the guest:"
         " most often because this host is itself a VM.",
         tuple(for_),
