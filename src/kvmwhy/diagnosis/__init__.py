@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kvmwhy.diagnosis.cause import Cause, Finding
 from kvmwhy.diagnosis.facts import Facts, gather
+from kvmwhy.diagnosis.known import known
 from kvmwhy.diagnosis.rules import RULES, UNDECIDED
 from kvmwhy.record import Failure
 from kvmwhy.x86.instruction import Syntax
@@ -30,13 +31,19 @@ class Diagnosis(NamedTuple):
         return f"Possibly: {best.answer}" if hedged else best.answer
 
 
-def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
-    """Explain one failure. When no rule is at least likely, "undecided" says what to collect."""
+def diagnose(failure: Failure, *, syntax: Syntax = "intel", without: frozenset[str] = frozenset()) -> Diagnosis:
+    """Explain one failure. When no rule is at least likely, "undecided" says what to collect.
+
+    ``without`` names public reports whose known bugs are left out, to see what the rest makes of them.
+    """
     facts = gather(failure, syntax=syntax)
     found = [finding for rule in RULES if (finding := rule(facts)) is not None]
+    if failure.kind not in {"other", "shutdown"} or failure.silent:
+        found += known(facts, without=without)
     if failure.cpu_shared:
         found = [f._replace(confidence="possible", against=(*f.against, _SHARED)) for f in found]
-    found.sort(key=lambda finding: _RANK[finding.confidence])
+    # Of what is only possible, a bug that was seen with these very marks says more than a rule that fits many.
+    found.sort(key=lambda f: (_RANK[f.confidence], f.confidence == "possible" and not f.cause.id.startswith("bug-")))
     if not found or found[0].confidence == "possible":
         found.append(UNDECIDED(facts, tuple(found)))
     return Diagnosis(facts, tuple(found))
@@ -44,9 +51,10 @@ def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
 
 def catalogue() -> dict[str, Cause]:
     """Every cause by its id, in the order of the rules."""
+    from kvmwhy.diagnosis.known import causes
     from kvmwhy.diagnosis.rules import CAUSES
 
-    return {cause.id: cause for cause in CAUSES}
+    return {cause.id: cause for cause in (*CAUSES, *causes())}
 
 
 _SHARED = "these registers may belong to another vCPU that failed at the same time"

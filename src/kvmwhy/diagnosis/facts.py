@@ -132,6 +132,8 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         linear = emulation.cs_base + emulation.rip & ((1 << 64) - 1)
     cr0 = cpu.get("cr0") if cpu else None
     paging = None if cr0 is None else bool(cr0 & _CR0_PG)
+    if paging is None and mode and mode.name in {"long64", "compat32", "compat16"}:
+        paging = True  # long mode has no other way
     fetch_failed = not emulation.insn if emulation else _fetch_failed(reading, words, vendor.vendor)
     code, source = _bytes(failure, reading)
     code_mode = mode or (_mode_of(code, failure.host.kernel) if failure.suberror == 1 and code else None)

@@ -1,0 +1,147 @@
+"""Which known bugs fit a failure: by shape first, by version second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Final, NamedTuple
+
+from kvmwhy.diagnosis.cause import Cause, Confidence, Finding
+from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.known.bug import Bug
+from kvmwhy.diagnosis.known.release import Within, kernel_within, qemu_within
+from kvmwhy.diagnosis.known.shape import Asked, asked, basic_reason
+
+Key = tuple[str, int | None]  # kind and suberror
+
+# What most shapes name as one of a few values: by the first of these that it has, a bug is found without asking.
+_NAMED: Final[dict[str, Callable[[Facts], object]]] = {
+    "hardware_error": lambda facts: facts.failure.hardware_error,
+    "errno": lambda facts: facts.failure.errno,
+    "exception": lambda facts: facts.failure.exception,
+    "vmm_exit": lambda facts: facts.failure.exit_reason,
+    "mnemonic": lambda facts: facts.instruction.mnemonic if facts.instruction else None,
+    "reason": basic_reason,
+}
+
+
+class _Ready(NamedTuple):
+    """A bug with what it asks for laid out. ``order`` is its place among all."""
+
+    order: int
+    bug: Bug
+    must: tuple[Asked, ...]
+    may: tuple[Asked, ...]
+
+
+class _Bucket(NamedTuple):
+    """The bugs of one kind of failure: by each name in use, and those that have no such name."""
+
+    named: list[tuple[Callable[[Facts], object], dict[object, list[_Ready]]]]
+    rest: list[_Ready]
+
+
+@cache
+def bugs() -> tuple[Bug, ...]:
+    """Every known bug. Read on the first call only."""
+    from kvmwhy.diagnosis.known import cpu, emulator, firmware, guest, host_kernel, host_setup, outer_hypervisor, vmm
+
+    tables = (host_kernel, emulator, cpu, vmm, firmware, outer_hypervisor, host_setup, guest)
+    return tuple(bug for table in tables for bug in table.BUGS)
+
+
+@cache
+def _index() -> dict[Key, _Bucket]:
+    kinds: dict[Key, list[_Ready]] = {}
+    for order, bug in enumerate(bugs()):
+        must = tuple(one for one in asked(bug.shape) if one.name not in {"kind", "suberror"})
+        ready = _Ready(order, bug, must, asked(bug.hints))
+        kinds.setdefault((bug.shape.kind or "", bug.shape.suberror), []).append(ready)
+    return {key: _bucket(found) for key, found in kinds.items()}
+
+
+def _bucket(found: list[_Ready]) -> _Bucket:
+    by: dict[str, dict[object, list[_Ready]]] = {}
+    rest = []
+    for ready in found:
+        name = next((name for name in _NAMED if getattr(ready.bug.shape, name) is not None), None)
+        if name is None:
+            rest.append(ready)
+            continue
+        values = getattr(ready.bug.shape, name)
+        for value in values if isinstance(values, tuple) else (values,):
+            by.setdefault(name, {}).setdefault(value, []).append(ready)
+    return _Bucket([(_NAMED[name], values) for name, values in by.items()], rest)
+
+
+def known(facts: Facts, *, without: frozenset[str] = frozenset()) -> tuple[Finding, ...]:
+    """One finding for each known bug that fits, likely ones first.
+
+    ``without`` names public reports; bugs that were written with one of them are left out.
+    """
+    bucket = _index().get((facts.failure.kind, facts.failure.suberror))
+    if bucket is None:
+        return ()
+    asked_for = [ready for name, values in bucket.named for ready in values.get(name(facts), ())] + bucket.rest
+    holding = [ready for ready in asked_for if _holds(ready.must, facts)]
+    if not holding:
+        return ()
+    holding.sort(key=lambda ready: ready.order)
+    found = [
+        finding
+        for ready in holding
+        if not without.intersection(ready.bug.corpus) and (finding := _finding(ready, facts)) is not None
+    ]
+    found.sort(key=lambda finding: finding.confidence != "likely")
+    return tuple(found)
+
+
+@cache
+def _cause(order: int) -> Cause:
+    return bugs()[order].cause()
+
+
+def causes() -> tuple[Cause, ...]:
+    """The catalogue's page of each bug."""
+    return tuple(_cause(order) for order in range(len(bugs())))
+
+
+def _holds(must: tuple[Asked, ...], facts: Facts) -> bool:
+    for _, test, value, _ in must:  # noqa: SIM110  a generator would cost more than the questions
+        if not test(facts, value):
+            return False
+    return True
+
+
+def _finding(ready: _Ready, facts: Facts) -> Finding | None:
+    bug = ready.bug
+    answers = [(one, one.test(facts, one.value)) for one in ready.may]
+    within, about = _version(bug, facts)
+    if within == "no" or any(answer is False for _, answer in answers):
+        return None
+    if bug.needs_version and within != "yes":
+        return None
+    for_ = [one.text for one in ready.must] + [one.text for one, answer in answers if answer]
+    against = [f"not shown: whether {one.text}" for one, answer in answers if answer is None]
+    if about:
+        (for_ if within == "yes" else against).append(about)
+    elif bug.who == "outer-hypervisor" and facts.failure.host.hypervisor is None:
+        against.append("nothing here says whether this host is itself a virtual machine")
+    confidence: Confidence = "likely" if within == "yes" and bug.at_most == "likely" else "possible"
+    return Finding(_cause(ready.order), confidence, f"{bug.title}.", tuple(for_), tuple(against))
+
+
+def _version(bug: Bug, facts: Facts) -> tuple[Within, str | None]:
+    """Whether the version shown has the bug, and the clause that says so."""
+    if bug.versions is None:
+        return "maybe", None
+    host = facts.failure.host
+    if bug.who == "vmm":
+        name, within, what = host.qemu, qemu_within(host.qemu, bug.versions), "QEMU"
+    else:
+        name, within, what = host.kernel, kernel_within(host.kernel, bug.versions), "the host's kernel"
+    if name is None:
+        return within, f"{what}'s version is not shown; affected: {bug.versions.text}"
+    if within == "yes":
+        return within, f"{what} {name} is among the affected ones ({bug.versions.text})"
+    return within, f"{what} {name} may have the fix already (affected: {bug.versions.text})"
