@@ -29,8 +29,12 @@ def explanation(diagnosis: Diagnosis) -> list[Line]:
     lines = [Line(safe(diagnosis.answer), "answer"), Line()]
     lines += _what_happened(facts)
     lines += _words(facts)
-    for n, finding in enumerate(diagnosis.findings, 1):
-        lines += _finding(finding, n if len(diagnosis.findings) > 1 else None)
+    found = diagnosis.findings
+    collect = found[-1] if len(found) > 1 and found[-1].cause.family == "undecided" else None
+    causes = found[:-1] if collect else found
+    for n, finding in enumerate(causes, 1):
+        lines += _finding(finding, n if len(causes) > 1 else None)
+    lines += _settle(collect)
     lines += _trace(facts)
     lines += _raw(facts)
     if torn := damage(facts):
@@ -78,8 +82,8 @@ def _failure(facts: Facts) -> str:
             text = _SUBERROR_TEXT.get(failure.suberror, "a suberror that no kernel up to 7.3 has")
             return f"KVM internal error, suberror {failure.suberror} ({name}): {text}"
         case "entry-failure":
-            sentence = f": {facts.entry.sentence}" if facts.entry else ""
-            return f"VM entry failed, hardware error {failure.hardware_error or 0:#x}{sentence}"
+            said = facts.entry.sentence if facts.entry else f"{failure.hardware_error or 0:#x}"
+            return f"VM entry failed, hardware error {said}"
         case "unknown-exit":
             return f"unknown exit, hardware reason {failure.hardware_reason or 0:#x}"
         case "run-error":
@@ -184,6 +188,17 @@ def _finding(finding: Finding, number: int | None) -> list[Line]:
         lines += _advice(advice, 4)
     lines += [Line(reference, "dim", "see ", 2) for reference in finding.cause.references]
     return lines
+
+
+def _settle(undecided: Finding | None) -> list[Line]:
+    """Beside causes that are only possible: what would tell them apart."""
+    if undecided is None or undecided.advice.host is None:
+        return []
+    return [
+        Line(),
+        Line(style="head", label="What would settle it", label_style="head"),
+        Line(undecided.advice.host, indent=2),
+    ]
 
 
 def _advice(fix: Fix, indent: int) -> list[Line]:
