@@ -151,6 +151,14 @@ def test_a_control_field_is_the_hosts_matter() -> None:
     assert "host DS=0x002b" in best.answer
 
 
+def test_the_cpus_own_hint_is_passed_on() -> None:
+    """Qualification 4 is the VMCS link pointer, which no dump shows: SDM 3C, 27.8."""
+    failure = dumped("vmx-7.3")[0].failure
+    assert failure.exit
+    hinted = msgspec.structs.replace(failure, exit=msgspec.structs.replace(failure.exit, info1=4))
+    assert any("link pointer" in reason for reason in diagnose(hinted).findings[0].for_)
+
+
 def test_interleaved_dumps_are_only_possible() -> None:
     """Values that may be another vCPU's make no certain finding."""
     failure = msgspec.structs.replace(dumped("vmx-6.1")[0].failure, cpu_shared=True)

@@ -184,7 +184,7 @@ _APIC_ACCESS_TYPES: dict[int, str] = {
 _ENTRY_FAILURES: dict[int, str] = {
     0: "no further detail",
     2: "the PDPTEs could not be loaded",
-    3: "an NMI was to be injected while NMIs or MOV SS block it",
+    3: "an NMI was to be injected while blocking by STI forbids it",
     4: "the VMCS link pointer is bad",
 }
 _TASK_SWITCH_SOURCES = ("by CALL", "by IRET", "by JMP", "through a task gate in the IDT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.abi import vmx
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
@@ -41,7 +42,8 @@ CAUSE = Cause(
     example="RFLAGS.IF clear while an external interrupt is injected: 27.3.1.4",
 )
 
-INVALID_STATE = frozenset((0x8000_0021, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF))
+_INVALID_VMX = 0x8000_0021
+INVALID_STATE = frozenset((_INVALID_VMX, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF))
 COLLECT = (
     "Load kvm_intel with dump_invalid_vmcs=1 (kvm_amd: dump_invalid_vmcb=1), reproduce, and give kvmwhy the kernel's"
     " log: it shows what the CPU was really given."
@@ -76,6 +78,15 @@ def suspects(facts: Facts, result: Checked) -> list[Violation]:
         for unknown in result.unknown
         if unknown.value and unknown.missing == DEPENDS and unknown.rule.about == "guest"
     ]
+
+
+def hints(facts: Facts) -> list[str]:
+    """What the CPU said of its reason, in the exit qualification that only the kernel's dump has (SDM 3C, 27.8)."""
+    qualification = facts.failure.exit.info1 if facts.failure.exit else None
+    if not qualification or facts.failure.hardware_error != _INVALID_VMX:
+        return []
+    meaning = vmx.describe_qualification(33, qualification, failed_entry=True)
+    return [f"the CPU's own hint (exit qualification {qualification:#x}): {meaning}"]
 
 
 def said(violation: Violation) -> str:
@@ -118,7 +129,7 @@ def rule(facts: Facts) -> Finding | None:
         CAUSE,
         _confidence(facts),
         f"The CPU refused to enter the guest because of its state: {first.rule.sentence}; here {first.value}{more}.",
-        listed(broken, result),
+        (*hints(facts), *listed(broken, result)),
         tuple(against),
         None if failure.control else CAUSE.fix._replace(host=COLLECT),
     )

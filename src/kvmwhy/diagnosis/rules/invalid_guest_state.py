@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.rules.entry_state import COLLECT, checked, counted, suspects
+from kvmwhy.diagnosis.rules.entry_state import COLLECT, checked, counted, hints, suspects
 from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
 from kvmwhy.diagnosis.rules.smm import is_smm_entry
 from kvmwhy.x86.entry import Checked
@@ -49,10 +49,11 @@ def rule(facts: Facts) -> Finding | None:
     confidence: Confidence = "likely"
     if failure.host.unrestricted_guest_hint:
         for_.append("QEMU's advice about unrestricted mode is printed for every such failure and is usually wrong")
+    for_.extend(hints(facts))
     if result:
         for_.append(counted(result))
         for_.extend(_doubtful(result))
-        if not result.unknown:
+        if not result.unknown and not hints(facts):
             against.append(
                 "no rule is broken in a whole dump: the CPU, or the hypervisor that poses as one, may be wrong"
             )

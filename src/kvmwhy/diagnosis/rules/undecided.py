@@ -71,7 +71,7 @@ def _answer(facts: Facts) -> str:
             known = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has"
         case "entry-failure":
             name = facts.entry.name if facts.entry else None
-            number = hexadecimal(failure.hardware_error or 0)
+            number = hexadecimal(failure.hardware_error) if failure.hardware_error is not None else "not shown"
             named = f", {name}" if name and name not in {"none", number} else ""
             known = f"the CPU refused to enter the guest (hardware error {number}{named})"
             if facts.reset and facts.reset.pristine:
