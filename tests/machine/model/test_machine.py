@@ -153,8 +153,8 @@ def test_errors_are_named() -> None:
         assert vcpu.run(timeout=1) == Hlt()
         with pytest.raises(CompletionError):
             vcpu.complete(b"")
-        with pytest.raises(RefusedStateError, match="PG"):
-            vcpu.set_sregs(replace(vcpu.get_sregs(), cr0=0x80000000, efer=0))
+        with pytest.raises(RefusedStateError, match="PAE"):
+            vcpu.set_sregs(replace(vcpu.get_sregs(), cr4=0))
         with pytest.raises(RefusedStateError):
             vcpu.set_xcrs({0: 6})
     with Model("6.1") as machine, pytest.raises(CapabilityAbsentError, match="refuses"):

@@ -282,9 +282,9 @@ def test_invalid_guest_state(change: str) -> None:
     ("events", "rflags", "reason"),
     [
         (Events(interrupt_injected=1, interrupt_nr=0x20), 2, 0x80000021),
-        (Events(interrupt_injected=1, interrupt_nr=0x20, interrupt_shadow=1, flags=4), 0x202, 0x80000021),
-        (Events(nmi_injected=1, interrupt_shadow=1, flags=4), 0x202, 0x80000021),
-        (Events(interrupt_shadow=1, flags=4), 2, 0x80000021),
+        (Events(interrupt_injected=1, interrupt_nr=0x20, interrupt_shadow=2, flags=4), 0x202, 0x80000021),
+        (Events(nmi_injected=1, interrupt_shadow=2, flags=4), 0x202, 0x80000021),
+        (Events(interrupt_shadow=2, flags=4), 2, 0x80000021),
         (Events(interrupt_injected=1, interrupt_nr=0x20, interrupt_soft=1), 0x202, 7),
         (Events(exception_injected=1, exception_nr=3), 2, 7),
         (Events(exception_injected=1, exception_nr=6, exception_has_error_code=1), 2, 7),

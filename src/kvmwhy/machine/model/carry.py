@@ -13,15 +13,17 @@ from kvmwhy.machine.errors import NoMemoryAtError
 from kvmwhy.machine.exits import Hlt
 from kvmwhy.machine.model import avx
 from kvmwhy.machine.model.context import Context, Work
-from kvmwhy.machine.model.env import RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP
-from kvmwhy.machine.model.mmio import READS_FIRST, SPINS, Piece, fragments, misaligned, operands
+from kvmwhy.machine.model.mmio import READS_FIRST, SPINS, Piece, emulated_operands, fragments, misaligned
 from kvmwhy.machine.model.paging import PAGE, pieces, slot_at
-from kvmwhy.machine.model.traps import GP, UD, GuestFault, Hole
+from kvmwhy.machine.model.ports import emulated, is_port_io
+from kvmwhy.machine.model.stack import interrupt_real, outer_return_fails, pop_all, return_far_real
+from kvmwhy.machine.model.traps import GP, UD, GuestFault
 from kvmwhy.x86.instruction import Instruction
 
 _ACCESSES = 32  # that one instruction may need found out one by one
 _PAGES = 7  # scratch pages
-_DESCRIPTOR_READ = 4  # bytes; measured for LGDT in 64-bit mode
+FAR_RETURNS = frozenset(("lret", "retf"))
+INTERRUPTS = frozenset(("int", "int3", "into"))
 
 
 class Carrier:
@@ -31,38 +33,64 @@ class Carrier:
         self._context = context
         self._cpu = context.cpu
         self._instruction = instruction
-        self._operands = operands(instruction, context.cpu.env, context.mode)
+        self._operands = emulated_operands(instruction, context.cpu.env, context.mode)
         self._overlay: dict[int, int] = {}  # linear page → scratch page
         self._writes = [piece for piece in self._operands if piece.writes]
         self._move = avx.move_of(instruction, context.settings.kernel)
         if self._move is not None and instruction.mnemonic == "movntdqa" and self._operands:
             self._writes = [self._operands[0]]
 
-    def run(self) -> Work:
+    def run(self) -> Generator[bool, None, bool]:
+        """False if the emulator gives up on it after all."""
         mnemonic = self._instruction.mnemonic or ""
+        if is_port_io(self._instruction):
+            yield from emulated(self._context, self._instruction)
+            return True
         try:
             # each of them, as any may raise
             hole = any([self._reaches_hole(piece) for piece in self._operands])  # noqa: C419 -- no short cut
+            special = self._on_the_stack(mnemonic, hole=hole)
+            if special is not None:
+                yield from special
+                return True
         except GuestFault as fault:
             self._context.raise_fault(fault)
-            return
+            return True
         if misaligned(self._instruction, self._operands):
             self._context.raise_fault(GuestFault(GP, 0))
-            return
+            return True
         if hole and mnemonic in SPINS:
-            while True:
-                yield False
-        if hole and mnemonic in READS_FIRST:
-            yield from self._read(self._operands[0]._replace(size=_DESCRIPTOR_READ))
-            return
-        if hole and mnemonic.startswith("popa"):
-            yield from self._pop_all()
-            return
+            yield False  # back to the guest, which meets the same again
+            return True
         yield from self.read_operands()
+        if hole and mnemonic in READS_FIRST:
+            return True
+        if mnemonic in FAR_RETURNS and not self._context.real and self._outer_return_fails():
+            return False
         for piece in self._writes:
             self._cover(piece)
         if (yield from self._execute()):
             yield from self._report_writes()
+        return True
+
+    def _on_the_stack(self, mnemonic: str, *, hole: bool) -> Work | None:
+        """Those that ``stack`` does, as Unicorn would not show how KVM takes them apart."""
+        context, instruction = self._context, self._instruction
+        if context.real and mnemonic in INTERRUPTS:
+            return interrupt_real(context, instruction)
+        if not hole:
+            return None
+        if mnemonic.startswith("popa"):
+            return pop_all(context, instruction, self._operands[0].size)
+        if context.real and (mnemonic in FAR_RETURNS or mnemonic.startswith("iret")):
+            prefixed = 0x66 in instruction.bytes[:-1]
+            return return_far_real(context, instruction, 2 if prefixed != (context.mode.bitness == 16) else 4)
+        return None
+
+    def _outer_return_fails(self) -> bool:
+        width = self._operands[0].size // (2 if len(self._operands) == 1 else 1)
+        data = self._bytes(self._operands[0].linear + width, width)
+        return outer_return_fails(self._context, int.from_bytes(data, "little") & 0xFFFF)
 
     # -- reads -------------------------------------------------------------------------------------
 
@@ -88,55 +116,35 @@ class Carrier:
                 if view is not None:
                     view[where % PAGE : where % PAGE + part] = self._context.page.mmio_data(part)
 
-    def _pop_all(self) -> Work:
-        """POPA, as em_popa does it when it has to wait for userspace.
-
-        It starts over after each value, takes those it already has from its cache, and keeps the stack
-        pointer that it had come to; so it skips more and more. Measured on 6.18.
-        """
-        env, width = self._cpu.env, self._operands[0].size
-        start, values = 0, list[bytes]()
-        while True:
-            at, taken = start, 0
-            for register in (RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX):
-                if register == RSP:
-                    at += width
-                    continue
-                if taken == len(values):
-                    linear = self._operands[0].linear + at & 0xFFFF_FFFF
-                    gpa = self._gpa(linear, write=False)
-                    if gpa is None:
-                        return
-                    if slot_at(self._context.memory, gpa) is None:
-                        self._context.page.mmio(gpa, size=width, data=None)
-                        yield True
-                        values.append(self._context.page.mmio_data(width))
-                        start = at
-                        break
-                    values.append(self._context.memory.read(gpa, width))
-                taken += 1
-                at += width
-            else:
-                break
-        for register, value in zip((RDI, RSI, RBP, RBX, RDX, RCX, RAX), values, strict=True):
-            kept = 0 if width == 4 else env.regs[register] & ~0xFFFF
-            env.regs[register] = kept | int.from_bytes(value, "little")
-        env.regs[RSP] = env.regs[RSP] + at & 0xFFFF_FFFF
-        env.eip += self._instruction.length
-
     def _reaches_hole(self, piece: Piece) -> bool:
         """Whether a byte of it has no memory, or may not be written."""
         found = False
         for at, _ in pieces(piece.linear, piece.size):
-            page = self._context.space(software=True).page(at, "write" if piece.writes else "read")
-            slot = slot_at(self._context.memory, page.gpa)
+            slot = slot_at(self._context.memory, self._page(at, write=piece.writes))
             found |= slot is None or (slot and piece.writes)
         return found
 
+    def _page(self, linear: int, *, write: bool) -> int:
+        """The page that KVM takes for this one. Raises GuestFault.
+
+        It has the GPA of the exit, and if the offset in the page fits it does not walk the page tables
+        (emulator_read_write_onepage): so that of a table without memory can become the operand's.
+        """
+        gpa = self._context.gpa
+        if gpa is not None and (gpa ^ linear) % PAGE == 0 and self._may_use_gpa:
+            return gpa & ~(PAGE - 1)
+        return self._context.space(software=True).page(linear, "write" if write else "read").gpa
+
+    @property
+    def _may_use_gpa(self) -> bool:
+        return len({piece.linear for piece in self._operands}) == 1 and not any(
+            byte in (0xF2, 0xF3) for byte in self._instruction.bytes[:1]
+        )
+
     def _gpa(self, linear: int, *, write: bool) -> int | None:
         try:
-            return self._context.space().page(linear, "write" if write else "read").gpa | linear % PAGE
-        except (GuestFault, Hole):
+            return self._page(linear, write=write) | linear % PAGE
+        except GuestFault:
             return None  # executing it meets the same again
 
     # -- scratch pages -----------------------------------------------------------------------------

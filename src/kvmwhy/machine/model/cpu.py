@@ -8,6 +8,7 @@ wanted it, and ``Stop.trap`` says why. Unicorn names the page only; ``locate`` f
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from kvmwhy.machine.errors import MachineError, NoMemoryAtError
@@ -15,7 +16,7 @@ from kvmwhy.machine.memory import Backing, Memory
 from kvmwhy.machine.model import env as state
 from kvmwhy.machine.model.address import mode_of
 from kvmwhy.machine.model.mmio import operands
-from kvmwhy.machine.model.paging import PAGE, slot_at, translate
+from kvmwhy.machine.model.paging import PAGE, Linear, Page, Regime, slot_at, translate
 from kvmwhy.machine.model.traps import GuestFault, Hole, Kind
 from kvmwhy.machine.state import CpuidEntry
 from kvmwhy.x86.instruction import decode_first
@@ -30,6 +31,7 @@ _TRAPS: Final = 1 << 51  # physical addresses above every guest's
 _SCRATCH: Final = (1 << 51) | (1 << 50)
 _SCRATCH_PAGES: Final = 8
 _KINDS: Final[tuple[Kind, ...]] = ("read", "write", "fetch")
+_FETCH: Final = 18
 _ALL: Final = 7
 _TLB_FLUSH, _WRITE = 11, 1
 
@@ -98,6 +100,8 @@ class Cpu:
         self._linear = 0
         self._found: tuple[int, int] | None = None
         self.asked = False
+        self.on_ram: Callable[[int, Kind], None] | None = None  # is told of each page that is reached
+        self.software_walk = False  # a page table that is not in memory counts as an entry not present
         self.cpuid: tuple[CpuidEntry, ...] = ()
         self.overlay: dict[int, int] = {}  # linear page → scratch page
         self._scratch = ctypes.create_string_buffer(PAGE * (_SCRATCH_PAGES + 1))
@@ -167,13 +171,28 @@ class Cpu:
         return self._locate(stop)
 
     def step(self) -> Stop:
-        """Execute one instruction, or one round of a repeated one."""
+        """Execute one instruction, or one round of a repeated one, for KVM's emulator."""
+        told, self.on_ram = self.on_ram, None
         self.push()
         self.forget_code()  # code translated without the step's own hook would run on
         try:
-            return self._locate(self._start(_NOWHERE, 1))
+            stop = self._start(_NOWHERE, 1)
+            if stop.fetching and stop.trap is not None and (stop.trap.linear ^ self.linear_rip) & ~0xFFF:
+                stop = self._last_of_page(stop)
+            return self._locate(stop)
         finally:
+            self.on_ram = told
             self.forget_code()
+
+    def _last_of_page(self, stop: Stop) -> Stop:
+        """Execute the last instruction of a page when the next one has no memory: QEMU looks there first."""
+        linear, rip = self.linear_rip, self.env.eip
+        found = decode_first(self._code(15), bitness=self.bitness, address=rip)
+        if found is None or not found.complete:
+            return stop
+        self.push()
+        again = self._start(linear + found.length, 0)
+        return Stop("stepped") if again.what == "halted" and self.env.eip != rip else again
 
     def _start(self, until: int, count: int) -> Stop:
         self._stop = self._blocked = None
@@ -296,10 +315,12 @@ class Cpu:
 
     def _fill(self, uc: Uc, linear: int, access: int, entry: uc_tlb_entry, _: Any) -> bool:
         entry.perms = _ALL
-        if linear in _NOWHERES:
+        if linear in _NOWHERES and access == _FETCH:
             entry.paddr = _SCRATCH
             return True
-        if linear in self.overlay and access != 18:
+        if self._stop is not None:
+            return False  # it has stopped already
+        if linear in self.overlay and access != _FETCH:
             entry.paddr = _SCRATCH + self.overlay[linear] * PAGE
             return True
         uc.context_update(self._probe_context)
@@ -318,18 +339,23 @@ class Cpu:
     def _page(self, linear: int, kind: Kind) -> tuple[int, int]:
         regime = state.regime(self._probe)
         try:
-            page = translate(self._memory, regime, linear, kind)
+            page = self._walk(regime, linear, kind)
         except GuestFault:
             if regime.cpl < 3 or kind == "fetch" or not self._table_at(linear):
                 raise
-            page = translate(self._memory, regime, linear, kind, system=True)
+            page = self._walk(regime, linear, kind, system=True)
         readonly = slot_at(self._memory, page.gpa)
         if readonly is None or (readonly and kind == "write"):
             raise Hole(page.gpa, linear, kind, readonly=bool(readonly), rights=page.rights)
         if readonly:
             self._mapped.add(page.gpa // PAGE)
+        if self.on_ram is not None:
+            self.on_ram(page.gpa, kind)
         writable = page.writable and not readonly
         return page.gpa, 1 | (2 if writable else 0) | (4 if page.executable else 0)
+
+    def _walk(self, regime: Regime, linear: int, kind: Kind, *, system: bool = False) -> Page:
+        return Linear(self._memory, regime, system=system, software=self.software_walk).page(linear, kind)
 
     def _table_at(self, linear: int) -> bool:
         """The CPU reads GDT, LDT and TSS with rights of its own, also at CPL 3."""
@@ -362,6 +388,7 @@ class Cpu:
         if self._stop is None:
             uc.context_update(self._before_context)
             self._stop = stop
+            uc.ctl(_TLB_FLUSH, _WRITE)  # the rest of the block would run on; it gets no more memory
         uc.emu_stop()
 
     def _cpuid(self, uc: Uc, _: Any) -> int:

@@ -6,10 +6,13 @@ VMX: SDM vol. 3C, 27.3.1, as far as userspace can set such a state; each was met
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kvmwhy.machine.model import env as state
+from kvmwhy.machine.model.context import Settings
 from kvmwhy.machine.model.env import CS, DS, ES, FS, GDT, GS, IDT, LDT, SS, TR, Env
 from kvmwhy.machine.model.events import EXTERNAL, HARDWARE, NON_MASKABLE, SOFTWARE, Event
-from kvmwhy.machine.model.kernel import Kernel, Vendor
+from kvmwhy.machine.model.refusals import EFER_DEFINED
 from kvmwhy.machine.model.traps import BP, NMI, OF, WITH_ERROR_CODE
 from kvmwhy.machine.model.words import BAD_CONTROL, INVALID_STATE
 
@@ -17,14 +20,23 @@ _PRESENT, _S, _LONG, _BIG, _G = 1 << 15, 1 << 12, 1 << 21, 1 << 22, 1 << 23
 _LMA, _LME = 1 << 10, 1 << 8
 
 
-def refusal(vendor: Vendor, release: Kernel, env: Env, event: Event | None, *, shadow: bool) -> int | None:
+class Shadow(NamedTuple):
+    """Interrupts are held off for one instruction: after STI, or after a load of SS."""
+
+    sti: bool
+    mov_ss: bool
+
+
+def refusal(settings: Settings, env: Env, event: Event | None, shadow: Shadow) -> int | None:
     """The hardware_entry_failure_reason, or None if the guest may run."""
-    if vendor == "vmx":
+    if settings.vendor == "vmx":
         if event is not None and _bad_injection(event, bool(env.cr[0] & 1)):
             return BAD_CONTROL
         return INVALID_STATE if _vmx_invalid(env, event, shadow) else None
-    if vendor == "svm" and (_svm_invalid(env) or (event is not None and _svm_bad_event(event))):
-        return 0xFFFF_FFFF_FFFF_FFFF if release.wide_svm_codes else 0xFFFF_FFFF
+    if settings.vendor == "svm" and (_svm_invalid(env) or (event is not None and _svm_bad_event(event))):
+        # VMEXIT_INVALID is -1, of which QEMU writes 32 bits.
+        wide = settings.kernel.wide_svm_codes and settings.bench != "tcg"
+        return 0xFFFF_FFFF_FFFF_FFFF if wide else 0xFFFF_FFFF
     return None
 
 
@@ -34,7 +46,7 @@ def _bad_injection(event: Event, protected: bool) -> bool:
         return event.length == 0  # KVM injects these as software events, and knows no length
     if event.type == HARDWARE:
         wants = event.vector in WITH_ERROR_CODE and protected
-        return event.vector > 31 or event.vector == NMI or wants != (event.error_code is not None)
+        return event.vector > 31 or event.vector == NMI or wants != (event.error_code is not None and protected)
     return False
 
 
@@ -47,25 +59,25 @@ def _canonical(address: int) -> bool:
     return address >> 47 in (0, 0x1FFFF)
 
 
-def _vmx_invalid(env: Env, event: Event | None, shadow: bool) -> bool:
+def _vmx_invalid(env: Env, event: Event | None, shadow: Shadow) -> bool:
     long = bool(env.efer & _LMA)
     flags = env.eflags
     vm = bool(flags & state.VM)
     cs = env.segs[CS]
     if vm and (long or not env.cr[0] & 1):
         return True
-    if env.cr[0] & 1 << 31 and not env.cr[0] & 1:
+    if (env.cr[0] & 1 << 31 and not env.cr[0] & 1) or env.cr[0] >> 32 or env.efer & ~EFER_DEFINED:
         return True
     if flags >> 22 or flags & (1 << 15 | 1 << 5 | 1 << 3):
         return True
     if not (long and cs.flags & _LONG) and env.eip >> 32:
         return True
-    if shadow and not flags & state.IF:
+    if shadow.sti and not flags & state.IF:
         return True
     if event is not None:
-        if event.type == EXTERNAL and (not flags & state.IF or shadow):
+        if event.type == EXTERNAL and (not flags & state.IF or any(shadow)):
             return True
-        if event.type == NON_MASKABLE and shadow:
+        if event.type == NON_MASKABLE and any(shadow):
             return True
     if vm:
         return any(_vm86_segment(env.segs[n]) for n in (CS, SS, DS, ES, FS, GS)) or _tables(env)
@@ -97,14 +109,15 @@ def _code(env: Env, long: bool) -> bool:
 
 
 def _usable(segment: state.SegmentCache) -> bool:
-    return bool(segment.flags)
+    """KVM tells VMX that an absent segment is unusable (vmx_segment_access_rights)."""
+    return bool(segment.flags & _PRESENT)
 
 
 def _stack(env: Env) -> bool:
     ss = env.segs[SS]
     if not _usable(ss):
         return False
-    wrong = ss.flags >> 8 & 15 not in (3, 7) or not ss.flags & _S or not ss.flags & _PRESENT
+    wrong = ss.flags >> 8 & 15 not in (3, 7) or not ss.flags & _S
     return wrong or bool(ss.base >> 32) or _granularity(ss)
 
 
@@ -115,7 +128,7 @@ def _data(env: Env, number: int) -> bool:
     if not _usable(segment):
         return False
     kind = segment.flags >> 8 & 15
-    if not kind & 1 or (kind & 8 and not kind & 2) or not segment.flags & _S or not segment.flags & _PRESENT:
+    if not kind & 1 or (kind & 8 and not kind & 2) or not segment.flags & _S:
         return True
     return (number in (DS, ES) and bool(segment.base >> 32)) or _granularity(segment)
 
@@ -123,13 +136,13 @@ def _data(env: Env, number: int) -> bool:
 def _tables(env: Env) -> bool:
     task, ldt = env.segs[TR], env.segs[LDT]
     kind = task.flags >> 8 & 15
-    if not _usable(task) or task.flags & _S or not task.flags & _PRESENT or task.selector & 4:
+    if not _usable(task) or task.flags & _S or task.selector & 4:
         return True
     if kind != 11 and (kind != 3 or env.efer & _LMA):
         return True
     if not _canonical(task.base) or _granularity(task):
         return True
-    if _usable(ldt) and (ldt.flags >> 8 & 15 != 2 or ldt.flags & _S or not ldt.flags & _PRESENT):
+    if _usable(ldt) and (ldt.flags >> 8 & 15 != 2 or ldt.flags & _S):
         return True
     if _usable(ldt) and (not _canonical(ldt.base) or _granularity(ldt)):
         return True
@@ -138,7 +151,8 @@ def _tables(env: Env) -> bool:
 
 def _svm_invalid(env: Env) -> bool:
     cr0, cr4 = env.cr[0], env.cr[4]
-    if cr0 >> 32 or (cr0 & 1 << 29 and not cr0 & 1 << 30):
+    # CR0.NW without CD is no matter: KVM clears both (KVM_X86_QUIRK_CD_NW_CLEARED).
+    if cr0 >> 32 or env.efer & ~EFER_DEFINED:
         return True
     if env.dr[6] >> 32 or env.dr[7] >> 32:
         return True

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from kvmwhy.machine.memory import Memory
 from kvmwhy.machine.model import env as state
 from kvmwhy.machine.model.env import CS, DS, ES, FS, GDT, GS, IDT, LDT, RSP, SS, TR, Env
 from kvmwhy.machine.model.paging import Linear
@@ -55,17 +54,20 @@ def combine(first: Event | None, second: Event, *, real: bool) -> Event | None:
     return second
 
 
-def deliver(env: Env, memory: Memory, event: Event) -> None:
-    """Change ``env`` and the stack so that the handler runs next.
+def deliver(env: Env, space: Linear, event: Event, *, selector_first: bool = True) -> None:
+    """Change ``env`` and the stack so that the handler runs next. ``space``: as the CPU itself sees it.
+
+    ``selector_first``: whether SS is read from a 32-bit TSS before ESP. Intel's manual has it so (SDM vol.
+    2A, INT n), AMD's reads ESP first (APM vol. 3, INT).
 
     Raises GuestFault or Hole, with ``env`` as it was; a part of the frame may be written by then.
     """
     if event.vector == PF and event.cr2 is not None:
         env.cr[2] = event.cr2
     if not env.cr[0] & 1:
-        _real(env, memory, event)
+        _real(env, space, event)
     else:
-        _protected(env, memory, event)
+        _protected(env, space, event, selector_first=selector_first)
 
 
 def _pushed_flags(env: Env, event: Event) -> int:
@@ -78,17 +80,16 @@ def _return_address(env: Env, event: Event) -> int:
     return env.eip + (event.length if event.from_software else 0)
 
 
-def _real(env: Env, memory: Memory, event: Event) -> None:
+def _real(env: Env, space: Linear, event: Event) -> None:
     table = env.segs[IDT]
-    space = Linear(memory, state.regime(env), system=True)
     if event.vector * 4 + 3 > table.limit:
         raise GuestFault(GP, 0)
-    offset, selector = struct.unpack("<HH", space.read(table.base + 4 * event.vector, 4))
     stack, ss = env.regs[RSP], env.segs[SS]
     mask = 0xFFFF_FFFF if ss.flags & state.BIG else 0xFFFF
     for value in (_pushed_flags(env, event) & ~state.RF, env.segs[CS].selector, _return_address(env, event)):
         stack = stack & ~mask | (stack - 2) & mask
         space.write(ss.base + (stack & mask), struct.pack("<H", value & 0xFFFF))
+    offset, selector = struct.unpack("<HH", space.read(table.base + 4 * event.vector, 4))
     env.regs[RSP] = stack
     env.segs[CS].selector, env.segs[CS].base = selector, selector << 4
     env.eip = offset
@@ -141,8 +142,7 @@ def _load(cache: state.SegmentCache, selector: int, descriptor: int) -> None:
     cache.flags = (high | 0x100) & 0x00FF_FF00  # accessed
 
 
-def _protected(env: Env, memory: Memory, event: Event) -> None:
-    space = Linear(memory, state.regime(env), system=True)
+def _protected(env: Env, space: Linear, event: Event, *, selector_first: bool) -> None:
     long = bool(env.efer & 1 << 10)
     external = 0 if event.from_software else 1
     gate = _gate(env, space, event, long=long, external=external)
@@ -181,7 +181,7 @@ def _protected(env: Env, memory: Memory, event: Event) -> None:
         width = 4 if gate.type & 8 else 2
         cache = state.SegmentCache()
         if inner:
-            selector, descriptor, pointer = _from_tss32(env, space, new_cpl, external)
+            selector, descriptor, pointer = _from_tss32(env, space, new_cpl, external, selector_first=selector_first)
             _load(cache, selector, descriptor)
             frame = [old_ss, old_rsp, *frame]
             if vm:
@@ -225,12 +225,14 @@ def _from_tss64(env: Env, space: Linear, offset: int, external: int) -> int:
     return space.number(task.base + offset, 8)
 
 
-def _from_tss32(env: Env, space: Linear, cpl: int, external: int) -> tuple[int, int, int]:
+def _from_tss32(env: Env, space: Linear, cpl: int, external: int, *, selector_first: bool) -> tuple[int, int, int]:
     task = env.segs[TR]
     wide = bool(task.flags >> 8 & 8)
     offset, width = (4 + 8 * cpl, 4) if wide else (2 + 4 * cpl, 2)
     if offset + 2 * width - 1 > task.limit:
         raise GuestFault(TS, task.selector & 0xFFFC | external)
+    if selector_first:
+        space.number(task.base + offset + width, 2)
     pointer = space.number(task.base + offset, width)
     selector = space.number(task.base + offset + width, 2)
     descriptor = _descriptor(env, space, selector, TS, external)

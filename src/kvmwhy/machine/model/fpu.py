@@ -17,6 +17,7 @@ _LEGACY: Final = struct.Struct("<HHBxHQQII128s256s")
 _STANDARD, _AVX_AT = 512, 576
 _MXCSR_MASK: Final = 0xFFFF
 _XCR0_MASK: Final = 7
+_FCW, _MXCSR = 0x37F, 0x1F80
 
 
 class State(NamedTuple):
@@ -31,6 +32,11 @@ class State(NamedTuple):
     dp: int
     xmm: bytes
     mxcsr: int
+
+
+def reset(cpu: Cpu) -> None:
+    """As KVM makes a vCPU's: the state that FNINIT leaves, where the manual's RESET has FCW 0x40."""
+    _load(cpu, State(bytes(128), _FCW, 0, 0, 0, 0, 0, bytes(256), _MXCSR))
 
 
 def get_fpu(cpu: Cpu) -> bytes:
@@ -57,7 +63,7 @@ def set_xsave(cpu: Cpu, area: bytes) -> None:
     fcw, fsw, tags, opcode, ip, dp, mxcsr, _, fpr, xmm = _LEGACY.unpack_from(area)
     present = struct.unpack_from("<Q", area, _STANDARD)[0]
     if not present & 1:
-        fcw, fsw, tags, fpr = 0x37F, 0, 0, bytes(128)
+        fcw, fsw, tags, fpr = _FCW, 0, 0, bytes(128)
     if not present & 2:
         xmm = bytes(256)
     _load(cpu, State(fpr, fcw, fsw, tags, opcode, ip, dp, xmm, mxcsr & _MXCSR_MASK))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvmwhy.abi.kvm_run import EXIT_SHUTDOWN
 from kvmwhy.machine.exits import Hlt
 from kvmwhy.machine.model import env as state
@@ -10,10 +12,10 @@ from kvmwhy.machine.model.beyond import beyond_unicorn
 from kvmwhy.machine.model.carry import Carrier
 from kvmwhy.machine.model.context import Context, Work
 from kvmwhy.machine.model.cpu import Stop
-from kvmwhy.machine.model.entry import refusal
+from kvmwhy.machine.model.entry import Shadow, refusal
 from kvmwhy.machine.model.events import (
     EXTERNAL,
-    HARDWARE,
+    NON_MASKABLE,
     SOFTWARE,
     SOFTWARE_EXCEPTION,
     Event,
@@ -22,18 +24,23 @@ from kvmwhy.machine.model.events import (
     of_fault,
 )
 from kvmwhy.machine.model.fetch import fetch
-from kvmwhy.machine.model.kernel import delivery_words, failure_words, on_failure
+from kvmwhy.machine.model.kernel import delivery_words, failure_words, on_failure, simultaneous_words
 from kvmwhy.machine.model.paging import PAGE
 from kvmwhy.machine.model.ports import port
-from kvmwhy.machine.model.traps import BP, OF, UD, GuestFault, Hole
+from kvmwhy.machine.model.traps import BP, OF, PF, UD, GuestFault, Hole, Kind
 from kvmwhy.machine.model.words import Touch
+
+_XSAVE_HEADER: Final = 512
 
 
 def enter(context: Context) -> Work:
     """Enter the guest once, with what is queued, and deal with why it stops."""
     env, settings = context.cpu.env, context.settings
+    context.gpa = None
     event = context.queue.next()
-    reason = refusal(settings.vendor, settings.kernel, env, event, shadow=bool(env.hflags & 1 << 3))
+    held = bool(env.hflags & 1 << 3)
+    context.mov_ss &= held
+    reason = refusal(settings, env, event, Shadow(held and not context.mov_ss, held and context.mov_ss))
     if reason is not None:
         context.page.fail_entry(reason)
         yield True
@@ -42,7 +49,9 @@ def enter(context: Context) -> Work:
         context.queue.take()
         yield from _inject(context, event)
         return
+    before = context.standing
     stop = context.cpu.run()
+    context.moves += context.standing != before
     match stop.what:
         case "halted":
             context.page.reason(Hlt.number)
@@ -93,14 +102,19 @@ def _inject(context: Context, event: Event) -> Work:
     current: Event | None = event
     while current is not None:
         try:
-            deliver(context.cpu.env, context.memory, current)
+            space, intel = context.space(system=True), context.settings.vendor != "svm"
+            deliver(context.cpu.env, space, current, selector_first=intel)
         except GuestFault as fault:
-            current = combine(current, of_fault(fault, real=context.real), real=context.real)
+            following = combine(current, of_fault(fault, real=context.real), real=context.real)
+            if following is None and fault.vector == PF and context.intercepts_page_faults:
+                context.queue.exception = current  # it was KVM that injected it, and it stays with KVM
+            current = following
         except Hole as hole:
             yield from _vectoring(context, hole, current)
             return
         else:
             state.set_inhibit(context.cpu.env, shadow=False)
+            context.moves += 1
             return
     context.page.reason(EXIT_SHUTDOWN)
     yield True
@@ -116,7 +130,13 @@ def _vectoring(context: Context, hole: Hole, event: Event) -> Work:
         yield True
         return
     counts = event.type != EXTERNAL or settings.vendor == "vmx"  # SVM looks at the type bits only
-    if touch.known and counts and settings.kernel.loops_while_vectoring(settings.vendor):
+    if settings.shadow_paging and touch.known and settings.vendor == "vmx":
+        # handle_exception_nmi: two exceptions at once, where the second is a #PF with a reserved bit
+        context.queue.put_back(event)
+        context.page.internal_error(2, simultaneous_words(settings.kernel, context.info))
+        yield True
+        return
+    if touch.known and counts and not settings.shadow_paging and settings.kernel.loops_while_vectoring(settings.vendor):
         context.queue.put_back(event)
         yield False  # and the next entry meets the same
         return
@@ -129,7 +149,7 @@ def _vectoring(context: Context, hole: Hole, event: Event) -> Work:
         return
     # To 6.13 the instruction at RIP is emulated, as if it had made the access. An exception that was
     # being delivered is forgotten (kvm_clear_exception_queue), an interrupt is tried again.
-    if event.type != HARDWARE and not event.from_software:
+    if event.type in {EXTERNAL, NON_MASKABLE, SOFTWARE}:
         context.queue.put_back(event)
     yield False
     yield from _emulate(context)
@@ -141,11 +161,13 @@ def _vectoring(context: Context, hole: Hole, event: Event) -> Work:
 def _exit(context: Context, hole: Hole, event: Event | None) -> Touch:
     """Note the words of an EPT violation or misconfig, or of an NPF; KVM caches the page as MMIO."""
     settings, page = context.settings, hole.gpa // PAGE
-    if settings.bench != "tcg" and event is None and hole.kind == "read" and not hole.walk and _modifies(context):
-        hole.kind = "write"  # a read-modify-write asks for the right to write
+    context.gpa = None if settings.vendor == "pvm" or settings.shadow_paging else hole.gpa
+    if event is None:
+        hole.kind = _asked_for(context, hole)
     mapped = hole.readonly and page in settings.mapped
-    touch = Touch(hole, page in settings.known, mapped, state.cpl(context.cpu.env))
-    context.info = words.exit_info(settings.vendor, settings.bench, touch, event)
+    own = event is not None and settings.vendor != "pvm"
+    touch = Touch(hole, page in settings.known, mapped, 0 if own else state.cpl(context.cpu.env))
+    context.info = words.exit_info(settings.vendor, settings.bench, touch, event, shadow_paging=settings.shadow_paging)
     if context.info.reason == words.EPT_VIOLATION:
         context.qualification = context.info.info1
     if not hole.readonly:
@@ -153,15 +175,24 @@ def _exit(context: Context, hole: Hole, event: Event | None) -> Touch:
     return touch
 
 
-def _modifies(context: Context) -> bool:
-    """The instruction at RIP reads and writes its first operand."""
+def _asked_for(context: Context, hole: Hole) -> Kind:
+    """What the CPU asks for first, where Unicorn starts with something else."""
+    bench = context.settings.bench
+    if bench == "tcg" or hole.walk or hole.kind == "fetch":
+        return hole.kind
     try:
         found = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release).instruction
     except GuestFault:
-        return False
-    if found is None or not found.memory or (found.mnemonic or "").startswith("xsave"):
-        return False  # XSAVE reads its header, and writes later
-    return found.memory[0].access.startswith("read-")
+        return hole.kind
+    if found is None or not found.memory:
+        return hole.kind
+    if (found.mnemonic or "").startswith("xsave"):
+        if bench == "bochs" and not hole.readonly:  # reads the header first
+            hole.move_to(hole.linear + _XSAVE_HEADER)
+            return "read"
+        return hole.kind
+    # A read-modify-write asks for the right to write.
+    return "write" if found.memory[0].access.startswith("read-") else hole.kind
 
 
 def _emulate(context: Context) -> Work:
@@ -181,7 +212,11 @@ def _emulate(context: Context) -> Work:
             yield from Carrier(context, instruction).read_operands()
         yield from _fail(context, found.window)
     else:
-        yield from Carrier(context, instruction).run()
+        before = context.standing
+        handled = yield from Carrier(context, instruction).run()
+        context.moves += context.standing != before
+        if not handled:
+            yield from _fail(context, found.window)
 
 
 def _fail(context: Context, window: bytes) -> Work:

@@ -45,6 +45,26 @@ class Kernel(NamedTuple):
         return self.version >= (5, 16)
 
     @property
+    def checks_cr0(self) -> bool:
+        """6.5, and back in stable 6.1: 26a0652cb453, KVM_SET_SREGS looks at CR0. Debian's 5.10 does not."""
+        return self.version >= (6, 1)
+
+    @property
+    def checks_efer(self) -> bool:
+        """KVM_SET_SREGS looks at EFER: measured on 6.12 and 7.3, and not on 6.1."""
+        return self.version >= (6, 12)
+
+    @property
+    def has_dummy_root(self) -> bool:
+        """6.7: 0e3223d8d00a ("KVM: x86/mmu: Use dummy root, backed by zero page, for !visible guest roots")."""
+        return self.version >= (6, 7)
+
+    @property
+    def checks_selector_first(self) -> bool:
+        """5.18: a far RET looks the new CS up before it says that it cannot leave for an outer CPL."""
+        return self.version >= (5, 18)
+
+    @property
     def refuses_while_vectoring(self) -> bool:
         """6.14: 47ef3ef843c0 and 7bd7ff99110a, emulation during event delivery is suberror 3."""
         return self.version >= (6, 14)
@@ -114,3 +134,9 @@ def delivery_words(release: Kernel, info: ExitInfo, gpa: int, stale: int) -> tup
     known_page = (gpa,) if info.reason == 49 else ()
     cpu = (0,) if release.version >= (5, 9) else ()
     return (info.info2, info.reason, qualification, *known_page, *cpu)
+
+
+def simultaneous_words(release: Kernel, info: ExitInfo) -> tuple[int, ...]:
+    """The words of suberror 2, of VMX alone: IDT-vectoring info, exit interruption info, error code, CPU."""
+    cpu = (0,) if release.version >= (5, 9) else ()
+    return (info.info2, info.intr_info, info.error_code, *cpu)

@@ -27,6 +27,14 @@ _WRITES: Final = ("write", "cond-write", "read-write", "read-cond-write")
 _READS: Final = ("read", "cond-read", "read-write", "read-cond-write")
 
 
+_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
+# PUSH and POP of a segment register: 2 bytes of the stack, whatever the step of the stack pointer.
+_SEGMENT_STACK: Final = frozenset(
+    bytes.fromhex(opcode) for opcode in ("06", "07", "0e", "16", "17", "1e", "1f", "0fa0", "0fa1", "0fa8", "0fa9")
+)
+_SELECTOR, _QUAD = 2, 8
+
+
 class Piece(NamedTuple):
     linear: int
     size: int
@@ -48,6 +56,40 @@ def operands(instruction: Instruction, env: Env, mode: Mode) -> list[Piece]:
             linear += _bit_offset(instruction, one.size, env)
         found.append(Piece(linear, one.size, one.access in _READS, one.access in _WRITES))
     return found
+
+
+def emulated_operands(instruction: Instruction, env: Env, mode: Mode) -> list[Piece]:
+    """The same as KVM's emulator has them, where that is not what the CPU does."""
+    found = operands(instruction, env, mode)
+    if len(found) != 1:
+        return found
+    only, mnemonic = found[0], instruction.mnemonic or ""
+    size = _operand_size(instruction, mode)
+    if mnemonic in READS_FIRST:
+        return [only._replace(size=size)]
+    if mnemonic in {"sldt", "str"}:  # DstMem without Mov: read first, in the size of the operand
+        return [only._replace(size=size, reads=True, writes=False), only]
+    if mnemonic in {"push", "pop"} and _opcode(instruction.bytes, mode) in _SEGMENT_STACK and only.size != _QUAD:
+        return [only._replace(size=_SELECTOR)]
+    return found
+
+
+def _operand_size(instruction: Instruction, mode: Mode) -> int:
+    """2 or 4; no wider one is asked for."""
+    prefixed = 0x66 in instruction.bytes[: _opcode_at(instruction.bytes, mode)]
+    return 2 if prefixed != (mode.bitness == 16) else 4
+
+
+def _opcode_at(code: bytes, mode: Mode) -> int:
+    at = 0
+    while at < len(code) and (code[at] in _PREFIXES or (mode.bitness == 64 and code[at] & 0xF0 == 0x40)):
+        at += 1
+    return at
+
+
+def _opcode(code: bytes, mode: Mode) -> bytes:
+    at = _opcode_at(code, mode)
+    return code[at : at + (2 if code[at : at + 1] == b"\x0f" else 1)]
 
 
 def _bit_offset(instruction: Instruction, size: int, env: Env) -> int:

@@ -6,6 +6,7 @@ SDM vol. 3A, 4.3 (32-bit), 4.4 (PAE), 4.5 (4 and 5 levels), 4.6 (access rights),
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -154,8 +155,20 @@ def _rights(entry: int) -> int:
 class Linear:
     """The guest's linear address space, for accesses that the model makes itself."""
 
-    def __init__(self, memory: Memory, regime: Regime, *, system: bool = False, software: bool = False) -> None:
-        """``software``: KVM's own walk, to which a page table that it cannot read is an entry not present."""
+    def __init__(
+        self,
+        memory: Memory,
+        regime: Regime,
+        *,
+        system: bool = False,
+        software: bool = False,
+        on_ram: Callable[[int, Kind], None] | None = None,
+    ) -> None:
+        """``software``: KVM's own walk, to which a page table that it cannot read is an entry not present.
+
+        ``on_ram`` is told of each access that memory has answered.
+        """
+        self._on_ram = on_ram
         self._software = software
         self._memory = memory
         self._regime = regime
@@ -179,6 +192,8 @@ class Linear:
                 out += self._memory.read(gpa, part)
             except NoMemoryAtError:
                 raise Hole(gpa, at, kind, rights=page.rights) from None
+            if self._on_ram is not None:
+                self._on_ram(gpa, kind)
         return out
 
     def number(self, linear: int, size: int) -> int:
@@ -194,6 +209,8 @@ class Linear:
             if slot is None or slot:
                 raise Hole(gpa, at, "write", readonly=bool(slot), rights=page.rights)
             self._memory.write(gpa, data[done : done + part])
+            if self._on_ram is not None:
+                self._on_ram(gpa, "write")
             done += part
 
 

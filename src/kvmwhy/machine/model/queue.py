@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvmwhy.machine.model.events import EXTERNAL, HARDWARE, NON_MASKABLE, SOFTWARE, Event
+from kvmwhy.machine.model.traps import BP, OF
 from kvmwhy.machine.state import Events
 
 _VALID_NMI, _VALID_SHADOW = 1, 4  # KVM_VCPUEVENT_VALID_NMI_PENDING, _SHADOW
@@ -44,7 +45,9 @@ class Queue:
             self.exception = event
 
     def show(self, *, shadow: bool) -> Events:
-        exception, interrupt = self.exception, self.interrupt
+        """KVM keeps software events to itself: their length would be lost (kvm_exception_is_soft)."""
+        exception = self.exception if self.exception is None or self.exception.vector not in {BP, OF} else None
+        interrupt = self.interrupt if self.interrupt is None or self.interrupt.type != SOFTWARE else None
         code = None if exception is None else exception.error_code
         return Events(
             exception_injected=int(exception is not None),
@@ -53,7 +56,6 @@ class Queue:
             exception_error_code=code or 0,
             interrupt_injected=int(interrupt is not None),
             interrupt_nr=0 if interrupt is None else interrupt.vector,
-            interrupt_soft=int(interrupt is not None and interrupt.type == SOFTWARE),
             interrupt_shadow=int(shadow),
             nmi_injected=int(self.nmi is not None),
             nmi_masked=int(self.nmi_masked),

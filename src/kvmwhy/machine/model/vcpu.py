@@ -22,12 +22,15 @@ from kvmwhy.machine.model.cpu import Cpu
 from kvmwhy.machine.model.events import EXTERNAL, NON_MASKABLE, Event
 from kvmwhy.machine.model.hypervisor import enter
 from kvmwhy.machine.model.memory import SharedMemory
+from kvmwhy.machine.model.refusals import check_sregs
 
 _FRAGMENTS: Final = 64  # pieces that one instruction's I/O may come in; then settle() stops trying
 _PATIENCE: Final = 0.001  # seconds between two tries of what never ends
+_TRIES: Final = 64  # in which the guest gets nowhere; more would not help, so no time limit is waited for
 _EFER: Final = 0xC000_0080
-_PG, _PE, _NW, _CD = 1 << 31, 1 << 0, 1 << 29, 1 << 30
-_CR4_RESERVED: Final = ~0x00FF_FFFF & 0xFFFF_FFFF_FFFF_FFFF | 1 << 15
+_MOV_SS: Final = 1  # KVM_X86_SHADOW_INT_MOV_SS
+_ADDRESS_SIZES: Final = 0x8000_0008  # CPUID leaf; bits 7:0 of EAX are MAXPHYADDR
+_WIDEST: Final = 52
 
 
 class ModelVcpu:
@@ -52,6 +55,7 @@ class ModelVcpu:
         self.set_sregs(reset)
         self.set_regs(state.Regs(rip=0xFFF0, rdx=0x600))
         self._cpu.env.xcr0 = 1
+        fpu.reset(self._cpu)
 
     def __repr__(self) -> str:
         return f"<ModelVcpu {self.id}{' closed' if self.closed else ''}>"
@@ -66,6 +70,7 @@ class ModelVcpu:
             self._written = self._memory.writes
             cpu.forget_code()
         cpu.asked = False
+        tries, moves = 0, self._context.moves
         CLOCK.enter(cpu, deadline)
         try:
             while not self._kicked:
@@ -74,7 +79,10 @@ class ModelVcpu:
                     return self._context.page.exit()
                 if self.closed:
                     raise ClosedError(f"vCPU {self.id} was closed while it ran")
-                if timeout is not None and monotonic() >= deadline:
+                tries, moves = (tries + 1 if moves == self._context.moves else 0), self._context.moves
+                if timeout is None:
+                    sleep(_PATIENCE if tries else 0)
+                elif tries >= _TRIES or monotonic() >= deadline:
                     return TimedOut(timeout)
             self._kicked = False
             return Intr()
@@ -85,15 +93,11 @@ class ModelVcpu:
         """One more piece of the work under way, or a new VM entry; True: there is an exit."""
         if self._work is None:
             self._work = enter(self._context)
-        before = self._cpu.env.eip
         try:
-            done = next(self._work)
+            return next(self._work)
         except StopIteration:
             self._work = None
             return False
-        if not done and self._cpu.env.eip == before and not self._cpu.asked:
-            sleep(_PATIENCE)  # it would only be tried again
-        return done
 
     def _fill_head(self) -> None:
         flags = layout.get_rflags(self._cpu.env)
@@ -144,7 +148,7 @@ class ModelVcpu:
     def set_sregs(self, sregs: state.Sregs) -> None:
         self._check_open()
         state.sregs_to_bytes(sregs)  # raises RegisterError
-        _check_sregs(sregs)
+        check_sregs(sregs, self._context.settings.kernel, self._physical_bits)
         env = self._cpu.env
         layout.set_sregs(env, sregs)
         layout.update_hflags(env)
@@ -158,6 +162,10 @@ class ModelVcpu:
         self.set_regs(regs)
         self.set_sregs(sregs)
         self.set_events(events)
+
+    @property
+    def _physical_bits(self) -> int:
+        return next((e.eax & 0xFF for e in self._cpu.cpuid if e.function == _ADDRESS_SIZES), _WIDEST)
 
     def get_events(self) -> state.Events:
         self._check_open()
@@ -173,6 +181,7 @@ class ModelVcpu:
         self._context.queue.load(events)
         if events.flags & 4:
             layout.set_inhibit(self._cpu.env, shadow=bool(events.interrupt_shadow))
+            self._context.mov_ss = bool(events.interrupt_shadow & _MOV_SS)
 
     def get_debugregs(self) -> state.DebugRegs:
         self._check_open()
@@ -276,26 +285,6 @@ class ModelVcpu:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
-
-
-def _check_sregs(sregs: state.Sregs) -> None:
-    """kvm_is_valid_sregs: what KVM refuses before any CPU sees it."""
-    fact = None
-    if sregs.cr0 & _PG and not sregs.cr0 & _PE:
-        fact = "CR0.PG is set without CR0.PE"
-    elif sregs.cr0 & _NW and not sregs.cr0 & _CD:
-        fact = "CR0.NW is set without CR0.CD"
-    elif sregs.cr0 >> 32:
-        fact = "CR0 has 32 bits"
-    elif sregs.cr4 & _CR4_RESERVED:
-        fact = "CR4 has a reserved bit set"
-    elif sregs.efer & 1 << 8 and sregs.cr0 & _PG:
-        if not sregs.cr4 & 1 << 5 or not sregs.efer & 1 << 10:
-            fact = "EFER.LME and CR0.PG are set without CR4.PAE and EFER.LMA"
-    elif sregs.efer & 1 << 10 or sregs.cs.l:
-        fact = "EFER.LMA or CS.L is set while long mode is not active"
-    if fact is not None:
-        raise RefusedStateError("KVM_SET_SREGS", errno.EINVAL, "CR0, CR4, EFER and CS must agree", fact)
 
 
 def _exactly(name: str, data: bytes, size: int) -> bytes:

@@ -48,18 +48,26 @@ class Model:
 
     ``kernel`` is the release whose decisions and layouts it has, ``vendor`` whose words: ``vmx``,
     ``svm``, or ``pvm`` for the software-only module kvm_pvm. ``bench`` says which CPU makes them up:
-    ``silicon``, ``tcg`` (QEMU's SVM) or ``bochs`` (Bochs's VMX); see ``words``.
+    ``silicon``, ``tcg`` (QEMU's SVM) or ``bochs`` (Bochs's VMX); see ``words``. ``shadow_paging`` is the
+    module's ``ept=0`` or ``npt=0``; without EPT real mode is then run as if it were with it.
 
     vCPUs share memory, but one does not notice that another has changed code it already executed.
 
     Raises UnknownKernelError, UnknownVendorError.
     """
 
-    def __init__(self, kernel: str = "7.3", vendor: Vendor = "vmx", *, bench: Bench = "silicon") -> None:
+    def __init__(
+        self,
+        kernel: str = "7.3",
+        vendor: Vendor = "vmx",
+        *,
+        bench: Bench = "silicon",
+        shadow_paging: bool = False,
+    ) -> None:
         for value, known in ((vendor, get_args(Vendor)), (bench, get_args(Bench))):
             if value not in known:
                 raise UnknownVendorError(f"unknown {value!r}", f"one of {', '.join(known)}")
-        self._settings = Settings(_kernel(kernel), vendor, bench)
+        self._settings = Settings(_kernel(kernel), vendor, bench, shadow_paging=shadow_paging)
         self._memory = SharedMemory()
         self._vcpus: list[ModelVcpu] = []
         self._next_id = 0
@@ -91,6 +99,7 @@ class Model:
             vcpu.cpu.unmap(backing)
         self._memory.remove(slot)
         self._settings.mapped.clear()
+        self._settings.backed.clear()
 
     def read(self, gpa: int, size: int) -> bytes:
         self._check_open()

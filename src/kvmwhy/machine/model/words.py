@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 from kvmwhy.abi.build import ExitInfo
 from kvmwhy.machine.model.events import EXTERNAL, HARDWARE, NON_MASKABLE, PRIVILEGED, SOFTWARE, Event
 from kvmwhy.machine.model.kernel import Bench, Vendor
-from kvmwhy.machine.model.traps import Hole
+from kvmwhy.machine.model.traps import PF, WITH_ERROR_CODE, Hole, Kind
 
 EPT_VIOLATION, EPT_MISCONFIG, NPF = 0x30, 0x31, 0x400
+EXCEPTION, SVM_PAGE_FAULT = 0, 0x40 + PF
 INVALID_STATE: Final = 0x8000_0021
 BAD_CONTROL: Final = 7  # VM-instruction error: VM entry with invalid control fields
 _VALID, _HAS_CODE = 1 << 31, 1 << 11
@@ -31,7 +32,7 @@ class Touch(NamedTuple):
     hole: Hole
     known: bool
     mapped: bool
-    cpl: int
+    cpl: int  # 0 for what the CPU does for itself, such as the delivery of an event
 
 
 def event_info(vendor: Vendor, event: Event) -> int:
@@ -46,9 +47,15 @@ def event_info(vendor: Vendor, event: Event) -> int:
     return _VALID | kind << 8 | event.vector | (_HAS_CODE if event.error_code is not None else 0)
 
 
-def exit_info(vendor: Vendor, bench: Bench, touch: Touch, event: Event | None = None) -> ExitInfo:
+def exit_info(
+    vendor: Vendor, bench: Bench, touch: Touch, event: Event | None = None, *, shadow_paging: bool = False
+) -> ExitInfo:
     """The five words, in the slots that the vendor's get_exit_info gives them."""
     vectoring = 0 if event is None else event_info(vendor, event)
+    if bench == "bochs" and event is not None and event.type == HARDWARE and event.vector in WITH_ERROR_CODE:
+        vectoring |= _HAS_CODE  # Bochs says so in real mode as well
+    if shadow_paging:
+        return _page_fault(vendor, bench, touch, vectoring)
     if vendor == "vmx":
         if touch.known and not touch.hole.readonly:
             return ExitInfo(EPT_MISCONFIG, 0, vectoring)
@@ -58,6 +65,18 @@ def exit_info(vendor: Vendor, bench: Bench, touch: Touch, event: Event | None = 
         return ExitInfo(NPF, _npf_error(bench, touch), touch.hole.gpa, vectoring, code)
     # kvm_pvm, measured on 6.18: no words at all, and the privilege level in the reason
     return ExitInfo(0x2000 if touch.cpl == 3 else 0x1000)
+
+
+def _page_fault(vendor: Vendor, bench: Bench, touch: Touch, vectoring: int) -> ExitInfo:
+    """Without nested paging KVM intercepts #PF, and there is an address of the guest's where the GPA was."""
+    hole = touch.hole
+    code = {"read": 0, "write": 2, "fetch": 16}[hole.kind] | (4 if touch.cpl == 3 else 0)
+    if touch.known and not hole.readonly:
+        code |= 8 if bench == "tcg" else 9  # as in _npf_error
+    code |= 1 if touch.mapped else 0
+    if vendor == "vmx":
+        return ExitInfo(EXCEPTION, hole.linear, vectoring, _VALID | _HAS_CODE | HARDWARE << 8 | PF, code)
+    return ExitInfo(SVM_PAGE_FAULT, code, hole.linear, vectoring)
 
 
 def _qualification(bench: Bench, touch: Touch) -> int:
@@ -71,6 +90,11 @@ def _qualification(bench: Bench, touch: Touch) -> int:
     if bench == "silicon":
         bits |= hole.rights << 9
     return bits
+
+
+def ram_qualification(kind: Kind) -> int:
+    """Of the EPT violation by which KVM comes to map a page of RAM."""
+    return 0x180 | _KIND[kind]
 
 
 def _npf_error(bench: Bench, touch: Touch) -> int:
