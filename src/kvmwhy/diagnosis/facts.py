@@ -136,7 +136,8 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         paging = True  # long mode has no other way
     fetch_failed = not emulation.insn if emulation else _fetch_failed(reading, words, vendor.vendor)
     code, source = _bytes(failure, reading)
-    code_mode = mode or (_mode_of(code, failure.host.kernel) if failure.suberror == 1 and code else None)
+    asked = failure.suberror == 1 or emulation is not None
+    code_mode = mode or (_mode_of(code, failure.host.kernel) if asked and code else None)
     instruction = None
     if code and code_mode:
         instruction = _decode(code[:15], bitness=code_mode.bitness, address=rip or 0, syntax=syntax)
@@ -144,7 +145,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     judged = None
     if instruction and mode and cpu and cpu.registers:
         operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
-    if instruction and code_mode and (failure.suberror == 1 or emulation):
+    if instruction and code_mode and asked:
         judged = _verdict(code, mode=code_mode, kernel=failure.host.kernel)
     vectoring = _vectoring(failure, vendor.vendor, words)
     said = None

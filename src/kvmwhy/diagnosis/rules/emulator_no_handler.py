@@ -47,6 +47,8 @@ CAUSE = Cause(
     example="xsave64 [rdi] on a memory window that the VMM emulates as MMIO",
 )
 
+_RAISE_EVENTS = frozenset({"ud2", "ud1", "ud0", "int", "int1", "int3", "into"})
+
 
 def rule(facts: Facts) -> Finding | None:
     verdict, insn = facts.verdict, facts.instruction
@@ -69,6 +71,13 @@ def rule(facts: Facts) -> Finding | None:
     elif place and place.ram:
         against.append(f"it touched {where}, which is normally RAM and needs no emulation")
         confidence = "likely"
+    if not insn.memory and facts.words is None:
+        confidence = "likely"
+        if insn.mnemonic in _RAISE_EVENTS:
+            against.append(
+                "it raises an event: if the IDT or the stack is not RAM, KVM fails at it although it is innocent"
+            )
+            confidence = "possible"
     if facts.mode is None and facts.code_mode:
         against.append(facts.code_mode.why)
     if facts.access and facts.access.kind == "fetch":
