@@ -73,11 +73,11 @@ def rule(facts: Facts) -> Finding | None:
         confidence = "likely"
     if not insn.memory and facts.words is None:
         confidence = "likely"
-        if insn.mnemonic in _RAISE_EVENTS:
-            against.append(
-                "it raises an event: if the IDT or the stack is not RAM, KVM fails at it although it is innocent"
-            )
-            confidence = "possible"
+    if insn.mnemonic in _RAISE_EVENTS and not emulates_all(facts):
+        against.append(
+            "it raises an event: if the IDT or the stack is not RAM, KVM fails at it although it is innocent"
+        )
+        confidence = "possible"
     if facts.mode is None and facts.code_mode:
         against.append(facts.code_mode.why)
     if facts.access and facts.access.kind == "fetch":
