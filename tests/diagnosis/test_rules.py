@@ -431,6 +431,16 @@ def test_a_possible_cause_is_not_stated_as_a_fact() -> None:
     assert diagnose(Failure(kind="entry-failure", hardware_error=7)).answer.startswith("Possibly: ")
 
 
+def test_the_hosts_own_trouble_alone_is_no_guests_failure() -> None:
+    """A warning in KVM and nothing else: said, and not called more than possible; a missing field of Hyper-V's is likely."""
+    warned = "KVM: accessing unsupported EVMCS field 2032\nWARNING: CPU: 3 PID: 9 at arch/x86/kvm/vmx/evmcs.h:85 x\n"
+    (failure,) = read(warned.encode()).failures
+    assert [(f.cause.id, f.confidence) for f in diagnose(failure).findings] == [
+        ("evmcs-field-missing", "likely"),
+        ("host-kernel-trouble", "possible"),
+    ]
+
+
 def test_the_printed_catalogue_is_the_one_that_is_shown() -> None:
     """docs/causes.md is what tools/make_catalogue.py makes of the catalogue today."""
     tool = Path(__file__).parent.parent.parent / "tools" / "make_catalogue.py"

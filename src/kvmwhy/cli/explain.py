@@ -12,8 +12,8 @@ import msgspec
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import read
-from kvmwhy.evidence.windows import windows
+from kvmwhy.evidence import Evidence
+from kvmwhy.evidence.inputs import read_stream
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
@@ -28,42 +28,90 @@ DAMAGED: Final = 4
 
 _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20
+_MOST_COMPLAINTS: Final = 20
+_MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
+_PACKED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
+_TAR_MAGIC: Final = slice(257, 262)
 
 
 class _Found:
-    """Distinct failures in the order of their first appearance, each with its count."""
+    """Distinct failures in the order of their first appearance, each with its count and its last place."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.first: dict[bytes, Failure] = {}
+        self.last: dict[bytes, Source] = {}
         self.count: dict[bytes, int] = {}
+        self.format: dict[bytes, str | None] = {}
         self.left_out = 0
         self.bytes_seen = 0
 
-    def add(self, failure: Failure) -> None:
-        key = msgspec.msgpack.encode(msgspec.structs.replace(failure, source=Source()))
+    def add(self, failure: Failure, format_: str | None) -> None:
+        # What came before differs each time; it is the first one's that is shown.
+        key = msgspec.msgpack.encode(msgspec.structs.replace(failure, source=Source(), trace=()))
         if key in self.count:
-            self.count[key] += 1
+            self.count[key] += failure.source.count
+            self.last[key] = failure.source
         elif len(self.count) >= self.limit:
             self.left_out += 1
         else:
             self.first[key] = failure
-            self.count[key] = 1
+            self.count[key] = failure.source.count
+            self.format[key] = format_
 
-    def __iter__(self) -> Iterator[Failure]:
-        for key, failure in self.first.items():
-            source = msgspec.structs.replace(failure.source, count=self.count[key])
-            yield msgspec.structs.replace(failure, source=source)
+    def failures(self, *, several: bool) -> list[Failure]:
+        """The records; what ``several`` inputs tell of one failure in one of them."""
+        counted = [self._counted(key, failure) for key, failure in self.first.items()]
+        if not several or len(set(self.format.values())) < 2 or len(counted) > _MOST_COMBINED:
+            return counted
+        from kvmwhy.evidence.combine import combine
+
+        pieces: dict[str | None, list[Failure]] = {}
+        for failure, format_ in zip(counted, self.format.values(), strict=True):
+            pieces.setdefault(format_, []).append(failure)
+        return combine([Evidence(tuple(held), format=format_) for format_, held in pieces.items()])
+
+    def _counted(self, key: bytes, failure: Failure) -> Failure:
+        source, count = failure.source, self.count[key]
+        last = self.last.get(key)
+        if last is None:
+            return failure
+        there = last.path == source.path
+        source = msgspec.structs.replace(
+            source,
+            count=count,
+            last_line=(last.last_line or last.line) if there else None,
+            last_time=last.last_time or last.time,
+        )
+        return msgspec.structs.replace(failure, source=source)
+
+
+class _Complaints:
+    """To stderr as they come, the first few; the rest are counted."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def __call__(self, sentence: str) -> None:
+        self.made += 1
+        if self.made <= _MOST_COMPLAINTS:
+            complain(sentence)
+
+    def close(self) -> None:
+        if self.made > _MOST_COMPLAINTS:
+            complain(f"{self.made - _MOST_COMPLAINTS} more remarks of this kind are not shown")
 
 
 def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) -> int:
     """Explain every failure in ``files``; return the exit status."""
-    found = _Found(limit)
-    status = DONE
-    for path in files:
-        status = max(status, _read_file(path, found))
+    found, complaints = _Found(limit), _Complaints()
+    status, inputs = DONE, 0
+    for path, is_named in _inputs(files, complaints):
+        inputs += 1
+        status = max(status, _read_file(path, found, complaints, is_named=is_named))
+    failures = found.failures(several=inputs > 1)
     damaged = False
-    for n, failure in enumerate(found):
+    for n, failure in enumerate(failures):
         damaged = damaged or bool(failure.damage)
         diagnosis = diagnose(failure, syntax=syntax)
         if as_json:
@@ -72,48 +120,117 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
             lines = explanation(diagnosis)
             show([Line(), Line("─" * 60, "dim"), Line(), *lines] if n else lines)
     sys.stdout.flush()
+    complaints.close()
     if found.left_out:
         complain(f"{found.left_out} more failures differ from these and are not shown; see --limit")
     if status:
         return status
-    if not found.first:
-        complain(_nothing(files, found.bytes_seen))
+    if not failures:
+        if not complaints.made:
+            complain(_nothing(files, found.bytes_seen))
         return NOTHING
-    return DAMAGED if damaged else DONE
+    return DAMAGED if damaged or complaints.made else DONE
 
 
 def _nothing(files: tuple[str, ...], seen: int) -> str:
     where = "the input" if files == ("-",) else files[0] if len(files) == 1 else "any of these files"
     if not seen:
         return f"{where} is empty"
-    return f"no KVM failure found in {where}; kvmwhy reads QEMU logs, kvm_run pages and data[i] dumps"
+    return f"no KVM failure found in {where}; `kvmwhy explain --help` names what is read"
 
 
-def _read_file(path: str, found: _Found) -> int:
+# -- opening --------------------------------------------------------------------------------------
+
+
+def _inputs(files: tuple[str, ...], complaints: _Complaints) -> Iterator[tuple[str, bool]]:
+    """Every file, and whether it was named; directories by what is in them, each file once."""
+    seen: set[tuple[int, int]] = set()
+    for path in files:
+        if path == "-" or not os.path.isdir(path):
+            yield path, True
+        else:
+            for inside in _walk(path, complaints, seen):
+                yield inside, False
+
+
+def _walk(top: str, complaints: _Complaints, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Regular files below ``top``. Links to directories are not followed, so that there are no circles."""
+    waiting = [top]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                names = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            complaints(f"{here}: {(error.strerror or str(error)).lower()}")
+            continue
+        below = []
+        for entry in names:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    below.append(entry.path)
+                    continue
+                info = entry.stat()
+            except OSError:
+                continue  # a link to nothing, or to itself
+            if stat.S_ISREG(info.st_mode) and (info.st_dev, info.st_ino) not in seen:
+                seen.add((info.st_dev, info.st_ino))
+                yield entry.path
+        waiting += reversed(below)
+
+
+def _read_file(path: str, found: _Found, complaints: _Complaints, *, is_named: bool) -> int:
     """Read one input; complain in one sentence if it cannot be read. What was read before stays."""
     try:
         if path == "-":
-            _read_stream(sys.stdin.buffer, None, 0, found)
+            _read_stream(sys.stdin.buffer, None, 0, found, complaints)
             return DONE
         info = os.stat(path)
-        if stat.S_ISDIR(info.st_mode):
-            complain(f"{path} is a directory; name the files in it")
+        if stat.S_ISBLK(info.st_mode) or (
+            stat.S_ISCHR(info.st_mode) and not path.startswith(("/dev/stdin", "/dev/fd/"))
+        ):
+            complain(f"{path} is a device; it has no end")
             return BAD_INPUT
         with open(path, "rb") as stream:
-            _read_stream(stream, path, info.st_size, found)
+            _read_stream(stream, path, info.st_size, found, complaints)
     except PermissionError:
-        complain(f"{path}: not permitted to read it")
-        return NOT_PERMITTED
+        complaints(f"{path}: not permitted to read it")
+        return NOT_PERMITTED if is_named else DONE
     except OSError as error:
-        complain(f"{path}: {(error.strerror or str(error)).lower()}")
-        return BAD_INPUT
+        complaints(f"{path}: {(error.strerror or str(error)).lower()}")
+        return BAD_INPUT if is_named else DONE
     return DONE
 
 
-def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found) -> None:
-    for window in windows(_counted(_chunks(stream, size), found)):
-        for failure in read(window.data, path=path, first_line=window.first_line).failures:
-            found.add(failure)
+def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, complaints: _Complaints) -> None:
+    chunks = _counted(_chunks(stream, size), found)
+    head = b""
+    while len(head) < _TAR_MAGIC.stop and (chunk := next(chunks, b"")):
+        head += chunk
+    chunks = _again(head, chunks)
+    if not head.startswith(_PACKED) and head[_TAR_MAGIC] != b"ustar":
+        _take(chunks, path, found, complaints)
+        return
+    from kvmwhy.evidence.containers import members
+
+    for member in members(chunks, path or "the input", complaints):
+        _take(member.chunks, member.path, found, complaints)
+
+
+def _take(chunks: Iterator[bytes], path: str | None, found: _Found, complaints: _Complaints) -> None:
+    for evidence in read_stream(chunks, path=path):
+        told = {remark for failure in evidence.failures for remark in failure.damage}
+        for failure in evidence.failures:
+            found.add(failure, evidence.format)
+        for remark in evidence.damage:
+            if remark not in told:
+                complaints(f"{path or 'the input'}: {remark}")
+
+
+def _again(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    if head:
+        yield head
+    yield from chunks
 
 
 def _counted(chunks: Iterator[bytes], found: _Found) -> Iterator[bytes]:

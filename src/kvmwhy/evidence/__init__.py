@@ -1,11 +1,14 @@
 """What people hold, read into records: one file per format, each ``bytes → failures + damage``.
 
-A reader never raises on damage. It returns what it could read and says what was torn.
+A reader never raises on damage. It returns what it could read and says what was torn. Every piece of
+evidence is given to each reader that recognises it: a report to a list has the VMM's dump, the
+kernel's lines and a trace of the same failure in one mail.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, Final, NamedTuple
 
 from kvmwhy.record import Failure
 
@@ -18,17 +21,54 @@ class Evidence(NamedTuple):
     format: str | None = None
 
 
+class Format(NamedTuple):
+    """A reader: a module with ``detect`` and ``read``, imported when the first evidence is read.
+
+    Of text, ``detect(text: str)`` and ``read(text: Text, *, path, first_line)``; of bytes,
+    ``detect(data: bytes)`` and ``read(data, *, path)``.
+    """
+
+    name: str
+    module: str
+    last: bool = False  # only for what no other reader finds a failure in
+
+    def load(self) -> Any:
+        return import_module(f"kvmwhy.evidence.{self.module}")
+
+
+# What is no text: the first that recognises the input has it.
+OF_BYTES: Final = (
+    Format("kvm_run page", "run_page"),
+    Format("trace.dat", "trace.dat"),
+    Format("core", "core"),
+)
+# Text: each that recognises it, the one that knows most first.
+OF_TEXT: Final = (
+    Format("QEMU log", "qemu_log"),
+    Format("VMM line", "vmm_line"),
+    Format("kernel log", "kernel_log"),
+    Format("trace", "trace.ftrace"),
+    Format("illumos KVM ring buffer", "illumos_ring"),
+    Format("word dump", "data_dump", last=True),
+)
+
+
 def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Read any supported evidence; the format is recognised by content, never by name."""
-    from kvmwhy.evidence import data_dump, qemu_log, run_page
-    from kvmwhy.evidence.text import clean
+    for format_ in OF_BYTES:
+        reader = format_.load()
+        if reader.detect(data):
+            found: Evidence = reader.read(data, path=path)
+            return found
+    from kvmwhy.evidence import own_json
+    from kvmwhy.evidence.reading import read_text
 
-    if run_page.detect(data):
-        return run_page.read(data, path=path)
-    text = clean(data)
-    evidence = Evidence()
-    if qemu_log.detect(text.text):
-        evidence = qemu_log.read(text, path=path, first_line=first_line)
-    if not evidence.failures and data_dump.detect(text.text):
-        return data_dump.read(text, path=path)
-    return evidence
+    own = Evidence()
+    if own_json.detect(data):
+        own, data = own_json.take(data, first_line=first_line)
+    evidence = read_text(data, OF_TEXT, path=path, first_line=first_line)
+    return Evidence(
+        (*own.failures, *evidence.failures),
+        (*own.damage, *evidence.damage),
+        " + ".join(name for name in (own.format, evidence.format) if name) or None,
+    )

@@ -31,6 +31,15 @@ _VENDORS: Final[tuple[tuple[str, Vendor, str], ...]] = (
     ("kvm_pvm", "pvm", "the log names the module kvm_pvm"),
     ("kvm_intel", "vmx", "the log names the module kvm_intel"),
     ("kvm_amd", "svm", "the log names the module kvm_amd"),
+    ("kvm-intel", "vmx", "the log names the module kvm-intel"),
+    ("kvm-amd", "svm", "the log names the module kvm-amd"),
+    ("vmx_vcpu_run", "vmx", "the host's kernel was in vmx_vcpu_run"),
+    ("vmx_handle_exit", "vmx", "the host's kernel was in vmx_handle_exit"),
+    ("svm_vcpu_run", "svm", "the host's kernel was in svm_vcpu_run"),
+    ("split lock detection: #AC", "vmx", "only Intel's processors raise #AC for a split lock"),
+    ("EVMCS field", "vmx", "the log names an enlightened VMCS"),
+    ("dump_invalid_vmcs", "vmx", "the host's kernel log names its VMCS"),
+    ("dump_invalid_vmcb", "svm", "the host's kernel log names its VMCB"),
     (
         "guest on an Intel machine without unrestricted",
         "vmx",
@@ -46,12 +55,41 @@ _VENDORS: Final[tuple[tuple[str, Vendor, str], ...]] = (
     ("last attempted VMRUN on CPU", "svm", "the log has a VMCB dump"),
 )
 
+# Processors named in prose, in /proc/cpuinfo or by lscpu; a command line may name what the guest shall see.
+_PROCESSOR: Final = re.compile(
+    r"(?P<vmx>GenuineIntel|Intel\(R\)|\bIntel (?:Core|Xeon|Celeron|Atom|i[3579]-)|\bXeon\b|\bCore\(TM\))"
+    r"|(?P<svm>AuthenticAMD|\bAMD (?:EPYC|Ryzen|Opteron|FX|Phenom|Athlon|A[46-9]-)|\bRyzen\b|\bThreadripper\b|\bEPYC [0-9])"  # noqa: E501
+)
+_PROCESSOR_MARKS: Final = ("Intel", "Xeon", "AMD", "Ryzen", "Threadripper", "EPYC", "Core(TM)")
+_GUESTS: Final = re.compile(r"-cpu\b|qemu|<model|vendor=|[Gg]uest|\bL[12]\b|^[^:]{0,40}@")
+_MOST_NAMES: Final = 1000
+
 _FACTS: Final = (
     ("BUG: unable to handle", "the host's kernel oopsed beside this failure"),
     ("BUG: Bad page state", "the host's kernel reported a bad page state beside this failure"),
     ("reserved bits set", "the host's kernel complained about reserved bits in its page tables"),
     ("assertion failed", "QEMU itself hit an assertion while reporting"),
 )
+_WARNED: Final = re.compile(r"WARNING: CPU: [0-9]{1,5} PID: [0-9]{1,10} at (?:[^\s]{0,200}/)?(?:arch/x86|virt)/kvm/")
+_BUG: Final = re.compile(r"kernel BUG at (?:[^\s]{0,200}/)?(?:arch/x86|virt)/kvm/")
+_FOREIGN: Final = re.compile(
+    r"^[ >]{0,8}(?:NIP +[0-9a-f]{8,16} +LR |GPR00 |PSW=mask |R00=|X00=[0-9a-f]{16}|PC=[0-9a-f]{16} X00=| pc +[0-9a-f]{16}$)",  # noqa: E501
+    re.MULTILINE,
+)
+
+# Machines that only another hypervisor shows. What a guest of QEMU itself could print on its console is not here.
+_OUTER: Final = re.compile(
+    r"(?:Hardware name|DMI): {0,4}(?P<name>VMware|Microsoft Corporation Virtual|innotek GmbH|Oracle Corporation VirtualBox"  # noqa: E501
+    r"|Xen |Amazon EC2|Google Google Compute|Parallels|Nutanix|RHEV|OpenStack|oVirt|DigitalOcean|Hetzner|Alibaba Cloud)"
+)
+_OUTER_NAMES: Final = {
+    "Microsoft Corporation Virtual": "Hyper-V",
+    "innotek GmbH": "VirtualBox",
+    "Oracle Corporation VirtualBox": "VirtualBox",
+    "Google Google Compute": "Google Compute Engine",
+    "Xen ": "Xen",
+}
+_RIVALS: Final = ("vboxdrv", "vmmon")
 
 
 def host_of(text: str) -> Host:
@@ -68,8 +106,27 @@ def host_of(text: str) -> Host:
         vendor=vendor,
         vendor_from=why,
         unrestricted_guest_hint="machine without unrestricted mode" in text,
-        facts=tuple(fact for mark, fact in _FACTS if mark in text),
+        hypervisor=_outer(text) if "Hardware name: " in text or "DMI: " in text else None,
+        rivals=tuple(name for name in _RIVALS if name in text),
+        facts=_facts(text),
     )
+
+
+def _facts(text: str) -> tuple[str, ...]:
+    facts = [fact for mark, fact in _FACTS if mark in text]
+    if "WARNING: CPU: " in text and _WARNED.search(text):
+        facts.append("the host's kernel warned in KVM beside this failure")
+    if "kernel BUG at " in text and _BUG.search(text):
+        facts.append("KVM found a bug in itself beside this failure")
+    if ("NIP " in text or "PSW=" in text or "X00=" in text or " pc " in text) and _FOREIGN.search(text):
+        facts.append("the registers are not those of an x86 CPU")
+    return tuple(facts)
+
+
+def _outer(text: str) -> str | None:
+    names = {found["name"] for found in _OUTER.finditer(text)}
+    name = next(iter(names)) if len(names) == 1 else None
+    return name and _OUTER_NAMES.get(name, name)
 
 
 def _only(values: list[str]) -> str | None:
@@ -83,9 +140,23 @@ def _vendor(text: str) -> tuple[Vendor | None, str | None]:
             named.setdefault(vendor, reason)
     if "tdx" in named:
         named.pop("vmx", None)  # TDX is a part of kvm_intel
+    if not named and any(mark in text for mark in _PROCESSOR_MARKS):
+        named = _processors(text)
     if len(named) != 1:
         return None, None
     return next(iter(named.items()))
+
+
+def _processors(text: str) -> dict[Vendor, str]:
+    """Whose processors the text names, the guest's left out."""
+    named: dict[Vendor, str] = {}
+    for n, found in enumerate(_PROCESSOR.finditer(text)):
+        start = max(text.rfind("\n", 0, found.start()) + 1, found.start() - 400)
+        if n >= _MOST_NAMES or _GUESTS.search(text, start, found.end() + 40):
+            continue
+        vendor: Vendor = "vmx" if found["vmx"] else "svm"
+        named.setdefault(vendor, f"the text names a processor of {'Intel' if vendor == 'vmx' else 'AMD'}")
+    return named
 
 
 def _ram(text: str) -> int | None:

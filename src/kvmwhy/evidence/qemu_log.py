@@ -33,7 +33,8 @@ _TOKEN: Final = re.compile(
     r"|(?<!Sysenter )(?<!:)\b(?P<field>([A-Z][A-Z0-9]{1,3})\s?=(?!\s{0,64}0x)"
     rf"\s{{0,64}}([0-9a-f]{{1,16}}){END}((?:\s{{1,64}}(?:[0-9a-f]{{16}}|[0-9a-f]{{8}}){END}){{0,3}}))"
     rf"|(?P<code>{CODE})"
-    r"|(?P<suberror>KVM\s+internal\s+error\.\s*Suberror:\s*)"
+    # another thread's line may have cut off its beginning
+    r"|(?P<suberror>(?:KVM\s+internal\s+e)?rror\.\s*Suberror:\s*)"
     r"|(?P<tail>mulation\s+failure)"
     r"|(?P<entry>KVM:\s+entry\s+failed,\s+hardware\s+error\s*)"
     r"|(?P<unknown>KVM:\s+unknown\s+exit,\s+hardware\s+reason\s*)"

@@ -23,6 +23,10 @@ _JSON_ESCAPE = re.compile(r"\\(?:u(00[0-7][0-9a-fA-F])|([nrt\"/]))")
 _JSON = {"n": "\n", "r": "", "t": "\t", '"': '"', "/": "/"}
 _QUOTE = re.compile(r"\n[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
 _MARKUP = re.compile(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
+_BBCODE = re.compile(
+    r"\[/?(?:b|i|u|s|color|size|font|code|quote|pre|spoiler|url|left)(?:=[^\]\n]{0,80})?\]", re.IGNORECASE
+)
+_MOST_ESCAPED = 3  # web pages that quote web pages
 _INLINE = ("span", "font", "code", "tt", "b>", "b ", "i>", "i ")
 
 
@@ -32,7 +36,12 @@ class Text(NamedTuple):
 
 
 def clean(data: bytes) -> Text:
-    """Decode and undo. Lines stay lines, except where mail had folded them."""
+    """Decode and undo everything, for a text of one writer. Lines stay lines, except where mail had folded them."""
+    return inner(outer(data))
+
+
+def outer(data: bytes) -> Text:
+    """Undo what was done to a whole text: its encoding, mail, markup, the terminal's escapes."""
     repairs: list[str] = []
     text = _decode(data, repairs)
     if "\r" in text:
@@ -45,19 +54,28 @@ def clean(data: bytes) -> Text:
     if "&" in text and _ENTITY.search(text):
         import html  # its table of entities is large, and pasted web pages are rare
 
-        text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
+        for _ in range(_MOST_ESCAPED):
+            text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
+            if not _ENTITY.search(text):
+                break
         text = _INVISIBLE.sub("", text).replace("\xa0", " ")
         repairs.append("the text held HTML entities; they were decoded")
-    if "\\" in text and _JSON_ESCAPE.search(text):
-        text = _JSON_ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _JSON[m[2]], text)
-        text = _ESCAPES.sub("", text)
-        text = _INVISIBLE.sub("", text)
-        repairs.append("the text held JSON escapes; they were decoded")
     if "</" in text or "<br" in text or "<pre" in text:
         text = _MARKUP.sub(_without_markup, text)
+    if "[/" in text or "[*]" in text:
+        text = _BBCODE.sub("", text)
     if ">" in text or "|" in text or "[*]" in text:
         text = _QUOTE.sub("\n", "\n" + text)[1:]
     return Text(text, tuple(repairs))
+
+
+def inner(text: Text) -> Text:
+    """Undo the escapes of JSON strings that no collector's format accounts for."""
+    if "\\" not in text.text or not _JSON_ESCAPE.search(text.text):
+        return text
+    plain = _JSON_ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _JSON[m[2]], text.text)
+    plain = _INVISIBLE.sub("", _ESCAPES.sub("", plain))
+    return Text(plain, (*text.repairs, "the text held JSON escapes; they were decoded"))
 
 
 def _without_markup(tag: re.Match[str]) -> str:

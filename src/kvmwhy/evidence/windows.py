@@ -6,7 +6,10 @@ Memory stays bounded whatever the input: at most one chunk and one window are he
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
+from functools import cache
 from typing import Final, NamedTuple
+
+from kvmwhy.evidence.finder import Finder, finder
 
 # What announces a failure …
 HEADS: Final = (
@@ -16,7 +19,20 @@ HEADS: Final = (
     b"unhandled exit",
 )
 # … and what else shows that there is one; EFER stands near the end of a dump.
-ANCHORS: Final = (*HEADS, b"EFER=", b"data[")
+ANCHORS: Final = (
+    *HEADS,
+    b"EFER=",
+    b"data[",
+    b"guest rIP: 0x",  # the kernel's lines
+    b", last attempted VM",
+    b"_EXIT_INTERNAL_ERROR",  # other VMMs, and traces
+    b"nternalError",
+    b"FailEntry(",
+    b"entry_failure_reason",
+    b"hw run failure: ",
+    b") failed",  # kvm_emulate_insn
+    b'{"schema":1,"kind":',
+)
 WHOLE: Final = 4 << 20  # inputs up to this size are one window
 BEFORE: Final = 4 << 10  # context: command line, host kernel, the dump's own beginning
 AFTER: Final = 16 << 10  # several dumps
@@ -74,12 +90,15 @@ def _take(held: bytearray, line: int, *, last: bool) -> Generator[Window, None, 
     return line
 
 
+@cache
+def _find() -> Finder:
+    """Made when the first big input comes: small ones need no search."""
+    return finder(ANCHORS)
+
+
 def _first(held: bytearray) -> int:
-    found = len(held)
-    for anchor in ANCHORS:
-        at = held.find(anchor, 0, found + len(anchor) - 1)
-        found = at if at >= 0 else found
-    return found if found < len(held) else -1
+    found = _find()(held)
+    return found[0][1] if found else -1
 
 
 def _end(held: bytearray, anchor: int, limit: int) -> int:
@@ -87,10 +106,11 @@ def _end(held: bytearray, anchor: int, limit: int) -> int:
     end = anchor + AFTER
     at = anchor
     while end < limit:
-        last = max(held.rfind(a, at + 1, end + BEFORE) for a in ANCHORS)
-        if last < 0:
+        found = _find()(held[at + 1 : end + BEFORE])
+        if not found:
             return min(end, limit)
-        at, end = last, last + AFTER
+        at += 1 + found[-1][1]
+        end = at + AFTER
     return limit
 
 

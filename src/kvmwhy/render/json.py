@@ -13,7 +13,7 @@ import msgspec
 from kvmwhy.abi.internal_error import SUBERRORS
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.record import Code, Cpu
+from kvmwhy.record import Code, ControlBlock, Cpu, Emulation, Event, Exit, Host
 from kvmwhy.render.safe import safe
 
 SCHEMA: Final = 1
@@ -40,6 +40,10 @@ def to_object(diagnosis: Diagnosis) -> dict[str, Any]:
             "vmm": source.vmm,
             "vcpu": source.vcpu,
             "count": source.count,
+            "last_line": source.last_line,
+            "time": None if source.time is None else safe(source.time),
+            "last_time": None if source.last_time is None else safe(source.last_time),
+            "writer": None if source.writer is None else safe(source.writer),
         },
         "suberror": suberror,
         "suberror_name": None if suberror is None else SUBERRORS.get(suberror),
@@ -61,12 +65,16 @@ def to_object(diagnosis: Diagnosis) -> dict[str, Any]:
         "instruction": _instruction(facts),
         "access": _access(facts),
         "causes": [_cause(f) for f in diagnosis.findings],
-        "host": {
-            "kernel": None if failure.host.kernel is None else safe(failure.host.kernel),
-            "qemu": failure.host.qemu,
-            "ram_bytes": _hex(failure.host.ram_bytes),
-        },
+        "host": _host(failure.host),
+        "cpu_shared": failure.cpu_shared,
+        "silent": failure.silent,
+        "exit_seen": _exit_seen(failure.exit),
+        "control": _control(failure.control),
+        "emulation": _emulation(failure.emulation),
+        "trace": [_event(event) for event in failure.trace],
         "damage": damage(facts),
+        "repairs": [safe(text) for text in failure.repairs],
+        "torn": [safe(text) for text in failure.damage],
     }
 
 
@@ -78,6 +86,51 @@ def damage(facts: Facts) -> list[str]:
         layouts = ", ".join(r.layout for r in (facts.reading.failure, *facts.reading.also))
         ambiguous = (f"the words fit several layouts ({layouts}): their exit information is not decoded",)
     return [safe(text) for text in dict.fromkeys((*facts.failure.repairs, *facts.failure.damage, *remarks, *ambiguous))]
+
+
+def _host(host: Host) -> dict[str, Any]:
+    return {
+        "kernel": None if host.kernel is None else safe(host.kernel),
+        "qemu": None if host.qemu is None else safe(host.qemu),
+        "ram_bytes": _hex(host.ram_bytes),
+        "vendor": host.vendor,
+        "vendor_from": None if host.vendor_from is None else safe(host.vendor_from),
+        "hypervisor": None if host.hypervisor is None else safe(host.hypervisor),
+        "rivals": [safe(name) for name in host.rivals],
+        "unrestricted_guest_hint": host.unrestricted_guest_hint,
+        "facts": [safe(fact) for fact in host.facts],
+    }
+
+
+def _exit_seen(seen: Exit | None) -> dict[str, Any] | None:
+    """The words as the text gave them by name; ``exit`` has what they were taken for."""
+    if seen is None:
+        return None
+    numbers = ("reason", "info1", "info2", "intr_info", "error_code")
+    return {**{name: _hex(getattr(seen, name)) for name in numbers}, "isa": seen.isa}
+
+
+def _control(block: ControlBlock | None) -> dict[str, Any] | None:
+    if block is None:
+        return None
+    return {"kind": block.kind, "fields": {safe(name): hex(value) for name, value in block.fields.items()}}
+
+
+def _emulation(said: Emulation | None) -> dict[str, Any] | None:
+    if said is None:
+        return None
+    return {"rip": hex(said.rip), "cs_base": hex(said.cs_base), "insn": said.insn.hex(" "), "mode": said.mode}
+
+
+def _event(event: Event) -> dict[str, Any]:
+    """Numbers and texts apart, since a number is written as a text."""
+    fields = event.fields.items()
+    return {
+        "name": safe(event.name),
+        "time": event.time,
+        "numbers": {safe(name): hex(value) for name, value in fields if isinstance(value, int)},
+        "texts": {safe(name): safe(value) for name, value in fields if isinstance(value, str)},
+    }
 
 
 def _hex(value: int | None) -> str | None:
@@ -122,7 +175,9 @@ def _cpu(facts: Facts) -> dict[str, Any] | None:
         "mode_from": facts.mode.why if facts.mode else None,
         "smm": cpu.smm,
         "cpl": facts.cpl,
+        "cpl_printed": cpu.cpl,
         "halted": cpu.halted,
+        "wide": cpu.wide,
         "shared": facts.failure.cpu_shared,
         **{name: hex(value) for name, value in cpu.registers.items()},
         "segments": {

@@ -98,6 +98,8 @@ def _failure(facts: Facts) -> str:
         return f"a request to KVM failed: {failure.errno}"
     if failure.exit_reason is not None:
         return f"the vCPU's last exit was {exit_name(failure.exit_reason)} ({failure.exit_reason})"
+    if failure.cpu is None:
+        return "none of a guest is shown; these are the host's own troubles"
     return "a register dump whose first line is missing"
 
 

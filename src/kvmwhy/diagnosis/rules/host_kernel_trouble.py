@@ -37,7 +37,7 @@ CAUSE = Cause(
     example="hardware error 0x80000021 at the first far jump, and an oops in mmu_free_root_page beside it",
 )
 
-TROUBLE = ("oopsed", "bad page state", "reserved bits", "warned in KVM", "KVM found a bug")
+TROUBLE = ("oopsed", "bad page state", "reserved bits", "warned in KVM", "KVM found a")
 
 
 def host_trouble(facts: Facts) -> tuple[str, ...]:
@@ -51,6 +51,8 @@ def never_ran(facts: Facts) -> bool:
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
+    if failure.kind == "other":
+        return _alone(facts)
     if failure.kind not in {"entry-failure", "run-error", "unknown-exit"}:
         return None
     for_: list[str] = []
@@ -60,6 +62,8 @@ def rule(facts: Facts) -> Finding | None:
     trouble = host_trouble(facts)
     if facts.reset and facts.reset.pristine:
         for_.append(f"the guest had not run yet: {facts.reset.why}")
+    elif failure.kind == "entry-failure" and failure.cpu is None and failure.control is None:
+        for_.append("with nothing but the number, a bug of the host's KVM is as possible as a bad state")
     for_ += trouble
     if trouble and not (facts.reset and facts.reset.state == "mixture"):
         confidence = "likely"
@@ -81,4 +85,19 @@ def rule(facts: Facts) -> Finding | None:
         f"{how}{before}{beside}: the host's kernel is at fault, not the guest.",
         tuple(for_),
         tuple(against),
+    )
+
+
+def _alone(facts: Facts) -> Finding | None:
+    """A kernel log that tells of no guest's failure, but of KVM's own."""
+    failure = facts.failure
+    trouble = host_trouble(facts)
+    if failure.cpu or failure.exit_reason is not None or failure.errno or not trouble:
+        return None
+    return Finding(
+        CAUSE,
+        "possible",
+        "The host's KVM complained of itself; no failure of a guest is shown beside it.",
+        trouble,
+        ("a warning alone need not have hurt any guest",),
     )

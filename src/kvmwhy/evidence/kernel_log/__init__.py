@@ -18,7 +18,7 @@ from kvmwhy.evidence.host import host_of
 from kvmwhy.evidence.kernel_log import vmcb, vmcs
 from kvmwhy.evidence.kernel_log.dumps import Dump, Dumps
 from kvmwhy.evidence.kernel_log.lines import Line, lines_of
-from kvmwhy.evidence.kernel_log.remarks import Remark, kernel_of, near, remarks_of
+from kvmwhy.evidence.kernel_log.remarks import Remark, kernel_of, near, remarks_of, trouble
 from kvmwhy.evidence.text import Text
 from kvmwhy.record import ControlBlock, Cpu, Exit, Failure, Host, Source
 
@@ -33,6 +33,14 @@ _MARKS: Final = (
     "EPT: Misconfiguration",
     " sel=0x",
     "EntryControls=",
+    "EVMCS field",
+    "vmread f",
+    "vmwrite f",
+    "vmwrite error",
+    "vmptrld ",
+    "vmclear f",
+    "arch/x86/kvm/",
+    "virt/kvm/",
 )
 _UNEXPECTED: Final = re.compile(
     r"(?:vcpu([0-9]{1,5})\D[^\n]{0,80}?)?\b(?:(vmx|svm): )?unexpected exit reason (0x[0-9a-f]{1,16})(?![0-9a-z])"
@@ -56,7 +64,7 @@ class _Line(NamedTuple):
 
 
 def detect(text: str) -> bool:
-    """A dump of VMCS or VMCB, or a line that comes in its place."""
+    """A dump of VMCS or VMCB, a line that comes in its place, or trouble in KVM."""
     return any(mark in text for mark in _MARKS)
 
 
@@ -82,6 +90,10 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
                 **fields,  # type: ignore[arg-type]  # each has the type of its field, by the functions below
             )
         )
+    if not failures and (first_one := trouble(remarks)):
+        facts = tuple(dict.fromkeys((*host.facts, *near(remarks, first_one.line, first_one.line))))
+        source = Source(path=path, line=first_line + first_one.line)
+        failures.append(Failure(kind="other", source=source, host=replace(host, facts=facts), repairs=text.repairs))
     return Evidence(tuple(failures), format="kernel log" if failures else None)
 
 

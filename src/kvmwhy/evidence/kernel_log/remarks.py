@@ -65,6 +65,11 @@ _REMARKS: Final[tuple[tuple[str, str, str], ...]] = (
         r"vmwrite error: reg ([0-9a-f]{1,16}) value [0-9a-f]{1,16} \(err ([0-9]{1,4})\)",
         r"the host's VMWRITE failed (field \1, VM-instruction error \2)",
     ),
+    (
+        "EVMCS field",
+        r"unsupported EVMCS field ([0-9a-f]{1,8})",
+        r"KVM used field \1, which the enlightened VMCS of the hypervisor around this host lacks (evmcs field)",
+    ),
     ("vmclear f", r"vmclear (?:failed|fail): ", "the host's VMCLEAR failed: something else uses VMX, or took it away"),
     (
         "vmptrld ",
@@ -166,6 +171,20 @@ def remarks_of(line: Line) -> list[Remark]:
 
 
 _compiled = cache(re.compile)  # a pattern is compiled when a line has its mark, which is seldom
+
+
+_TROUBLE: Final = (
+    "the host's kernel warned in KVM",
+    "KVM found a bug in itself",
+    "KVM used field",
+    "the host's VM",
+    "KVM found a page-table entry",
+)
+
+
+def trouble(remarks: list[Remark]) -> Remark | None:
+    """The first that is worth a word although the log tells of no guest's failure."""
+    return next((remark for remark in remarks if remark.sentence.startswith(_TROUBLE)), None)
 
 
 def near(remarks: list[Remark], first: int, last: int) -> tuple[str, ...]:

@@ -1,0 +1,143 @@
+"""Mutates genuine evidence and reads it: nothing may raise, hang, or take more than its share of time.
+
+    .venv/bin/python tools/fuzz.py [--runs 100000] [--seed 1] [--reader qemu_log]
+
+Seeds are tests/fixtures. Of each input the slowest and any that raises are kept in the directory given by --keep.
+Linear time is checked by size: no input may take longer than a fixed time for each kilobyte of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from kvmwhy.evidence import OF_BYTES, OF_TEXT, read
+from kvmwhy.evidence.containers import Limits, members
+from kvmwhy.evidence.inputs import read_stream
+from kvmwhy.evidence.text import clean
+
+FIXTURES: Final = Path(__file__).parent.parent / "tests" / "fixtures"
+LARGEST: Final = 24 << 10
+HANGS: Final = 10  # seconds
+TOKENS: Final = (
+    b"KVM internal error. Suberror: ", b"extra data[0]: 0x", b"emulation failure\n", b"KVM: entry failed, hardware error 0x",  # noqa: E501
+    b"Code=", b"RAX=", b"EAX=", b"EFER=", b"CR0=", b"GDT=", b"\n", b"\r\n", b"\0", b"=3D", b"=\n", b"&lt;", b"<b>", b"\x1b[31m", b"> ",  # noqa: E501
+    b'{"log":"', b'","stream":"stderr"}\n', b'{"schema":1,"kind":"other"}\n', b"Jan 02 03:04:05 h QEMU[1]: ", b"[ 1.5] ",  # noqa: E501
+    b'time="x" level=error msg="', b"2026-01-02T03:04:05Z stderr P ", b"__CURSOR=a\nMESSAGE\n", b'{"version":2}\n[0.1,"o","',  # noqa: E501
+    b"*** Guest State ***\n", b"VMCB Control Area:\n", b"CR0: actual=0x", b"kvm_exit: vcpu 0 reason ", b"kvm_emulate_insn: 0:8086:d9 03 (prot64) failed\n",  # noqa: E501
+    b"kvm_regs { rax: 1, ", b"kvm_segment {", b"KVM exit reason: 17 (", b"FailEntry(", b"efail-1 ", b"\xff" * 8, b"\x7fELF\x02\x01\x01",  # noqa: E501
+)  # fmt: skip
+
+
+def seeds() -> list[bytes]:
+    found = []
+    for path in sorted(FIXTURES.rglob("*")):
+        if path.is_file() and path.suffix not in {".json", ".py"}:
+            data = path.read_bytes()
+            if data[:2] == b"\x1f\x8b":
+                data = gzip.decompress(data)
+            if data:
+                found += [data[:LARGEST], data[-LARGEST:]] if len(data) > LARGEST else [data]
+    return list(dict.fromkeys(found))
+
+
+def mutate(pick: random.Random, pool: list[bytes]) -> bytes:
+    data = bytearray(pick.choice(pool))
+    for _ in range(pick.choice((1, 1, 2, 3, 5, 9))):
+        at = pick.randrange(len(data) + 1)
+        match pick.randrange(8):
+            case 0:
+                data[at : at + 1] = pick.randbytes(1)
+            case 1:
+                del data[at : at + pick.choice((1, 2, 8, 80, 800))]
+            case 2:
+                data[at:at] = pick.choice(TOKENS)
+            case 3:
+                data[at:at] = data[at : at + pick.choice((1, 16, 200))] * pick.choice((2, 10, 50))
+            case 4:
+                other = pick.choice(pool)
+                start = pick.randrange(len(other))
+                data[at:at] = other[start : start + pick.choice((10, 100, 2000))]
+            case 5:
+                del data[at:]
+            case 6:
+                del data[:at]
+            case 7:
+                data[at : at + 8] = pick.choice((b"\0" * 8, b"\xff" * 8, b"9" * 8, b"f" * 8, b" " * 8))
+    return bytes(data[: 2 * LARGEST]) or b"\0"
+
+
+def through_containers(data: bytes) -> None:
+    packed = gzip.compress(data, 1)
+    for blob in (data, packed[:-3], packed):
+        for member in members(iter((blob,)), "in", lambda _: None, Limits(total=1 << 24)):
+            for _ in member.chunks:
+                pass
+
+
+def targets() -> dict[str, Callable[[bytes], object]]:
+    """Every reader by itself, and the ways in."""
+    out: dict[str, Callable[[bytes], object]] = {
+        "all": read,
+        "stream": lambda data: list(read_stream(data[at : at + 999] for at in range(0, len(data), 999))),
+        "containers": through_containers,
+    }
+    for format_ in OF_TEXT:
+        reader = format_.load()
+        out[format_.module] = lambda data, r=reader: r.read(clean(data), path=None, first_line=1)  # type: ignore[misc]
+    for format_ in OF_BYTES:
+        reader = format_.load()
+        out[format_.module] = lambda data, r=reader: r.detect(data) and r.read(data, path=None)  # type: ignore[misc]
+    return out
+
+
+def hung(_signal: int, _frame: object) -> None:
+    raise TimeoutError(f"longer than {HANGS} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10_000, help="inputs for each reader")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--reader", help="only this one")
+    parser.add_argument("--keep", type=Path, help="where inputs that failed go")
+    options = parser.parse_args()
+    signal.signal(signal.SIGALRM, hung)
+    pool, failed = seeds(), 0
+    for name, target in targets().items():
+        if options.reader not in {None, name}:
+            continue
+        pick = random.Random(f"{options.seed} {name}")  # noqa: S311 -- to be repeated, not to be secret
+        slowest, begun = 0.0, time.process_time()
+        for run in range(options.runs):
+            data = mutate(pick, pool)
+            started = time.process_time()
+            signal.alarm(HANGS)
+            try:
+                target(data)
+            except Exception:  # noqa: BLE001 -- any is a defect
+                failed += 1
+                print(f"{name}, run {run}:\n{traceback.format_exc(limit=-3)}", flush=True)
+                if options.keep:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    (options.keep / f"{name}-{options.seed}-{run}").write_bytes(data)
+            signal.alarm(0)
+            slowest = max(slowest, (time.process_time() - started) / (len(data) + 4096) * 1024)
+        spent = time.process_time() - begun
+        print(
+            f"{name:<16} {options.runs} inputs, {spent:.0f} s, slowest {slowest * 1000:.2f} ms/KiB, failed so far {failed}",  # noqa: E501
+            flush=True,
+        )
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
