@@ -295,7 +295,7 @@ ZEROS = Code((0, 0, 0, 0, 0), 0)
         ),
         (Failure(kind="run-error", errno="EIO"), "host-kernel-trouble", "likely"),
         (Failure(kind="run-error", errno="ENOSYS"), "not-x86", "likely"),
-        (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
+        (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "host-kernel-trouble", "possible"),
         (
             Failure(kind="internal-error", suberror=2, ndata=2, data=(0x80000008, 0x80000B08)),
             "simultaneous-events",
@@ -432,7 +432,7 @@ def test_a_possible_cause_is_not_stated_as_a_fact() -> None:
 
 
 def test_the_hosts_own_trouble_alone_is_no_guests_failure() -> None:
-    """A warning in KVM and nothing else: said, and not called more than possible; a missing field of Hyper-V's is likely."""
+    """A warning in KVM and nothing else is only possible; a field that Hyper-V lacks is likely."""
     warned = "KVM: accessing unsupported EVMCS field 2032\nWARNING: CPU: 3 PID: 9 at arch/x86/kvm/vmx/evmcs.h:85 x\n"
     (failure,) = read(warned.encode()).failures
     assert [(f.cause.id, f.confidence) for f in diagnose(failure).findings] == [

@@ -47,8 +47,22 @@ def kernel_version(release: str | None) -> Version | None:
 
 
 def verdict(code: bytes, *, mode: Mode, kernel: str | None = None) -> Verdict:
-    """What KVM's emulator makes of the first instruction in ``code``."""
+    """What KVM's emulator makes of the first instruction in ``code``.
+
+    Where that was measured on a kernel of this series (see ``atlas``), the sentence says so.
+    """
     version = kernel_version(kernel)
+    found = by_table(code, mode=mode, version=version)
+    if version is not None:
+        from kvmwhy.emulator.seen import seen
+
+        if measured := seen(code, mode.name, version, found.outcome):
+            return found._replace(sentence=f"{found.sentence} {measured}")
+    return found
+
+
+def by_table(code: bytes, *, mode: Mode, version: Version | None) -> Verdict:
+    """The same by the table that was read from the kernel's source, and by nothing else."""
     long = mode.bitness == 64
     prefixes = read_prefixes(code, long=long)
     at = prefixes.end

@@ -1,0 +1,241 @@
+"""``kvmwhy atlas``: what KVM's emulator makes of an instruction, kernel by kernel, as measured."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from kvmwhy.cli.output import complain, show
+from kvmwhy.emulator import wording
+from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, atlas
+from kvmwhy.emulator.key import Mode
+from kvmwhy.emulator.measured import Measured
+from kvmwhy.emulator.verdict import by_table, kernel_version
+from kvmwhy.render.page import Line
+from kvmwhy.render.safe import safe
+from kvmwhy.x86.mode import Bitness, ModeName
+from kvmwhy.x86.mode import Mode as CpuMode
+
+DONE, NOTHING, USAGE = 0, 1, 2
+_BITNESS: dict[Mode, Bitness] = {"real16": 16, "prot16": 16, "prot32": 32, "long64": 64}
+_SAID = {"real16": "real mode", "prot16": "16-bit code", "prot32": "32-bit code", "long64": "64-bit mode"}
+_STYLE = {"emulated": "good", "fails": "bad", "no-exit": "bad", "endless": "bad"}
+_MANY = 12  # forms that are shown whole; more are listed
+
+
+class Wish(NamedTuple):
+    text: str | None = None
+    code: str | None = None
+    mode: Mode = "long64"
+    kernel: str | None = None
+    diff: tuple[str, str] | None = None
+    since: bool = False
+    as_json: bool = False
+
+
+def run(wish: Wish) -> int:
+    """Show it; return the exit status."""
+    try:
+        known = atlas()
+    except (OSError, AtlasError) as error:
+        complain(f"the atlas cannot be read: {error}")
+        return USAGE
+    if wish.diff:
+        return _diff(known, wish, *wish.diff)
+    if wish.code is not None:
+        return _bytes(known, wish, wish.code)
+    if wish.text is not None:
+        return _text(known, wish, wish.text)
+    return _overview(known, wish)
+
+
+def _emit(value: Any) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def _bytes(known: Atlas, wish: Wish, text: str) -> int:
+    try:
+        code = bytes.fromhex(text.replace("0x", "").replace(",", " "))
+    except ValueError:
+        complain(f"--bytes takes hex, such as 660f382a07, not {text!r}")
+        return USAGE
+    row = known.look_up(code, wish.mode)
+    if row is None:
+        complain(f"no form like {code[:15].hex(' ') or 'no bytes'} was measured in {_SAID[wish.mode]}")
+        return NOTHING
+    from kvmwhy.probe.forms import text_of
+
+    return _show(wish, [(row, text_of(code[:15].ljust(15, b"\xf4"), wish.mode))])
+
+
+def _text(known: Atlas, wish: Wish, text: str) -> int:
+    from kvmwhy.probe.find import find
+
+    found = find(known, text, wish.mode)
+    if not found:
+        complain(f"no measured form looks like {text!r} in {_SAID[wish.mode]} (Intel's syntax, as in: mov eax, [rbx])")
+        return NOTHING
+    return _show(wish, [(one.row, one.text) for one in found])
+
+
+def _show(wish: Wish, rows: list[tuple[Row, str]]) -> int:
+    lines: list[Line] = []
+    for number, (row, text) in enumerate(rows):
+        if wish.as_json:
+            _emit(_plain(row, text))
+        elif wish.since:
+            lines.append(Line(wording.since(row), label=f"{safe(text)}: "))
+        elif number < _MANY:
+            lines += [*([Line()] if number else []), *_page(row, text, wish)]
+    if not wish.as_json:
+        if not wish.since and len(rows) > _MANY:
+            lines.append(Line(f"and {len(rows) - _MANY} more forms: say more of the operands, or use --since", "dim"))
+        show(lines)
+    return DONE
+
+
+def _page(row: Row, text: str, wish: Wish) -> list[Line]:
+    lines = [Line(f"{safe(text)}: {_headline(row)}", "answer")]
+    if wish.kernel:
+        version = kernel_version(wish.kernel)
+        said = wording.say_answer(row.in_kernel(version)) if version else ""
+        lines.append(Line(said or f"Nothing is known of Linux {safe(wish.kernel)}.", indent=2))
+    for vendor, label in (("svm", "kvm-amd"), ("vmx", "kvm-intel")):
+        for span in wording.spans(row, vendor):
+            style = "bad" if span.verdict.wrong else _STYLE.get(span.verdict.kind, "plain")
+            name = f"{label} {wording.series(span.kernels)}  "
+            lines.append(Line(wording.say(span.verdict), style, name, 2))  # type: ignore[arg-type]
+    if dated := _dated(row):
+        lines.append(Line(dated, "dim", "By the source: ", 2))
+    how = "the same bytes" if row.exact else f"as {row.code.hex(' ')}"
+    left = f", without {row.ignored}" if row.ignored else ""
+    lines.append(Line(f"{how}{left}, in {_SAID[row.mode]}", "dim", "Measured: ", 2))
+    return lines
+
+
+def _headline(row: Row) -> str:
+    """The newest measured kernel's answer, and since when."""
+    found = wording.spans(row) or wording.spans(row, "vmx")
+    if not found:
+        return "not measured"
+    newest = found[-1]
+    if len(found) == 1:
+        return f"{wording.say(newest.verdict)}, on every measured kernel"
+    before = found[-2]
+    change = f"changed between {wording.series(before.kernels[-1:])} and {wording.series(newest.kernels[:1])}"
+    return f"{wording.say(newest.verdict)} in {wording.series(newest.kernels)}; {change}"
+
+
+def _dated(row: Row) -> str:
+    """What the kernel's source says, where measured kernels differ: when it changed."""
+    found = wording.spans(row)
+    if len(found) < 2:
+        return ""
+    mode: ModeName = row.mode
+    judged = by_table(row.code, mode=CpuMode(mode, _BITNESS[row.mode], True, ""), version=None)
+    return judged.sentence if judged.since else judged.caveat or ""
+
+
+def _plain(row: Row, text: str) -> dict[str, Any]:
+    return {
+        "mode": row.mode,
+        "text": text,
+        "measured": row.code.hex(" "),
+        "exact": row.exact,
+        "ignored": row.ignored,
+        "technique": row.technique,
+        "defined": row.defined,
+        "since": wording.since(row),
+        "kernels": [
+            {"vendor": kernel.vendor, "release": kernel.release, "module_args": kernel.module_args} | _verdict(one)
+            for kernel, one in zip(row.kernels, row.verdicts, strict=True)
+            if one is not None
+        ],
+    }
+
+
+def _verdict(one: Measured) -> dict[str, Any]:
+    return {
+        "verdict": one.kind,
+        "code": one.code,
+        "ndata": one.ndata,
+        "accesses": one.accesses,
+        "compared": one.compared,
+        "wrong": list(one.wrong),
+        "says": wording.say(one),
+    }
+
+
+def _column(known: Atlas, name: str) -> int | None:
+    """The column that a person means by 6.1, by ``vmx 6.1 ept=0``, or by a whole release."""
+    names = [kernel.name for kernel in known.kernels]
+    if name in names:
+        return names.index(name)
+    version = kernel_version(name)
+    for number, kernel in enumerate(known.kernels):
+        if kernel.release == name or (kernel.name == f"{version[0]}.{version[1]}" if version else False):
+            return number
+    return None
+
+
+def _diff(known: Atlas, wish: Wish, old: str, new: str) -> int:
+    from kvmwhy.probe.forms import text_of
+
+    columns = []
+    for name in (old, new):
+        if (number := _column(known, name)) is None:
+            there = ", ".join(kernel.name for kernel in known.kernels)
+            complain(f"{name!r} was not measured; there are {there}")
+            return USAGE
+        columns.append(number)
+    first, second = columns
+    lines, count = [], 0
+    for row in known:
+        before, after = row.verdicts[first], row.verdicts[second]
+        if before is None or after is None or before.same_outcome(after):
+            continue
+        count += 1
+        text = text_of(row.code.ljust(15, b"\xf4"), row.mode)
+        if wish.as_json:
+            _emit(
+                {"mode": row.mode, "text": text, "measured": row.code.hex(" "), "from": _verdict(before)}
+                | {"to": _verdict(after)}
+            )
+        else:
+            label = f"{row.mode:6}  {row.code.hex(' '):24}  {text:32}  "
+            lines.append(Line(f"{wording.short(before)} → {wording.short(after)}", label=label))
+    if not wish.as_json:
+        head = (
+            f"{count} of {len(known)} forms differ between {known.kernels[first].name} and {known.kernels[second].name}"
+        )
+        show([Line(head, "answer"), *lines])
+    return DONE if count else NOTHING
+
+
+def _overview(known: Atlas, wish: Wish) -> int:
+    if wish.as_json:
+        import msgspec
+
+        for kernel in known.kernels:
+            _emit(msgspec.to_builtins(kernel))
+        return DONE
+    lines = [Line(f"{len(known)} forms on {len(known.kernels)} kernels", "answer")]
+    for number, kernel in enumerate(known.kernels):
+        lines.append(Line(_summary(known, number, kernel), label=f"{kernel.name:24} ", indent=2))
+    show(lines)
+    return DONE
+
+
+def _summary(known: Atlas, number: int, kernel: Kernel) -> str:
+    from collections import Counter
+
+    kinds: Counter[str] = Counter()
+    wrong = 0
+    for row in known:
+        if (one := row.verdicts[number]) is not None:
+            kinds[one.kind] += 1
+            wrong += one.kind == "emulated" and one.compared == "wrong"
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return f"{kernel.release}, {kernel.date}: {counts}; {wrong} carried out unlike a CPU"

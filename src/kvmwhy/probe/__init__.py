@@ -1,0 +1,1 @@
+"""Ask a KVM's instruction emulator about encodings, one by one, and say what it made of each."""
