@@ -1,0 +1,254 @@
+"""Every failure of every vCPU on this host, as it happens.
+
+The trace tells that something failed, and what led there; the VMM's page, read at once, has KVM's own
+words; what is known of the host goes with them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import inf
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import msgspec
+
+from kvmwhy.capture import tracefs
+from kvmwhy.capture.errors import CaptureError
+from kvmwhy.capture.flight import ENOUGH, Decode, Flight
+from kvmwhy.capture.recall import Recall
+from kvmwhy.capture.repeats import Repeats, key
+from kvmwhy.capture.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
+from kvmwhy.evidence.trace.events import TraceEvent
+from kvmwhy.evidence.trace.formats import Formats
+from kvmwhy.evidence.trace.pages import Decoder
+from kvmwhy.evidence.trace.story import Story
+from kvmwhy.record import Failure, Host
+
+FAILURES_KIB: Final = 1024
+HISTORY_KIB: Final = 1024
+PATIENCE: Final = 0.5  # seconds that a failed emulation may stay without an end
+_PAGES: Final = 1  # of a CPU's buffer, in one poll(): the rest is safe in the kernel until these are recorded
+_AGAIN: Final = 0.01  # seconds until an open one is looked at again
+_EVERY: Final = 1.0  # seconds between two looks at what the kernel lost
+_MOST_ROUNDS: Final = 10_000  # of poll() at the end, where failures come faster than they are told
+_MOST_CONTEXT: Final = 4096  # events of the past for one batch of failures of one thread
+
+
+class Seen(NamedTuple):
+    """A failure and when KVM said so: seconds on the clock of time.monotonic()."""
+
+    failure: Failure
+    when: float
+
+
+class _Open(NamedTuple):
+    """Events of one thread whose end has not been seen yet."""
+
+    events: list[TraceEvent]
+    deadline: float
+
+
+class Watch:
+    """Follows the host from construction to close(). Raises NotPermittedError, NoTracefsError, CaptureError.
+
+    ``adopted`` are the instances of killed watchers that were found: their unread failures come first.
+    ``prefix`` begins the names of its instances, and of those that it takes over.
+    ``wake`` is a descriptor that ends poll() when there is something to read from it.
+    """
+
+    def __init__(
+        self, root: str, host: Host, *, history_kib: int = HISTORY_KIB, wake: int | None = None, prefix: str = PREFIX
+    ) -> None:
+        self.lost = 0
+        self.adopted: tuple[str, ...] = ()
+        self._recall = Recall(host)
+        self._repeats = Repeats()
+        self._open: dict[int, _Open] = {}
+        self._next_look = 0.0
+        self._lost_by_cpu: dict[int, int] = {}
+        self._old: list[Instance] = []  # of killed watchers, with failures that nobody has read
+        self._since = inf
+        self._decode = decoder(root)
+        name = f"{prefix}{os.getpid()}"
+        left = tracefs.stale(root, prefix)
+        for one in {name, name + PAST} & set(left):  # a killed watch had our number: its name is needed
+            Instance(root, one, create=False).remove()
+        self._failures = Instance(root, name)
+        try:
+            self._past = Instance(root, name + PAST)
+        except BaseException:
+            self._failures.remove()
+            raise
+        try:
+            self._failures.set_up(FAILURES_KIB, overwrite=False)
+            self._past.set_up(history_kib, overwrite=True)
+            self._past.enable(HISTORY)
+            self._failures.write("tracing_on", "0")
+            self._failures.enable(FAILURES)
+            self._failures.write("tracing_on", "1")
+            self._since = time.monotonic()
+            self._adopt(root, [one for one in left if one not in {name, name + PAST}])
+        except BaseException:
+            self.close()
+            raise
+        self._flight = Flight(self._past, self._decode)
+        self._poll = select.poll()
+        self._cpu_of = {fd: cpu for cpu, fd in self._failures.pipes.items()}
+        for fd in self._cpu_of if wake is None else (wake, *self._cpu_of):
+            self._poll.register(fd, select.POLLIN)
+
+    def _adopt(self, root: str, names: list[str]) -> None:
+        """What a killed watcher had not read is still in its instance, and more has come since: poll() takes it over.
+
+        Ours runs already, so that nothing falls between the two: up to ``_since`` the old one counts, then ours. It
+        is switched off, so that it says nothing twice if we are killed, too.
+        """
+        for name in names:
+            try:
+                instance = Instance(root, name, create=False)
+            except CaptureError:
+                continue
+            instance.write("tracing_on", "0")
+            if name.endswith(PAST):
+                instance.remove()
+            else:
+                self._old.append(instance)
+            self.adopted += (name,)
+
+    def _take_over(self) -> list[TraceEvent]:
+        """A page of each CPU of the oldest instance that was left behind; an empty one goes."""
+        old = self._old[0]
+        pages = [page for cpu in old.pipes for page in old.pages(cpu, _PAGES)]
+        if not pages:
+            old.remove()
+            self._old.pop(0)
+        return [event for page in pages for event in self._decode(page) if (event.time or 0) < self._since]
+
+    # -- following ---------------------------------------------------------------------------------
+
+    def poll(self, timeout: float) -> list[Seen]:
+        """The failures that are complete by now; waits at most ``timeout`` seconds for one. Raises GoneError."""
+        new = self._take_over() if self._old else []
+        if self._open:
+            timeout = min(timeout, _AGAIN)
+        if (due := self._repeats.next_due()) is not None:
+            timeout = max(0.0, min(timeout, due - time.monotonic()))
+        for fd, _ in self._poll.poll(0 if new or self._old else timeout * 1000):
+            cpu = self._cpu_of.get(fd)
+            for page in self._failures.pages(cpu, _PAGES) if cpu is not None else ():
+                new += self._taking([e for e in self._decode(page) if (e.time or 0) >= self._since])
+        now = time.monotonic()
+        out = [Seen(failure, now) for failure in self._repeats.due(now)]
+        by_thread: dict[int, list[TraceEvent]] = {}
+        for event in sorted(new, key=lambda event: event.time or 0):
+            by_thread.setdefault(event.pid, []).append(event)
+        for thread, left in list(self._open.items()):
+            by_thread[thread] = left.events + by_thread.get(thread, [])
+        if by_thread:
+            self._flight.fetch()
+        for thread, events in by_thread.items():
+            out += self._tell(thread, events, now)
+        self._recall.clear()
+        if now >= self._next_look:
+            self._next_look = now + _EVERY
+            self._count_lost()
+        return out
+
+    def _taking(self, events: Sequence[TraceEvent]) -> Sequence[TraceEvent]:
+        """The VMM's page first, before anything else is done: it may be gone in a moment."""
+        for thread, name in dict.fromkeys((event.pid, event.name) for event in events):
+            if name == "kvm_userspace_exit":
+                self._recall.take(thread)
+            else:
+                self._recall.meet(thread)
+        return events
+
+    def _tell(self, thread: int, events: list[TraceEvent], now: float) -> list[Seen]:
+        """One thread's events of failure, among its other events, as failures."""
+        story = Story(userspace_exits=True)
+        left = self._open.pop(thread, None)
+        until = now if left else events[-1].time or now
+        past = self._flight.before(thread, until, min(_MOST_CONTEXT, max(ENOUGH, 8 * len(events))))
+        done: list[tuple[TraceEvent, Failure]] = []
+        pending: TraceEvent | None = None
+        for event in sorted([*past, *events], key=lambda event: event.time or 0):
+            if event.name == "kvm_emulate_insn":
+                pending = event
+            for failure in story.take(event):
+                done.append((event, failure))
+                pending = event if event.name == "kvm_emulate_insn" else None
+        if pending is not None:
+            deadline = left.deadline if left else now + PATIENCE
+            if now < deadline:
+                self._open[thread] = _Open([pending], deadline)
+            else:
+                done += [(pending, failure) for failure in story.end()]
+        out: list[Seen] = []
+        for event, failure in done:
+            out += self._record(thread, failure, event.time or now, now)
+        return out
+
+    def _record(self, thread: int, told: Failure, when: float, now: float) -> list[Seen]:
+        stamp = wall_clock(when)
+        same = key(told, thread)
+        if self._repeats.again(same, stamp, now):
+            return []
+        failure = self._recall.complete(told, thread)
+        source = msgspec.structs.replace(failure.source, time=stamp, writer=f"thread {thread}")
+        failure = msgspec.structs.replace(failure, source=source)
+        evicted = self._repeats.told(same, failure, now)
+        return [Seen(failure, when), *(Seen(other, now) for other in evicted)]
+
+    def _count_lost(self) -> None:
+        for cpu in self._failures.pipes:
+            self._lost_by_cpu[cpu] = self._failures.overruns(cpu)
+        self.lost = sum(self._lost_by_cpu.values())
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def finish(self) -> list[Seen]:
+        """What has come until now, is open, or was counted. Before close()."""
+        out: list[Seen] = []
+        for _ in range(_MOST_ROUNDS):
+            out += self.poll(0)
+            if not self._old and not any(fd in self._cpu_of for fd, _ in self._poll.poll(0)):
+                break
+        now = time.monotonic()
+        for thread, left in list(self._open.items()):
+            self._open[thread] = _Open(left.events, now)
+            out += self._tell(thread, left.events, now)
+        self._count_lost()
+        return out + [Seen(failure, now) for failure in self._repeats.rest()]
+
+    def close(self) -> None:
+        """Take the instances away. Again: nothing."""
+        for instance in self._old:
+            instance.close()  # with what is in it: for the next watch
+        self._old = []
+        self._failures.remove()
+        self._past.remove()
+        self._recall.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+
+def decoder(root: str) -> Decode:
+    """From a page of this kernel's ring buffer to its events. Raises NotPermittedError, CaptureError."""
+    pages = Decoder(Formats.parse(tracefs.formats(root, (*FAILURES, *HISTORY))))
+    return lambda raw: list(pages.page(raw))
+
+
+def wall_clock(when: float) -> str:
+    """Seconds of the monotonic clock as the time of day, UTC."""
+    return datetime.fromtimestamp(time.time() - time.monotonic() + when, UTC).isoformat(timespec="microseconds")

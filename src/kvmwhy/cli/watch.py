@@ -1,0 +1,234 @@
+"""``kvmwhy watch``: every failure on this host as it happens, explained, into a file that survives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Final, NamedTuple, Protocol
+
+from kvmwhy.capture import metrics as counters
+from kvmwhy.capture import tracefs
+from kvmwhy.capture.errors import CaptureError, NotPermittedError
+from kvmwhy.capture.host import host_facts
+from kvmwhy.capture.records import Records
+from kvmwhy.capture.watch import Seen, Watch
+from kvmwhy.cli.output import complain
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.record import Failure
+from kvmwhy.render.json import to_json
+from kvmwhy.render.safe import safe
+
+DONE: Final = 0
+BAD_INPUT: Final = 2
+NOT_PERMITTED: Final = 3
+DAMAGED: Final = 4
+
+_BEAT: Final = 1.0  # seconds between two beats: sync, counters, what the disk held back
+_METRICS_EVERY: Final = 5.0
+_WARM_UP: Final = Failure(kind="internal-error", suberror=1, ndata=3, data=(1, 0x9090_9090_9003_D90F, (1 << 64) - 1))
+
+
+class Wish(NamedTuple):
+    """What the command line asks for."""
+
+    out: str | None
+    max_size: int | None
+    keep: int
+    metrics: str | None
+    listen: tuple[str, int] | None
+    tracefs: str | None
+    history: int
+    duration: float | None
+    quiet: bool
+    name: str
+
+
+class _Out(Protocol):
+    """A file of records, or the standard output."""
+
+    written: int
+    dropped: int
+
+    def write(self, record: bytes) -> None: ...
+    def flush(self) -> str | None: ...
+    def sync(self) -> None: ...
+
+
+class _Stdout:
+    def __init__(self) -> None:
+        self.written = 0
+        self.dropped = 0
+
+    def write(self, record: bytes) -> None:
+        sys.stdout.buffer.write(record + b"\n")
+        sys.stdout.buffer.flush()
+        self.written += 1
+
+    def flush(self) -> str | None:
+        return None
+
+    def sync(self) -> None:
+        """A pipe has no disk."""
+
+
+def run(wish: Wish) -> int:
+    """Watch until SIGINT, SIGTERM or the end of ``duration``; return the exit status."""
+    try:
+        with ExitStack() as stack:
+            return _Session(wish, stack).run()
+    except NotPermittedError as error:
+        complain(str(error))
+        return NOT_PERMITTED
+    except CaptureError as error:
+        complain(str(error))
+        return BAD_INPUT
+    except BrokenPipeError:
+        with suppress(OSError):  # the interpreter flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+class _Session:
+    """Everything that one run has open. Whatever it was given goes away with ``stack``, the newest first."""
+
+    def __init__(self, wish: Wish, stack: ExitStack) -> None:
+        self.wish = wish
+        self.metrics = counters.Metrics()
+        self._problem: str | None = None
+        self._last_metrics = 0.0
+        self._wake = _wake_on_signals(stack)
+        self.out: _Out = _Stdout()
+        if wish.out is not None:
+            self.out = stack.enter_context(Records(wish.out, max_size=wish.max_size, keep=wish.keep))
+        if wish.listen:
+            server = counters.Server(self.metrics, *wish.listen)
+            stack.callback(server.close)
+            self._say(f"metrics at http://{wish.listen[0]}:{server.port}/metrics")
+        diagnose(_WARM_UP)  # what it imports is not to delay the first failure
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", wish.name, re.ASCII):
+            raise CaptureError(f"--name takes up to 32 letters, digits, - and _, not {wish.name!r}")
+        root = tracefs.find_root(wish.tracefs)
+        self.watch = stack.enter_context(
+            Watch(root, host_facts(), history_kib=wish.history, wake=self._wake, prefix=f"{wish.name}-")
+        )
+
+    def run(self) -> int:
+        for name in self.watch.adopted:
+            self._say(f"taking over {name}, which a watch left behind when it was killed")
+        self._say(f"watching every vCPU of this host; records go to {self.wish.out or 'the standard output'}")
+        end = None if self.wish.duration is None else time.monotonic() + self.wish.duration
+        beat = 0.0
+        while not self._stopped() and (end is None or time.monotonic() < end):
+            left = _BEAT if end is None else max(0.0, min(_BEAT, end - time.monotonic()))
+            self._tell(self.watch.poll(left))
+            if time.monotonic() - beat >= _BEAT:
+                beat = time.monotonic()
+                self._beat()
+        self._tell(self.watch.finish())
+        self._beat(last=True)
+        return self._end()
+
+    def _stopped(self) -> bool:
+        try:
+            return bool(os.read(self._wake, 64))
+        except BlockingIOError:
+            return False
+
+    def _tell(self, seen: list[Seen]) -> None:
+        for failure, when in seen:
+            diagnosis = diagnose(failure)
+            self.out.write(to_json(diagnosis))
+            self.metrics.delay(max(0.0, time.monotonic() - when))
+            cause = diagnosis.findings[0].cause.id if diagnosis.findings else None
+            self.metrics.count(
+                kind=failure.kind,
+                suberror=failure.suberror if failure.suberror in {1, 2, 3, 4} else None,
+                silent=failure.silent,
+                cause=cause,
+                times=failure.source.count,
+            )
+            if not self.wish.quiet:
+                self._say(_summary(failure, diagnosis.answer))
+
+    def _beat(self, *, last: bool = False) -> None:
+        problem = self.out.flush()
+        if problem and problem != self._problem:
+            complain(f"{problem}; records wait in memory until there is room")
+        elif self._problem and not problem:
+            self._say("there is room again; every record that waited is written")
+        self._problem = problem
+        self.out.sync()
+        waiting = len(self.out.waiting) if isinstance(self.out, Records) else 0
+        self.metrics.set(
+            lost_events_total=self.watch.lost,
+            records_total=self.out.written,
+            records_dropped_total=self.out.dropped,
+            records_waiting=waiting,
+        )
+        if self.wish.metrics and (last or time.monotonic() - self._last_metrics >= _METRICS_EVERY):
+            self._last_metrics = time.monotonic()
+            counters.write_file(self.metrics, self.wish.metrics)
+
+    def _end(self) -> int:
+        lost = self.watch.lost
+        waiting = len(self.out.waiting) if isinstance(self.out, Records) else 0
+        self._say(f"stopped: {self.out.written} records written")
+        if lost:
+            complain(f"the kernel lost {lost} events for want of room: as many failures may be missing")
+        if waiting or self.out.dropped:
+            complain(
+                f"{waiting + self.out.dropped} records could not be written: {self._problem or 'the disk was full'}"
+            )
+        return DAMAGED if lost or waiting or self.out.dropped else DONE
+
+    def _say(self, text: str) -> None:
+        """One line on the terminal, which is never where records go."""
+        sys.stderr.write(f"kvmwhy: {safe(text)}\n")
+        sys.stderr.flush()
+
+
+def _summary(failure: Failure, answer: str) -> str:
+    source = failure.source
+    who = f"{source.vmm or 'a VMM'} ({source.path or 'process gone'})"
+    vcpu = "" if source.vcpu is None else f" vCPU {source.vcpu}"
+    times = "" if source.count == 1 else f" {source.count} times more:"
+    return f"{who}{vcpu}:{times} {answer}"
+
+
+def _wake_on_signals(stack: ExitStack) -> int:
+    """A descriptor that is readable once SIGINT or SIGTERM has come; SIGPIPE becomes an error that can be handled."""
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    stack.callback(os.close, reader)
+    stack.callback(os.close, writer)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        with suppress(BlockingIOError):
+            os.write(writer, b"!")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stack.callback(signal.signal, number, signal.signal(number, stop))
+    stack.callback(signal.signal, signal.SIGPIPE, signal.signal(signal.SIGPIPE, signal.SIG_IGN))
+    return reader
+
+
+def size(text: str) -> int | None:
+    """``64M`` in bytes; 0: no limit. Raises ValueError."""
+    found = re.fullmatch(r"(\d{1,12})([KMG]?)", text.strip(), re.ASCII)
+    if found is None:
+        raise ValueError(f"--max-size takes a number of bytes, as 500000 or 64M, not {text!r}")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]] or None
+
+
+def address(text: str | None) -> tuple[str, int] | None:
+    """``[HOST:]PORT``; without a host, this one only. Raises ValueError."""
+    if text is None:
+        return None
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"--listen takes HOST:PORT, as 127.0.0.1:9748, not {text!r}")
+    return (host.strip("[]") or "127.0.0.1", int(port))

@@ -1,0 +1,49 @@
+"""What the live tests of capture need: KVM, a C compiler, a tracefs of their own; or the reason why they skip."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+SOURCE = Path(__file__).parent / "vmm.c"
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip, or fail where the run promises that there is nothing to skip for."""
+    if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
+        pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def vmm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The VMM of vmm.c, compiled."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        missing("no /dev/kvm that may be used")
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        missing("no C compiler")
+    program = tmp_path_factory.mktemp("vmm") / "vmm"
+    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, SOURCE], check=True)
+    return program
+
+
+@pytest.fixture(scope="session")
+def tracefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A mount of tracefs that is ours alone. Only root can have one, so only root's runs can require it."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting tracefs takes root")
+    where = tmp_path_factory.mktemp("tracefs")
+    mounted = subprocess.run(["mount", "-t", "tracefs", "nodev", where], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        missing(f"tracefs cannot be mounted: {mounted.stderr.strip()}")
+    try:
+        if not (where / "events" / "kvm" / "kvm_userspace_exit").is_dir():
+            missing("this kernel has no KVM events in tracefs")
+        yield where
+    finally:
+        subprocess.run(["umount", where], check=True)

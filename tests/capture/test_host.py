@@ -1,0 +1,139 @@
+"""What this host is: from /proc and /sys, or from a made-up one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kvmwhy.capture import host
+from kvmwhy.capture.checkup import ask_device, check_up, of_module
+from kvmwhy.capture.errors import CaptureError, NoTracefsError
+from kvmwhy.capture.host import Module, cpu_info, host_facts, modules, vendor_of
+from kvmwhy.capture.metrics import Metrics, Server, write_file
+from kvmwhy.capture.tracefs import find_root
+
+CPUINFO = """processor\t: 0
+vendor_id\t: GenuineIntel
+cpu family\t: 6
+model\t\t: 85
+model name\t: Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz
+stepping\t: 4
+microcode\t: 0x2006e05
+flags\t\t: fpu vme vmx hypervisor
+
+processor\t: 1
+vendor_id\t: AuthenticAMD
+"""
+
+
+def test_the_cpu(tmp_path: Path) -> None:
+    """The first CPU's words; a file that says nothing leaves nothing out of the ordinary."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(CPUINFO)
+    cpu = cpu_info(str(path))
+    assert (cpu.vendor_id, cpu.signature, cpu.microcode, cpu.hypervisor) == (
+        "GenuineIntel",
+        "6-85-4",
+        "0x2006e05",
+        True,
+    )
+    assert cpu_info(str(tmp_path / "none")).flags == frozenset()
+
+
+def sysfs(root: Path, **parameters: dict[str, str]) -> str:
+    for module, values in parameters.items():
+        (root / module / "parameters").mkdir(parents=True)
+        for name, value in values.items():
+            (root / module / "parameters" / name).write_text(value + "\n")
+    return str(root)
+
+
+def test_modules_and_vendor(tmp_path: Path) -> None:
+    """One vendor's module names the vendor; two name none."""
+    root = sysfs(tmp_path / "a", kvm={"ignore_msrs": "N"}, kvm_intel={"ept": "Y"})
+    assert [m.name for m in modules(root)] == ["kvm", "kvm_intel"]
+    assert vendor_of(modules(root))[0] == "vmx"
+    root = sysfs(tmp_path / "b", kvm_intel={}, kvm_amd={})
+    assert vendor_of(modules(root)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("unrestricted_guest", "N", "real mode"),
+        ("dump_invalid_vmcs", "N", "VMCS in the kernel's log"),
+        ("ept", "0", "shadow paging"),
+        ("nested", "Y", "hypervisors themselves"),
+        ("ept", "Y", None),
+        ("nested", "N", None),
+        ("unheard_of", "N", None),
+    ],
+)
+def test_what_parameters_mean(name: str, value: str, said: str | None) -> None:
+    """Only a value that bears on failures makes a finding, with what to change where that can be said."""
+    found = list(of_module(Module("kvm_intel", None, {name: value})))
+    assert [said in f.text for f in found if said] == ([True] if said else [])
+    assert bool(found) == bool(said)
+
+
+def test_facts_of_a_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A live record has the kernel, the vendor and what is out of the ordinary; nothing else is a fact."""
+    root = sysfs(tmp_path, kvm_intel={"unrestricted_guest": "N", "ept": "Y", "nested": "Y"}, vboxdrv={})
+    real_modules, real_rivals = host.modules, host.rivals
+    monkeypatch.setattr(host, "modules", lambda: real_modules(root))
+    monkeypatch.setattr(host, "rivals", lambda: real_rivals(root))
+    found = host_facts()
+    assert (found.kernel, found.vendor) == (os.uname().release, "vmx")
+    assert found.rivals == ("vboxdrv",)
+    assert found.facts == ("kvm_intel runs with unrestricted_guest=N",)
+
+
+def test_devices_that_are_no_kvm(tmp_path: Path) -> None:
+    """A missing device and a file in its place are problems in a sentence, not errors."""
+    assert "no such file" in (ask_device(str(tmp_path / "kvm")).problem or "")
+    (tmp_path / "file").touch()
+    assert "does not answer as KVM" in (ask_device(str(tmp_path / "file")).problem or "")
+
+
+def test_a_checkup_of_this_host() -> None:
+    """Whatever this host is, it has a kernel, a CPU and findings; a tracefs that is not there is bad."""
+    checkup = check_up("/nowhere")
+    assert checkup.kernel == os.uname().release
+    (finding,) = [f for f in checkup.findings if f.topic == "tracefs" and f.grade == "bad" and "watch" in f.text]
+    assert "mount -t tracefs nodev /nowhere" in finding.text
+
+
+def test_no_tracefs_is_said() -> None:
+    """With the command that mounts it."""
+    with pytest.raises(NoTracefsError, match="mount -t tracefs nodev /nowhere"):
+        find_root("/nowhere")
+
+
+def test_metrics_are_replaced_at_once(tmp_path: Path) -> None:
+    """A reader of the file sees a whole text; no other file is left beside it."""
+    metrics, path = Metrics(), tmp_path / "kvmwhy.prom"
+    metrics.count(kind="internal-error", suberror=1, silent=False, cause="emulator-no-handler", times=3)
+    write_file(metrics, str(path))
+    assert 'kvmwhy_failures_total{kind="internal-error",suberror="1",silent="false"} 3\n' in path.read_text()
+    assert 'kvmwhy_causes_total{cause="emulator-no-handler"} 3\n' in path.read_text()
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(CaptureError, match="no such file"):
+        write_file(metrics, str(tmp_path / "nowhere" / "x"))
+
+
+def test_every_series_has_help_and_type() -> None:
+    """The text format of Prometheus: HELP and TYPE before the samples of each name."""
+    lines = Metrics().text().splitlines()
+    for name in {line.split()[0].split("{")[0] for line in lines if not line.startswith("#")}:
+        assert any(line.startswith(f"# HELP {name} ") for line in lines)
+        assert any(line.startswith(f"# TYPE {name} ") for line in lines)
+
+
+def test_a_port_that_is_taken() -> None:
+    """One sentence with the address."""
+    server = Server(Metrics(), "127.0.0.1", 0)
+    with pytest.raises(CaptureError, match=f"127.0.0.1:{server.port}"):
+        Server(Metrics(), "127.0.0.1", server.port)
+    server.close()

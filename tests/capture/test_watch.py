@@ -1,0 +1,126 @@
+"""How a watch makes failures of what it reads, without a kernel: threads without a process, events made to order."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from kvmwhy.capture import watch as watching
+from kvmwhy.capture.recall import ENDED, SEVERAL, WENT_ON, Recall, _fits, _merged
+from kvmwhy.capture.repeats import Repeats
+from kvmwhy.capture.vcpus import failure_of
+from kvmwhy.capture.watch import Watch
+from kvmwhy.evidence.trace.events import TraceEvent
+from kvmwhy.record import Emulation, Failure, Host, Source
+from kvmwhy.testing import FAILURES
+
+NOBODY = 1 << 30  # above any thread's number
+UD = 6
+FLDS = {"rip": 0x1000, "csbase": 0, "len": 2, "insn": "d9 07", "flags": 9, "failed": 1}
+
+
+class Plain:
+    """Events whose raw form is their fields."""
+
+    def decode(self, raw: dict[str, int | str], /) -> dict[str, int | str]:
+        return dict(raw)
+
+    def number(self, raw: dict[str, int | str], name: str, /) -> int | None:
+        value = raw.get(name)
+        return value if isinstance(value, int) else None
+
+
+def event(name: str, at: float, **fields: Any) -> TraceEvent:
+    return TraceEvent(name, NOBODY, fields, Plain(), time=at)
+
+
+class Past:
+    """A flight recorder with these events in it."""
+
+    def __init__(self, *events: TraceEvent) -> None:
+        self.events = events
+
+    def fetch(self) -> None:
+        pass
+
+    def before(self, _thread: int, until: float, _limit: int) -> list[TraceEvent]:
+        return [e for e in self.events if (e.time or 0) <= until]
+
+
+def made(past: Past) -> Watch:
+    watch = Watch.__new__(Watch)
+    watch._recall, watch._repeats, watch._open = Recall(Host(kernel="6.18")), Repeats(), {}
+    watch._flight = past  # type: ignore[assignment]
+    return watch
+
+
+def test_a_silent_failure_is_found() -> None:
+    """A failed emulation, #UD injected, and no return to userspace: no VMM heard of it, and the record says so."""
+    now = time.monotonic()
+    past = Past(event("kvm_inj_exception", now - 0.2, exception=UD), event("kvm_exit", now - 0.1, exit_reason=1))
+    watch = made(past)
+    begin = [event("kvm_emulate_insn", now - 0.3, **FLDS)]
+    assert watch._tell(NOBODY, begin, now) == []  # what followed is not known yet
+    (seen,) = watch._tell(NOBODY, watch._open[NOBODY].events, now)
+    assert seen.failure.silent
+    assert seen.failure.kind == "other"
+    assert seen.failure.emulation is not None
+    assert seen.failure.emulation.insn == b"\xd9\x07"
+    assert watch._open == {}
+
+
+def test_a_failure_without_an_end_is_told_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that dies between the failure and its end still leaves a record, once."""
+    monkeypatch.setattr(watching, "PATIENCE", 0.0)
+    watch = made(Past())
+    now = time.monotonic()
+    (seen,) = watch._tell(NOBODY, [event("kvm_emulate_insn", now - 1, **FLDS)], now)
+    assert seen.failure.damage
+    assert watch._open == {}
+
+
+def test_what_was_before_comes_with_the_failure() -> None:
+    """The exit that the failure came of, and the MMIO before it, in their order; nothing of later."""
+    now = time.monotonic()
+    exit_ = event("kvm_exit", now - 0.3, exit_reason=48, isa=1, info1=0x181, info2=0, intr_info=0, error_code=0)
+    past = Past(event("kvm_mmio", now - 0.4, gpa=0xD0000000, type=1), exit_, event("kvm_exit", now + 9, exit_reason=0))
+    events = [event("kvm_emulate_insn", now - 0.2, **FLDS), event("kvm_userspace_exit", now - 0.1, reason=17, errno=0)]
+    (seen,) = made(past)._tell(NOBODY, events, now)
+    assert [e.name for e in seen.failure.trace] == ["kvm_mmio", "kvm_exit", "kvm_emulate_insn", "kvm_userspace_exit"]
+    assert seen.failure.exit is not None
+    assert (seen.failure.exit.reason, seen.failure.exit.info1) == (48, 0x181)
+    assert seen.when == now - 0.1
+    assert ENDED in seen.failure.damage
+    assert seen.failure.host.kernel == "6.18"
+
+
+def page(name: str, vcpu: int = 0) -> Failure:
+    return failure_of(FAILURES[name], vmm="vmm", pid=1, vcpu=vcpu, host=Host())
+
+
+def told(insn: bytes = b"\xd9\x07", **more: Any) -> Failure:
+    emulation = Emulation(rip=0x1000, cs_base=0, insn=insn)
+    return Failure(kind="internal-error", suberror=1, exit_reason=17, emulation=emulation, **more)
+
+
+def test_which_page_fits() -> None:
+    """Another exit, another suberror or another instruction is another failure's page."""
+    assert _fits(page("emulation-failure"), told())
+    assert _fits(page("emulation-failure-5.10"), told())  # a kernel that says nothing contradicts nothing
+    assert not _fits(page("emulation-failure"), told(b"\x0f\xae"))
+    assert not _fits(page("unexpected-exit"), told())
+    assert not _fits(page("shutdown"), told())
+
+
+def test_pages_and_traces_are_put_together() -> None:
+    """One page gives KVM's words; two that differ give none, and no page is said to be gone."""
+    one = _merged(told(), [page("emulation-failure", 3)])
+    assert (one.data, one.ndata, one.source.vcpu, one.damage) == (page("emulation-failure").data, 8, 3, ())
+    assert one.emulation == told().emulation
+    several = _merged(told(), [page("emulation-failure", 0), page("emulation-failure-svm", 1)])
+    assert (several.data, several.damage) == ((), (SEVERAL,))
+    same = _merged(told(source=Source()), [page("emulation-failure", 0), page("emulation-failure", 1)])
+    assert (same.data, same.source.vcpu) == (page("emulation-failure").data, None)
+    assert _merged(told(), []).damage == (WENT_ON,)

@@ -1,0 +1,52 @@
+"""`kvmwhy doctor` from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def doctor(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kvmwhy", "doctor", *args], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_text_and_json_agree() -> None:
+    """The same findings in both; the answer comes first and counts what is bad."""
+    text, as_json = doctor(), json.loads(doctor("--json").stdout)
+    assert as_json["schema"] == 1
+    assert f"Linux {os.uname().release}" in text.stdout
+    flat = " ".join(text.stdout.split())
+    for finding in as_json["findings"]:
+        assert finding["grade"] in {"good", "note", "bad"}
+        assert " ".join(finding["text"].split())[:60] in flat
+    bad = [f for f in as_json["findings"] if f["grade"] == "bad"]
+    first = text.stdout.splitlines()[0]
+    assert first.startswith("Nothing stands in the way" if not bad else f"{len(bad)} things" if len(bad) > 1 else "One")
+
+
+def test_the_status_says_whether_there_is_kvm() -> None:
+    """0 where /dev/kvm can be asked, 3 where not."""
+    usable = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    assert doctor().returncode == (0 if usable else 3)
+
+
+@pytest.mark.live
+def test_capabilities_are_those_of_this_kernel() -> None:
+    """What it says of capability 204 is what the kernel says to anyone who asks."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
+            pytest.fail("no /dev/kvm")
+        pytest.skip("no /dev/kvm that may be used")
+    from kvmwhy.machine import KvmMachine
+
+    with KvmMachine() as machine:
+        answer = machine.capability("KVM_CAP_EXIT_ON_EMULATION_FAILURE")
+    found = json.loads(doctor("--json").stdout)
+    assert found["kvm"]["capabilities"]["KVM_CAP_EXIT_ON_EMULATION_FAILURE"] == answer
+    assert found["kvm"]["api_version"] == 12

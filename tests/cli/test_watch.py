@@ -1,0 +1,74 @@
+"""`kvmwhy watch` where it cannot work, or is used wrongly: one sentence and a status. tests/capture has the rest."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvmwhy.cli.watch import address, size
+
+
+def watch(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "kvmwhy", "watch", "--duration", "0.1", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_no_tracefs() -> None:
+    """How to mount it is said."""
+    result = watch("--tracefs", "/nowhere")
+    assert result.returncode == 2
+    assert "mount -t tracefs nodev /nowhere" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_directory_that_is_no_tracefs(tmp_path: Path) -> None:
+    """Something that looks alike ends in a sentence, and nothing is left behind in it."""
+    for name in ("instances", "events", "per_cpu"):
+        (tmp_path / name).mkdir()
+    result = watch("--tracefs", str(tmp_path))
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert list((tmp_path / "instances").iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    """Before any tracing is set up."""
+    result = watch("--out", str(tmp_path / "nowhere" / "out"))
+    assert result.returncode == 2
+    assert "no such file" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--max-size", "lots"], ["--listen", "here"], ["--listen", "127.0.0.1:99999"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    """Named, with status 2."""
+    result = watch(*arguments)
+    assert result.returncode == 2
+    assert arguments[0] in result.stderr
+
+
+def test_sizes_and_addresses() -> None:
+    """Without a host, nobody else's network is listened on."""
+    assert (size("64M"), size("500"), size("0"), size("2G")) == (64 << 20, 500, None, 2 << 30)
+    assert address("9748") == ("127.0.0.1", 9748)
+    assert address("[::1]:80") == ("::1", 80)
+    assert address(None) is None
+
+
+def test_a_missing_right_is_named(tmp_path: Path) -> None:
+    """Without root's rights: status 3, and one sentence with the file and the right."""
+    if os.geteuid() == 0:
+        pytest.skip("root has the rights")
+    if not any(os.path.isdir(root) for root in ("/sys/kernel/tracing",)):
+        pytest.skip("no /sys/kernel/tracing here")
+    result = watch("--out", str(tmp_path / "out"))
+    assert result.returncode in {2, 3}
+    assert "takes" in result.stderr or "mount" in result.stderr
