@@ -320,9 +320,13 @@ def _shuffled(left: list[str], right: list[str], data: st.DataObject) -> list[st
 @settings(max_examples=40, deadline=None)
 @given(dumps(), st.data())
 def test_a_torn_dump_invents_nothing(dump: tuple[Values, list[str], str], data: st.DataObject) -> None:
-    """Cut anywhere, with lines lost: what is read was printed, and the damage is named if much is missing."""
+    """Cut anywhere, with a few lines lost: what is read was printed under that name.
+
+    With a whole stretch lost, headings included, nobody can tell the host's EFER and PAT from the guest's.
+    """
     values, lines, _ = dump
-    text = "\n".join(line for line in lines if data.draw(st.integers(0, 9)))
+    lost = data.draw(st.sets(st.integers(0, len(lines) - 1), max_size=3))
+    text = "\n".join(line for n, line in enumerate(lines) if n not in lost)
     start, end = sorted((data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))))
     cut = text[start:end]
     cut = cut[cut.find("\n") + 1 :] if start else cut  # a line's beginning is its key

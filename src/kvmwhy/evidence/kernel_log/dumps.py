@@ -17,6 +17,7 @@ from kvmwhy.evidence.kernel_log.lines import Line
 
 _GAP: Final = 16  # lines of others after which a dump is over
 _PAUSE: Final = 1.0  # seconds, likewise
+_BEFORE: Final = 2  # forms
 _MOST_OPEN: Final = 8
 _VMCB_HEAD: Final = re.compile(r"(?:\b(SVM|SEV|SEV-ES|SEV-SNP) )?(?:vCPU([0-9]{1,5}) )?VMCB [0-9a-fx(){}]{1,20}, last ")
 _CPU: Final = re.compile(r"on CPU ([0-9]{1,5})\b")
@@ -52,8 +53,8 @@ class Dump:
         return sections
 
     def is_over(self, line: Line) -> bool:
-        """Too much has been said by others since."""
-        if line.number - self.last.number > _GAP:
+        """Too much has been said by others since; where each line names who printed it, only time counts."""
+        if self.first.caller is None and line.number - self.last.number > _GAP:
             return True
         return line.time is not None and self.last.time is not None and abs(line.time - self.last.time) > _PAUSE
 
@@ -74,10 +75,11 @@ class Dump:
             self.last = line
             return True
         taken = False
-        for section in range(max(self.section, 0), len(self.sections) if self.section < 0 else self.section + 1):
+        # The section that is being printed first; a line that only a later one has says that its heading was lost.
+        for section in range(max(self.section, 0), len(self.sections)):
             for reading in self.sections[section].read(line.text):
                 key = (section, reading.form)
-                if key in self.filled:
+                if key in self.filled or self._may_be_later(section, reading.form):
                     continue
                 self.filled.add(key)
                 self.section = max(self.section, section)
@@ -89,6 +91,18 @@ class Dump:
         if taken:
             self.last = line
         return taken
+
+    def _may_be_later(self, section: int, form: int) -> bool:
+        """Whether a later section prints the same, and not all that stands before it here has been seen.
+
+        Where a heading is lost, the host's EFER and PAT would be taken for the guest's.
+        """
+        later = {other.text for following in self.sections[section + 1 :] for other in following.forms}
+        forms = self.sections[section].forms
+        if forms[form].text not in later:
+            return False
+        before = [n for n in range(form) if forms[n].text not in later][-_BEFORE:]
+        return not all((section, n) in self.filled for n in before)
 
 
 class Dumps:
