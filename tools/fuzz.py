@@ -93,7 +93,7 @@ def targets() -> dict[str, Callable[[bytes], object]]:
     for format_ in OF_TEXT:
         reader = format_.load()
         out[format_.module] = lambda data, r=reader: r.read(clean(data), path=None, first_line=1)  # type: ignore[misc]
-    for format_ in OF_BYTES:
+    for _, format_ in OF_BYTES:
         reader = format_.load()
         out[format_.module] = lambda data, r=reader: r.detect(data) and r.read(data, path=None)  # type: ignore[misc]
     return out

@@ -7,9 +7,11 @@ kernel's lines and a trace of the same failure in one mail.
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
+from kvmwhy.evidence import marks
 from kvmwhy.record import Failure
 
 
@@ -30,32 +32,43 @@ class Format(NamedTuple):
 
     name: str
     module: str
+    marks: tuple[str, ...] = ()  # none of them in a text: nothing for this reader, and it is not even imported
     last: bool = False  # only for what no other reader finds a failure in
 
     def load(self) -> Any:
-        return import_module(f"kvmwhy.evidence.{self.module}")
+        return _reader(self.module)
+
+    def may_read(self, text: str) -> bool:
+        return not self.marks or any(mark in text for mark in self.marks)
+
+
+@cache
+def _reader(module: str) -> Any:
+    return import_module(f"kvmwhy.evidence.{module}")
 
 
 # What is no text: the first that recognises the input has it.
 OF_BYTES: Final = (
-    Format("kvm_run page", "run_page"),
-    Format("trace.dat", "trace.dat"),
-    Format("core", "core"),
+    (b"\x17\x08\x44tracing", Format("trace.dat", "trace.dat")),
+    (b"\x7fELF", Format("core", "core")),
+    (b"", Format("kvm_run page", "run_page")),
 )
 # Text: each that recognises it, the one that knows most first.
 OF_TEXT: Final = (
     Format("QEMU log", "qemu_log"),
-    Format("VMM line", "vmm_line"),
-    Format("kernel log", "kernel_log"),
-    Format("trace", "trace.ftrace"),
-    Format("illumos KVM ring buffer", "illumos_ring"),
-    Format("word dump", "data_dump", last=True),
+    Format("VMM line", "vmm_line", marks.VMM_LINE),
+    Format("kernel log", "kernel_log", marks.KERNEL_LOG),
+    Format("trace", "trace.ftrace", marks.TRACE),
+    Format("illumos KVM ring buffer", "illumos_ring", marks.ILLUMOS),
+    Format("word dump", "data_dump", marks.WORDS, last=True),
 )
 
 
 def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Read any supported evidence; the format is recognised by content, never by name."""
-    for format_ in OF_BYTES:
+    for magic, format_ in OF_BYTES:
+        if not data.startswith(magic):
+            continue
         reader = format_.load()
         if reader.detect(data):
             found: Evidence = reader.read(data, path=path)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.evidence.prefixes import Peeled, of_fields
+from kvmwhy.evidence.wrapping import Peeled
 
 _EXPORT: Final = re.compile(
     rb"(?:^|\n)(?:__CURSOR|__REALTIME_TIMESTAMP|_BOOT_ID|_HOSTNAME|PRIORITY)=[^\n]{0,300}\n[_A-Z0-9]{1,64}[=\n]"
@@ -66,6 +66,8 @@ def export_entries(data: bytes) -> Iterator[Entry]:
 
 
 def _entry(line: int, fields: dict[str, Any]) -> Iterator[Entry]:
+    from kvmwhy.evidence.prefixes import of_fields
+
     if "MESSAGE" in fields and (said := of_fields(fields)):
         yield Entry(line, said)
 

@@ -7,23 +7,23 @@ Wrappings are nested (a JSON line holds logfmt holds the line), so they are peel
 from __future__ import annotations
 
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
+from kvmwhy.evidence.wrapping import DAY, MONTH, Peeled
+
 _MOST_LAYERS: Final = 4
 
-_MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK: Final = r"\d\d:\d\d:\d\d"
 _ZONE: Final = r"(?:Z|[+-]\d\d:?\d\d| ?UTC| [A-Z]{3,4}(?= ))?"
 _ISO: Final = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:\.\d{{1,9}})?{_ZONE}"
-_BSD: Final = rf"{_MONTH} [ \d]\d (?:\d{{4}} )?{_CLOCK}(?:\.\d{{1,9}})?"
+_BSD: Final = rf"{MONTH} [ \d]\d (?:\d{{4}} )?{_CLOCK}(?:\.\d{{1,9}})?"
 _UNIX: Final = r"\d{9,10}\.\d{3,9}"
 
 # journalctl's short formats and rsyslog's: time, host, who, message.
 _SYSLOG: Final = re.compile(
-    rf"\s{{0,16}}(?:<\d{{1,3}}>)?(?:(?P<time>{_BSD}|{_ISO}|{_DAY} {_ISO}|{_UNIX})|(?P<mono>\[ {{0,12}}\d{{1,12}}\.\d{{1,9}}\]))"  # noqa: E501
+    rf"\s{{0,16}}(?:<\d{{1,3}}>)?(?:(?P<time>{_BSD}|{_ISO}|{DAY} {_ISO}|{_UNIX})|(?P<mono>\[ {{0,12}}\d{{1,12}}\.\d{{1,9}}\]))"  # noqa: E501
     r" {1,3}(?!extra )(?P<host>[\w.-]{1,255}) (?!KVM:|kvm:|error:)(?P<name>[^\s\[\]:,;=]{1,128})(?:\[(?P<pid>\d{1,10})\])?:(?: |$)"  # noqa: E501
 )
 _RFC5424: Final = re.compile(
@@ -42,7 +42,7 @@ _PRINTK: Final = re.compile(
 )
 _KMSG: Final = re.compile(r"\d{1,4},\d{1,20},(?P<time>\d{1,20}),[-c+](?:,[^;\n]{0,100})?;")
 _TIME: Final = re.compile(
-    rf"\s{{0,16}}\[?(?P<time>{_ISO}|{_BSD}|{_DAY} {_ISO}|{_DAY} {_MONTH} [ \d]\d {_CLOCK}(?: \d{{4}})?"
+    rf"\s{{0,16}}\[?(?P<time>{_ISO}|{_BSD}|{DAY} {_ISO}|{DAY} {MONTH} [ \d]\d {_CLOCK}(?: \d{{4}})?"
     rf"|\d{{4}}-\d\d-\d\d[T ]{_CLOCK},\d{{3,6}}{_ZONE})\]?(?!: (?:starting up|shutting down))(?:[ \t:]{{1,3}}|$)"
 )
 
@@ -63,13 +63,6 @@ _VM: Final = ("sandbox", "vmid", "domain", "container_id", "container", "id", "u
 _WHEN: Final = ("__REALTIME_TIMESTAMP", "time", "timestamp", "ts", "t", "@timestamp", "_SOURCE_REALTIME_TIMESTAMP")
 _MOST_NAME: Final = 200
 
-# A line that can have a wrapping begins with one of these.
-HINT: Final = re.compile(
-    rf"^[ \t]{{0,64}}(?:[<{{\[]|\d{{4}}-\d\d|\d{{1,4}},\d|\d{{9,10}}\.|{_MONTH} [ \d]\d|{_DAY} |[a-z]{{1,9}}=|[\w.@-]{{1,64}}+\[\d"  # noqa: E501
-    r"|data: \{|\x1e|[a-z][\w.-]{1,64}+ {0,40}+\| |[^\t\n]{1,100}+\t[^\t\n]{1,100}+\t\ufeff?\d{4}-)",
-    re.MULTILINE,
-)
-
 
 # What is tried, by the first character of the line.
 _PATTERNS: Final = {
@@ -78,16 +71,6 @@ _PATTERNS: Final = {
     "<": (_RFC5424, _SYSLOG, _PRINTK),
 }
 _OTHERS: Final = (_SYSLOG, _NAMED, _TIME, _COMPOSE, _STEP, _PRINTK)
-
-
-class Peeled(NamedTuple):
-    """One line without its wrappings. ``text`` may be several lines: collectors escape line ends."""
-
-    text: str
-    who: tuple[str, str] | None = None  # host, and the writer on it
-    time: str | None = None
-    goes_on: bool = False  # the collector cut the line here; the next of the same writer continues it
-    decoded: bool = False  # escapes were undone
 
 
 def peel(line: str) -> Peeled | None:

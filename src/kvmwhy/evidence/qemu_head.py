@@ -55,6 +55,7 @@ class Banner:
         self.fields = fields
         self.data: list[int] = []
         self.closed = False  # no more words can follow, so they can be counted
+        self.tailed = False  # its own last line was there
         self.torn = False  # words were lost, so they cannot
         self.rivals: list[Banner] | None = None  # those which waited for the same word
         self.damage: list[str] = []
@@ -125,7 +126,7 @@ class Heads:
         if fits:
             banner = max(fits, key=lambda b: len(b.data))
             banner.fields["suberror"] = 1  # QEMU prints this line for no other
-            banner.closed = True
+            banner.closed = banner.tailed = True
             if len(fits) == 1:
                 self.open.remove(banner)
             elif any(0 < len(b.data) < len(banner.data) for b in fits):

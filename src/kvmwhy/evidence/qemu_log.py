@@ -307,9 +307,15 @@ class _Queue:
         return banner
 
     def drop_mentions(self) -> None:
-        """A title that quotes the banner comes before the log, has no words, and no dump of its own."""
+        """A title that quotes the banner comes before the log, has no words or tail, and no dump of its own."""
         queue = self.banners
-        while len(queue) > 1 and queue[-1].data and not queue[0].data and queue[0].fields == queue[-1].fields:
+        while (
+            len(queue) > 1
+            and queue[-1].data
+            and not queue[0].data
+            and not queue[0].tailed
+            and queue[0].fields == queue[-1].fields
+        ):
             self.take()
 
 

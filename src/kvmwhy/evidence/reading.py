@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,17 +17,19 @@ _MOST_DAMAGE: Final = 64
 _OF_ONE_VM: Final = frozenset({"qemu", "ram_bytes"})
 
 
-def read_text(data: bytes, formats: Iterable[Format], *, path: str | None, first_line: int) -> Evidence:
+def read_text(data: bytes, formats: Sequence[Format], *, path: str | None, first_line: int) -> Evidence:
     """Every failure of a text in the order of its lines, those of one failure in one record."""
-    readers = [(format_, format_.load()) for format_ in formats]
     parts = streams(data)
     found: list[tuple[str, Stream, list[Evidence]]] = []
     names: dict[str, None] = {}
     for stream in parts:
         pieces: list[Evidence] = []
-        for format_, reader in readers:
+        for format_ in formats:
             if format_.last and any(piece.failures for piece in pieces):
                 continue
+            if not format_.may_read(stream.text.text):
+                continue
+            reader = format_.load()
             if reader.detect(stream.text.text):
                 evidence: Evidence = reader.read(stream.text, path=path, first_line=1)
                 if evidence.failures or evidence.damage:

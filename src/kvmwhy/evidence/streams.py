@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from kvmwhy.evidence.journal import Entry, cast_text, export_entries, flatten_pretty, is_cast, is_export
-from kvmwhy.evidence.prefixes import HINT, Peeled, peel
 from kvmwhy.evidence.text import Text, inner, outer
+from kvmwhy.evidence.wrapping import HINT, Peeled
 
 _NESTED: Final = 2  # a message of several lines may hold prefixed ones
 _DECODED: Final = "the text held JSON escapes; they were decoded"
@@ -68,6 +68,8 @@ def streams(data: bytes) -> list[Stream]:
         return [Stream(inner(Text(played, (*cleaned.repairs, "a terminal recording was played"))))]
     if not HINT.search(text):
         return [Stream(_forward(inner(cleaned)))]
+    from kvmwhy.evidence.prefixes import peel
+
     text = flatten_pretty(text)
     entries: list[Entry] = []
     peeled = False
@@ -112,6 +114,8 @@ def _parts(said: Peeled) -> list[Peeled]:
     """A message of several lines, each of which may have a prefix of its own."""
     if "\n" not in said.text.removesuffix("\n"):
         return [said]
+    from kvmwhy.evidence.prefixes import peel
+
     out = []
     for line in said.text.removesuffix("\n").split("\n"):
         nested = peel(line) if HINT.match(line) else None

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kvmwhy.evidence import Evidence
 from kvmwhy.evidence.host import host_of
+from kvmwhy.evidence.marks import VMM_LINE
 from kvmwhy.evidence.qemu_head import ERRNO, ERRNO_NUMBERS
 from kvmwhy.evidence.text import Text
 from kvmwhy.evidence.vmm_registers import Registers, find_registers
@@ -43,11 +44,6 @@ _LINE: Final = re.compile(
     rf"[^\n]{{0,120}}?(?:os error (?P<os>[0-9]{{1,3}})|\bError\((?P<rust>[0-9]{{1,3}})\)|errno[ =:]{{1,3}}(?P<errno>[0-9]{{1,3}})|(?P<words>{_ERRNOS}))"  # noqa: E501
 )
 # fmt: off
-_MARKS: Final = (
-    "INTERNAL_ERROR", "nternalError", "suberror", "entry_failure_reason", "FailEntry(", "KVM_EXIT_FAIL_ENTRY",
-    "hw run failure", "vm entry failed", "FAIL_ENTRY:", "KVM exit reason:", "unknown kvm exit reason", "UnhandledKvmExit",  # noqa: E501
-    "resource busy", "EBUSY", "rror(16)", "error 16", "KVM_RUN", "vcpu run", "o run v", "o run the v", "VcpuRun(", "VCPU error", "vcpu hit unknown",  # noqa: E501
-)
 # fmt: on
 # A tracepoint says the same, and so do the sources; neither is a VMM's line.
 _NOT_HERE: Final = re.compile(
@@ -84,7 +80,7 @@ _KINDS: Final[dict[int, Kind]] = {
 
 
 def detect(text: str) -> bool:
-    return any(mark in text for mark in _MARKS)
+    return any(mark in text for mark in VMM_LINE)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

@@ -19,29 +19,10 @@ from kvmwhy.evidence.kernel_log import vmcb, vmcs
 from kvmwhy.evidence.kernel_log.dumps import Dump, Dumps
 from kvmwhy.evidence.kernel_log.lines import Line, lines_of
 from kvmwhy.evidence.kernel_log.remarks import Remark, kernel_of, near, remarks_of, trouble
+from kvmwhy.evidence.marks import KERNEL_LOG
 from kvmwhy.evidence.text import Text
 from kvmwhy.record import ControlBlock, Cpu, Exit, Failure, Host, Source
 
-_MARKS: Final = (
-    vmcs.HEAD,
-    vmcb.HEAD,
-    vmcs.GUEST,
-    vmcb.CONTROL,
-    vmcb.SAVE,
-    "unexpected exit reason 0x",
-    ".dump_invalid_vmc",
-    "EPT: Misconfiguration",
-    " sel=0x",
-    "EntryControls=",
-    "EVMCS field",
-    "vmread f",
-    "vmwrite f",
-    "vmwrite error",
-    "vmptrld ",
-    "vmclear f",
-    "arch/x86/kvm/",
-    "virt/kvm/",
-)
 _UNEXPECTED: Final = re.compile(
     r"(?:vcpu([0-9]{1,5})\D[^\n]{0,80}?)?\b(?:(vmx|svm): )?unexpected exit reason (0x[0-9a-f]{1,16})(?![0-9a-z])"
 )
@@ -65,7 +46,7 @@ class _Line(NamedTuple):
 
 def detect(text: str) -> bool:
     """A dump of VMCS or VMCB, a line that comes in its place, or trouble in KVM."""
-    return any(mark in text for mark in _MARKS)
+    return any(mark in text for mark in KERNEL_LOG)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvmwhy.evidence import Evidence
+from kvmwhy.evidence.marks import TRACE
 from kvmwhy.evidence.text import Text
 from kvmwhy.evidence.trace.distinct import Distinct
 from kvmwhy.evidence.trace.events import TraceEvent
@@ -19,13 +20,12 @@ from kvmwhy.evidence.trace.story import Story
 from kvmwhy.record import Failure
 
 FORMAT: Final = "KVM trace"
-_TELLING: Final = ("kvm_emulate_insn:", "kvm_userspace_exit:")
 _LONGEST_LINE: Final = 1 << 16
 
 
 def detect(text: str) -> bool:
     """A line of a trace that can be, or lead to, a failure."""
-    return any(_is_event_at(text, at) for telling in _TELLING for at in _places(text, telling))
+    return any(_is_event_at(text, at) for telling in TRACE for at in _places(text, telling))
 
 
 def _places(text: str, word: str) -> Iterator[int]:

@@ -1,0 +1,26 @@
+"""Whether a line can have a collector's wrapping at all: what is asked of every text, before ``prefixes`` is loaded."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+
+# A line that can have a wrapping begins with one of these.
+HINT: Final = re.compile(
+    rf"^[ \t]{{0,64}}(?:[<{{\[]|\d{{4}}-\d\d|\d{{1,4}},\d|\d{{9,10}}\.|{MONTH} [ \d]\d|{DAY} |[a-z]{{1,9}}=|[\w.@-]{{1,64}}+\[\d"  # noqa: E501
+    r"|data: \{|\x1e|[a-z][\w.-]{1,64}+ {0,40}+\| |[^\t\n]{1,100}+\t[^\t\n]{1,100}+\t\ufeff?\d{4}-)",
+    re.MULTILINE,
+)
+
+
+class Peeled(NamedTuple):
+    """One line without its wrappings. ``text`` may be several lines: collectors escape line ends."""
+
+    text: str
+    who: tuple[str, str] | None = None  # host, and the writer on it
+    time: str | None = None
+    goes_on: bool = False  # the collector cut the line here; the next of the same writer continues it
+    decoded: bool = False  # escapes were undone
