@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvmwhy.abi import vmx
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
 from kvmwhy.diagnosis.rules.smm import is_smm_entry
-from kvmwhy.x86.entry import DEPENDS, Checked, Violation, check
+
+if TYPE_CHECKING:
+    from kvmwhy.x86.entry import Checked, Violation  # a hundred rules, loaded when an entry has failed
 
 CAUSE = Cause(
     id="entry-rule-broken",
@@ -60,6 +64,8 @@ def checked(facts: Facts) -> Checked | None:
     hidden = failure.control is None and not failure.cpu.registers.get("rflags", _RFLAGS_1) & _RFLAGS_1
     if hidden or (facts.reset and facts.reset.state == "zero"):
         return None  # KVM never hands out such registers: those of a confidential guest are not shown
+    from kvmwhy.x86.entry import check
+
     return check(failure.cpu, failure.control, vendor="vmx" if vendor == "vmx" else "svm")
 
 
@@ -73,6 +79,8 @@ def suspects(facts: Facts, result: Checked) -> list[Violation]:
     shown = facts.mode is not None and facts.mode.name not in {"real16", "vm86"} and facts.failure.control is None
     if broken or not shown:
         return broken
+    from kvmwhy.x86.entry import DEPENDS, Violation
+
     return [
         Violation(unknown.rule, unknown.value)
         for unknown in result.unknown

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.rules.entry_state import COLLECT, checked, counted, hints, suspects
 from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
 from kvmwhy.diagnosis.rules.smm import is_smm_entry
-from kvmwhy.x86.entry import Checked
+
+if TYPE_CHECKING:
+    from kvmwhy.x86.entry import Checked
 
 CAUSE = Cause(
     id="invalid-guest-state",
