@@ -20,13 +20,30 @@ MAY_IMPORT = {
     "evidence": {"abi", "record"},
     "diagnosis": {"abi", "record", "x86", "emulator"},
     "machine": {"abi", "x86", "emulator"},
+    "capture": {"abi", "record", "x86", "evidence"},
     "testing": {"abi"},
-    "render": {"abi", "record", "x86", "diagnosis"},
-    "cli": {"abi", "record", "x86", "emulator", "evidence", "diagnosis", "machine", "render"},
+    "fleet": {"abi", "record", "x86", "emulator", "evidence", "diagnosis"},
+    "render": {"abi", "record", "x86", "diagnosis", "fleet"},
+    "probe": {"abi", "x86", "emulator", "machine"},
+    "reproduce": {"abi", "record", "x86", "emulator", "diagnosis", "machine"},
+    "cli": {
+        "fleet",
+        "probe",
+        "reproduce",
+        "abi",
+        "record",
+        "x86",
+        "emulator",
+        "evidence",
+        "diagnosis",
+        "machine",
+        "capture",
+        "render",
+    },
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"cli", "machine", "emulator"}
+MAY_DO_IO = {"cli", "machine", "capture", "fleet", "emulator"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 

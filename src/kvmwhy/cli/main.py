@@ -31,6 +31,7 @@ def kvmwhy() -> None:
 Examples:
   kvmwhy explain /var/log/libvirt/qemu/guest.log
   journalctl -u guest | kvmwhy explain
+  kvmwhy explain guest.log dmesg.txt trace.dat   # what they tell of one failure, together
   kvmwhy explain kvm_run.page            # the 2352 or 4096 bytes of a vCPU's kvm_run page
   kvmwhy explain --json *.log | jq -r .answer
 """
@@ -54,8 +55,9 @@ Examples:
 def explain(files: tuple[str, ...], *, as_json: bool, syntax: str, limit: int) -> None:
     """Explain the failures in FILES, or in what is piped in.
 
-    Reads QEMU logs of any age, kvm_run pages, and dumps of the record's words. The format is
-    recognised by content. Equal failures are explained once and counted.
+    Reads logs of VMMs and of the host's kernel, traces, kvm_run pages and cores, dumps of the record's words and
+    kvmwhy's own JSON; directories and archives of them. The format is recognised by content; what several inputs tell
+    of one failure is put together. Equal failures are explained once and counted.
     """
     from kvmwhy.cli.explain import run
 
@@ -111,6 +113,287 @@ def run(image: str, reg: tuple[str, ...], mem: str, cpl: str, **options: Any) ->
     from kvmwhy.cli.run import run as run_guest
 
     sys.exit(run_guest(Wish(image=image, registers=reg, memory=mem, cpl=int(cpl), **options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy attach 4242
+  kvmwhy attach --all
+  kvmwhy attach --domain guest --json
+"""
+)
+@click.argument("pid", required=False, type=click.IntRange(min=1))
+@click.option("--all", "every", is_flag=True, help="Show every VMM of this host with its vCPUs.")
+@click.option("--qmp", type=click.Path(), metavar="SOCKET", help="QEMU's monitor, a UNIX socket.")
+@click.option("--domain", metavar="NAME", help="A libvirt domain; virsh asks its monitor.")
+@click.option("--monitor/--no-monitor", default=True, help="Look for the monitor of a QEMU that is given by PID.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per failing vCPU, one a line.")
+@click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
+def attach(pid: int | None, *, every: bool, qmp: str | None, domain: str | None, syntax: str, **options: bool) -> None:
+    """Explain the failures that the VMM with this PID holds, whatever program it is.
+
+    Its vCPUs' kvm_run pages are read from its memory. The monitor of QEMU adds registers, code, stack, page
+    tables and the memory map. No guest is ever stopped, resumed or changed.
+    """
+    from kvmwhy.cli.attach import run
+
+    if every and (pid or qmp or domain):
+        raise click.UsageError("--all takes no PID, no --qmp and no --domain")
+    if qmp and domain:
+        raise click.UsageError("--qmp and --domain are two ways to one monitor; give one")
+    if not (every or pid or qmp or domain):
+        raise click.UsageError("give a PID, --all, --qmp SOCKET or --domain NAME")
+    sys.exit(run(pid, every=every, qmp=qmp, domain=domain, syntax="att" if syntax == "att" else "intel", **options))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy watch | jq -r .answer
+  kvmwhy watch --out /var/log/kvmwhy/failures.jsonl --listen 127.0.0.1:9748
+"""
+)
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Append records here, not to stdout.")
+@click.option("--max-size", default="64M", show_default=True, help="Rotate FILE at this size; K, M or G may follow.")
+@click.option("--keep", type=click.IntRange(min=1), default=5, show_default=True, help="FILE.1 to FILE.N are kept.")
+@click.option("--metrics", type=click.Path(dir_okay=False), metavar="FILE", help="Counters for node-exporter.")
+@click.option("--listen", metavar="[HOST:]PORT", help="Counters for Prometheus, at /metrics.")
+@click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
+@click.option("--history", type=click.IntRange(min=16), default=1024, show_default=True, help="KiB per CPU.")
+@click.option("--duration", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop by itself after this time.")
+@click.option("--quiet", is_flag=True, help="No line on the terminal for each failure.")
+@click.option("--name", default="kvmwhy", show_default=True, help="Its instances are called NAME-PID, NAME-PID-past.")
+def watch(max_size: str, listen: str | None, **options: Any) -> None:
+    """Record every failure of every vCPU on this host as it happens, until it is stopped.
+
+    One JSON object a line, as `kvmwhy explain --json` makes them, with what the vCPU did before. An instance of
+    tracefs of its own is used; other tracing on the host is left as it is.
+    """
+    from kvmwhy.cli.watch import Wish, address, size
+    from kvmwhy.cli.watch import run as run_watch
+
+    try:
+        wish = Wish(max_size=size(max_size), listen=address(listen), **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(run_watch(wish))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy doctor
+  kvmwhy doctor --json | jq .findings
+"""
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
+def doctor(*, as_json: bool, tracefs: str | None) -> None:
+    """Say what this host offers to KVM and to kvmwhy, and what would stop a diagnosis."""
+    from kvmwhy.cli.doctor import run
+
+    sys.exit(run(as_json=as_json, tracefs=tracefs))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy spec > kvmwhy.schema.json
+  kvmwhy spec c > kvmwhy.h
+"""
+)
+@click.argument("what", type=click.Choice(["schema", "record", "c", "rust", "go"]), default="schema")
+def spec(what: str) -> None:
+    """Print the JSON Schema of the record, or code with which a VMM writes it in its own error path.
+
+    `schema` is what `kvmwhy explain --json` writes; `record` is the part that a VMM writes and kvmwhy reads; `c`,
+    `rust` and `go` make one line of it from a kvm_run pointer.
+    """
+    from kvmwhy.cli.spec import run
+
+    sys.exit(run(what))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy reproduce guest.log
+  kvmwhy reproduce guest.log --matrix model
+  kvmwhy reproduce guest.log --export c > reproduce.c
+"""
+)
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--on", type=click.Choice(["auto", "kvm", "model"]), default="auto", show_default=True, help="Where.")
+@click.option("--kernel", metavar="RELEASE", help="The kernel to model, or the lab's; else that of the report.")
+@click.option("--vendor", type=click.Choice(["vmx", "svm"]), help="The vendor to model; else that of the report.")
+@click.option("--lab", is_flag=True, help="On every real kernel of the lab (see docs/lab.md).")
+@click.option("--matrix", type=click.Choice(["model"]), help="On every modelled kernel.")
+@click.option(
+    "--export",
+    type=click.Choice(["c", "selftest", "kvm-unit-test", "report"]),
+    help="Write the guest as a C program, a KVM selftest, a kvm-unit-test, or a mail for a kernel list.",
+)
+@click.option("--minimise", is_flag=True, help="Leave out what the failure does not need.")
+@click.option("--number", type=click.IntRange(min=1), help="The N-th failure of FILE only.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many failures.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per failure, one a line.")
+def reproduce(**options: Any) -> None:
+    """Run what failed in FILE again, and say whether it fails here in the same way.
+
+    The guest is made from the log alone: its mode, registers, code, and memory where the log shows that there was
+    some. It runs in a VM without devices, for at most two seconds. Without --on, it runs on /dev/kvm if that can be
+    used and no kernel was chosen, else on a model of KVM.
+    """
+    from kvmwhy.cli.reproduce import Wish, run_command
+
+    sys.exit(run_command(Wish(**options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy atlas                                   # which kernels were measured, and what came out
+  kvmwhy atlas "movntdqa xmm0, [rdi]"
+  kvmwhy atlas movbe --since
+  kvmwhy atlas --bytes "c5 fe 6f 07" --kernel 6.18
+  kvmwhy atlas --diff 6.18 7.3
+"""
+)
+@click.argument("text", metavar="[INSTRUCTION]", required=False)
+@click.option("--bytes", "code", metavar="HEX", help="The instruction's bytes, instead of its text.")
+@click.option(
+    "--mode",
+    type=click.Choice(["real16", "prot16", "prot32", "long64"]),
+    default="long64",
+    show_default=True,
+    help="prot16 and prot32 hold for 16- and 32-bit code of a 64-bit system, too.",
+)
+@click.option("--kernel", metavar="RELEASE", help="What holds on this kernel, measured or not.")
+@click.option("--since", is_flag=True, help="Only since when KVM carries it out.")
+@click.option("--diff", nargs=2, metavar="OLD NEW", help="All forms whose outcome differs between two kernels.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
+def atlas(**options: Any) -> None:
+    """Show what KVM's emulator makes of INSTRUCTION, kernel by kernel, as measured.
+
+    INSTRUCTION is in Intel's syntax; which registers and which address does not matter. A mnemonic alone asks about
+    all of its forms.
+    """
+    from kvmwhy.cli.atlas import Wish
+    from kvmwhy.cli.atlas import run as run_atlas
+
+    sys.exit(run_atlas(Wish(**options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy probe
+  kvmwhy probe --instruction "vmovdqu ymm0, [rdi]"
+  kvmwhy probe --journal probe.journal --out probe.tsv
+"""
+)
+@click.option("--instruction", "text", metavar="TEXT", help="Only forms like this one, in Intel's syntax.")
+@click.option("--bytes", "code", metavar="HEX", help="Only this encoding.")
+@click.option("--mode", type=click.Choice(["real16", "prot16", "prot32", "long64"]), help="Only this mode.")
+@click.option("--all", "everything", is_flag=True, help="Also encodings that no CPU defines, and register forms.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write a table of all verdicts.")
+@click.option("--journal", type=click.Path(dir_okay=False), help="Go on from here after an interruption.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
+def probe(**options: Any) -> None:
+    """Measure what this host's KVM can emulate, and compare it with the atlas.
+
+    Each form is one small guest, whose operand is where there is no memory. It runs in one VM of 64 KiB, and needs
+    /dev/kvm.
+    """
+    from kvmwhy.cli.probe import Wish
+    from kvmwhy.cli.probe import run as run_probe
+
+    sys.exit(run_probe(Wish(**options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy scan /var/log/libvirt/qemu --out failures.parquet
+  kvmwhy scan 'logs/**/*.zst' host17.tar.gz --out failures.jsonl
+  kvmwhy scan /srv/logs --out failures.parquet --cluster tcp://scheduler:8786
+"""
+)
+@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.option("--out", type=click.Path(dir_okay=False), help="A .parquet or .jsonl file; else JSON lines to stdout.")
+@click.option(
+    "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; else as many as CPUs, if it is worth it."
+)
+@click.option("--cluster", metavar="ADDRESS", help="Do it on the Dask cluster of this scheduler.")
+@click.option("--fresh", is_flag=True, help="Begin anew, whatever an interrupted run has left.")
+def scan(**options: Any) -> None:
+    """Find every failure in PATHS, and write one row for equal ones of one host, writer and hour.
+
+    PATHS are files, directories, globs, and archives or compressed files of any of them. A run that was stopped goes
+    on where it was when it is given again. What cannot be read is named at the end.
+    """
+    from kvmwhy.cli.scan import Wish
+    from kvmwhy.cli.scan import run as run_scan
+
+    sys.exit(run_scan(Wish(**options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy triage failures.parquet
+  kvmwhy triage 'day-*.parquet' --since 7d --by kernel,microcode --html triage.html
+  kvmwhy triage failures.parquet --inventory hosts.csv --json | jq .groups[0].outliers
+"""
+)
+@click.argument("records", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--since", metavar="WHEN", help="A date in ISO 8601, or 7d, 36h, 30m ago. Rows without a time are left out."
+)
+@click.option("--by", default="", metavar="COLUMN,…", help="Count each group by these columns, too.")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Groups to show.")
+@click.option(
+    "--inventory", type=click.Path(), help="A .csv, .jsonl or .parquet table of all hosts, with a column host."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Write one page that works offline.")
+@click.option("--cluster", metavar="ADDRESS", help="Roll the files up on the Dask cluster of this scheduler.")
+@click.option("--memory", metavar="SIZE", help="What DuckDB may use, such as 8GB; it spills to disk beyond.")
+def triage(since: str | None, by: str, **options: Any) -> None:
+    """Group the failures in RECORDS, which `kvmwhy scan` wrote, and say what sets each group apart.
+
+    Failures are in one group if cause, instruction, access and place are the same. Groups on most hosts come first.
+    """
+    from kvmwhy.cli.triage import Wish, since_when
+    from kvmwhy.cli.triage import run as run_triage
+
+    try:
+        when = since_when(since)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    columns = tuple(name for name in by.split(",") if name)
+    sys.exit(run_triage(Wish(since=when, by=columns, **options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy redact guest.log > report.txt
+  kvmwhy redact --json guest.log | kvmwhy explain
+"""
+)
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per failure, one a line.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many failures.")
+def redact(file: str, *, as_json: bool, limit: int) -> None:
+    """Make a report of the failures in FILE that is safe to post, and say what was taken out.
+
+    No names, no paths, no text of the log, no guest data but the failing instruction. The answer stays the same.
+    """
+    from kvmwhy.cli.redact import run
+
+    sys.exit(run(file, as_json=as_json, limit=limit))
 
 
 @kvmwhy.command(

@@ -1,0 +1,94 @@
+"""``kvmwhy redact``: a report of a failure that is safe to post, and what was taken out of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO, Final
+
+import msgspec
+
+from kvmwhy.cli.output import complain, show
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.evidence.containers import members
+from kvmwhy.evidence.inputs import read_stream
+from kvmwhy.fleet.redact import Redacted, redact
+from kvmwhy.record import Failure
+from kvmwhy.render.json import to_json, to_object
+from kvmwhy.render.page import Line
+from kvmwhy.render.text import explanation
+
+DONE: Final = 0
+NOTHING: Final = 1
+BAD_INPUT: Final = 2
+_CHUNK: Final = 1 << 20
+_DERIVED: Final = frozenset(
+    {"answer", "causes", "damage", "exit", "instruction", "access", "layout", "layout_also", "vendor", "vendor_from"}
+)
+
+
+def run(path: str, *, as_json: bool, limit: int) -> int:
+    """Redact every distinct failure of one input; return the exit status."""
+    try:
+        if path == "-":
+            made = _distinct(sys.stdin.buffer, path, limit)
+        else:
+            with open(path, "rb") as stream:
+                made = _distinct(stream, path, limit)
+    except OSError as error:
+        complain(f"{path}: {(error.strerror or str(error)).lower()}")
+        return BAD_INPUT
+    for n, redacted in enumerate(made):
+        if as_json:
+            sys.stdout.buffer.write(to_json(diagnose(redacted.failure)) + b"\n")
+        else:
+            show([*([Line(), Line("─" * 60, "dim"), Line()] if n else []), *report(redacted)])
+            sys.stdout.write(record(redacted).decode() + "\n")
+    sys.stdout.flush()
+    if as_json:
+        for what in dict.fromkeys(what for redacted in made for what in redacted.removed):
+            complain(f"removed: {what}")
+    return DONE if made else NOTHING
+
+
+def report(redacted: Redacted) -> list[Line]:
+    """The explanation, and what is gone."""
+    lines = explanation(diagnose(redacted.failure))
+    lines += [Line(), Line(style="head", label="Removed from this report", label_style="head")]
+    lines += [Line(what, "plain", "- ", 2) for what in redacted.removed or ("nothing: there was nothing to remove",)]
+    lines += [Line(), Line(style="head", label="Kept", label_style="head")]
+    lines += [Line(what, "plain", "- ", 2) for what in redacted.kept]
+    return [*lines, Line(), Line("The same for `kvmwhy explain`:", "dim")]
+
+
+def record(redacted: Redacted) -> bytes:
+    """What was seen, and not what follows from it, in one line that kvmwhy reads back."""
+    told = to_object(diagnose(redacted.failure))
+    return msgspec.json.encode({name: value for name, value in told.items() if name not in _DERIVED and value})
+
+
+def _distinct(stream: BinaryIO, path: str, limit: int) -> list[Redacted]:
+    out: dict[str, Redacted] = {}
+    left = 0
+    for failure in _failures(stream, path):
+        made = redact(failure)
+        key = repr(made.failure)
+        if key not in out and len(out) >= limit:
+            left += 1
+        else:
+            out.setdefault(key, made)
+    if left:
+        complain(f"{left} more failures are not shown; see --limit")
+    if not out:
+        complain("no KVM failure found")
+    return list(out.values())
+
+
+def _failures(stream: BinaryIO, path: str) -> Iterator[Failure]:
+    def chunks() -> Iterator[bytes]:
+        while chunk := stream.read(_CHUNK):
+            yield chunk
+
+    for member in members(chunks(), path, complain):
+        for evidence in read_stream(member.chunks, path=member.path):
+            yield from evidence.failures

@@ -1,0 +1,93 @@
+"""``kvmwhy triage``: tables of failures to groups, each with its cause, its hosts and its trend."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from kvmwhy.cli.output import complain, show
+from kvmwhy.fleet.store import StoreError, whole
+
+if TYPE_CHECKING:
+    from kvmwhy.fleet.triage import Triage
+
+DONE: Final = 0
+NOTHING: Final = 1
+BAD_INPUT: Final = 2
+
+_AGO: Final = re.compile(r"(\d{1,6})([mhdw])")
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Wish(NamedTuple):
+    """What the command line asks for."""
+
+    records: tuple[str, ...]
+    since: datetime | None
+    by: tuple[str, ...]
+    top: int
+    inventory: str | None
+    as_json: bool
+    html: str | None
+    cluster: str | None
+    memory: str | None
+
+
+def since_when(text: str | None) -> datetime | None:
+    """The moment of "7d", "36h" or a date in ISO 8601, UTC where it has no zone. Raises ValueError."""
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        made = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"--since {text}: neither a date such as 2026-01-31 nor a time ago such as 7d, 36h, 30m"
+        ) from None
+    return made if made.tzinfo else made.replace(tzinfo=UTC)
+
+
+def run(wish: Wish) -> int:
+    """Triage, and return the exit status."""
+    try:
+        found = _triage(wish)
+        if wish.html:
+            from kvmwhy.render.fleet_html import page
+
+            whole(wish.html, (page(found).encode(),))
+    except StoreError as error:
+        complain(str(error))
+        return BAD_INPUT
+    except OSError as error:
+        complain(f"{error.filename or 'the records'}: {(error.strerror or str(error)).lower()}")
+        return BAD_INPUT
+    if wish.as_json:
+        from kvmwhy.render.fleet_text import to_json
+
+        sys.stdout.buffer.write(to_json(found) + b"\n")
+        sys.stdout.flush()
+    elif not wish.html:
+        from kvmwhy.render.fleet_text import overview
+
+        show(overview(found))
+    if not found.groups:
+        complain("there is no failure in these records" + (" since then" if wish.since else ""))
+        return NOTHING
+    return DONE
+
+
+def _triage(wish: Wish) -> Triage:
+    from kvmwhy.fleet.triage import triage
+
+    how = {"since": wish.since, "by": wish.by, "top": wish.top, "inventory": wish.inventory, "memory": wish.memory}
+    if not wish.cluster:
+        return triage(wish.records, **how)  # type: ignore[arg-type]  # each has its own type
+    from kvmwhy.fleet.cluster import connect, roll_up_on
+    from kvmwhy.fleet.tables import files_of
+
+    with connect(wish.cluster) as client:
+        tables = list(roll_up_on(client, files_of(wish.records), wish.by, wish.since))
+    return triage(wish.records, tables=tables, **how)  # type: ignore[arg-type]

@@ -1,0 +1,172 @@
+"""A run that can be stopped and goes on: the plan, and one part for each batch that is done.
+
+A part is written beside its name and renamed, its report after it: a run that was killed finds each batch done or not
+done, does only what is missing, and counts nothing twice. It goes by the plan that it was begun with, so that logs
+that have grown in between change nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from io import BytesIO
+from typing import Final
+
+import msgspec
+
+from kvmwhy.fleet.pieces import SIZE, Piece, Unread, batches, plan
+from kvmwhy.fleet.row import KNOWN, SCHEMA, Row, rows
+from kvmwhy.fleet.store import join, suffix_of, whole, write_rows
+from kvmwhy.fleet.work import Meter, look
+
+_PLAN: Final = "plan.json"
+_MOST_COMPLAINTS: Final = 10_000  # of one batch
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a batch that is done says of itself; its rows are in its part. ``read`` counts bytes of files."""
+
+    number: int
+    rows: int
+    failures: int
+    read: int
+    unread: tuple[Unread, ...] = ()
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A batch to do, and the path of its part."""
+
+    number: int
+    batch: tuple[Piece, ...]
+    part: str
+    suffix: str
+
+    @property
+    def size(self) -> int:
+        return sum(piece.size for piece in self.batch)
+
+
+class _Plan(msgspec.Struct):
+    schema: int
+    size: int
+    paths: list[str]
+    batches: list[list[Piece]]
+    unread: list[Unread]
+
+
+def do(task: Task) -> tuple[bytes, Report]:
+    """A batch's part, and its report. The same batch makes the same part, wherever and however often it is done."""
+    unread: list[Unread] = []
+    meter, failures = Meter(), 0
+
+    def made() -> Iterator[Row]:
+        nonlocal failures
+        for piece in task.batch:
+            try:
+                for path, sightings in look(piece, KNOWN, unread.append, meter):
+                    for row in rows(sightings, path):
+                        failures += row.count
+                        yield row
+            except Exception as error:  # noqa: BLE001 -- one input, whatever is wrong with it or with kvmwhy, ends no run
+                why = (
+                    f"kvmwhy itself failed on it ({type(error).__name__}: {str(error)[:200]}); what came before is read"
+                )
+                unread.append(Unread(piece.path, why))
+
+    sink = BytesIO()
+    number = write_rows(sink, made(), task.suffix)
+    return sink.getvalue(), Report(task.number, number, failures, meter.read, tuple(unread[:_MOST_COMPLAINTS]))
+
+
+def keep(task: Task, part: bytes, report: Report) -> Report:
+    """Write a part and then its report. Done twice, it writes the same again."""
+    whole(task.part, (part,))
+    whole(_report(task.part), (msgspec.json.encode(report),))
+    return report
+
+
+def do_here(task: Task) -> Report:
+    """Both, for a process that sees the directory of parts."""
+    return keep(task, *do(task))
+
+
+def _report(part: str) -> str:
+    return f"{part}.done"
+
+
+class Parts:
+    """The parts of one output while it is being made: a directory beside it."""
+
+    def __init__(self, out: str, paths: Sequence[str], *, size: int = SIZE, fresh: bool = False) -> None:
+        """Go on with what a run over the same inputs left, unless ``fresh``. Raises StoreError and OSError."""
+        self.out, self.suffix = out, suffix_of(out)
+        self.directory = f"{out}.parts"
+        self.plan = None if fresh else self._begun(list(paths), size)
+        self.resumed = self.plan is not None
+        if self.plan is None:
+            self.plan = _made(list(paths), size)
+            shutil.rmtree(self.directory, ignore_errors=True)
+            os.mkdir(self.directory)
+            whole(os.path.join(self.directory, _PLAN), (msgspec.json.encode(self.plan),))
+        self.tasks = [
+            Task(n, tuple(batch), os.path.join(self.directory, f"{n:08d}{self.suffix}"), self.suffix)
+            for n, batch in enumerate(self.plan.batches)
+        ]
+
+    def _begun(self, paths: list[str], size: int) -> _Plan | None:
+        try:
+            with open(os.path.join(self.directory, _PLAN), "rb") as file:
+                found = msgspec.json.decode(file.read(), type=_Plan)
+        except (OSError, msgspec.DecodeError):
+            return None
+        return found if (found.schema, found.size, found.paths) == (SCHEMA, size, paths) else None
+
+    @property
+    def unread(self) -> list[Unread]:
+        """What the plan could not see."""
+        return self.plan.unread if self.plan else []
+
+    def done(self) -> list[Report]:
+        """The reports of the batches that are done."""
+        out = []
+        names = set(os.listdir(self.directory))
+        for task in self.tasks:
+            if os.path.basename(_report(task.part)) in names and os.path.basename(task.part) in names:
+                with open(_report(task.part), "rb") as file, suppress(msgspec.DecodeError):
+                    out.append(msgspec.json.decode(file.read(), type=Report))
+        return out
+
+    def missing(self, done: Iterable[Report]) -> list[Task]:
+        there = {report.number for report in done}
+        return [task for task in self.tasks if task.number not in there]
+
+    def finish(self) -> int:
+        """Put the parts together, in order, and remove them; the number of rows."""
+        tmp = f"{self.out}.{os.getpid()}.tmp"
+        try:
+            with open(tmp, "wb") as file:
+                number = join((task.part for task in self.tasks), file, self.suffix)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(tmp, self.out)
+        finally:
+            if os.path.exists(tmp):
+                os.unlink(tmp)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return number
+
+
+def _made(paths: list[str], size: int) -> _Plan:
+    unread: list[Unread] = []
+
+    def pieces() -> Iterator[Piece]:
+        for item in plan(paths, size=size):
+            if isinstance(item, Unread):
+                unread.append(item)
+            else:
+                yield item
+
+    made = list(batches(pieces(), size=size))
+    return _Plan(SCHEMA, size, paths, made, unread)

@@ -1,0 +1,219 @@
+"""A failure without what is nobody's business: names, addresses of the host, and the guest's data.
+
+What stays is what the diagnosis needs, and it is made sure that it needs it: what was taken away and changes the
+answer is put back and named. No text of a log is kept, so that nothing can hide in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from kvmwhy.diagnosis import Diagnosis, diagnose
+from kvmwhy.record import Code, ControlBlock, Cpu, Failure, Host, Segment, Source
+
+# The CPU's state, and not the guest's data: what a diagnosis stands on.
+_STATE: Final = frozenset({"rip", "rflags", "cr0", "cr4", "efer"})
+_FIELDS: Final = re.compile(
+    r"control|intercept|interrupt|activity|event|exit_|idt_vectoring|entry|_ctl$|asid|vpid$|pending|bitmap|mask$|shadow$"
+    r"|_selector$|_limit$|_ar_bytes$|_attrib$|_(?:cr0|cr4|efer|rflags|rip|pat)$|(?:cs|ss|ds|es)_base$|cpl$|int_state"
+)
+_NOT_FIELDS: Final = re.compile(r"^host_(?!cr0|cr4|efer|pat)|_pa$|pointer|addr|backing|cr3|vapic|logical|physical")
+_VERSION: Final = re.compile(r"\d{1,3}\.\d{1,4}(?:\.\d{1,4})?(?:-rc\d{1,2})?")
+_LONG_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{5,16}|\b[0-9a-fA-F]{9,16}\b")
+_HIDDEN: Final = ("fs", "gs", "ldt", "tr")
+
+
+class Redacted(NamedTuple):
+    """A failure that can be posted, what was taken out of it, and what had to stay."""
+
+    failure: Failure
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def redact(failure: Failure) -> Redacted:
+    """Take out what is not needed for the answer. The answer stays the same, and so do its causes."""
+    before = diagnose(failure)
+    removed: list[str] = []
+    kept = [
+        "the CPU's state at the failure: RIP, flags, control registers, selectors, tables and the access's addresses"
+    ]
+    made = failure
+    for take in (_source, _host, _remarks, _trace, _window, _code, _control):
+        made, what = take(made, before)
+        removed += what
+    for take, name in ((_registers, "registers"), (_bases, "hidden bases"), (_others, "CR2, CR3 and debug registers")):
+        less, what = take(made, before)
+        if what and _same(before, diagnose(less)):
+            made = less
+            removed += what
+        elif what:
+            kept.append(f"{name}: without them the answer would be another")
+    return Redacted(made, tuple(removed), tuple(kept))
+
+
+def _same(one: Diagnosis, other: Diagnosis) -> bool:
+    def told(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+        return [(finding.cause.id, finding.confidence) for finding in diagnosis.findings]
+
+    return told(one) == told(other) and one.answer == other.answer
+
+
+def _source(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    source = failure.source
+    gone = [
+        name
+        for name, value in (
+            ("file names", source.path),
+            ("times", source.time),
+            ("host and process names", source.writer),
+        )
+        if value
+    ]
+    return replace(failure, source=Source(vmm=source.vmm, vcpu=source.vcpu, count=source.count)), gone
+
+
+def _host(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    host = failure.host
+    removed = []
+    changed: dict[str, Any] = {}
+    for name in ("kernel", "qemu"):
+        text = getattr(host, name)
+        version = _VERSION.match(text) if text else None
+        short = version[0] if version else None
+        if short != text:
+            changed[name] = short
+            removed.append(f"what follows the version of the {'host kernel' if name == 'kernel' else 'VMM'}")
+    facts = tuple(_LONG_NUMBER.sub("(removed)", fact) for fact in host.facts)
+    if facts != host.facts:
+        changed["facts"] = facts
+        removed.append("addresses in the kernel's remarks")
+    made: Host = replace(host, **changed)
+    return replace(failure, host=made), removed
+
+
+def _remarks(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    """They quote the log."""
+    if not failure.damage and not failure.repairs:
+        return failure, []
+    damage = ("the log was damaged; the remarks on it are removed",) if failure.damage else ()
+    return replace(failure, damage=damage, repairs=()), ["remarks that quote the log"]
+
+
+def _trace(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    gone = [f"a trace of {len(failure.trace)} events"] if failure.trace else []
+    return replace(failure, trace=()), gone
+
+
+def _length(before: Diagnosis) -> int | None:
+    insn = before.facts.instruction
+    return len(insn.bytes) if insn and insn.complete and not insn.invalid else None
+
+
+def _window(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
+    """The bytes that KVM fetched behind the instruction, wherever in the words they stand."""
+    length = _length(before)
+    reading = before.facts.reading
+    insn = reading.failure.insn if reading else None
+    if failure.emulation and length and len(failure.emulation.insn) > length:
+        failure = replace(failure, emulation=replace(failure.emulation, insn=failure.emulation.insn[:length]))
+        if not insn:
+            return failure, ["bytes behind the failing instruction"]
+    if not insn or length is None or length >= len(insn):
+        return failure, []
+    words = bytearray(b"".join(word.to_bytes(8, "little") for word in failure.data))
+    at = words.find(insn)
+    if at < 1:
+        return replace(failure, data=failure.data[:1], ndata=None), ["the words of the report: their form is not known"]
+    words[at + length : at + len(insn)] = b"\x90" * (len(insn) - length)  # what KVM fills the field with
+    if words[at - 1] == len(insn):
+        words[at - 1] = length
+    data = tuple(int.from_bytes(words[n : n + 8], "little") for n in range(0, len(words), 8))
+    return replace(failure, data=data), ["bytes behind the failing instruction"]
+
+
+def _code(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
+    """The VMM's window of code, but for the instruction."""
+    code = failure.code
+    if code is None:
+        return failure, []
+    if code.rip_at is None:
+        return replace(failure, code=None), ["code bytes"]
+    length = _length(before) or 15
+    left = code.window[code.rip_at : code.rip_at + length]
+    if len(left) == len(code.window):
+        return failure, []
+    return replace(failure, code=Code(left, 0)), ["code before and behind the failing instruction"]
+
+
+def _control(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    control = failure.control
+    if control is None:
+        return failure, []
+    fields = {
+        name: value
+        for name, value in control.fields.items()
+        if not value or (_FIELDS.search(name) and not _NOT_FIELDS.search(name))
+    }
+    made = replace(failure, control=ControlBlock(control.kind, fields))
+    less = len(control.fields) - len(fields)
+    return made, [
+        f"{less} fields of the {control.kind.upper()}: pointers, and what is the host's or the guest's"
+    ] if less else []
+
+
+def _cpu(failure: Failure, change: Callable[[Cpu], Cpu], what: str) -> tuple[Failure, list[str]]:
+    if failure.cpu is None:
+        return failure, []
+    made = change(failure.cpu)
+    return (failure, []) if made == failure.cpu else (replace(failure, cpu=made), [what])
+
+
+def _registers(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
+    """All that hold something, but for those that the failing instruction's address is made of."""
+    insn = before.facts.instruction
+    needed = {name for operand in (insn.memory if insn else ()) for name in (operand.base, operand.index) if name}
+    wide = {_wide(name) for name in needed}
+
+    def change(cpu: Cpu) -> Cpu:
+        keep = {n: v for n, v in cpu.registers.items() if not v or n in _STATE | wide or n[:2] in {"cr", "dr"}}
+        made: Cpu = replace(cpu, registers=keep)
+        return made
+
+    return _cpu(failure, change, "general registers that the failing instruction's address does not use")
+
+
+def _wide(name: str) -> str:
+    """The 64-bit register that holds this one."""
+    if name.startswith("r"):
+        return name.rstrip("dwb")
+    return f"r{name[1:]}" if name.startswith("e") else f"r{name}"
+
+
+def _bases(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
+    insn = before.facts.instruction
+    used = {operand.segment for operand in (insn.memory if insn else ())}
+
+    def change(cpu: Cpu) -> Cpu:
+        segments = {
+            name: replace(s, base=0) if name in _HIDDEN and name not in used and s.base else s
+            for name, s in cpu.segments.items()
+        }
+        kept: dict[str, Segment] = segments
+        made: Cpu = replace(cpu, segments=kept)
+        return made
+
+    return _cpu(failure, change, "bases of FS, GS, LDT and TR, which point into the guest (shown as 0)")
+
+
+def _others(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    def change(cpu: Cpu) -> Cpu:
+        gone = {"cr2", "cr3", "dr0", "dr1", "dr2", "dr3"}
+        made: Cpu = replace(cpu, registers={n: v for n, v in cpu.registers.items() if not v or n not in gone})
+        return made
+
+    return _cpu(failure, change, "CR2, CR3 and the addresses of breakpoints")

@@ -1,0 +1,179 @@
+"""One row of a fleet's table: a failure, where and how often it was seen, and what it comes to.
+
+A row holds what is asked of thousands of failures at once; the whole explanation of one is ``kvmwhy explain``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from kvmwhy.diagnosis import Diagnosis, diagnose
+from kvmwhy.fleet.sight import Known, Sighting
+from kvmwhy.fleet.signature import sign
+from kvmwhy.record import Failure
+
+SCHEMA: Final = 1
+# Numbers of 64 bits: hexadecimal text wherever JSON is written.
+WIDE: Final = ("hardware_error", "exit_reason", "rip", "gva", "gpa")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Times are UTC; ``None`` where the log has none. ``count`` equal failures, of one host, writer and hour."""
+
+    path: str
+    offset: int  # of the first one's block, in the file as it is uncompressed
+    count: int = 1
+    host: str | None = None
+    writer: str | None = None
+    time: datetime | None = None
+    last_time: datetime | None = None
+    kernel: str | None = None
+    microcode: str | None = None
+    vmm: str | None = None
+    qemu: str | None = None
+    vendor: str | None = None
+    kind: str = "other"
+    suberror: int | None = None
+    hardware_error: int | None = None
+    errno: str | None = None
+    exit_reason: int | None = None
+    exit_name: str | None = None
+    mode: str | None = None
+    cpl: int | None = None
+    rip: int | None = None
+    instruction: str | None = None
+    bytes: str | None = None
+    access: str | None = None
+    gva: int | None = None
+    gpa: int | None = None
+    place: str | None = None
+    cause: str = "undecided"
+    family: str = "undecided"
+    confidence: str = "possible"
+    answer: str = ""
+    damaged: bool = False
+    signature: str = ""
+    why: str = ""  # the parts of the signature, for a person
+
+
+COLUMNS: Final = tuple(field.name for field in msgspec.structs.fields(Row))
+
+
+_MOST_GROUPS: Final = 50_000  # rows that wait for more of the same
+Columns = dict[str, Any]
+
+
+def what(diagnosis: Diagnosis) -> Columns:
+    """The columns that depend on the failure alone, not on where it was seen."""
+    facts = diagnosis.facts
+    failure = facts.failure
+    best = diagnosis.findings[0]
+    signature = sign(diagnosis)
+    insn, access = facts.instruction, facts.access
+    return {
+        "kernel": failure.host.kernel,
+        "qemu": failure.host.qemu,
+        "vmm": failure.source.vmm,
+        "vendor": facts.vendor.vendor,
+        "kind": failure.kind,
+        "suberror": failure.suberror,
+        "hardware_error": failure.hardware_error,
+        "errno": failure.errno,
+        "exit_reason": facts.words.reason if facts.words else None,
+        "exit_name": facts.explained.name if facts.explained else None,
+        "mode": facts.mode.name if facts.mode else None,
+        "cpl": facts.cpl,
+        "rip": facts.rip,
+        "instruction": insn.text if insn else None,
+        "bytes": insn.bytes.hex(" ") if insn else None,
+        "access": access.kind if access else None,
+        "gva": access.gva if access else None,
+        "gpa": access.gpa if access else None,
+        "place": access.place.name if access and access.place else None,
+        "cause": best.cause.id,
+        "family": best.cause.family,
+        "confidence": best.confidence,
+        "answer": diagnosis.answer,
+        "damaged": bool(failure.damage),
+        "signature": signature.key,
+        "why": signature.why,
+    }
+
+
+def columns(failure: Failure) -> Columns:
+    """What a failure comes to."""
+    return what(diagnose(failure))
+
+
+KNOWN: Final = Known(columns)  # a process reads and explains a failure once, in whatever files it stands
+
+
+class _Group:
+    """Equal failures of one host, writer and hour."""
+
+    __slots__ = ("count", "first", "last", "time")
+
+    def __init__(self, first: Sighting[Columns]) -> None:
+        self.first = first
+        self.count, self.time, self.last = 0, first.time, first.time
+
+    def add(self, more: Sighting[Columns]) -> None:
+        self.count += more.times
+        if more.time is not None:
+            self.time = min(self.time or more.time, more.time)
+            self.last = max(self.last or more.time, more.time)
+
+    def row(self, path: str) -> Row:
+        first = self.first
+        return Row(
+            path=path,
+            offset=first.offset,
+            count=self.count,
+            host=first.host or None,
+            writer=first.writer or None,
+            time=self.time,
+            last_time=self.last,
+            microcode=first.microcode,
+            **first.made,
+        )
+
+
+def rows(sightings: Iterable[Sighting[Columns]], path: str) -> Iterator[Row]:
+    """The sightings of one input, equal ones in one row."""
+    groups: dict[tuple[object, ...], _Group] = {}
+    for seen in sightings:
+        hour = seen.time.replace(minute=0, second=0, microsecond=0) if seen.time else None
+        key = (seen.key, seen.host, seen.writer, hour)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = _Group(seen)
+        group.add(seen)
+        if len(groups) > _MOST_GROUPS:
+            yield from (held.row(path) for held in groups.values())
+            groups.clear()
+    yield from (group.row(path) for group in groups.values())
+
+
+def to_json(row: Row) -> bytes:
+    """One line of JSON without its newline; 64-bit numbers as ``0x`` text."""
+    told = msgspec.to_builtins(row)
+    for name in WIDE:
+        if told.get(name) is not None:
+            told[name] = hex(told[name])
+    return msgspec.json.encode({"row": SCHEMA, **told})
+
+
+def from_json(line: bytes) -> Row:
+    """Raises msgspec.DecodeError or ValueError if ``line`` is no row of this schema."""
+    told = msgspec.json.decode(line)
+    if not isinstance(told, dict) or told.pop("row", None) != SCHEMA:
+        raise ValueError(f"not a row of schema {SCHEMA}")
+    for name in WIDE:
+        if isinstance(told.get(name), str):
+            told[name] = int(told[name], 16)
+    row: Row = msgspec.convert(told, Row, strict=True)
+    return row

@@ -1,0 +1,187 @@
+"""Rows of any number of files as one table of a DuckDB session, rolled up to what triage asks for.
+
+Rolling up adds up failures that differ in nothing that is asked. It can be done file by file, on a cluster, and once
+more over what came of that: the result is the same.
+"""
+
+# ruff: noqa: S608 -- columns are named here, and paths are quoted here
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from kvmwhy.fleet.row import COLUMNS, SCHEMA, WIDE
+from kvmwhy.fleet.store import StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+# What sets hosts apart, and is no part of a signature: by these a group may differ from all others.
+DIMENSIONS: Final = ("kernel", "microcode", "vmm", "qemu", "vendor")
+_SAID: Final = ("why", "cause", "family", "confidence", "answer")
+_ALWAYS: Final = ("signature", "path", "host", *DIMENSIONS)
+_KINDS: Final = {
+    "offset": "UBIGINT",
+    "count": "UBIGINT",
+    "suberror": "UINTEGER",
+    "cpl": "UTINYINT",
+    "damaged": "BOOLEAN",
+}
+_TIMES: Final = {"time": "TIMESTAMPTZ", "last_time": "TIMESTAMPTZ"}
+_DEFAULTS: Final = {"count": "1", "kind": "'other'", "damaged": "false", "answer": "''", "signature": "''", "why": "''"}
+_DEFAULTS.update(cause="'undecided'", family="'undecided'", confidence="'possible'")
+
+
+def open_session(*, threads: int | None = None, memory: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A session in memory that spills into the temporary directory. Raises StoreError if DuckDB is missing."""
+    try:
+        import duckdb
+    except ImportError:
+        raise StoreError("triage needs DuckDB and pyarrow: install kvmwhy[fleet]") from None
+    session = duckdb.connect()
+    session.execute("SET TimeZone = 'UTC'")
+    if threads:
+        session.execute(f"SET threads = {int(threads)}")
+    if memory:
+        session.execute("SET memory_limit = $1", [memory])
+    return session
+
+
+def files_of(paths: Iterable[str]) -> list[str]:
+    """The files that are named, globs expanded. Raises StoreError for what is not there."""
+    out: list[str] = []
+    for path in paths:
+        found = [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True))
+        if not found:
+            raise StoreError(f"{path}: there is no such file")
+        out += found
+    return out
+
+
+def source(path: str) -> str:
+    """SQL that gives the rows of one file, with the types that they have."""
+    if path.endswith(".jsonl"):
+        kinds = {name: _kind(name, "VARCHAR") for name in COLUMNS} | dict.fromkeys(WIDE, "VARCHAR")
+        columns = ", ".join(f"'{name}': '{kind}'" for name, kind in {"row": "UINTEGER", **kinds}.items())
+        wide = ", ".join(
+            _said(name, f'TRY_CAST("{name}" AS UBIGINT)' if name in WIDE else f'"{name}"') for name in COLUMNS
+        )
+        return (
+            f"SELECT {wide} FROM read_json({_quoted(path)}, format = 'newline_delimited', columns = {{{columns}}},"
+            f" maximum_object_size = 4194304) WHERE \"row\" = {SCHEMA} OR error('it is no row of schema {SCHEMA}')"
+        )
+    wanted = ", ".join(_said(name, f'CAST("{name}" AS {_kind(name, "VARCHAR")})') for name in COLUMNS)
+    return f"SELECT {wanted} FROM read_parquet({_quoted(path)})"
+
+
+def _kind(name: str, other: str) -> str:
+    return _KINDS.get(name) or _TIMES.get(name) or ("UBIGINT" if name in WIDE else other)
+
+
+def _said(name: str, value: str) -> str:
+    if name in _TIMES:  # UTC is the session's zone; a time without one needs no other package in Python
+        return f'CAST({value} AS TIMESTAMP) AS "{name}"'
+    return f'coalesce({value}, {_DEFAULTS[name]}) AS "{name}"' if name in _DEFAULTS else f'{value} AS "{name}"'
+
+
+def _quoted(path: str) -> str:
+    """As DuckDB takes it: what is a file's name is no pattern."""
+    plain = "".join(f"[{c}]" if c in "*?[" else c for c in path)
+    return "'" + plain.replace("'", "''") + "'"
+
+
+def columns_of(by: Sequence[str]) -> list[str]:
+    """What is rolled up by. Raises StoreError for a column that rows do not have."""
+    for name in by:
+        if name not in COLUMNS:
+            raise StoreError(f"rows have no column {name!r}; they have {', '.join(COLUMNS)}")
+    return [*_ALWAYS, *(name for name in dict.fromkeys(by) if name not in {*_ALWAYS, *_SAID, "count"})]
+
+
+def rolled(rows: str, by: Sequence[str]) -> str:
+    """SQL that rolls up ``rows``, which is SQL, too."""
+    names = [f'"{name}"' for name in columns_of(by) if name not in _TIMES]
+    said = ", ".join(f'min("{name}") AS "{name}"' for name in _SAID)
+    return (
+        f"SELECT {', '.join(names)}, {said}, CAST(sum(count) AS UBIGINT) AS count, min(time) AS time,"
+        f" max(coalesce(last_time, time)) AS last_time FROM ({rows})"
+        f" GROUP BY {', '.join(names)}, date_trunc('hour', time)"
+    )
+
+
+def roll_up(path: str, by: Sequence[str], since: datetime | None, *, threads: int | None = None) -> pa.Table:
+    """One file, rolled up: what a cluster's worker does. Raises StoreError for what is no table of rows."""
+    session = open_session(threads=threads)
+    rows = rolled(_since(source(path), since), by)
+    ask(session, path, f"CREATE TABLE rolled AS {rows}", since)
+    return session.table("rolled").to_arrow_table()
+
+
+def load(
+    session: duckdb.DuckDBPyConnection,
+    paths: Sequence[str],
+    *,
+    by: Sequence[str] = (),
+    since: datetime | None = None,
+    tables: Iterable[pa.Table] | None = None,
+) -> None:
+    """Make ``rows`` in the session: of files as they are, or of ``tables`` that were rolled up already."""
+    if tables is not None:
+        names = []
+        for n, table in enumerate(tables):
+            session.register(f"part{n}", table)
+            names.append(f"SELECT * FROM part{n}")
+        ask(session, "the cluster's tables", f"CREATE TABLE rows AS {rolled(' UNION ALL '.join(names), by)}", None)
+        return
+    parts = []
+    for n, path in enumerate(paths):
+        ask(session, path, f"SELECT * FROM ({source(path)}) LIMIT 0", None)
+        if path.endswith(".jsonl"):  # read once
+            ask(session, path, f"CREATE TABLE lines{n} AS {rolled(_since(source(path), since), by)}", since)
+            parts.append(f"SELECT * FROM lines{n}")
+        else:
+            names = [*columns_of(by), *_SAID, "count"]
+            wanted = ", ".join(f'"{name}"' for name in names if name not in _TIMES)
+            where = "" if since is None else f" WHERE coalesce(last_time, time) >= TIMESTAMP '{_naive(since)}'"
+            plain = f"SELECT {wanted}, time, coalesce(last_time, time) AS last_time FROM ({source(path)}){where}"
+            parts.append(plain)
+    ask(session, ", ".join(paths[:3]), "CREATE VIEW rows AS " + " UNION ALL BY NAME ".join(parts), None)
+
+
+def _naive(when: datetime) -> datetime:
+    return when.astimezone(UTC).replace(tzinfo=None)
+
+
+def _since(rows: str, since: datetime | None) -> str:
+    return rows if since is None else f"SELECT * FROM ({rows}) WHERE coalesce(last_time, time) >= $since"
+
+
+def ask(session: duckdb.DuckDBPyConnection, about: str, query: str, since: datetime | None) -> Any:
+    """Run a query; what DuckDB complains of is said in one sentence."""
+    import duckdb
+
+    try:
+        return session.execute(query, {} if since is None else {"since": _naive(since)})
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0][:300]
+        raise StoreError(f"{about}: it is no table of rows that kvmwhy scan wrote ({first})") from None
+
+
+def load_inventory(session: duckdb.DuckDBPyConnection, path: str | None) -> list[str]:
+    """Make the table ``inventory``: what is known of every host, failed or not; its columns besides ``host``."""
+    if path is None:
+        session.execute("CREATE OR REPLACE TABLE inventory (host VARCHAR)")
+        return []
+    reader = (
+        "read_parquet" if path.endswith(".parquet") else "read_json_auto" if path.endswith(".jsonl") else "read_csv"
+    )
+    extra = ", all_varchar = true" if reader == "read_csv" else ""
+    ask(session, path, f"CREATE OR REPLACE TABLE inventory AS SELECT * FROM {reader}({_quoted(path)}{extra})", None)
+    names = [name for name, *_ in session.execute("DESCRIBE inventory").fetchall()]
+    if "host" not in names:
+        raise StoreError(f"{path}: an inventory needs a column host; it has {', '.join(names)[:200]}")
+    return [name for name in names if name != "host"]

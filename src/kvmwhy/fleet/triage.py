@@ -1,0 +1,240 @@
+"""Millions of rows to a short list: groups by signature, what they have in common, and what sets them apart.
+
+All questions go to one DuckDB session with the rolled-up rows; only the groups that are shown come into Python.
+"""
+
+# ruff: noqa: S608 -- columns are those of a row or quoted; values are bound
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from kvmwhy.fleet.store import StoreError
+from kvmwhy.fleet.tables import DIMENSIONS, columns_of, files_of, load, load_inventory, open_session
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+_SHARE: Final = 0.6  # a value that holds for less of a group is not worth a word
+_LIFT: Final = 1.5  # nor is one that is nearly as common elsewhere
+_TREND: Final = 40  # points
+_HOUR: Final = 3600.0
+_WHO: Final = "coalesce(host, path)"  # rows without a host count as their file
+
+
+class Outlier(msgspec.Struct, frozen=True):
+    """Of the group's hosts ``share`` have this value, of all hosts ``overall``; of those that have it, ``hit`` are in
+    the group.
+    """
+
+    dimension: str
+    value: str
+    share: float
+    overall: float
+    hit: float
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Failures with one signature. ``trend`` counts them in equal steps of time, from the triage's ``start`` on.
+
+    ``hosts`` counts hosts by name, ``files`` the inputs; ``by`` has (column, value, count), the most frequent first;
+    ``example`` is the path of one.
+    """
+
+    signature: str
+    why: str
+    cause: str
+    family: str
+    confidence: str
+    answer: str
+    count: int
+    hosts: int
+    files: int
+    first: datetime | None
+    last: datetime | None
+    trend: tuple[int, ...]
+    outliers: tuple[Outlier, ...]
+    by: tuple[tuple[str, str, int], ...]
+    example: str
+
+
+class Triage(msgspec.Struct, frozen=True):
+    """``left_out`` groups were not asked for; ``step`` is the trend's, in seconds; ``population`` counts all hosts."""
+
+    groups: tuple[Group, ...]
+    count: int
+    hosts: int
+    files: int
+    population: int
+    left_out: int
+    start: datetime | None
+    end: datetime | None
+    step: float
+
+
+def triage(
+    paths: Sequence[str],
+    *,
+    since: datetime | None = None,
+    by: Sequence[str] = (),
+    top: int = 20,
+    inventory: str | None = None,
+    tables: Iterable[pa.Table] | None = None,
+    threads: int | None = None,
+    memory: str | None = None,
+) -> Triage:
+    """The ``top`` groups of the rows in ``paths``, those on most hosts first.
+
+    ``tables`` are the same rows rolled up elsewhere. Raises StoreError for what is no table of rows, and for a column
+    that rows do not have.
+    """
+    session = open_session(threads=threads, memory=memory)
+    import duckdb
+
+    columns_of(by)
+    with session:
+        load(session, files_of(paths), by=by, since=since, tables=tables)
+        extra = load_inventory(session, inventory)
+        try:
+            return _Asked(session, extra).answer(by, top)
+        except duckdb.Error as error:  # no memory, no disk
+            raise StoreError(f"DuckDB cannot answer: {str(error).splitlines()[0][:300]}") from None
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+class _Asked:
+    """The queries over the table ``rows``, and the inventory."""
+
+    def __init__(self, session: duckdb.DuckDBPyConnection, inventory: list[str]) -> None:
+        self.session = session
+        self.inventory = inventory
+
+    def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        return self.session.execute(query, values).fetchall()
+
+    def answer(self, by: Sequence[str], top: int) -> Triage:
+        self._sets()
+        count, hosts, files, start, end, groups = self.ask(
+            "SELECT coalesce(sum(count), 0), count(DISTINCT host), count(DISTINCT path), min(time), max(last_time),"
+            " count(DISTINCT signature) FROM sets"
+        )[0]
+        ((population,),) = self.ask("SELECT count(*) FROM people")
+        largest = self.ask(
+            "SELECT signature, min(why), min(cause), min(family), min(confidence), min(answer), sum(count),"
+            " count(DISTINCT host), count(DISTINCT path), min(time), max(last_time), min(path) FROM sets"
+            f" GROUP BY signature ORDER BY count(DISTINCT {_WHO}) DESC, sum(count) DESC, signature LIMIT $top",
+            top=top,
+        )
+        keys = [told[0] for told in largest]
+        step = max(_HOUR, (end - start).total_seconds() / _TREND) if start and end else 0.0
+        trends = self._trends(keys, start, step)
+        outliers = self._outliers(keys)
+        parts = self._by(keys, by)
+        made = tuple(
+            Group(
+                signature=key,
+                why=why,
+                cause=cause,
+                family=family,
+                confidence=confidence,
+                answer=answer,
+                count=int(n),
+                hosts=on,
+                files=inputs,
+                first=_utc(first),
+                last=_utc(last),
+                trend=trends.get(key, ()),
+                outliers=tuple(outliers.get(key, ())),
+                by=tuple(parts.get(key, ())),
+                example=example,
+            )
+            for key, why, cause, family, confidence, answer, n, on, inputs, first, last, example in largest
+        )
+        return Triage(made, int(count), hosts, files, population, groups - len(made), _utc(start), _utc(end), step)
+
+    def _trends(self, keys: list[str], start: datetime | None, step: float) -> dict[str, tuple[int, ...]]:
+        """By whole hours, which rolling up keeps."""
+        if start is None:
+            return {}
+        points = self.ask(
+            "SELECT signature, least(CAST(floor((epoch(date_trunc('hour', time)) - $start) / $step) AS INTEGER), $last)"
+            " AS point, sum(count) FROM rows WHERE time IS NOT NULL AND list_contains($keys, signature)"
+            " GROUP BY signature, point",
+            start=start.replace(tzinfo=UTC).timestamp() // _HOUR * _HOUR,
+            step=step,
+            last=_TREND - 1,
+            keys=keys,
+        )
+        out = {key: [0] * _TREND for key in keys}
+        for key, at, n in points:
+            out[key][at] += int(n)
+        return {key: tuple(values) for key, values in out.items()}
+
+    def _sets(self) -> None:
+        """What each host has of each group, without times; and every host once, failed or not."""
+        names = ", ".join(f'"{name}"' for name in ("signature", "host", "path", *DIMENSIONS))
+        said = ", ".join(f"min({name}) AS {name}" for name in ("why", "cause", "family", "confidence", "answer"))
+        self.session.execute(
+            f"CREATE OR REPLACE TEMP TABLE sets AS SELECT {names}, {said}, sum(count) AS count, min(time) AS time,"
+            f" max(last_time) AS last_time FROM rows GROUP BY {names}"
+        )
+        self.session.execute(
+            f"CREATE OR REPLACE TEMP TABLE people AS SELECT DISTINCT {_WHO} AS who FROM sets"
+            " UNION SELECT host FROM inventory WHERE host IS NOT NULL"
+        )
+
+    def _outliers(self, keys: list[str]) -> dict[str, list[Outlier]]:
+        """A host counts once, however often it failed."""
+        out: dict[str, list[Outlier]] = {}
+        if not keys:
+            return out
+        for name in dict.fromkeys((*DIMENSIONS, *self.inventory)):
+            column = '"' + name.replace('"', '""') + '"'
+            listed = f"SELECT host AS who, CAST({column} AS VARCHAR) AS value FROM inventory WHERE {column} IS NOT NULL"
+            seen = f"SELECT {_WHO} AS who, CAST({column} AS VARCHAR) AS value FROM sets WHERE {column} IS NOT NULL"
+            known = " UNION ".join(
+                part for part, there in ((seen, name in DIMENSIONS), (listed, name in self.inventory)) if there
+            )
+            own = f"coalesce(r.{column}, k.value)" if name in DIMENSIONS else "k.value"
+            for key, said, share, overall, hit in self.ask(
+                f"WITH known AS MATERIALIZED ({known}),"
+                " listed AS (SELECT who, min(value) AS value FROM known GROUP BY who),"
+                f" mine AS (SELECT DISTINCT r.signature, coalesce(r.host, r.path) AS who, {own} AS value FROM sets r"
+                "  LEFT JOIN listed k ON k.who = coalesce(r.host, r.path) WHERE list_contains($keys, r.signature)),"
+                " size AS (SELECT signature, count(DISTINCT who) AS n FROM mine GROUP BY 1),"
+                " part AS (SELECT signature, value, count(DISTINCT who) AS n FROM mine"
+                "  WHERE value IS NOT NULL GROUP BY 1, 2),"
+                " every AS (SELECT value, count(DISTINCT who) AS n FROM known GROUP BY 1),"
+                " world AS (SELECT count(*) AS n FROM people)"
+                " SELECT part.signature, part.value, part.n / size.n, every.n / world.n, part.n / every.n"
+                " FROM part JOIN size USING (signature) JOIN every USING (value), world"
+                " WHERE size.n > 1 AND part.n / size.n >= $share AND part.n / size.n >= $lift * every.n / world.n"
+                " ORDER BY 1, 3 DESC, 2",
+                keys=keys,
+                share=_SHARE,
+                lift=_LIFT,
+            ):
+                out.setdefault(key, []).append(Outlier(name, said, share, overall, min(1.0, hit)))
+        for found in out.values():
+            found.sort(key=lambda o: (-o.share, o.overall, o.dimension))
+        return out
+
+    def _by(self, keys: list[str], by: Sequence[str]) -> dict[str, list[tuple[str, str, int]]]:
+        out: dict[str, list[tuple[str, str, int]]] = {}
+        for name in by:
+            for key, value, n in self.ask(
+                f"SELECT signature, coalesce(CAST(\"{name}\" AS VARCHAR), '(not known)') AS value, sum(count) AS n"
+                " FROM rows WHERE list_contains($keys, signature) GROUP BY 1, 2"
+                " QUALIFY row_number() OVER (PARTITION BY signature ORDER BY sum(count) DESC, value) <= 10"
+                " ORDER BY 1, 3 DESC, 2",
+                keys=keys,
+            ):
+                out.setdefault(key, []).append((name, value, int(n)))
+        return out

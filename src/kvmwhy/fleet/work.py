@@ -1,0 +1,88 @@
+"""Pieces, done: the functions that this process, its children and a cluster's workers all run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, Final, TypeVar
+
+from kvmwhy.evidence.containers import members
+from kvmwhy.fleet.files import open_input
+from kvmwhy.fleet.pieces import Piece, Unread, first_header, header_before, why
+from kvmwhy.fleet.sight import Known, Place, Sighting, sightings
+
+T = TypeVar("T")
+
+_CHUNK: Final = 1 << 20
+_HOST: Final = re.compile(rb"\bhostname: ([\w.-]{1,255})")
+
+Complain = Callable[[Unread], None]
+
+
+class Meter:
+    """Bytes of files that were read, not what they unpack to."""
+
+    def __init__(self, tell: Callable[[int], None] | None = None) -> None:
+        self.read = 0
+        self.tell = tell
+
+    def chunks(self, file: BinaryIO, size: int | None) -> Iterator[bytes]:
+        left = size
+        while left is None or left > 0:
+            chunk = file.read(_CHUNK if left is None else min(_CHUNK, left))
+            if not chunk:
+                return
+            self.read += len(chunk)
+            left = None if left is None else left - len(chunk)
+            if self.tell:
+                self.tell(len(chunk))
+            yield chunk
+
+
+def look(
+    piece: Piece, known: Known[T], complain: Complain, meter: Meter
+) -> Iterator[tuple[str, Iterator[Sighting[T]]]]:
+    """Every input in a piece, by its path, and its failures; they must be taken before the next input is.
+
+    What cannot be read is told to ``complain``, and never raised.
+    """
+    try:
+        with open_input(piece.path) as file:
+            if piece.end is None:
+                yield from _whole(piece, file, known, complain, meter)
+            else:
+                before = meter.read
+                place = _place(piece, file)
+                file.seek(piece.start)
+                chunks = _rest_on_error(meter.chunks(file, piece.end - piece.start), piece.path, complain)
+                yield piece.path, sightings(chunks, known, place)
+                if meter.read - before < piece.end - piece.start:
+                    complain(Unread(piece.path, "it became shorter while it was read; what there was is read"))
+    except (OSError, ValueError) as error:
+        complain(Unread(piece.path, why(error)))
+
+
+def _place(piece: Piece, file: BinaryIO) -> Place:
+    header = header_before(file, piece.start) if piece.start else None
+    found = _HOST.search(first_header(file))
+    return Place(piece.start, header, found[1].decode() if found else "", piece.changed)
+
+
+def _whole(
+    piece: Piece, file: BinaryIO, known: Known[T], complain: Complain, meter: Meter
+) -> Iterator[tuple[str, Iterator[Sighting[T]]]]:
+    def remark(sentence: str) -> None:
+        path, _, reason = sentence.partition(": ")
+        complain(Unread(path, reason) if reason else Unread(piece.path, sentence))
+
+    for path, chunks in members(meter.chunks(file, None), piece.path, remark):
+        stream = _rest_on_error(chunks, path, complain)
+        yield path, sightings(stream, known, Place(near=piece.changed))
+
+
+def _rest_on_error(chunks: Iterable[bytes], path: str, complain: Complain) -> Iterator[bytes]:
+    """An input that cannot be read on ends there: what came before is kept."""
+    try:
+        yield from chunks
+    except OSError as error:
+        complain(Unread(path, f"{why(error)}; what came before is read"))

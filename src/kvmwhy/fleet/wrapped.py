@@ -1,0 +1,90 @@
+"""What a log collector put before each line of a block, taken off: host, writer and time, and the block without them.
+
+Equal failures behind different times are equal then, and read once. A block whose lines do not all have the same
+wrapping is left as it is: it holds the lines of several writers, and readers know how to part them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from kvmwhy.evidence.prefixes import peel
+from kvmwhy.evidence.wrapping import HINT
+
+_DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
+_SYSLOG_TIME: Final = re.compile(r"[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d")
+_LONGEST_PREFIX: Final = 400
+
+
+class Wrapped(NamedTuple):
+    """``text`` is the block without wrappings; the others are as the log has them, or empty."""
+
+    text: bytes
+    host: str = ""
+    writer: str = ""
+    time: str = ""
+
+
+def unwrap(block: bytes) -> Wrapped:
+    """Take the wrapping of the first line off every line, if every line has it."""
+    head, _, _ = block.partition(b"\n")
+    line = head.decode("utf-8", "replace")
+    said = peel(line) if HINT.match(line) else None
+    if said is None:
+        return Wrapped(block)
+    host, writer = said.who or ("", "")
+    told = Wrapped(block, host, writer, said.time or "")
+    size = len(head) - len(said.text.encode())
+    if said.decoded or not 0 < size <= _LONGEST_PREFIX or not line.endswith(said.text):
+        return told
+    shape = head[:size].translate(_DIGITS)
+    lines = block.split(b"\n")
+    for other in lines:
+        if other and other[:size].translate(_DIGITS) != shape and other.rstrip() != shape.rstrip():
+            return told
+    return told._replace(text=b"\n".join([other[size:] for other in lines]))
+
+
+def instant(time: str, *, near: float) -> datetime | None:
+    """A log's time as an instant in UTC; ``near``, in seconds since 1970, tells the year where the log has none.
+
+    A time without zone is taken as UTC. A time since boot is none.
+    """
+    made: datetime | None
+    try:
+        made = datetime.fromisoformat(time.removesuffix(" UTC").replace(",", "."))
+    except ValueError:
+        made = _without_year(time, near) if _SYSLOG_TIME.match(time) else _since_1970(time)
+    if made is None:
+        return None
+    return made.replace(tzinfo=UTC) if made.tzinfo is None else made.astimezone(UTC)
+
+
+def _without_year(time: str, near: float) -> datetime | None:
+    """The year that puts it before ``near``, give or take a day for clocks and zones."""
+    around = datetime.fromtimestamp(near, UTC)
+    form = "%b %d %Y %H:%M:%S" if re.match(r"\w+ +\d+ \d{4} ", time) else "%Y %b %d %H:%M:%S"
+    try:
+        if form.startswith("%b"):
+            return datetime.strptime(time[:20], form).replace(tzinfo=UTC)
+        made = datetime.strptime(f"{around.year} {time[:15]}", form).replace(tzinfo=UTC)
+        late = (made - around).total_seconds() > 86400
+        return made.replace(year=around.year - 1) if late else made
+    except ValueError:
+        return None
+
+
+def _since_1970(time: str) -> datetime | None:
+    digits, _, rest = time.partition(".")
+    if not digits.isdigit() or not (rest.isdigit() or not rest):
+        return None
+    try:
+        if 9 <= len(digits) <= 10:
+            return datetime.fromtimestamp(float(time), UTC)
+        if len(digits) == 16:  # journald: microseconds
+            return datetime.fromtimestamp(int(digits) / 1e6, UTC)
+    except (OverflowError, OSError, ValueError):
+        pass
+    return None

@@ -1,0 +1,78 @@
+"""The command that triages: text, JSON, and a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fleet.logs import BLOCK
+from kvmwhy.cli.main import kvmwhy
+from kvmwhy.cli.triage import since_when
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(kvmwhy, list(arguments))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> str:
+    for host in ("a1", "b2"):
+        prefix = f"2026-02-03T04:05:06Z {host} QEMU[1]: ".encode()
+        (tmp_path / f"{host}.log").write_bytes(b"".join(prefix + line for line in BLOCK.splitlines(keepends=True)))
+    out = tmp_path / "rows.parquet"
+    assert run("scan", str(tmp_path / "*.log"), "--out", str(out)).exit_code == 0
+    return str(out)
+
+
+def test_text_says_how_many_where_when_and_why(records: str) -> None:
+    """First the answer, then the evidence."""
+    result = run("triage", records, "--by", "host")
+    assert result.exit_code == 0
+    first = result.stdout.splitlines()[0]
+    assert first.startswith("2 failures in 1 group, on 2 hosts, from 2026-02-03 04:05 UTC")
+    for part in ("1. KVM cannot emulate `vmovdqu ymm0,[rbx]`", "emulator-no-handler (likely)", "a1 1, b2 1", "Same in"):
+        assert part in result.stdout
+
+
+def test_json_is_one_object(records: str) -> None:
+    """For programs."""
+    told = json.loads(run("triage", records, "--json").stdout)
+    assert (told["schema"], told["count"], told["hosts"]) == (1, 2, 2)
+
+
+def test_html_is_one_file_with_a_plot(records: str, tmp_path: Path) -> None:
+    """Written where it is asked for, and nothing to stdout."""
+    result = run("triage", records, "--html", str(tmp_path / "t.html"))
+    assert (result.exit_code, result.stdout) == (0, "")
+    page = (tmp_path / "t.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") >= 2
+    assert "<dt>Guest's author</dt><dd>Access device memory" in page
+
+
+def test_ends(records: str, tmp_path: Path) -> None:
+    """Nothing since then 1; a wrong column, no file, a wrong time 2."""
+    assert run("triage", records, "--since", "2026-03-01").exit_code == 1
+    for arguments in (("--by", "colour"), ("--since", "soon")):
+        assert run("triage", records, *arguments).exit_code == 2
+    missing = run("triage", str(tmp_path / "none.parquet"))
+    assert missing.exit_code == 2
+    assert "there is no such file" in missing.stderr
+    (tmp_path / "foreign.parquet").write_bytes(b"PAR1 not")
+    foreign = run("triage", str(tmp_path / "foreign.parquet"))
+    assert (foreign.exit_code, foreign.stderr.count("\n")) == (2, 1)
+
+
+def test_since_is_a_date_or_a_time_ago() -> None:
+    """Both are moments in UTC."""
+    week, day = since_when("7d"), since_when("1d")
+    assert week is not None
+    assert day is not None
+    assert 5.9 < (day - week).total_seconds() / 86400 < 6.1
+    date = since_when("2026-01-31T10:00+02:00")
+    assert date is not None
+    assert date.timestamp() == 1769846400
+    assert since_when(None) is None
