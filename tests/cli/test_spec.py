@@ -97,7 +97,9 @@ def build(language: str, where: Path) -> Path:
         (where / "go.mod").write_text("module test\n\ngo 1.19\n")
         environment |= {"GOFLAGS": "-mod=mod", "GOPROXY": "off"}
         command = ["go", "build", "-o", str(program), "."]
-    if shutil.which(command[0]) is None:
+    ask = [command[0], "version" if language == "go" else "--version"]
+    # rustup puts a rustc on PATH that has no toolchain behind it until one is chosen.
+    if shutil.which(command[0]) is None or subprocess.run(ask, capture_output=True, check=False).returncode:
         pytest.skip(f"no {command[0]}")
     subprocess.run(command, check=True, cwd=where, env=environment)
     return program
