@@ -295,7 +295,7 @@ ZEROS = Code((0, 0, 0, 0, 0), 0)
         ),
         (Failure(kind="run-error", errno="EIO"), "host-kernel-trouble", "likely"),
         (Failure(kind="run-error", errno="ENOSYS"), "not-x86", "likely"),
-        (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "host-kernel-trouble", "possible"),
+        (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
         (
             Failure(kind="internal-error", suberror=2, ndata=2, data=(0x80000008, 0x80000B08)),
             "simultaneous-events",

@@ -39,6 +39,8 @@ CAUSE = Cause(
 
 TROUBLE = ("oopsed", "bad page state", "reserved bits", "warned in KVM", "KVM found a")
 
+_INVALID_STATE = 0x8000_0021
+
 
 def host_trouble(facts: Facts) -> tuple[str, ...]:
     """What the host's kernel log says of its own troubles."""
@@ -62,7 +64,7 @@ def rule(facts: Facts) -> Finding | None:
     trouble = host_trouble(facts)
     if facts.reset and facts.reset.pristine:
         for_.append(f"the guest had not run yet: {facts.reset.why}")
-    elif failure.kind == "entry-failure" and failure.cpu is None and failure.control is None:
+    elif failure.hardware_error == _INVALID_STATE and failure.cpu is None and failure.control is None:
         for_.append("with nothing but the number, a bug of the host's KVM is as possible as a bad state")
     for_ += trouble
     if trouble and not (facts.reset and facts.reset.state == "mixture"):
