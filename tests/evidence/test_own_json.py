@@ -107,3 +107,11 @@ def test_a_wrong_object_is_named_and_left_out(text: str) -> None:
     evidence = read(text.encode())
     assert evidence.failures == ()
     assert len(evidence.damage) == 1
+
+
+def test_a_byte_that_is_no_utf_8_tears_its_object_only() -> None:
+    """Found by fuzzing: JSON's decoder raises another error for it than for bad syntax."""
+    evidence = read(b'\x01\n{"schema":1,"kind":"ot\xbaer"}\nKVM: entry failed, hardware error 0x7\n')
+    assert [failure.hardware_error for failure in evidence.failures] == [7]
+    assert any("torn" in remark for remark in evidence.damage)
+    assert read(b'{"schema":1,"kind":"ot\xbaer"}').failures == ()

@@ -48,7 +48,7 @@ def take(data: bytes, *, first_line: int = 1) -> tuple[Evidence, bytes]:
         rest.append(b"")
         try:
             objects = [msgspec.json.decode(line[found.start() :].rstrip(b" \t\r,]"))]
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
             damage.append(f"the JSON object in line {number} is torn; it is left out")
             continue
         more, torn = _records(objects, number)
@@ -63,7 +63,7 @@ def _document(data: bytes) -> list[Any] | None:
         return None
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     values = value if isinstance(value, list) else [value]
     return values if all(isinstance(v, dict) and "schema" in v for v in values) else None

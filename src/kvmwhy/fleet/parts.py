@@ -119,7 +119,7 @@ class Parts:
         try:
             with open(os.path.join(self.directory, _PLAN), "rb") as file:
                 found = msgspec.json.decode(file.read(), type=_Plan)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, UnicodeError, msgspec.DecodeError):
             return None
         return found if (found.schema, found.size, found.paths) == (SCHEMA, size, paths) else None
 
@@ -134,7 +134,7 @@ class Parts:
         names = set(os.listdir(self.directory))
         for task in self.tasks:
             if os.path.basename(_report(task.part)) in names and os.path.basename(task.part) in names:
-                with open(_report(task.part), "rb") as file, suppress(msgspec.DecodeError):
+                with open(_report(task.part), "rb") as file, suppress(msgspec.DecodeError, UnicodeError):
                     out.append(msgspec.json.decode(file.read(), type=Report))
         return out
 
