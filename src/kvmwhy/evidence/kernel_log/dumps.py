@@ -79,7 +79,9 @@ class Dump:
         for section in range(max(self.section, 0), len(self.sections)):
             for reading in self.sections[section].read(line.text):
                 key = (section, reading.form)
-                if key in self.filled or self._may_be_later(section, reading.form):
+                if key in self.filled or self._may_be_earlier(section, reading.form):
+                    continue
+                if self._may_be_later(section, reading.form):
                     continue
                 self.filled.add(key)
                 self.section = max(self.section, section)
@@ -91,6 +93,13 @@ class Dump:
         if taken:
             self.last = line
         return taken
+
+    def _may_be_earlier(self, section: int, form: int) -> bool:
+        """Whether the section that is being printed, whose heading was the last one seen, has this line as well."""
+        text = self.sections[section].forms[form].text
+        return any(
+            other.text == text for at in range(max(self.section, 0), section) for other in self.sections[at].forms
+        )
 
     def _may_be_later(self, section: int, form: int) -> bool:
         """Whether a later section prints the same, and not all that stands before it here has been seen.
