@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dumps import Printed, reports
 from kvmwhy.evidence import read, windows
+from kvmwhy.evidence.inputs import read_stream
 from kvmwhy.record import Failure, Host
 
 FILLER = "2026-01-02T03:04:05Z some daemon: all is well, request served\n"
@@ -116,3 +117,21 @@ def test_nothing_of_nothing() -> None:
     """No input, no window."""
     assert list(windows.windows([])) == []
     assert list(windows.windows([b"", b""])) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"vmx: unexpected exit reason 0x33",
+        b"set kvm_amd.dump_invalid_vmcb=1 to dump internal KVM state.",
+        b"ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy",
+        b"KVM: entry failed, hardware error 0x7",
+    ],
+)
+def test_a_big_input_is_searched_for_what_a_small_one_is_read_for(line: bytes) -> None:
+    """What the readers know in a few lines is found among megabytes of others, too."""
+    alone = read(line + b"\n").failures
+    assert alone
+    noise = b"systemd[1]: Started a unit.\n" * 250_000
+    found = [failure for evidence in read_stream([noise, line + b"\n", noise]) for failure in evidence.failures]
+    assert [failure.kind for failure in found] == [failure.kind for failure in alone]

@@ -19,9 +19,10 @@ from kvmwhy import fleet
 from kvmwhy.evidence.containers import members
 from kvmwhy.evidence.finder import finder, one_by_one
 from kvmwhy.evidence.inputs import read_stream
+from kvmwhy.evidence.marks import LOOSE
 from kvmwhy.fleet import counted as counting
 from kvmwhy.fleet.counted import counted
-from kvmwhy.fleet.marks import HEADS, LIBVIRT, LOOSE, find
+from kvmwhy.fleet.marks import HEADS, LIBVIRT, find
 from kvmwhy.fleet.pieces import Piece, Unread, plan
 from kvmwhy.fleet.work import Meter, look
 

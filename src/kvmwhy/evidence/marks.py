@@ -52,3 +52,48 @@ KERNEL_LOG: Final = (
 TRACE: Final = ("kvm_emulate_insn:", "kvm_userspace_exit:")
 ILLUMOS: Final = ("efail-1",)
 WORDS: Final = ("data[",)
+
+# Where a big input is searched, and no line is one of QEMU's announcements.
+# A dump without its announcement; the lines of other VMMs; a host's kernel; traces; records of kvmwhy.
+LOOSE: Final = (
+    b"EFER=",
+    b"kvm_run returned",
+    b"VMCB State Save Area",
+    b"INTERNAL_ERROR",
+    b"nternalError",
+    b"suberror",
+    b"entry_failure_reason",
+    b"FailEntry",
+    b"FAIL_ENTRY",
+    b"ExitInternalError",
+    b"UnhandledKvmExit",
+    b"hw run failure",
+    b"vm entry failed",
+    b"KVM exit reason: ",
+    b"KVM exit code: ",
+    b"unknown kvm exit reason",
+    b"KVM_CREATE_VM",
+    b"o create VM",
+    b"o initialize KVM",
+    b"o initialize kvm",
+    b"reating the KVM object",
+    b"reating the Kvm object",
+    b"CreateVm(",
+    b"KVM_RUN",
+    b"vcpu run",
+    b"o run v",
+    b"o run the v",
+    b"VcpuRun(",
+    b"VCPU error",
+    b"vcpu hit unknown",
+    b"*** Guest State ***",
+    b"VMCB Control Area",
+    b"last attempted VM",
+    b"unexpected exit reason 0x",
+    b".dump_invalid_vmc",
+    b"EPT: Misconfiguration",
+    b"kvm_emulate_insn: ",
+    b"efail-2",
+    b'{"schema":',
+    b'{"schema" :',
+)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from kvmwhy.evidence.finder import Finder, finder
+from kvmwhy.evidence.marks import LOOSE
 
 # What announces a failure …
 HEADS: Final = (
@@ -19,19 +20,17 @@ HEADS: Final = (
     b"unhandled exit",
 )
 # … and what else shows that there is one; EFER stands near the end of a dump.
-ANCHORS: Final = (
-    *HEADS,
-    b"EFER=",
-    b"data[",
-    b"guest rIP: 0x",  # the kernel's lines
-    b", last attempted VM",
-    b"_EXIT_INTERNAL_ERROR",  # other VMMs, and traces
-    b"nternalError",
-    b"FailEntry(",
-    b"entry_failure_reason",
-    b"hw run failure: ",
-    b") failed",  # kvm_emulate_insn
-    b'{"schema":1,"kind":',
+ANCHORS: Final = tuple(
+    dict.fromkeys(
+        (
+            *HEADS,
+            b"data[",
+            b"guest rIP: 0x",  # the kernel's lines
+            b") failed",  # kvm_emulate_insn
+            b'{"schema":1,"kind":',
+            *LOOSE,
+        )
+    )
 )
 WHOLE: Final = 4 << 20  # inputs up to this size are one window
 BEFORE: Final = 4 << 10  # context: command line, host kernel, the dump's own beginning

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.evidence.finder import finder
+from kvmwhy.evidence.marks import LOOSE
 
 # QEMU's announcements: each is followed by a dump that ends with the line of its code bytes.
 HEADS: Final = (
@@ -18,49 +19,6 @@ HEADS: Final = (
 END: Final = b"Code="
 LIBVIRT: Final = b": starting up libvirt"
 
-# A dump without its announcement; the lines of other VMMs; a host's kernel; traces; records of kvmwhy.
-LOOSE: Final = (
-    b"EFER=",
-    b"kvm_run returned",
-    b"VMCB State Save Area",
-    b"INTERNAL_ERROR",
-    b"nternalError",
-    b"suberror",
-    b"entry_failure_reason",
-    b"FailEntry",
-    b"FAIL_ENTRY",
-    b"ExitInternalError",
-    b"UnhandledKvmExit",
-    b"hw run failure",
-    b"vm entry failed",
-    b"KVM exit reason: ",
-    b"KVM exit code: ",
-    b"unknown kvm exit reason",
-    b"KVM_CREATE_VM",
-    b"o create VM",
-    b"o initialize KVM",
-    b"o initialize kvm",
-    b"reating the KVM object",
-    b"reating the Kvm object",
-    b"CreateVm(",
-    b"KVM_RUN",
-    b"vcpu run",
-    b"o run v",
-    b"o run the v",
-    b"VcpuRun(",
-    b"VCPU error",
-    b"vcpu hit unknown",
-    b"*** Guest State ***",
-    b"VMCB Control Area",
-    b"last attempted VM",
-    b"unexpected exit reason 0x",
-    b".dump_invalid_vmc",
-    b"EPT: Misconfiguration",
-    b"kvm_emulate_insn: ",
-    b"efail-2",
-    b'{"schema":',
-    b'{"schema" :',
-)
 
 _ALL: Final = (*HEADS, *LOOSE, LIBVIRT)
 LONGEST: Final = max(map(len, _ALL))
