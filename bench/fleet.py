@@ -87,7 +87,8 @@ def few(directory: Path, gib: float, rounds: int) -> None:
 
 
 def marks() -> list[str]:
-    from kvmwhy.fleet.marks import HEADS, LIBVIRT, LOOSE
+    from kvmwhy.evidence.marks import LOOSE
+    from kvmwhy.fleet.marks import HEADS, LIBVIRT
 
     return ["-F", *(part for mark in (*HEADS, *LOOSE, LIBVIRT) for part in ("-e", mark.decode()))]
 
