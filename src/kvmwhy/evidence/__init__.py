@@ -7,11 +7,13 @@ kernel's lines and a trace of the same failure in one mail.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from kvmwhy.evidence import marks
+from kvmwhy.evidence.finder import present
 from kvmwhy.record import Failure
 
 
@@ -38,9 +40,6 @@ class Format(NamedTuple):
     def load(self) -> Any:
         return _reader(self.module)
 
-    def may_read(self, text: str) -> bool:
-        return not self.marks or any(mark in text for mark in self.marks)
-
 
 @cache
 def _reader(module: str) -> Any:
@@ -64,6 +63,20 @@ OF_TEXT: Final = (
 )
 
 
+@cache
+def _asked() -> tuple[Callable[[bytes], set[int]], tuple[Format, ...]]:
+    """What finds all marks of all readers in one pass, and the reader of each."""
+    each = [(mark.encode(), format_) for format_ in OF_TEXT for mark in format_.marks]
+    return present([mark for mark, _ in each]), tuple(format_ for _, format_ in each)
+
+
+def readers_of(text: str) -> list[Format]:
+    """The readers that may find something in a text, in their order."""
+    found, owners = _asked()
+    named = {owners[which] for which in found(text.encode("utf-8", "replace"))}
+    return [format_ for format_ in OF_TEXT if not format_.marks or format_ in named]
+
+
 def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Read any supported evidence; the format is recognised by content, never by name."""
     for magic, format_ in OF_BYTES:
@@ -79,7 +92,7 @@ def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Eviden
     own = Evidence()
     if own_json.detect(data):
         own, data = own_json.take(data, first_line=first_line)
-    evidence = read_text(data, OF_TEXT, path=path, first_line=first_line)
+    evidence = read_text(data, path=path, first_line=first_line)
     return Evidence(
         (*own.failures, *evidence.failures),
         (*own.damage, *evidence.damage),

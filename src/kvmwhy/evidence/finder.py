@@ -7,6 +7,7 @@ each. Neither uses ``re``: an alternation there costs a hundred times as much.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 Found = list[tuple[int, int, int]]
 """(number of the anchor, start, end) of every occurrence, in order; occurrences do not overlap."""
@@ -22,6 +23,27 @@ def finder(anchors: Sequence[bytes]) -> Finder:
     # Only leftmost semantics let the library use its SIMD prefilter: 6 GB/s instead of 0.2.
     find: Finder = BytesAhoCorasick(list(anchors), matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
     return find
+
+
+def present(anchors: Sequence[bytes]) -> Callable[[bytes], set[int]]:
+    """Which of the anchors, by number, occur anywhere in a short text, those inside of others as well."""
+    try:
+        from ahocorasick_rs import BytesAhoCorasick, Implementation
+    except ImportError:
+        return lambda data: {n for n, anchor in enumerate(anchors) if anchor in data}
+    # Of the implementations the one that is made in a tenth of a millisecond.
+    find = BytesAhoCorasick(list(anchors), implementation=Implementation.NoncontiguousNFA).find_matches_as_indexes
+    return lambda data: {which for which, _, _ in find(data, overlapping=True)}
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Before many chunks of some MiB: let glibc keep what is freed, instead of mapping and zeroing each chunk anew.
+
+    What it hands back is as large as the largest that was mapped and freed (mallopt(3), M_MMAP_THRESHOLD). Half of the
+    time of cutting a log into pieces is saved.
+    """
+    bytes(16 << 20)
 
 
 def one_by_one(anchors: Sequence[bytes]) -> Finder:

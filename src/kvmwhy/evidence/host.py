@@ -6,6 +6,7 @@ A remark that contradicts another one says nothing: better no vendor than a wron
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, Literal
 
 from kvmwhy.record import Host
@@ -94,6 +95,10 @@ _RIVALS: Final = ("vboxdrv", "vmmon")
 
 def host_of(text: str) -> Host:
     """Read the remarks of a whole text; they are the same for every failure in it."""
+    return _short(text) if len(text) < _SHORT else _host_of(text)
+
+
+def _host_of(text: str) -> Host:
     vendor, why = _vendor(text)
     qemu = _LIBVIRT.findall(text) if "qemu version" in text else []
     qemu = qemu or (_MONITOR.findall(text) if " monitor" in text else [])
@@ -110,6 +115,10 @@ def host_of(text: str) -> Host:
         rivals=tuple(name for name in _RIVALS if name in text),
         facts=_facts(text),
     )
+
+
+_SHORT: Final = 512
+_short = lru_cache(maxsize=256)(_host_of)  # what stands around the registers of one failure stands around many
 
 
 def _facts(text: str) -> tuple[str, ...]:

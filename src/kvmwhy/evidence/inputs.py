@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Final
 
 from kvmwhy.evidence import Evidence, read
+from kvmwhy.evidence.finder import keep_freed_memory
 from kvmwhy.evidence.windows import windows
 
 _WHOLE_TRACE: Final = 512 << 20  # a trace.dat is read as a whole: its parts make no sense alone
@@ -44,6 +45,7 @@ def read_stream(chunks: Iterable[bytes], *, path: str | None = None) -> Iterator
         yield from _image(head, stream, path)
     else:
         text = chain((head,), stream)
+        keep_freed_memory()
         for window in windows(_recoded(text, codec) if codec else text):
             yield read(window.data, path=path, first_line=window.first_line)
 

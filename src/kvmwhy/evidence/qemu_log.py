@@ -61,7 +61,7 @@ _DECIMAL: Final = re.compile(r"([0-9]{1,10})(?![0-9a-z])")
 _EXCEPTION: Final = re.compile(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
 
 # fmt: off
-_MARKS: Final = (
+MARKS: Final = (
     "EFER=", "Suberror", "KVM:", "xtra data", "kvm run", "run failed", "unhandled exit", "kvm_run returned",
     "Code=", "GDT=", "RIP=", "EIP=", "KVM internal",
 )
@@ -82,7 +82,7 @@ _BEGINNINGS: Final = (
 
 
 def detect(text: str) -> bool:
-    return any(mark in text for mark in _MARKS)
+    return any(mark in text for mark in MARKS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
@@ -138,7 +138,7 @@ class _Reader:
         self.heads = Heads()
         self.dumps = Dumps()
         self.restarts: list[int] = []
-        self.rest: list[str] = []  # what is no intact dump
+        self.rest: list[str] = []  # what is no intact dump, and no words
 
     def run(self) -> None:
         text, heads, dumps = self.text, self.heads, self.dumps
@@ -158,7 +158,10 @@ class _Reader:
             elif kind == _CODE:
                 dumps.code(start, token[_CODE + 1])
             elif token.lastgroup == "suberror":
-                at = self._suberror(start, at)
+                words, at = self._suberror(start, at)
+                if at > words:
+                    self.rest.append(text[rest:words])
+                    rest = at
             else:
                 self._head(start, str(token.lastgroup), at)
             if len(dumps.found) > begun:
@@ -173,11 +176,11 @@ class _Reader:
         cut = not digits or (end == len(self.text) and len(digits) < 16)
         self.heads.word(start, int(index), None if cut or digits is None else int(digits, 16), digits or "")
 
-    def _suberror(self, at: int, end: int) -> int:
-        """Take the banner, and the words if no other failure waits for any; return where they end."""
+    def _suberror(self, at: int, end: int) -> tuple[int, int]:
+        """Take the banner, and the words if no other failure waits for any; return where these begin and end."""
         number = _DECIMAL.match(self.text, end)
         if number is None:
-            return end
+            return end, end
         alone = not self.heads.open
         banner = self.heads.add(Banner(at, "internal-error", suberror=int(number[1])))
         end = number.end()
@@ -185,8 +188,8 @@ class _Reader:
             words = _WORD_IN_LINE.findall(block[0])
             if [index for index, _ in words] == _INDEXES[: len(words)]:
                 banner.data = [int(digits, 16) for _, digits in words]
-                return block.end()
-        return end
+                return end, block.end()
+        return end, end
 
     def _head(self, at: int, what: str, end: int) -> None:
         heads = self.heads

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
-from kvmwhy.evidence import Evidence, Format
+from kvmwhy.evidence import Evidence, readers_of
 from kvmwhy.evidence.combine import combine, told_by
 from kvmwhy.evidence.host import host_of
 from kvmwhy.evidence.streams import Stream, streams
@@ -17,17 +16,15 @@ _MOST_DAMAGE: Final = 64
 _OF_ONE_VM: Final = frozenset({"qemu", "ram_bytes"})
 
 
-def read_text(data: bytes, formats: Sequence[Format], *, path: str | None, first_line: int) -> Evidence:
+def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     """Every failure of a text in the order of its lines, those of one failure in one record."""
     parts = streams(data)
     found: list[tuple[str, Stream, list[Evidence]]] = []
     names: dict[str, None] = {}
     for stream in parts:
         pieces: list[Evidence] = []
-        for format_ in formats:
+        for format_ in readers_of(stream.text.text):
             if format_.last and any(piece.failures for piece in pieces):
-                continue
-            if not format_.may_read(stream.text.text):
                 continue
             reader = format_.load()
             if reader.detect(stream.text.text):
@@ -40,6 +37,10 @@ def read_text(data: bytes, formats: Sequence[Format], *, path: str | None, first
             found.append((stream.host, stream, pieces))
     if not found:
         return Evidence()
+    if len(parts) == len(found[0][2]) == 1:  # as nearly always: there is nothing to put together
+        only = found[0][2][0]
+        said = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
+        return Evidence(_of_vms(only.failures), said, " + ".join(names) or None)
     by_host: dict[str, list[Evidence]] = {}
     for host, _, pieces in found:
         by_host.setdefault(host, []).extend(pieces)
@@ -49,12 +50,10 @@ def read_text(data: bytes, formats: Sequence[Format], *, path: str | None, first
         alone = sum(h == host and any(p.failures for p in ps) for h, _, ps in found) == 1
         about = remarks.of(host)
         failures += [_with_host(f, about, alone=alone) for f in combine(pieces)]
-    # Trouble of the host's kernel is a record of its own only where there is no other.
-    failures = [failure for failure in failures if not _only_host(failure)] or failures
     if len(by_host) > 1 or len(found) > 1:
         failures.sort(key=lambda f: f.source.line or 0)
     damage = dict.fromkeys(remark for _, _, pieces in found for piece in pieces for remark in piece.damage)
-    return Evidence(tuple(failures), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
+    return Evidence(_of_vms(tuple(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
 
 
 def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
@@ -66,6 +65,11 @@ def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
         source, line=first_line + stream.line(number), time=source.time or stream.time(number), writer=writer
     )
     return replace(failure, source=placed)
+
+
+def _of_vms(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """Trouble of the host's kernel is a record of its own only where there is no other."""
+    return tuple(failure for failure in failures if not _only_host(failure)) or failures
 
 
 def _only_host(failure: Failure) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from kvmwhy.evidence.journal import Entry, cast_text, export_entries, flatten_pretty, is_cast, is_export
 from kvmwhy.evidence.text import Text, inner, outer
-from kvmwhy.evidence.wrapping import HINT, Peeled
+from kvmwhy.evidence.wrapping import HINT, Peeled, can_be_wrapped
 
 _NESTED: Final = 2  # a message of several lines may hold prefixed ones
 _DECODED: Final = "the text held JSON escapes; they were decoded"
@@ -66,7 +66,7 @@ def streams(data: bytes) -> list[Stream]:
     if is_cast(text):
         played = outer(cast_text(text).encode("utf-8", "replace")).text
         return [Stream(inner(Text(played, (*cleaned.repairs, "a terminal recording was played"))))]
-    if not HINT.search(text):
+    if not can_be_wrapped(text):
         return [Stream(_forward(inner(cleaned)))]
     from kvmwhy.evidence.prefixes import peel
 

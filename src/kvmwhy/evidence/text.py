@@ -23,6 +23,7 @@ _JSON_ESCAPE = re.compile(r"\\(?:u(00[0-7][0-9a-fA-F])|([nrt\"/]))")
 _JSON = {"n": "\n", "r": "", "t": "\t", '"': '"', "/": "/"}
 _QUOTE = re.compile(r"\n[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
 _MARKUP = re.compile(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
+_SOME_MARKUP = re.compile("</|<br|<pre")
 _BBCODE = re.compile(
     r"\[/?(?:b|i|u|s|color|size|font|code|quote|pre|spoiler|url|left)(?:=[^\]\n]{0,80})?\]", re.IGNORECASE
 )
@@ -60,11 +61,11 @@ def outer(data: bytes) -> Text:
                 break
         text = _INVISIBLE.sub("", text).replace("\xa0", " ")
         repairs.append("the text held HTML entities; they were decoded")
-    if "</" in text or "<br" in text or "<pre" in text:
+    if "<" in text and _SOME_MARKUP.search(text):
         text = _MARKUP.sub(_without_markup, text)
-    if "[/" in text or "[*]" in text:
+    if ("/" in text and "[/" in text) or ("*" in text and "[*]" in text):
         text = _BBCODE.sub("", text)
-    if ">" in text or "|" in text or "[*]" in text:
+    if ">" in text or "|" in text or ("*" in text and "[*]" in text):
         text = _QUOTE.sub("\n", "\n" + text)[1:]
     return Text(text, tuple(repairs))
 

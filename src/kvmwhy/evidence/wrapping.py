@@ -9,11 +9,20 @@ MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 
 # A line that can have a wrapping begins with one of these.
-HINT: Final = re.compile(
-    rf"^[ \t]{{0,64}}(?:[<{{\[]|\d{{4}}-\d\d|\d{{1,4}},\d|\d{{9,10}}\.|{MONTH} [ \d]\d|{DAY} |[a-z]{{1,9}}=|[\w.@-]{{1,64}}+\[\d"  # noqa: E501
-    r"|data: \{|\x1e|[a-z][\w.-]{1,64}+ {0,40}+\| |[^\t\n]{1,100}+\t[^\t\n]{1,100}+\t\ufeff?\d{4}-)",
-    re.MULTILINE,
+_BEGINNING: Final = (
+    rf"[ \t]{{0,64}}(?:[<{{\[]|\d{{4}}-\d\d|\d{{1,4}},\d|\d{{9,10}}\.|{MONTH} [ \d]\d|{DAY} |[a-z]{{1,9}}=|[\w.@-]{{1,64}}+\[\d"  # noqa: E501
+    r"|data: \{|\x1e|[a-z][\w.-]{1,64}+ {0,40}+\| "
 )
+_TABBED: Final = r"|[^\t\n]{1,100}+\t[^\t\n]{1,100}+\t\ufeff?\d{4}-"
+HINT: Final = re.compile(f"{_BEGINNING}{_TABBED})")  # asked by ``match``, of a line
+_LATER: Final = re.compile(f"\n{_BEGINNING})")  # a fixed first character lets ``search`` skip to it
+
+
+def can_be_wrapped(text: str) -> bool:
+    """Whether any line can have a wrapping."""
+    if HINT.match(text) or _LATER.search(text):
+        return True
+    return "\t" in text and any(HINT.match(line) for line in text.split("\n") if "\t" in line)
 
 
 class Peeled(NamedTuple):
