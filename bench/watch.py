@@ -123,7 +123,7 @@ def delays(program: Path, root: Path, count: int) -> tuple[list[float], int]:
         thread = threading.Thread(target=fail)
         thread.start()
         while thread.is_alive():
-            for failure, when in watch.poll(0.1):
+            for failure, when, _ in watch.poll(0.1):
                 found.append(time.monotonic() - when)
                 whole += not failure.damage
         thread.join()

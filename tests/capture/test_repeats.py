@@ -20,12 +20,12 @@ def test_counts_add_up(steps: list[tuple[int, float]]) -> None:
     out: list[Failure] = []
     for number, pause in steps:
         now += pause
-        out += repeats.due(now)
+        out += [one.failure for one in repeats.due(now)]
         one = failure(number)
         same = key(one, 1)
-        if not repeats.again(same, None, now):
-            out += [one, *repeats.told(same, one, now)]
-    out += repeats.rest()
+        if not repeats.again(same, None, now, (1, now)):
+            out += [one, *(other.failure for other in repeats.told(same, one, now))]
+    out += [one.failure for one in repeats.rest()]
     for number in range(6):
         told = sum(f.source.count for f in out if f.emulation and f.emulation.rip == number)
         assert told == sum(step[0] == number for step in steps)
@@ -35,14 +35,15 @@ def test_the_first_is_told_at_once_and_the_next_soon() -> None:
     """A burst makes two records: the first failure, and after a moment the number of the others."""
     repeats, one = Repeats(), failure(1)
     same = key(one, 1)
-    assert not repeats.again(same, None, 0.0)
+    assert not repeats.again(same, None, 0.0, (1, 0.0))
     repeats.told(same, one, 0.0)
-    assert all(repeats.again(same, f"t{n}", 0.0) for n in range(9))
+    assert all(repeats.again(same, f"t{n}", 0.0, (1, float(n))) for n in range(9))
     due = repeats.next_due()
     assert due is not None
     assert repeats.due(due - 0.001) == []
     (rest,) = repeats.due(due)
-    assert (rest.source.count, rest.source.last_time) == (9, "t8")
+    assert (rest.failure.source.count, rest.failure.source.last_time) == (9, "t8")
+    assert rest.marks == tuple((1, float(n)) for n in range(9))
 
 
 def test_an_endless_loop_makes_few_records() -> None:
@@ -52,12 +53,12 @@ def test_an_endless_loop_makes_few_records() -> None:
     for tick in range(36_000):
         now = tick / 10
         for due in repeats.due(now):
-            out, told = out + 1, told + due.source.count
+            out, told = out + 1, told + due.failure.source.count
         failures += 1
-        if not repeats.again(b"same", None, now):
+        if not repeats.again(b"same", None, now, (1, now)):
             repeats.told(b"same", one, now)
             out, told = out + 1, told + 1
-    told += sum(f.source.count for f in repeats.rest())
+    told += sum(one.failure.source.count for one in repeats.rest())
     assert told == failures
     assert out < 500
 
@@ -79,7 +80,7 @@ def test_memory_is_bounded() -> None:
     for number in range(10_000):
         one = failure(number)
         same = key(one, 1)
-        assert not repeats.again(same, None, 0.0)
-        told += 1 + sum(f.source.count for f in repeats.told(same, one, 0.0))
-        repeats.again(same, None, 0.0)
-    assert told + sum(f.source.count for f in repeats.rest()) == 20_000
+        assert not repeats.again(same, None, 0.0, (1, 0.0))
+        told += 1 + sum(one.failure.source.count for one in repeats.told(same, one, 0.0))
+        repeats.again(same, None, 0.0, (1, 0.0))
+    assert told + sum(one.failure.source.count for one in repeats.rest()) == 20_000

@@ -53,6 +53,7 @@ def made(past: Past) -> Watch:
     watch = Watch.__new__(Watch)
     watch._recall, watch._repeats, watch._open = Recall(Host(kernel="6.18")), Repeats(), {}
     watch._flight = past  # type: ignore[assignment]
+    watch._spool, watch._left, watch._taken_up, watch._untold = None, None, False, 0
     return watch
 
 

@@ -35,7 +35,8 @@ class Records:
         self._dirty = False
         self._fd = self._open()
         self._mend()
-        self._size = os.fstat(self._fd).st_size
+        told = os.fstat(self._fd)
+        self._inode, self._size = told.st_ino, told.st_size
 
     def _open(self) -> int:
         try:
@@ -66,6 +67,11 @@ class Records:
             os.ftruncate(self._fd, size - len(torn))
         elif torn:
             os.write(self._fd, b"\n")
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where the next record will stand, unless the file is rotated before: its inode, and its size."""
+        return self._inode, self._size
 
     def write(self, record: bytes) -> None:
         """One record without its newline. Never raises for want of room: the record waits, or is counted as dropped."""
@@ -116,7 +122,7 @@ class Records:
         os.replace(self.path, f"{self.path}.1")
         fresh = self._open()
         os.close(self._fd)
-        self._fd, self._size = fresh, 0
+        self._fd, self._inode, self._size = fresh, os.fstat(fresh).st_ino, 0
 
     def sync(self) -> None:
         """To the disk itself, against a crash of the host."""

@@ -6,7 +6,7 @@ The counts of all records of a watch add up to the failures that there were.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,15 +18,26 @@ QUIET: Final = 1.0  # seconds without it, until it counts as a new failure when 
 _MAX_KEYS: Final = 4096
 
 
+Mark = tuple[int, float]
+"""Which of the trace's failures: its thread, and when on the kernel's clock."""
+
+
+class Counted(NamedTuple):
+    """A failure with how often it came again, and which ones these were."""
+
+    failure: Failure
+    marks: tuple[Mark, ...]
+
+
 class _Seen:
-    __slots__ = ("due", "failure", "last", "more", "time", "wait")
+    __slots__ = ("due", "failure", "last", "marks", "time", "wait")
 
     def __init__(self, failure: Failure, now: float) -> None:
         self.failure = failure
         self.wait = FIRST
         self.due = now + FIRST  # when the next record of it may go out
         self.last = now  # when it was seen last
-        self.more = 0  # failures since then
+        self.marks: list[Mark] = []  # failures since then
         self.time: str | None = None  # of the last of them
 
 
@@ -40,32 +51,35 @@ class Repeats:
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
 
-    def again(self, same: bytes, time: str | None, now: float) -> bool:
+    def again(self, same: bytes, time: str | None, now: float, mark: Mark) -> bool:
         """Whether this failure was told of a moment ago; then it has been counted."""
         seen = self._seen.get(same)
         if seen is None:
             return False
-        seen.more += 1
+        seen.marks.append(mark)
         seen.time, seen.last = time, now
         return True
 
-    def told(self, same: bytes, failure: Failure, now: float) -> list[Failure]:
+    def told(self, same: bytes, failure: Failure, now: float) -> list[Counted]:
         """``failure`` goes out now. What has to go out with it, lest its count be forgotten."""
         self._seen[same] = _Seen(failure, now)
         if len(self._seen) <= _MAX_KEYS:
             return []
         _, oldest = self._seen.popitem(last=False)
-        return [_counted(oldest)] if oldest.more else []
+        return [_counted(oldest)] if oldest.marks else []
 
-    def due(self, now: float) -> list[Failure]:
-        """One record for each failure that came again, with how often; one that has not for long is forgotten."""
+    def due(self, now: float, *, early: bool = False) -> list[Counted]:
+        """One record for each failure that came again, with how often; one that has not for long is forgotten.
+
+        ``early``: also of those that could wait.
+        """
         out = []
         for same, seen in list(self._seen.items()):
-            if now < seen.due:
+            if now < seen.due and not early:
                 continue
-            if seen.more:
+            if seen.marks:
                 out.append(_counted(seen))
-                seen.more, seen.wait = 0, min(2 * seen.wait, LAST)
+                seen.wait = min(2 * seen.wait, LAST)
                 seen.due = now + seen.wait
             elif now - seen.last > max(QUIET, seen.wait):
                 del self._seen[same]
@@ -73,16 +87,18 @@ class Repeats:
 
     def next_due(self) -> float | None:
         """When due() will have something to tell, if nothing else happens."""
-        return min((seen.due for seen in self._seen.values() if seen.more), default=None)
+        return min((seen.due for seen in self._seen.values() if seen.marks), default=None)
 
-    def rest(self) -> list[Failure]:
+    def rest(self) -> list[Counted]:
         """At the end: all that was counted and not told."""
-        out = [_counted(seen) for seen in self._seen.values() if seen.more]
+        out = [_counted(seen) for seen in self._seen.values() if seen.marks]
         self._seen.clear()
         return out
 
 
-def _counted(seen: _Seen) -> Failure:
-    failure = seen.failure
-    source = msgspec.structs.replace(failure.source, count=seen.more, last_time=seen.time)
-    return msgspec.structs.replace(failure, source=source, trace=())
+def _counted(seen: _Seen) -> Counted:
+    """What was counted, and count anew."""
+    failure, marks = seen.failure, tuple(seen.marks)
+    seen.marks.clear()
+    source = msgspec.structs.replace(failure.source, count=len(marks), last_time=seen.time)
+    return Counted(msgspec.structs.replace(failure, source=source, trace=()), marks)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from math import inf
 from types import TracebackType
@@ -21,7 +21,8 @@ from kvmwhy.capture import tracefs
 from kvmwhy.capture.errors import CaptureError
 from kvmwhy.capture.flight import ENOUGH, Decode, Flight
 from kvmwhy.capture.recall import Recall
-from kvmwhy.capture.repeats import Repeats, key
+from kvmwhy.capture.repeats import Counted, Mark, Repeats, key
+from kvmwhy.capture.spool import LARGE, Place, Spool
 from kvmwhy.capture.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
 from kvmwhy.evidence.trace.events import TraceEvent
 from kvmwhy.evidence.trace.formats import Formats
@@ -40,10 +41,11 @@ _MOST_CONTEXT: Final = 4096  # events of the past for one batch of failures of o
 
 
 class Seen(NamedTuple):
-    """A failure and when KVM said so: seconds on the clock of time.monotonic()."""
+    """A failure and when KVM said so: seconds on the clock of time.monotonic(). ``marks``: which of the trace's."""
 
     failure: Failure
     when: float
+    marks: tuple[Mark, ...] = ()
 
 
 class _Open(NamedTuple):
@@ -59,10 +61,19 @@ class Watch:
     ``adopted`` are the instances of killed watchers that were found: their unread failures come first.
     ``prefix`` begins the names of its instances, and of those that it takes over.
     ``wake`` is a descriptor that ends poll() when there is something to read from it.
+    ``spool`` keeps what was taken and not told, for the next watch; then telling() must be called before the record of
+    each that poll() and finish() return is written, told() after it, and settle() in the end. What it has comes first.
     """
 
     def __init__(
-        self, root: str, host: Host, *, history_kib: int = HISTORY_KIB, wake: int | None = None, prefix: str = PREFIX
+        self,
+        root: str,
+        host: Host,
+        *,
+        history_kib: int = HISTORY_KIB,
+        wake: int | None = None,
+        prefix: str = PREFIX,
+        spool: Spool | None = None,
     ) -> None:
         self.lost = 0
         self.adopted: tuple[str, ...] = ()
@@ -73,7 +84,14 @@ class Watch:
         self._lost_by_cpu: dict[int, int] = {}
         self._old: list[Instance] = []  # of killed watchers, with failures that nobody has read
         self._since = inf
-        self._decode = decoder(root)
+        self._formats = tracefs.formats(root, (*FAILURES, *HISTORY))
+        self._decode = decoder(self._formats)
+        self._spool = spool
+        self._left = spool.left if spool else None  # until all of it is told, nothing new is taken
+        self._taken_up = False
+        self._untold = 0  # failures that were handed out
+        if spool and not self._left:
+            spool.begin(self._formats)
         name = f"{prefix}{os.getpid()}"
         left = tracefs.stale(root, prefix)
         for one in {name, name + PAST} & set(left):  # a killed watch had our number: its name is needed
@@ -120,19 +138,71 @@ class Watch:
                 self._old.append(instance)
             self.adopted += (name,)
 
+    def _take_up(self) -> list[TraceEvent]:
+        """What a killed watch had taken out of the kernel's buffer; the first time, then nothing."""
+        if self._left is None or self._taken_up:
+            return []
+        self._taken_up = True
+        decode = decoder(self._left.formats)
+        return [event for page in self._left.pages for event in decode(page)]
+
     def _take_over(self) -> list[TraceEvent]:
         """A page of each CPU of the oldest instance that was left behind; an empty one goes."""
         old = self._old[0]
-        pages = [page for cpu in old.pipes for page in old.pages(cpu, _PAGES)]
+        pages = [page for cpu in old.pipes for page in self._taken(old, cpu)]
         if not pages:
             old.remove()
             self._old.pop(0)
         return [event for page in pages for event in self._decode(page) if (event.time or 0) < self._since]
 
+    def _taken(self, instance: Instance, cpu: int) -> Iterator[bytes]:
+        """A page, which is in the spool before anyone sees it."""
+        for page in instance.pages(cpu, _PAGES):
+            if self._spool:
+                self._spool.page(page)
+            yield page
+
     # -- following ---------------------------------------------------------------------------------
 
     def poll(self, timeout: float) -> list[Seen]:
         """The failures that are complete by now; waits at most ``timeout`` seconds for one. Raises GoneError."""
+        out = self._follow(timeout)
+        self._untold += len(out)
+        return out
+
+    def telling(self, seen: Seen, place: Place) -> None:
+        """Its record is about to be written, to stand at ``place``."""
+        if self._spool and seen.marks:
+            self._spool.telling(seen.marks, place)
+
+    def told(self, records: int) -> None:
+        """So many records are written."""
+        self._untold -= records
+
+    def settle(self) -> None:
+        """All records that can be written now are: nothing is kept longer than needed."""
+        if self._spool is None or not self.is_settled:
+            return
+        if self._left:
+            self._left = None
+            self._spool.begin(self._formats)
+        self._spool.clear()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was taken is told. For the sake of what has not ended yet, no spool becomes large."""
+        if self._untold or self._repeats.next_due() is not None:
+            return False
+        if self._left:  # what has not ended there goes on in what the kernel still has
+            return self._taken_up and not (self._open and self._left.is_of_another_boot)
+        return not self._open or (self._spool is not None and self._spool.size > LARGE)
+
+    def _new(self, timeout: float) -> list[TraceEvent]:
+        """Events of failures: first those that a killed watch left, then what the kernel has."""
+        if self._left:
+            if self._taken_up:
+                time.sleep(min(timeout, _AGAIN))
+            return self._take_up()
         new = self._take_over() if self._old else []
         if self._open:
             timeout = min(timeout, _AGAIN)
@@ -140,10 +210,15 @@ class Watch:
             timeout = max(0.0, min(timeout, due - time.monotonic()))
         for fd, _ in self._poll.poll(0 if new or self._old else timeout * 1000):
             cpu = self._cpu_of.get(fd)
-            for page in self._failures.pages(cpu, _PAGES) if cpu is not None else ():
+            for page in self._taken(self._failures, cpu) if cpu is not None else ():
                 new += self._taking([e for e in self._decode(page) if (e.time or 0) >= self._since])
+        return new
+
+    def _follow(self, timeout: float) -> list[Seen]:
+        new = self._new(timeout)
         now = time.monotonic()
-        out = [Seen(failure, now) for failure in self._repeats.due(now)]
+        hurry = self._left is not None or (self._spool is not None and self._spool.size > LARGE)
+        out = _seen(self._repeats.due(now, early=hurry), now)
         by_thread: dict[int, list[TraceEvent]] = {}
         for event in sorted(new, key=lambda event: event.time or 0):
             by_thread.setdefault(event.pid, []).append(event)
@@ -194,15 +269,18 @@ class Watch:
         return out
 
     def _record(self, thread: int, told: Failure, when: float, now: float) -> list[Seen]:
-        stamp = wall_clock(when)
+        stamp = wall_clock(when, self._left.offset if self._left else None)
+        mark = (thread, when)
+        if self._left and mark in self._left.told:
+            return []
         same = key(told, thread)
-        if self._repeats.again(same, stamp, now):
+        if self._repeats.again(same, stamp, now, mark):
             return []
         failure = self._recall.complete(told, thread)
         source = msgspec.structs.replace(failure.source, time=stamp, writer=f"thread {thread}")
         failure = msgspec.structs.replace(failure, source=source)
         evicted = self._repeats.told(same, failure, now)
-        return [Seen(failure, when), *(Seen(other, now) for other in evicted)]
+        return [Seen(failure, when, (mark,)), *_seen(evicted, now)]
 
     def _count_lost(self) -> None:
         for cpu in self._failures.pipes:
@@ -215,7 +293,8 @@ class Watch:
         """What has come until now, is open, or was counted. Before close()."""
         out: list[Seen] = []
         for _ in range(_MOST_ROUNDS):
-            out += self.poll(0)
+            out += self._follow(0)
+            self._left = None
             if not self._old and not any(fd in self._cpu_of for fd, _ in self._poll.poll(0)):
                 break
         now = time.monotonic()
@@ -223,7 +302,9 @@ class Watch:
             self._open[thread] = _Open(left.events, now)
             out += self._tell(thread, left.events, now)
         self._count_lost()
-        return out + [Seen(failure, now) for failure in self._repeats.rest()]
+        out += _seen(self._repeats.rest(), now)
+        self._untold += len(out)
+        return out
 
     def close(self) -> None:
         """Take the instances away. Again: nothing."""
@@ -243,12 +324,17 @@ class Watch:
         self.close()
 
 
-def decoder(root: str) -> Decode:
-    """From a page of this kernel's ring buffer to its events. Raises NotPermittedError, CaptureError."""
-    pages = Decoder(Formats.parse(tracefs.formats(root, (*FAILURES, *HISTORY))))
+def decoder(formats: str) -> Decode:
+    """From a page of a kernel's ring buffer to its events."""
+    pages = Decoder(Formats.parse(formats))
     return lambda raw: list(pages.page(raw))
 
 
-def wall_clock(when: float) -> str:
-    """Seconds of the monotonic clock as the time of day, UTC."""
-    return datetime.fromtimestamp(time.time() - time.monotonic() + when, UTC).isoformat(timespec="microseconds")
+def wall_clock(when: float, offset: float | None = None) -> str:
+    """Seconds of the monotonic clock as the time of day, UTC. ``offset``: between the two, of another boot."""
+    since = time.time() - time.monotonic() if offset is None else offset
+    return datetime.fromtimestamp(since + when, UTC).isoformat(timespec="microseconds")
+
+
+def _seen(counted: Iterable[Counted], now: float) -> list[Seen]:
+    return [Seen(one.failure, now, one.marks) for one in counted]

@@ -16,6 +16,7 @@ from kvmwhy.capture import tracefs
 from kvmwhy.capture.errors import CaptureError, NotPermittedError
 from kvmwhy.capture.host import host_facts
 from kvmwhy.capture.records import Records
+from kvmwhy.capture.spool import Spool
 from kvmwhy.capture.watch import Seen, Watch
 from kvmwhy.cli.output import complain
 from kvmwhy.diagnosis import diagnose
@@ -100,11 +101,17 @@ class _Session:
         self.wish = wish
         self.metrics = counters.Metrics()
         self._problem: str | None = None
+        self._unwritten = 0  # records that wait for room
+        self._spool: Spool | None = None
+        self._is_over = False  # and nothing is left to tell
+        self._is_exposed = False  # nothing is kept for a watch after this one
         self._last_metrics = 0.0
         self._wake = _wake_on_signals(stack)
         self.out: _Out = _Stdout()
         if wish.out is not None:
-            self.out = stack.enter_context(Records(wish.out, max_size=wish.max_size, keep=wish.keep))
+            self.out = records = stack.enter_context(Records(wish.out, max_size=wish.max_size, keep=wish.keep))
+            self._spool = Spool(spool_of(wish.out), records.place)
+            stack.callback(self._close_spool)
         if wish.listen:
             server = counters.Server(self.metrics, *wish.listen)
             stack.callback(server.close)
@@ -114,12 +121,21 @@ class _Session:
             raise CaptureError(f"--name takes up to 32 letters, digits, - and _, not {wish.name!r}")
         root = tracefs.find_root(wish.tracefs)
         self.watch = stack.enter_context(
-            Watch(root, host_facts(), history_kib=wish.history, wake=self._wake, prefix=f"{wish.name}-")
+            Watch(
+                root,
+                host_facts(),
+                history_kib=wish.history,
+                wake=self._wake,
+                prefix=f"{wish.name}-",
+                spool=self._spool,
+            )
         )
 
     def run(self) -> int:
         for name in self.watch.adopted:
             self._say(f"taking over {name}, which a watch left behind when it was killed")
+        if self._spool and self._spool.left:
+            self._say(f"reading {self._spool.path}: what that watch had taken and not told")
         self._say(f"watching every vCPU of this host; records go to {self.wish.out or 'the standard output'}")
         end = None if self.wish.duration is None else time.monotonic() + self.wish.duration
         beat = 0.0
@@ -131,6 +147,7 @@ class _Session:
                 self._beat()
         self._tell(self.watch.finish())
         self._beat(last=True)
+        self._is_over = self.watch.is_settled
         return self._end()
 
     def _stopped(self) -> bool:
@@ -140,9 +157,15 @@ class _Session:
             return False
 
     def _tell(self, seen: list[Seen]) -> None:
-        for failure, when in seen:
+        for one in seen:
+            failure, when, _ = one
             diagnosis = diagnose(failure)
-            self.out.write(to_json(diagnosis))
+            record = to_json(diagnosis)
+            if isinstance(self.out, Records):
+                self.watch.telling(one, self.out.place)
+            self.out.write(record)
+            self._unwritten += 1
+            self._acknowledge()
             self.metrics.delay(max(0.0, time.monotonic() - when))
             cause = diagnosis.findings[0].cause.id if diagnosis.findings else None
             self.metrics.count(
@@ -154,9 +177,23 @@ class _Session:
             )
             if not self.wish.quiet:
                 self._say(_summary(failure, diagnosis.answer))
+        self.watch.settle()
+
+    def _acknowledge(self) -> None:
+        waiting = len(self.out.waiting) if isinstance(self.out, Records) else 0
+        self.watch.told(self._unwritten - waiting)
+        self._unwritten = waiting
+
+    def _close_spool(self) -> None:
+        if self._spool:
+            self._spool.close(empty=self._is_over)
 
     def _beat(self, *, last: bool = False) -> None:
         problem = self.out.flush()
+        self._acknowledge()
+        if self._spool and self._spool.problem and not self._is_exposed:
+            self._is_exposed = True
+            complain(f"{self._spool.problem}; should this watch be killed, what it has just taken is lost")
         if problem and problem != self._problem:
             complain(f"{problem}; records wait in memory until there is room")
         elif self._problem and not problem:
@@ -198,6 +235,12 @@ def _summary(failure: Failure, answer: str) -> str:
     vcpu = "" if source.vcpu is None else f" vCPU {source.vcpu}"
     times = "" if source.count == 1 else f" {source.count} times more:"
     return f"{who}{vcpu}:{times} {answer}"
+
+
+def spool_of(out: str) -> str:
+    """A hidden file beside the records: no pattern for these takes it for one of them."""
+    directory, name = os.path.split(out)
+    return os.path.join(directory, f".{name}.spool")
 
 
 def _wake_on_signals(stack: ExitStack) -> int:
