@@ -1,6 +1,6 @@
 """What a scan and a triage cost, beside the tools that one would use else. All in one run, in turn, warm cache.
 
-    python bench/fleet.py [--directory DIR] [--gib 1] [--blocks 450000] [--rows 20000000] [--rounds 3] [--only few,dense]
+    python bench/fleet.py [--directory DIR] [--gib 1] [--blocks 450000] [--files 200000] [--rows 20000000] [--rounds 3] [--only few,dense]
 
 Runs of one comparison alternate, so that a drift of the machine's speed meets all; quote the ratios of the medians.
 Wall is what a clock says, CPU what all processes of the run used, peak the largest process of it.
@@ -80,7 +80,7 @@ def few(directory: Path, gib: float, rounds: int) -> None:
             "rg -c": lambda: run(["rg", "-c", pattern, str(path)]),
             "rg -c, all of the scan's marks": lambda: run(["rg", "-c", *marks(), str(path)]),
             "kvmwhy scan --jobs 1": scan(path, directory / "few.parquet", "--jobs", "1"),
-            "kvmwhy scan --jobs 2": scan(path, directory / "few.parquet", "--jobs", "2"),
+            "kvmwhy scan": scan(path, directory / "few.parquet"),
         },
         rounds,
     )
@@ -120,8 +120,51 @@ def dense(directory: Path, blocks: int, rounds: int) -> None:
         {
             "grep -c": lambda: run(["grep", "-c", "KVM internal error", str(path)]),
             "kvmwhy scan --jobs 1": scan(path, directory / "dense.parquet", "--jobs", "1"),
-            "kvmwhy scan --jobs 2": scan(path, directory / "dense.parquet", "--jobs", "2"),
+            "kvmwhy scan": scan(path, directory / "dense.parquet"),
             "finding and counting alone": lambda: run([sys.executable, __file__, "--count", str(path)]),
+        },
+        rounds,
+    )
+
+
+def lake(directory: Path, blocks: int, rounds: int) -> None:
+    """The same ten times over: what a start and 2,000 explanations cost is less of it."""
+    path = made(directory / "dense.log", failures(blocks))
+    copies = directory / "dense"
+    copies.mkdir(exist_ok=True)
+    for n in range(10):
+        if not (copies / f"{n}.log").exists():
+            shutil.copy(path, copies / f"{n}.log")
+    size = 10 * path.stat().st_size / (1 << 30)
+    compare(
+        f"{size:.2f} GiB of {10 * blocks:,} failures in ten files, 2,000 of them distinct",
+        10 * blocks,
+        "blocks",
+        {
+            "grep -c": lambda: run(["grep", "-rc", "KVM internal error", str(copies)]),
+            "kvmwhy scan --jobs 1": scan(copies, directory / "lake.parquet", "--jobs", "1"),
+            "kvmwhy scan": scan(copies, directory / "lake.parquet"),
+        },
+        rounds,
+    )
+
+
+def small(directory: Path, files: int, rounds: int) -> None:
+    """Opening is what costs."""
+    root = directory / f"small-{files}"
+    for n in range(0 if root.exists() else files):
+        where = root / f"{n // 1000:04}"
+        where.mkdir(parents=True, exist_ok=True)
+        (where / f"{n % 1000:03}.log").write_bytes(LOG if n % 1000 == 0 else LINE % (1, 2, n) * 6)
+    compare(
+        f"{files:,} files of 600 bytes, a failure in one of a thousand",
+        files,
+        "files",
+        {
+            "grep -rc": lambda: run(["grep", "-rc", "KVM internal error", str(root)]),
+            "rg -c": lambda: run(["rg", "-c", "KVM internal error", str(root)]),
+            "kvmwhy scan --jobs 1": scan(root, directory / "small.parquet", "--jobs", "1"),
+            "kvmwhy scan": scan(root, directory / "small.parquet"),
         },
         rounds,
     )
@@ -129,8 +172,10 @@ def dense(directory: Path, blocks: int, rounds: int) -> None:
 
 def count(path: str) -> None:
     """Without reading one block: what a scan adds to this is the same for ten such files as for one."""
+    from kvmwhy.evidence.finder import keep_freed_memory
     from kvmwhy.fleet.counted import counted
 
+    keep_freed_memory()
     with open(path, "rb", buffering=0) as file:
         print(sum(block.times for block in counted(iter(lambda: file.read(1 << 20), b""))))
 
@@ -180,8 +225,10 @@ def make_rows(path: Path, rows: int) -> None:
         "confidence": "'likely'",
         "answer": "'It failed at ' || i % 1000",
         "damaged": "false",
-        "signature": "'v1 s' || s",
+        "signature": "'v2 s' || s",
+        "signature_v1": "'v1 s' || s",
         "why": "'cause ' || s",
+        "why_v1": "'cause ' || s",
     }
     columns = ", ".join(
         f'{given.get(name, "CAST(NULL AS UBIGINT)" if name in WIDE else "CAST(NULL AS VARCHAR)")} AS "{name}"'
@@ -294,9 +341,10 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where inputs are made, and kept")
     parser.add_argument("--gib", type=float, default=1.0)
     parser.add_argument("--blocks", type=int, default=450_000)
+    parser.add_argument("--files", type=int, default=200_000)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="few,packed,dense,triage,engine")
+    parser.add_argument("--only", default="few,packed,dense,lake,small,triage,engine")
     parser.add_argument("--by-hand", help=argparse.SUPPRESS)
     parser.add_argument("--count", help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -314,6 +362,8 @@ def main() -> None:
             "few": lambda: few(directory, a.gib, a.rounds),
             "packed": lambda: packed(directory, a.gib, a.rounds),
             "dense": lambda: dense(directory, a.blocks, a.rounds),
+            "lake": lambda: lake(directory, a.blocks, a.rounds),
+            "small": lambda: small(directory, a.files, a.rounds),
             "triage": lambda: triage(directory, a.rows, a.rounds),
             "engine": lambda: engine(directory, a.gib / 4, a.rounds),
         }

@@ -22,7 +22,10 @@ from typing import Final
 from kvmwhy.evidence import OF_BYTES, OF_TEXT, read
 from kvmwhy.evidence.containers import Limits, members
 from kvmwhy.evidence.inputs import read_stream
+from kvmwhy.evidence.likely import may_tell
 from kvmwhy.evidence.text import clean
+from kvmwhy.fleet.sight import Known, Place, is_image, sightings
+from kvmwhy.record import Failure
 
 FIXTURES: Final = Path(__file__).parent.parent / "tests" / "fixtures"
 LARGEST: Final = 24 << 10
@@ -83,12 +86,33 @@ def through_containers(data: bytes) -> None:
                 pass
 
 
+def unlikely(data: bytes) -> None:
+    """What a scan does not read has nothing: a text, as it is searched, in whose words no other characters stand."""
+    text = clean(data).text.encode("utf-8", "replace")
+    if not is_image(text) and not may_tell(text) and (failures := read(text).failures):
+        raise AssertionError(f"not likely, and yet there are {len(failures)}: {failures[0].kind}")
+
+
+def scanned(data: bytes) -> None:
+    """As a part of a large file, behind prefixes of several kinds; the same in whatever chunks."""
+    lines = data.split(b"\n")
+    for prefix in (b"", b"Jan 02 03:04:05 h QEMU[1]: ", b'{"_PID":"1","MESSAGE":"'):
+        log = b"\n".join(prefix + line + b'"}' * prefix.startswith(b"{") for line in lines)
+        known: Known[Failure] = Known(lambda failure: failure)
+        ways = ((log,), (log[at : at + 999] for at in range(0, len(log), 999)))
+        one, other = ([(s.key, s.offset, s.times) for s in sightings(way, known, Place(1))] for way in ways)
+        if one != other:
+            raise AssertionError("it depends on the chunks")
+
+
 def targets() -> dict[str, Callable[[bytes], object]]:
     """Every reader by itself, and the ways in."""
     out: dict[str, Callable[[bytes], object]] = {
         "all": read,
         "stream": lambda data: list(read_stream(data[at : at + 999] for at in range(0, len(data), 999))),
         "containers": through_containers,
+        "likely": unlikely,
+        "scan": scanned,
     }
     for format_ in OF_TEXT:
         reader = format_.load()

@@ -101,5 +101,9 @@ def test_progress_says_rate_and_time_left() -> None:
     now = [0.0]
     progress = _Progress(total=8 << 30, before=4 << 30, clock=lambda: now[0])
     now[0] = 10.0
-    progress.add(Report(0, 3, 1234, 1 << 30))
+    progress.add(Report(0, 3, 1234, 1 << 30, ""))
     assert progress.line() == "5.0 GiB of 8.0 GiB, 102.4 MiB/s, 30 s left; 1,234 failures"
+    progress.tick(2 << 30)
+    assert progress.line() == "6.0 GiB of 8.0 GiB, 204.8 MiB/s, 10 s left; 1,234 failures"
+    progress.add(Report(1, 0, 0, 1 << 29, ""))
+    assert progress.line().startswith("6.0 GiB")

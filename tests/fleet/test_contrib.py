@@ -1,4 +1,4 @@
-"""Recipes: what can be held without the programs that they are for."""
+"""Recipes: what can be held without the programs that they are for; ``tests/recipes`` runs those that can be had."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from fleet.logs import BLOCK, ROOT, fixtures
 from kvmwhy import fleet
-from kvmwhy.fleet.row import COLUMNS
+from kvmwhy.fleet.row import COLUMNS, WIDE
 from kvmwhy.fleet.store import arrow_schema
 
 RECIPES = ROOT / "contrib" / "fleet"
@@ -98,3 +98,7 @@ def test_tables_elsewhere_have_the_columns_of_a_row() -> None:
     assert list(mapping) == [*COLUMNS, "row"]
     for name, kind in sql:
         assert ("DateTime64" in kind) == str(arrow_schema().field(name).type).startswith("timestamp")
+        assert ("DateTime64" in kind) == (mapping[name]["type"] == "date_nanos")
+    for name in WIDE:  # 0x text where there is no such number, and no sum of them is wanted
+        assert (dict(sql)[name], mapping[name]["type"]) == ("Nullable(UInt64)", "keyword")
+        assert next(field["type"] for field in query if field["name"] == name) == "STRING"

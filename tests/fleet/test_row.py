@@ -15,8 +15,8 @@ from fleet.logs import BLOCK, NOISE
 from kvmwhy import fleet
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.evidence import read
-from kvmwhy.fleet.row import COLUMNS, SCHEMA, Row, from_json, to_json, what
-from kvmwhy.fleet.signature import VERSIONS, sign
+from kvmwhy.fleet.row import COLUMNS, SCHEMA, Row, from_json, rows, to_json, what
+from kvmwhy.fleet.sight import Sighting
 from kvmwhy.fleet.store import read_rows, write_rows
 from kvmwhy.fleet.wrapped import instant, unwrap
 
@@ -63,7 +63,16 @@ def test_parquet_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"{}", b'{"row": 2, "path": "", "offset": 0}', b"[1]", b'{"row": 1}', b'{"row":1,"rip":"x"}']
+    "line",
+    [
+        b"{}",
+        b"[1]",
+        b'{"row": 1}',
+        b'{"row":1,"rip":"x"}',
+        b'{"row": 3, "path": "", "offset": 0}',
+        b'{"row": true, "path": "", "offset": 0}',
+        b'{"row": [1], "path": "", "offset": 0}',
+    ],
 )
 def test_other_lines_are_refused(line: bytes) -> None:
     """What is no row of this schema raises ValueError, of which msgspec's errors are kinds."""
@@ -82,30 +91,6 @@ def test_columns_are_those_of_the_explanation() -> None:
         "cause": "emulator-no-handler", "family": "emulator-gap", "damaged": False,
     }  # fmt: skip
     assert {name: told[name] for name in wanted} == wanted
-
-
-def test_a_signature_is_by_cause_and_not_by_address() -> None:
-    """Another RIP, another register, another host: the same. Another instruction: another."""
-    moved = BLOCK.replace(b"RIP=0000000000008086", b"RIP=00000000deadbeef").replace(
-        b"RCX=0000000000000000", b"RCX=0000000000000077"
-    )
-    other = BLOCK.replace(b"6601b0036ffec50f", b"6601b0037ffec50f").replace(b"<c5> fe 6f 03", b"<c5> fe 7f 03")
-    one, two, three = (sign(diagnose(read(data).failures[0])) for data in (BLOCK, moved, other))
-    assert one == two
-    assert one.key != three.key
-    assert dict(one.parts)["instruction"] == "vmovdqu ymm0,[rbx]"
-
-
-def test_version_1_never_changes() -> None:
-    """What version 1 made of a failure when it came into being."""
-    (failure,) = read(BLOCK).failures
-    assert sorted(VERSIONS) == [1]
-    assert sign(diagnose(failure), 1).key == (
-        "v1 cause=emulator-no-handler failure=internal-error_suberror_1 mode=long64 instruction=vmovdqu_ymm0,[rbx]"
-        " access=read place=low-split exit=NPF"
-    )
-    with pytest.raises(KeyError):
-        sign(diagnose(failure), 2)
 
 
 @pytest.mark.parametrize(
@@ -199,3 +184,12 @@ def test_own_records_are_read_back(tmp_path: Path) -> None:
     write_rows(sink2, found, ".parquet")
     (tmp_path / "rows.parquet").write_bytes(sink2.getvalue())
     assert sum(row.count for row in fleet.records([str(tmp_path)])) == 3
+
+
+def test_the_microcode_is_that_of_whichever_failure_has_it() -> None:
+    """Of equal failures only some stand near the line that names it: the row has it all the same."""
+    seen = [
+        Sighting(("k",), {"kind": "other"}, n, 1, "h", "w", None, code) for n, code in enumerate((None, "0x1", None))
+    ]
+    (row,) = rows(seen, "path")
+    assert (row.count, row.offset, row.microcode) == (3, 0, "0x1")

@@ -185,13 +185,42 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [item.why for item in complaints] == ["permission denied"]
 
 
+def test_a_part_that_a_crash_left_empty_is_done_again(tmp_path: Path, lake: tuple[list[str], int]) -> None:
+    """A report whose part is not what it was made of counts for nothing."""
+    paths, wanted = lake
+    parts = Parts(str(tmp_path / "out.parquet"), paths, size=1 << 20)
+    reports = list(here(parts.missing([])))
+    assert len(parts.done()) == len(reports) > 2
+    os.truncate(parts.tasks[1].part, 0)
+    os.unlink(parts.tasks[2].part)
+    assert [task.number for task in parts.missing(parts.done())] == [1, 2]
+    assert failures(finished(tmp_path / "out.parquet", paths)) == wanted
+
+
+def test_processes_that_are_forked_give_the_same(tmp_path: Path, lake: tuple[list[str], int]) -> None:
+    """The command line, where no thread and no pyarrow stands in the way of a copy: the same bytes, and progress."""
+    paths, wanted = lake
+    begin = "import sys; from kvmwhy.fleet.parts import Parts; from kvmwhy.fleet.run import _context, processes\n"
+    body = (
+        "parts = Parts(sys.argv[1], sys.argv[2:], size=1 << 20)\n"
+        "told = []\n"
+        "reports = list(processes(2, tell=told.append)(parts.missing([])))\n"
+        "print(_context().get_start_method(), sum(r.failures for r in reports), sum(told) > 0, parts.finish() > 0)\n"
+    )
+    command = [sys.executable, "-c", begin + body, str(tmp_path / "forked.parquet"), *paths]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.split() == ["fork" if sys.platform == "linux" else "spawn", str(wanted), "True", "True"]
+    finished(tmp_path / "alone.parquet", paths)
+    assert (tmp_path / "forked.parquet").read_bytes() == (tmp_path / "alone.parquet").read_bytes()
+
+
 def test_a_task_that_kills_its_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One input on which every process dies costs that input only."""
     from kvmwhy.fleet import run
 
     (tmp_path / "log").write_bytes(BLOCK)
     parts = Parts(str(tmp_path / "out.jsonl"), [str(tmp_path / "log")])
-    monkeypatch.setattr(run, "do_here", _dies)
+    monkeypatch.setattr(run, "_do", _dies)
     (report,) = processes(1)(parts.missing([]))
     assert [item.why for item in report.unread] == ["the process that read it died"]
     assert parts.finish() == 0

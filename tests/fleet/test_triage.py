@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -12,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
+from kvmwhy.cli.main import kvmwhy
+from kvmwhy.cli.triage import since_when
 from kvmwhy.fleet.row import Row
 from kvmwhy.fleet.store import StoreError, write_rows
 from kvmwhy.fleet.tables import roll_up
 from kvmwhy.fleet.triage import Triage, triage
 from kvmwhy.render.fleet_html import page
-from kvmwhy.render.fleet_text import direction, overview, to_json
+from kvmwhy.render.fleet_text import overview, to_json
+from kvmwhy.render.fleet_words import command, direction, quoted, share
 from kvmwhy.render.page import to_plain
 
 START = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
@@ -43,7 +49,7 @@ def row(n: int, rng: random.Random) -> Row:
         microcode="0x2b000661" if new else "0x2b000590",
         cause="cpu-erratum" if group == "b" else "emulator-no-handler",
         instruction="rsm" if group == "b" else "fld m32",
-        signature=f"v1 {group}",
+        signature=f"v2 {group}",
         why=f"cause {group}",
         answer="It failed.",
     )
@@ -70,7 +76,7 @@ def test_groups_are_those_of_a_count_by_hand(tmp_path: Path, rows: list[Row], su
         hosts[r.signature].add(r.host)
         counts[r.signature] += r.count
         kernels[r.signature, r.kernel] += r.count
-    assert [g.signature for g in found.groups] == ["v1 a", "v1 b"]
+    assert [g.signature for g in found.groups] == ["v2 a", "v2 b"]
     for g in found.groups:
         mine = [r for r in rows if r.signature == g.signature]
         assert (g.count, g.hosts) == (counts[g.signature], len(hosts[g.signature]))
@@ -123,7 +129,7 @@ def strange(tmp_path: Path) -> Triage:
     names = ("path", "host", "kernel", "cause", "signature", "why", "answer", "instruction")
     evil = replace(Row(path=EVIL, offset=0, time=START), **dict.fromkeys(names, EVIL))
     rows = [replace(evil, host=f"{EVIL}{n}") for n in range(5)] + [
-        replace(evil, signature="v1 x", kernel="6.1") for _ in "12"
+        replace(evil, signature="v2 x", kernel="6.1") for _ in "12"
     ]
     return triage([written(tmp_path / "it's [a] *.jsonl", rows)], by=["kernel", "host"])
 
@@ -163,8 +169,8 @@ def test_hostile_strings_stay_strings(tmp_path: Path) -> None:
     ("name", "content", "why"),
     [
         ("a.parquet", b"no parquet", "no table of rows"),
-        ("a.jsonl", b'{"some": "thing"}\n', "no row of schema 1"),
-        ("a.jsonl", b'{"row": 2, "path": "x"}\n', "no row of schema 1"),
+        ("a.jsonl", b'{"some": "thing"}\n', "no row of schema 1 or 2"),
+        ("a.jsonl", b'{"row": 0, "path": "x"}\n', "no row of schema 1 or 2"),
         ("a.jsonl", b'{"row": 1, "count": "many"}\n', "no table of rows"),
         ("a.jsonl", b"\x00\xff garbage", "no table of rows"),
     ],
@@ -203,8 +209,147 @@ def test_a_column_that_is_none_is_named(tmp_path: Path, rows: list[Row]) -> None
         ((1,) * 30 + (9,) * 10, "rising, ×9.0"),
         ((9,) * 30 + (1,) * 10, "falling"),
         ((9,) * 20 + (0,) * 10 + (1,) * 10, "back again"),
+        ((9, 1, 1), ""),
+        ((0,) * 40, ""),
     ],
 )
 def test_a_trend_in_one_word(trend: tuple[int, ...], said: str) -> None:
     """The last quarter against the one before."""
     assert direction(trend) == said
+
+
+def test_a_trend_ends_where_the_rows_end(tmp_path: Path) -> None:
+    """Thirty hours with a failure each: a step for each hour, and none after the last, so it is steady and not over."""
+    rows = [Row(path="x", offset=n, time=START + timedelta(hours=n), signature="v2 a") for n in range(30)]
+    (group,) = triage([written(tmp_path / "r.parquet", rows)]).groups
+    assert group.trend == (1,) * 30
+    assert direction(group.trend) == "steady"
+
+
+def test_times_in_the_wrong_order_are_put_right(tmp_path: Path) -> None:
+    """A row that ends before it begins, as no scan writes it: the trend reaches to the later of both."""
+    rows = [
+        Row(path="x", offset=n, time=START + timedelta(days=n), last_time=START - timedelta(days=900), signature="v2 a")
+        for n in range(9)
+    ]
+    path = written(tmp_path / "r.parquet", rows)
+    for how in ({}, {"tables": [roll_up(path, (), None)]}):
+        found = triage([path], **how)  # type: ignore[arg-type]
+        assert (found.start, found.end) == (START, START + timedelta(days=8))
+        assert sum(found.groups[0].trend) == 9
+
+
+@pytest.mark.parametrize("hours", [1, 39, 40, 41, 55, 79, 80, 81, 1000, 20_000])
+def test_every_step_of_a_trend_is_as_long_as_the_others(tmp_path: Path, hours: int) -> None:
+    """A failure in each hour: no bar is higher than another but for the last, which may be cut short."""
+    rows = [Row(path="x", offset=n, time=START + timedelta(hours=n), signature="v2 a") for n in range(hours)]
+    found = triage([written(tmp_path / "r.parquet", rows)])
+    trend = found.groups[0].trend
+    assert len(trend) <= 40
+    assert sum(trend) == hours
+    assert len(set(trend[:-1])) <= 1
+    assert trend[-1] <= trend[0]
+    assert found.step % 3600 == 0
+
+
+def test_the_example_is_the_one_that_the_answer_is_of(tmp_path: Path) -> None:
+    """Answers have addresses: the path and the answer that are shown belong together, and so does the advice."""
+    rows = [
+        Row(path=f"/{n}.log", offset=0, signature="v2 a", answer=f"at {9 - n}", advice=f"do {n}", host=f"h{n}")
+        for n in range(5)
+    ]
+    path = written(tmp_path / "r.parquet", rows)
+    for how in ({}, {"tables": [roll_up(path, (), None)]}):
+        (group,) = triage([path], **how).groups  # type: ignore[arg-type]
+        assert (group.example, group.answer, group.advice) == ("/0.log", "at 9", "do 0")
+
+
+def test_files_of_unnamed_hosts_are_counted_beside_hosts(tmp_path: Path) -> None:
+    """Two hosts by name, and three files that name none: both are said, and no share is made of the mixture."""
+    rows = [Row(path="a", offset=0, host=f"h{n}", signature="v2 a") for n in range(2)]
+    rows += [Row(path=f"f{n}", offset=0, signature="v2 a") for n in range(3)]
+    found = triage([written(tmp_path / "r.parquet", rows)])
+    assert (found.groups[0].hosts, found.groups[0].unnamed, found.population) == (2, 3, 5)
+    text = to_plain(overview(found), 120)
+    assert "5 times, on 2 hosts and in 3 files without a host's name\n" in text
+
+
+def test_what_an_operator_reads_first(tmp_path: Path, rows: list[Row]) -> None:
+    """What, on how many hosts, what to do, and the command that explains one: in this order, the last in one line."""
+    rows = [replace(r, answer="It failed at 0x1000.", advice="Update to 9.9.", path="/var/log/a b.log") for r in rows]
+    found = triage([written(tmp_path / "r.parquet", rows)])
+    for width in (40, 80, 200):
+        lines = to_plain(overview(found), width).splitlines()
+        first = lines[lines.index("") + 1 :]
+        text = "\n".join(first)
+        order = [text.index(said) for said in ("1. ", "Seen", "What to do", "Trend", "Same in", "kvmwhy explain '")]
+        assert order == sorted(order)
+        assert "              kvmwhy explain '/var/log/a b.log'" in first
+    assert "on 50 hosts (100% of all)" in text
+    assert "host's operator: Update to 9.9." in text
+
+
+@pytest.mark.parametrize(
+    ("part", "said"), [(0, "0%"), (0.00001, "under 1%"), (0.5, "50%"), (0.9999, "over 99%"), (1.0, "100%")]
+)
+def test_a_share_is_never_all_or_none_where_it_is_not(part: float, said: str) -> None:
+    """99.99 % of the hosts are not all of them."""
+    assert share(part) == said
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/a.log", "kvmwhy explain /a.log"),
+        ("/a/b.tar.zst:c.log", "kvmwhy explain /a/b.tar.zst"),
+        ("o.zip:in.tar:x.log", "kvmwhy explain o.zip"),
+        ("12:00.log", "kvmwhy explain 12:00.log"),
+        ("-x.log", "kvmwhy explain ./-x.log"),
+        ("s3://bucket/a.log", None),
+        ("x" * 10_000, None),
+    ],
+)
+def test_the_command_explains_the_file(tmp_path: Path, path: str, wanted: str | None) -> None:
+    """Of what an archive holds, the archive; of an object store nothing, since explain reads files."""
+    (group,) = triage([written(tmp_path / "r.jsonl", [Row(path=path, offset=0, signature="v2 a")])]).groups
+    assert command(group) == wanted
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b", "it's", "$(reboot)", "`x`", "a\\b'c\x1b[2Jd", "\u202eevil", "x\x9by", "q\udc9bz", "tab\tnew\nline", "é"],
+)
+def test_a_quoted_name_is_that_name_to_a_shell(name: str) -> None:
+    """What bash makes of it are the bytes of the file's name, and nothing of it acts on a terminal."""
+    made = quoted(name)
+    assert made.isprintable()
+    shell = subprocess.run(
+        ["bash", "-c", f"printf %s {made}"], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
+    assert shell.stdout == os.fsencode(name)
+
+
+@pytest.mark.parametrize(
+    "text", ["999999w", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday", "7", ""]
+)
+def test_a_time_that_is_none_is_one_sentence(tmp_path: Path, rows: list[Row], text: str) -> None:
+    """Also one that no calendar of Python has."""
+    result = CliRunner().invoke(kvmwhy, ["triage", written(tmp_path / "r.jsonl", rows), "--since", text])
+    assert result.exit_code == 2
+    assert f"Error: --since {text}: neither a date" in result.output
+
+
+@pytest.mark.parametrize("text", ["7d", " 36h", "30m", "2026-03-05", "2026-03-05T12:00", "2026-03-05T12:00:00+02:00"])
+def test_a_time_may_be_said_in_many_ways(text: str) -> None:
+    """All are in UTC."""
+    made = since_when(text)
+    assert made is not None
+    assert made.utcoffset() == timedelta(0)
+
+
+def test_no_failure_is_one_sentence(tmp_path: Path) -> None:
+    """On stderr, with exit status 1; the page is still written, and says so."""
+    path = written(tmp_path / "r.jsonl", [])
+    result = CliRunner().invoke(kvmwhy, ["triage", path, "--html", str(tmp_path / "t.html")])
+    assert (result.exit_code, result.output) == (1, "kvmwhy: there is no failure in these records\n")
+    assert "There is no failure in these records." in (tmp_path / "t.html").read_text()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.x86.places import what_lives_at
+from kvmwhy.x86.places import IN_SHORT, what_lives_at
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -91,3 +91,13 @@ def test_never_ram_beyond_its_size(gpa: int, ram_bytes: int | None, size: int) -
     place = what_lives_at(gpa, ram_bytes=ram_bytes, size=size)
     if place is not None and ram_bytes is not None and ram_bytes <= gpa < 4 * GIB:
         assert place.ram is not True
+
+
+def test_every_place_has_a_short_name() -> None:
+    """Whatever lives anywhere, with any amount of RAM, can be named in a few words; and no word is left over."""
+    sizes = (None, 1 << 16, 1 << 20, 2 << 30, 3 << 30, 6 << 30)
+    below = [n << 12 for n in range(0x110)] + [0x400, 0x9FC00, 0xFFFF0]
+    above = [*range(1 << 20, 4 << 30, 1 << 24), *range(0xFEC0_0000, 1 << 32, 1 << 12), 0xFFFF_FFF0]
+    far = [4 << 30, 5 << 30, 8 << 30, 1 << 40, 1 << 52]
+    found = {(gpa, size): what_lives_at(gpa, ram_bytes=size) for gpa in (*below, *above, *far) for size in sizes}
+    assert {place.name for place in found.values() if place} == set(IN_SHORT)

@@ -14,6 +14,7 @@ from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.evidence import Evidence
 from kvmwhy.evidence.inputs import read_stream
+from kvmwhy.evidence.packed import HEAD, is_packed
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
@@ -30,8 +31,6 @@ _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20
 _MOST_COMPLAINTS: Final = 20
 _MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
-_PACKED: Final = (b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04")
-_TAR_MAGIC: Final = slice(257, 262)
 
 
 class _Found:
@@ -205,10 +204,10 @@ def _read_file(path: str, found: _Found, complaints: _Complaints, *, is_named: b
 def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, complaints: _Complaints) -> None:
     chunks = _counted(_chunks(stream, size), found)
     head = b""
-    while len(head) < _TAR_MAGIC.stop and (chunk := next(chunks, b"")):
+    while len(head) < HEAD and (chunk := next(chunks, b"")):
         head += chunk
     chunks = _again(head, chunks)
-    if not head.startswith(_PACKED) and head[_TAR_MAGIC] != b"ustar":
+    if not is_packed(head):
         _take(chunks, path, found, complaints)
         return
     from kvmwhy.evidence.containers import members

@@ -343,8 +343,10 @@ def scan(**options: Any) -> None:
     epilog="""\b
 Examples:
   kvmwhy triage failures.parquet
+  kvmwhy triage failures.parquet --since 2026-11-01 --top 3
   kvmwhy triage 'day-*.parquet' --since 7d --by kernel,microcode --html triage.html
-  kvmwhy triage failures.parquet --inventory hosts.csv --json | jq .groups[0].outliers
+  kvmwhy triage failures.parquet --inventory hosts.csv --json | jq '.groups[0].outliers'
+  kvmwhy triage last-year.parquet failures.parquet --signature v1
 """
 )
 @click.argument("records", nargs=-1, required=True, type=click.Path())
@@ -353,6 +355,7 @@ Examples:
 )
 @click.option("--by", default="", metavar="COLUMN,…", help="Count each group by these columns, too.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Groups to show.")
+@click.option("--signature", metavar="VERSION", help="What makes failures the same: v2, the default, or v1.")
 @click.option(
     "--inventory", type=click.Path(), help="A .csv, .jsonl or .parquet table of all hosts, with a column host."
 )
@@ -363,7 +366,8 @@ Examples:
 def triage(since: str | None, by: str, **options: Any) -> None:
     """Group the failures in RECORDS, which `kvmwhy scan` wrote, and say what sets each group apart.
 
-    Failures are in one group if cause, instruction, access and place are the same. Groups on most hosts come first.
+    Failures are in one group if cause, instruction, access and place are the same. Groups on most hosts come first,
+    each with what to do, and with the command that explains one of its failures in full.
     """
     from kvmwhy.cli.triage import Wish, since_when
     from kvmwhy.cli.triage import run as run_triage
@@ -372,7 +376,7 @@ def triage(since: str | None, by: str, **options: Any) -> None:
         when = since_when(since)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    columns = tuple(name for name in by.split(",") if name)
+    columns = tuple(name.strip() for name in by.split(",") if name.strip())
     sys.exit(run_triage(Wish(since=when, by=columns, **options)))
 
 

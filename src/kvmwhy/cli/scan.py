@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Final, NamedTuple
 
 from kvmwhy.cli.output import complain
-from kvmwhy.fleet.parts import Parts, Report
+from kvmwhy.fleet.parts import Parts, Report, Task
 from kvmwhy.fleet.pieces import SIZE, Unread
-from kvmwhy.fleet.run import Engine, here, processes
+from kvmwhy.fleet.run import Engine, Tell, here, processes
 from kvmwhy.fleet.store import StoreError, whole
 
 DONE: Final = 0
@@ -22,7 +23,8 @@ DAMAGED: Final = 4
 _INTERRUPTED: Final = 130
 
 _MOST_SHOWN: Final = 20
-_WORTH_PROCESSES: Final = 2 << 30  # bytes; a process takes a second to start
+_WORTH_PROCESSES: Final = 256 << 20  # bytes; a process is copied in a few milliseconds, and then has all to itself
+_OPENING: Final = 64 << 10  # bytes that could be read while a file is opened
 _EVERY: Final = 0.2  # seconds between two lines of progress
 
 
@@ -76,7 +78,7 @@ def _to_file(wish: Wish, out: str, stack: ExitStack) -> int:
         complain(f"going on: {len(done)} of {len(parts.tasks)} batches were done before (--fresh begins anew)")
     total = sum(task.size for task in parts.tasks)
     progress = _Progress(total, sum(report.read for report in done))
-    for report in _engine(wish, sum(task.size for task in missing), len(missing), stack)(missing):
+    for report in _engine(wish, missing, stack, progress.tick if progress.on else None)(missing):
         done.append(report)
         progress.add(report)
     progress.close()
@@ -89,14 +91,15 @@ def _to_file(wish: Wish, out: str, stack: ExitStack) -> int:
     return _status(found, unread)
 
 
-def _engine(wish: Wish, size: int, tasks: int, stack: ExitStack) -> Engine:
+def _engine(wish: Wish, tasks: list[Task], stack: ExitStack, tell: Tell | None) -> Engine:
     if wish.cluster:
         from kvmwhy.fleet.cluster import cluster, connect
 
         return cluster(stack.enter_context(connect(wish.cluster)))
-    jobs = wish.jobs or (_cpus() if size >= _WORTH_PROCESSES else 1)
-    jobs = min(jobs, tasks)
-    return processes(jobs) if jobs > 1 else here
+    work = sum(task.size + len(task.batch) * _OPENING for task in tasks)
+    jobs = wish.jobs or (_cpus() if work >= _WORTH_PROCESSES else 1)
+    jobs = min(jobs, len(tasks))
+    return processes(jobs, tell=tell) if jobs > 1 else partial(here, tell=tell)
 
 
 def _cpus() -> int:
@@ -137,7 +140,7 @@ class _Progress:
 
     def __init__(self, total: int, before: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.before, self.clock = total, before, clock
-        self.read = self.failures = 0
+        self.read = self.seen = self.failures = 0  # seen: more than is in batches that are done
         self.begun = self.shown = clock()
         self.on = sys.stderr.isatty()
 
@@ -148,6 +151,14 @@ class _Progress:
     def add(self, report: Report) -> None:
         self.read += report.read
         self.failures += report.failures
+        self._show()
+
+    def tick(self, more: int) -> None:
+        """Some bytes of a batch that is being done were read."""
+        self.seen = min(self.seen + more, max(0, self.total - self.before))
+        self._show()
+
+    def _show(self) -> None:
         now = self.clock()
         if self.on and now - self.shown >= _EVERY:
             self.shown = now
@@ -155,9 +166,10 @@ class _Progress:
             sys.stderr.flush()
 
     def line(self) -> str:
-        rate = self.read / max(self.seconds, 1e-3)
-        left = max(0, self.total - self.before - self.read)
-        there = f"{_size(self.before + self.read)} of {_size(self.total)}"
+        read = max(self.read, self.seen)
+        rate = read / max(self.seconds, 1e-3)
+        left = max(0, self.total - self.before - read)
+        there = f"{_size(self.before + read)} of {_size(self.total)}"
         time_left = f", {_duration(left / rate)} left" if rate and left else ""
         return f"{there}, {_size(rate)}/s{time_left}; {self.failures:,} failures"
 

@@ -33,21 +33,34 @@ class Wish(NamedTuple):
     html: str | None
     cluster: str | None
     memory: str | None
+    signature: str | None
+
+
+def version_of(text: str | None) -> int:
+    """The number of "v1" or "2"; the newest where none is asked for. Raises StoreError for what is no version."""
+    from kvmwhy.fleet.signature import NEWEST
+    from kvmwhy.fleet.tables import check_version
+
+    if text is None:
+        return NEWEST
+    number = text.removeprefix("v")
+    version = int(number) if number.isascii() and number.isdecimal() and len(number) < 4 else 0
+    check_version(version, text)
+    return version
 
 
 def since_when(text: str | None) -> datetime | None:
     """The moment of "7d", "36h" or a date in ISO 8601, UTC where it has no zone. Raises ValueError."""
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    wrong = ValueError(f"--since {text}: neither a date such as 2026-01-31 nor a time ago such as 7d, 36h, 30m")
     try:
-        made = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(
-            f"--since {text}: neither a date such as 2026-01-31 nor a time ago such as 7d, 36h, 30m"
-        ) from None
-    return made if made.tzinfo else made.replace(tzinfo=UTC)
+        if ago := _AGO.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        made = datetime.fromisoformat(text.strip())
+        return made.astimezone(UTC) if made.tzinfo else made.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # before the year 1, or after 9999
+        raise wrong from None
 
 
 def run(wish: Wish) -> int:
@@ -56,8 +69,11 @@ def run(wish: Wish) -> int:
         found = _triage(wish)
         if wish.html:
             from kvmwhy.render.fleet_html import page
+            from kvmwhy.render.fleet_words import summary
 
             whole(wish.html, (page(found).encode(),))
+            if found.groups:
+                complain(f"{summary(found)} The page is in {wish.html}.")
     except StoreError as error:
         complain(str(error))
         return BAD_INPUT
@@ -69,7 +85,7 @@ def run(wish: Wish) -> int:
 
         sys.stdout.buffer.write(to_json(found) + b"\n")
         sys.stdout.flush()
-    elif not wish.html:
+    elif not wish.html and found.groups:
         from kvmwhy.render.fleet_text import overview
 
         show(overview(found))
@@ -82,12 +98,20 @@ def run(wish: Wish) -> int:
 def _triage(wish: Wish) -> Triage:
     from kvmwhy.fleet.triage import triage
 
-    how = {"since": wish.since, "by": wish.by, "top": wish.top, "inventory": wish.inventory, "memory": wish.memory}
+    version = version_of(wish.signature)
+    how = {
+        "since": wish.since,
+        "by": wish.by,
+        "top": wish.top,
+        "version": version,
+        "inventory": wish.inventory,
+        "memory": wish.memory,
+    }
     if not wish.cluster:
         return triage(wish.records, **how)  # type: ignore[arg-type]  # each has its own type
     from kvmwhy.fleet.cluster import connect, roll_up_on
     from kvmwhy.fleet.tables import files_of
 
     with connect(wish.cluster) as client:
-        tables = list(roll_up_on(client, files_of(wish.records), wish.by, wish.since))
+        tables = list(roll_up_on(client, files_of(wish.records), wish.by, wish.since, version))
     return triage(wish.records, tables=tables, **how)  # type: ignore[arg-type]

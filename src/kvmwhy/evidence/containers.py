@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from kvmwhy.evidence.packed import BZIP2, GZIP, TAR, TAR_AT, XZ, ZIP, ZSTD
+
 CHUNK: Final = 1 << 20
 _DEEPEST: Final = 4  # a tar.gz in a zip in a tar.gz
 _TAR_BLOCK: Final = 512
-_TAR_MAGIC: Final = slice(257, 262)
 _XZ_MEMORY: Final = 256 << 20
-_ZIP: Final = b"PK\x03\x04"
 _ZIP_HEADER: Final = 30
 _MOST_NAME: Final = 4096
 
@@ -120,7 +120,7 @@ def _leaf(pull: _Pull, path: str, complain: Complain, limits: Limits) -> Iterato
 def _members(pull: _Pull, path: str, complain: Complain, limits: Limits, depth: int) -> Iterator[Member]:
     head = pull.peek(_TAR_BLOCK)
     unpack = next((make for magic, make in _UNPACK if head.startswith(magic)), None)
-    kind = "tar" if head[_TAR_MAGIC] == b"ustar" else "zip" if head.startswith(_ZIP) else None
+    kind = "tar" if head[TAR_AT] == TAR else "zip" if head.startswith(ZIP) else None
     if (unpack or kind) and depth >= _DEEPEST:
         complain(f"{path}: archives are nested more than {_DEEPEST} deep; this one is not read")
         return
@@ -173,10 +173,10 @@ class _Deflate:
 
 
 _UNPACK: Final[tuple[tuple[bytes, Callable[[], Any]], ...]] = (
-    (b"\x1f\x8b\x08", lambda: _Deflate(31)),
-    (b"BZh", bz2.BZ2Decompressor),
-    (b"\xfd7zXZ\0", _xz),
-    (b"\x28\xb5\x2f\xfd", _zstd),
+    (GZIP, lambda: _Deflate(31)),
+    (BZIP2, bz2.BZ2Decompressor),
+    (XZ, _xz),
+    (ZSTD, _zstd),
 )
 
 
@@ -258,7 +258,7 @@ def _joined(path: str, name: str) -> str:
 
 def _zip(pull: _Pull, path: str, complain: Complain, limits: Limits, depth: int) -> Iterator[Member]:
     """By the local headers (APPNOTE.TXT 4.3.7): the directory at the end says nothing that is needed here."""
-    while pull.peek(4) == _ZIP:
+    while pull.peek(4) == ZIP:
         header = pull.read(_ZIP_HEADER)
         if len(header) < _ZIP_HEADER:
             complain(f"{path}: the zip archive ends early; what there was is read")

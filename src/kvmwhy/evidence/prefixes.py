@@ -54,13 +54,14 @@ _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3}
 _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "", "f": "", "a": "", "v": ""}
 
 # Where collectors keep the line, who wrote it, and when; first come, first served.
-_MESSAGE: Final = ("MESSAGE", "log", "msg", "message", "@message", "line", "textPayload", "body", "text")
-_INSIDE: Final = ("_source", "jsonPayload", "fields", "result", "record")
+MESSAGE: Final = ("MESSAGE", "log", "msg", "message", "@message", "line", "textPayload", "body", "text")
+INSIDE: Final = ("_source", "jsonPayload", "fields", "result", "record")
 _HOST: Final = ("_HOSTNAME", "hostname", "host", "node", "nodename")
 _NAME: Final = ("SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "unit", "container_name", "pod_name", "pod", "name", "component")
 _PID: Final = ("_PID", "SYSLOG_PID", "qemuPid", "pid", "procid")
 _VM: Final = ("sandbox", "vmid", "domain", "container_id", "container", "id", "uid")
-_WHEN: Final = ("__REALTIME_TIMESTAMP", "time", "timestamp", "ts", "t", "@timestamp", "_SOURCE_REALTIME_TIMESTAMP")
+WHEN: Final = ("__REALTIME_TIMESTAMP", "time", "timestamp", "ts", "t", "@timestamp", "_SOURCE_REALTIME_TIMESTAMP")
+WHO: Final = frozenset((*_HOST, *_NAME, *_PID, *_VM, "kubernetes"))
 _MOST_NAME: Final = 200
 
 
@@ -130,13 +131,13 @@ def _matched(found: re.Match[str] | None) -> Peeled | None:
 
 def of_fields(fields: dict[str, Any]) -> Peeled | None:
     """The line that a record of a collector holds, whatever the collector; ``None`` if it holds none."""
-    message = next((fields[key] for key in _MESSAGE if key in fields), None)
+    message = next((fields[key] for key in MESSAGE if key in fields), None)
     if message is None:
-        for key in _INSIDE:
+        for key in INSIDE:
             if isinstance(fields.get(key), dict):
-                return of_fields({**{k: v for k, v in fields.items() if k not in _INSIDE}, **fields[key]})
+                return of_fields({**{k: v for k, v in fields.items() if k not in INSIDE}, **fields[key]})
         return None
-    text = _text(message)
+    text = text_of(message)
     if text is None:
         return None
     kubernetes = fields.get("kubernetes")
@@ -147,7 +148,7 @@ def of_fields(fields: dict[str, Any]) -> Peeled | None:
     who = f"{who} {machine}".strip() if machine else who
     host = _first(fields, _HOST)
     goes_on = "log" in fields and "stream" in fields and not text.endswith("\n")  # docker cuts at 16 KiB
-    return Peeled(text, (host, who) if host or who else None, _first(fields, _WHEN) or None, goes_on, decoded=True)
+    return Peeled(text, (host, who) if host or who else None, _first(fields, WHEN) or None, goes_on, decoded=True)
 
 
 def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:
@@ -155,7 +156,7 @@ def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:
     return str(value)[:_MOST_NAME]
 
 
-def _text(message: Any) -> str | None:
+def text_of(message: Any) -> str | None:
     """The message; journald gives what is no clean UTF-8 as an array of bytes."""
     if isinstance(message, str):
         return message

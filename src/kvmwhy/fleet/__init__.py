@@ -77,5 +77,6 @@ def view(paths: Iterable[str]) -> duckdb.DuckDBPyConnection:
 
     session = open_session()
     files = files_of(paths)
-    ask(session, ", ".join(files[:3]), "CREATE VIEW rows AS " + " UNION ALL ".join(map(source, files)), None)
+    parts = (source(session, file) for file in files)
+    ask(session, ", ".join(files[:3]), "CREATE VIEW rows AS " + " UNION ALL ".join(parts), None)
     return session

@@ -30,10 +30,13 @@ class Around(NamedTuple):
     start: str = ""
 
 
+NOWHERE: Final = Around()
+
+
 def around(before: bytes, header: bytes) -> Around:
     """What ``before``, the lines in front of a failure, and libvirt's ``header`` say."""
-    if not header and not any(mark in before for mark in _MARKS):
-        return Around()
+    if not header and not (before and any(mark in before for mark in _MARKS)):
+        return NOWHERE
     return _around(before, header)
 
 
@@ -46,7 +49,9 @@ def _around(before: bytes, header: bytes) -> Around:
     if host.kernel is None and (kernel := kernel_in(text)):
         host = Host(**{n: getattr(host, n) for n in host.__struct_fields__ if n != "kernel"}, kernel=kernel)
     name, start = _NAME.search(head), _START.match(head)
-    return Around(host, name[1] if name else "", microcode_in(text), start[0] if start else "")
+    return Around(
+        _NOTHING if host == _NOTHING else host, name[1] if name else "", microcode_in(text), start[0] if start else ""
+    )
 
 
 def microcode_in(text: str) -> str | None:

@@ -13,8 +13,9 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from kvmwhy.fleet.parts import Report, Task, do, keep
-from kvmwhy.fleet.run import Engine, lost
+from kvmwhy.fleet.parts import Report, Task, do, keep, lost
+from kvmwhy.fleet.run import Engine
+from kvmwhy.fleet.signature import NEWEST
 from kvmwhy.fleet.store import StoreError
 from kvmwhy.fleet.tables import roll_up
 
@@ -73,9 +74,11 @@ def cluster(client: Client) -> Engine:
     return run
 
 
-def roll_up_on(client: Client, files: Sequence[str], by: Sequence[str], since: datetime | None) -> Iterator[pa.Table]:
+def roll_up_on(
+    client: Client, files: Sequence[str], by: Sequence[str], since: datetime | None, version: int = NEWEST
+) -> Iterator[pa.Table]:
     """Each file of rows, rolled up by a worker; for ``triage``. Raises StoreError for what is no table of rows."""
-    futures = [client.submit(roll_up, path, tuple(by), since, threads=1, pure=False) for path in files]
+    futures = [client.submit(roll_up, path, tuple(by), since, version=version, threads=1, pure=False) for path in files]
     for future in futures:
         yield future.result()
         future.release()

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from kvmwhy.evidence.finder import Found
 from kvmwhy.fleet.blocks import AFTER, AHEAD, BEFORE, ENDS, KEEP, cut
 from kvmwhy.fleet.marks import EFER, END, HEADS, LONGEST, find, is_header
+from kvmwhy.fleet.stamped import Stamps
+from kvmwhy.fleet.wrapped import Wrapped
 
 STEP: Final = 1 << 20  # fits into a CPU's cache
 REACH: Final = 1 << 20  # how far libvirt's header holds
@@ -33,13 +36,17 @@ Header = tuple[int, bytes]
 
 
 class Counted(NamedTuple):
-    """A block, where it first began in the input, how often it was there, what stands before it, libvirt's header."""
+    """A block, where it first began in the input, how often it was there, what stands before it, libvirt's header.
+
+    ``told``: the block unwrapped, where that is known already.
+    """
 
     text: bytes
     offset: int
     times: int = 1
     before: bytes = b""
     header: bytes = b""
+    told: Wrapped | None = None
 
 
 def counted(chunks: Iterable[bytes], *, offset: int = 0, header: Header | None = None) -> Iterator[Counted]:
@@ -47,14 +54,20 @@ def counted(chunks: Iterable[bytes], *, offset: int = 0, header: Header | None =
 
     ``offset`` is where it begins, which is a line's beginning and in no block; ``header`` is the last before it.
     """
-    same, headers = _Same(), _Headers(header)
+    same, stamps, headers = _Same(), Stamps(), _Headers(header)
     held, apart = b"", True  # apart: what comes next begins a line, and the block before it has ended
     for step in _steps(chunks, offset):
         if step.offset != offset + len(held):  # what was left out has no mark, nor has what was held
             held, offset, apart = b"", step.offset, False
         data = held + step.data if held else step.data
-        if apart and not headers.near(offset) and (end := same.add(data, offset)):
+        near = headers.near(offset)
+        if apart and not near and (end := same.add(data, offset)):
             data, offset = data[end:], offset + end
+        elif apart and not near:
+            stamped, end = stamps.cut(data, offset)
+            for text, at, before, told in stamped:
+                yield Counted(text, at, 1, before, b"", told)
+            data, offset, apart = data[end:], offset + end, end > 0
         else:
             apart = False
         found = find(data)
@@ -169,15 +182,21 @@ class _Same:
             end -= len(pieces.pop()) + len(_HEAD) + 1  # there may be more of it, or of what decides about it
         if not pieces or form is None:
             return 0
-        new = set(pieces).difference(self.count)
-        if any(_form(_HEAD + piece) != form for piece in new) or (self.form not in {None, form}):
+        if self.form not in {None, form}:
             return 0
         if form != _WITH_CODE and any(data.find(mark, end) >= 0 for mark in ENDS[: _FORMS.index(form)]):
             return 0
+        known = len(self.count)
+        self.count.update(pieces)
+        new = list(islice(reversed(self.count), len(self.count) - known))  # a dict is in the order of its making
+        if any(_form(_HEAD + piece) != form for piece in new):
+            self.count.subtract(pieces)
+            for piece in new:
+                del self.count[piece]
+            return 0
         self.form = form
         if new:
-            self._place(pieces, new, offset)
-        self.count.update(pieces)
+            self._place(pieces, set(new), offset)
         return end + 1
 
     def _place(self, pieces: list[bytes], new: set[bytes], at: int) -> None:

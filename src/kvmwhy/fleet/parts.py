@@ -1,24 +1,25 @@
 """A run that can be stopped and goes on: the plan, and one part for each batch that is done.
 
 A part is written beside its name and renamed, its report after it: a run that was killed finds each batch done or not
-done, does only what is missing, and counts nothing twice. It goes by the plan that it was begun with, so that logs
-that have grown in between change nothing.
+done, does only what is missing, and counts nothing twice. The report has the part's digest, so that a part which a
+crash of the machine left empty is done again. A run goes by the plan that it was begun with: logs that have grown in
+between change nothing.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from io import BytesIO
+from hashlib import blake2b
 from typing import Final
 
 import msgspec
 
 from kvmwhy.fleet.pieces import SIZE, Piece, Unread, batches, plan
 from kvmwhy.fleet.row import KNOWN, SCHEMA, Row, rows
-from kvmwhy.fleet.store import join, suffix_of, whole, write_rows
+from kvmwhy.fleet.store import join, pack, suffix_of, whole
 from kvmwhy.fleet.work import Meter, look
 
 _PLAN: Final = "plan.json"
@@ -32,6 +33,7 @@ class Report(msgspec.Struct, frozen=True):
     rows: int
     failures: int
     read: int
+    digest: str  # of the part
     unread: tuple[Unread, ...] = ()
 
 
@@ -56,10 +58,13 @@ class _Plan(msgspec.Struct):
     unread: list[Unread]
 
 
-def do(task: Task) -> tuple[bytes, Report]:
-    """A batch's part, and its report. The same batch makes the same part, wherever and however often it is done."""
+def do(task: Task, tell: Callable[[int], None] | None = None) -> tuple[bytes, Report]:
+    """A batch's part, and its report. The same batch makes the same part, wherever and however often it is done.
+
+    ``tell`` is called with the number of bytes of files, as they are read.
+    """
     unread: list[Unread] = []
-    meter, failures = Meter(), 0
+    meter, failures = Meter(tell), 0
 
     def made() -> Iterator[Row]:
         nonlocal failures
@@ -75,21 +80,31 @@ def do(task: Task) -> tuple[bytes, Report]:
                 )
                 unread.append(Unread(piece.path, why))
 
-    sink = BytesIO()
-    number = write_rows(sink, made(), task.suffix)
-    return sink.getvalue(), Report(task.number, number, failures, meter.read, tuple(unread[:_MOST_COMPLAINTS]))
+    part, number = pack(made(), task.suffix)
+    return part, Report(task.number, number, failures, meter.read, _digest(part), tuple(unread[:_MOST_COMPLAINTS]))
+
+
+def lost(task: Task, why: str) -> Report:
+    """The report of a task that nobody can do, and its part, which is empty."""
+    part, _ = pack(iter(()), task.suffix)
+    unread = tuple(Unread(piece.path, why) for piece in task.batch)
+    return keep(task, part, Report(task.number, 0, 0, 0, _digest(part), unread))
+
+
+def _digest(part: bytes) -> str:
+    return blake2b(part, digest_size=16).hexdigest()
 
 
 def keep(task: Task, part: bytes, report: Report) -> Report:
     """Write a part and then its report. Done twice, it writes the same again."""
-    whole(task.part, (part,))
-    whole(_report(task.part), (msgspec.json.encode(report),))
+    whole(task.part, (part,), durable=False)
+    whole(_report(task.part), (msgspec.json.encode(report),), durable=False)
     return report
 
 
-def do_here(task: Task) -> Report:
+def do_here(task: Task, tell: Callable[[int], None] | None = None) -> Report:
     """Both, for a process that sees the directory of parts."""
-    return keep(task, *do(task))
+    return keep(task, *do(task, tell))
 
 
 def _report(part: str) -> str:
@@ -130,13 +145,9 @@ class Parts:
 
     def done(self) -> list[Report]:
         """The reports of the batches that are done."""
-        out = []
         names = set(os.listdir(self.directory))
-        for task in self.tasks:
-            if os.path.basename(_report(task.part)) in names and os.path.basename(task.part) in names:
-                with open(_report(task.part), "rb") as file, suppress(msgspec.DecodeError, UnicodeError):
-                    out.append(msgspec.json.decode(file.read(), type=Report))
-        return out
+        there = [task for task in self.tasks if os.path.basename(_report(task.part)) in names]
+        return [report for task in there if (report := _done(task)) is not None]
 
     def missing(self, done: Iterable[Report]) -> list[Task]:
         there = {report.number for report in done}
@@ -156,6 +167,16 @@ class Parts:
                 os.unlink(tmp)
         shutil.rmtree(self.directory, ignore_errors=True)
         return number
+
+
+def _done(task: Task) -> Report | None:
+    """The report of a task, if its part is the one that was reported."""
+    with suppress(OSError, msgspec.DecodeError, UnicodeError):
+        with open(_report(task.part), "rb") as file:
+            report = msgspec.json.decode(file.read(), type=Report)
+        with open(task.part, "rb") as file:
+            return report if _digest(file.read()) == report.digest else None
+    return None
 
 
 def _made(paths: list[str], size: int) -> _Plan:

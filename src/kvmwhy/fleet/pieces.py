@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from kvmwhy.evidence.packed import is_packed
 from kvmwhy.fleet.blocks import AFTER, AHEAD, KEEP, LARGEST, Ends
 from kvmwhy.fleet.counted import REACH, Header, header_text
 from kvmwhy.fleet.files import Found, is_remote, open_input, remote
@@ -25,7 +26,7 @@ MOST_FILES: Final = 2000  # in one batch
 _SEARCH: Final = 1 << 20  # a place to cut is looked for in steps of this size
 _MOST_SEARCHED: Final = 64
 _DESERT: Final = 2 * (AFTER + KEEP + AHEAD)
-_PACKED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b'{"schema"')
+_RECORDS: Final = b'{"schema"'
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -48,9 +49,10 @@ class Unread(msgspec.Struct, frozen=True):
 def plan(paths: Iterable[str], *, size: int = SIZE) -> Iterator[Piece | Unread]:
     """Pieces of about ``size`` bytes of all that is named: files, directories, globs. Each file once."""
     seen: set[tuple[int, int]] = set()
+    objects: set[str] = set()
     for path in paths:
         if is_remote(path):
-            yield from _remote(path, size)
+            yield from _remote(path, objects, size)
             continue
         matches = [path]
         if glob.has_magic(path) and not os.path.lexists(path):
@@ -103,10 +105,16 @@ def why(error: OSError | ValueError) -> str:
     return str(said).lower()
 
 
-def _remote(url: str, size: int) -> Iterator[Piece | Unread]:
+def _remote(url: str, seen: set[str], size: int) -> Iterator[Piece | Unread]:
     try:
         for found in remote(url):
-            yield from _cut(found, size)
+            if found.path in seen:
+                continue
+            seen.add(found.path)
+            try:
+                yield from _cut(found, size)
+            except (OSError, ValueError) as error:
+                yield Unread(found.path, why(error))
     except (OSError, ValueError) as error:
         yield Unread(url, why(error))
 
@@ -118,7 +126,7 @@ def _cut(found: Found, size: int) -> Iterator[Piece]:
     if found.size > max(WHOLE, size * 3 // 2):
         with open_input(found.path) as file:
             head = file.read(64 << 10)
-            if not head.startswith(_PACKED) and head[257:262] != b"ustar" and not is_image(head):
+            if not is_packed(head) and not head.startswith(_RECORDS) and not is_image(head):
                 while found.size - start > size * 3 // 2:
                     end = boundary(file, start + max(size, WHOLE), found.size)
                     if end is None:

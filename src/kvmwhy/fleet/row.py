@@ -16,7 +16,8 @@ from kvmwhy.fleet.sight import Known, Sighting
 from kvmwhy.fleet.signature import sign
 from kvmwhy.record import Failure
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+SCHEMAS: Final = (1, 2)  # that are read: 1 had one signature, version 1, under `signature` and `why`
 # Numbers of 64 bits: hexadecimal text wherever JSON is written.
 WIDE: Final = ("hardware_error", "exit_reason", "rip", "gva", "gpa")
 
@@ -56,8 +57,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     confidence: str = "possible"
     answer: str = ""
     damaged: bool = False
-    signature: str = ""
+    signature: str = ""  # of the newest version that the row's writer knew; its first word says which
     why: str = ""  # the parts of the signature, for a person
+    signature_v1: str | None = None
+    why_v1: str | None = None
+    advice: str | None = None  # what the answer's finding says to whoever runs the host
 
 
 COLUMNS: Final = tuple(field.name for field in msgspec.structs.fields(Row))
@@ -72,7 +76,7 @@ def what(diagnosis: Diagnosis) -> Columns:
     facts = diagnosis.facts
     failure = facts.failure
     best = diagnosis.findings[0]
-    signature = sign(diagnosis)
+    signature, before = sign(diagnosis), sign(diagnosis, 1)
     insn, access = facts.instruction, facts.access
     return {
         "kernel": failure.host.kernel,
@@ -101,6 +105,9 @@ def what(diagnosis: Diagnosis) -> Columns:
         "damaged": bool(failure.damage),
         "signature": signature.key,
         "why": signature.why,
+        "signature_v1": before.key,
+        "why_v1": before.why,
+        "advice": best.advice.host,
     }
 
 
@@ -115,14 +122,16 @@ KNOWN: Final = Known(columns)  # a process reads and explains a failure once, in
 class _Group:
     """Equal failures of one host, writer and hour."""
 
-    __slots__ = ("count", "first", "last", "time")
+    __slots__ = ("count", "first", "last", "microcode", "time")
 
     def __init__(self, first: Sighting[Columns]) -> None:
         self.first = first
+        self.microcode = first.microcode
         self.count, self.time, self.last = 0, first.time, first.time
 
     def add(self, more: Sighting[Columns]) -> None:
         self.count += more.times
+        self.microcode = self.microcode or more.microcode  # not every failure has the line that tells it near
         if more.time is not None:
             self.time = min(self.time or more.time, more.time)
             self.last = max(self.last or more.time, more.time)
@@ -137,7 +146,7 @@ class _Group:
             writer=first.writer or None,
             time=self.time,
             last_time=self.last,
-            microcode=first.microcode,
+            microcode=self.microcode,
             **first.made,
         )
 
@@ -159,21 +168,29 @@ def rows(sightings: Iterable[Sighting[Columns]], path: str) -> Iterator[Row]:
 
 
 def to_json(row: Row) -> bytes:
-    """One line of JSON without its newline; 64-bit numbers as ``0x`` text."""
-    told = msgspec.to_builtins(row)
+    """One line of JSON without its newline: all that is known, 64-bit numbers as ``0x`` text."""
+    told = {name: value for name in COLUMNS if (value := getattr(row, name)) is not None}
     for name in WIDE:
-        if told.get(name) is not None:
+        if name in told:
             told[name] = hex(told[name])
     return msgspec.json.encode({"row": SCHEMA, **told})
 
 
 def from_json(line: bytes) -> Row:
-    """Raises msgspec.DecodeError or ValueError if ``line`` is no row of this schema."""
+    """Raises msgspec.DecodeError or ValueError if ``line`` is no row of a schema in SCHEMAS."""
     told = msgspec.json.decode(line)
-    if not isinstance(told, dict) or told.pop("row", None) != SCHEMA:
-        raise ValueError(f"not a row of schema {SCHEMA}")
+    schema = told.pop("row", None) if isinstance(told, dict) else None
+    if isinstance(schema, bool) or schema not in SCHEMAS:
+        raise ValueError(f"not a row of schema {' or '.join(map(str, SCHEMAS))}")
     for name in WIDE:
         if isinstance(told.get(name), str):
             told[name] = int(told[name], 16)
+    if schema == 1:
+        told |= told_by_1(told)
     row: Row = msgspec.convert(told, Row, strict=True)
     return row
+
+
+def told_by_1(told: dict[str, Any]) -> dict[str, Any]:
+    """The columns that schema 1 did not have: its only signature is of version 1."""
+    return {"signature_v1": told.get("signature"), "why_v1": told.get("why")}

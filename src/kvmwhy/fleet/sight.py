@@ -16,10 +16,13 @@ from msgspec.structs import replace
 from kvmwhy.evidence import read
 from kvmwhy.evidence.combine import told_by
 from kvmwhy.evidence.inputs import read_stream
-from kvmwhy.fleet.around import Around, around, kernel_in, microcode_in
+from kvmwhy.evidence.likely import may_tell
+from kvmwhy.evidence.packed import is_packed
+from kvmwhy.fleet.around import NOWHERE, Around, around, kernel_in, microcode_in
 from kvmwhy.fleet.counted import Counted, Header, counted, header_text
 from kvmwhy.fleet.marks import find, is_head, is_header
-from kvmwhy.fleet.wrapped import instant, unwrap
+from kvmwhy.fleet.shorten import Shortened
+from kvmwhy.fleet.wrapped import Wrapped, digest_of, instant, time_in, unwrap
 from kvmwhy.record import Failure, Host, Source
 
 T = TypeVar("T")
@@ -58,24 +61,37 @@ class Place(NamedTuple):
     near: float = 0.0
 
 
+class Made(NamedTuple, Generic[T]):
+    """What was made of a failure. What has one ``key`` is equal."""
+
+    key: tuple[object, ...]
+    made: T
+    source: Source
+
+
 class Known(Generic[T]):
     """What was made of the failures of each distinct block. Blocks are read once, wherever they stand."""
 
     def __init__(self, make: Callable[[Failure], T]) -> None:
         self.make = make
-        self.blocks: dict[tuple[bytes, Host], list[tuple[T, Source]]] = {}
+        self.blocks: dict[object, list[Made[T]]] = {}
         self.single: dict[bytes, T] = {}
 
-    def of(self, text: bytes, host: Host) -> tuple[bytes, list[tuple[T, Source]]]:
-        """The block's digest, and its failures."""
-        digest = blake2b(text, digest_size=16).digest()
-        known = self.blocks.get((digest, host))
+    def of(self, told: Wrapped, host: Host) -> list[Made[T]]:
+        """The failures of a block."""
+        digest = told.digest or digest_of(told.text)
+        block = digest if host is NOWHERE.host else (digest, host)  # the usual case, and a host is slow to hash
+        known = self.blocks.get(block)
         if known is None:
             if len(self.blocks) >= _MOST_KNOWN:
                 self.blocks.clear()
-            told = [replace(f, host=told_by(f.host, host)) for f in read(text).failures]
-            known = self.blocks[digest, host] = [(self.make(failure), failure.source) for failure in told]
-        return digest, known
+            failures = read(told.text).failures if may_tell(told.text) else ()
+            found = [replace(f, host=told_by(f.host, host)) for f in failures]
+            known = self.blocks[block] = [
+                Made((digest_of(repr((digest, host, n, f.source.vcpu)).encode()),), self.make(f), f.source)
+                for n, f in enumerate(found)
+            ]
+        return known
 
     def one(self, failure: Failure) -> tuple[bytes, T]:
         """The digest of a failure that was read already, wherever it was seen; and what is made of it."""
@@ -108,11 +124,22 @@ def sightings(chunks: Iterable[bytes], known: Known[T], place: Place) -> Iterato
         for evidence in read_stream(_again(head, stream)):
             for failure in evidence.failures:
                 yield _sighting(failure, known, Around(), 0, place)
-    elif size <= WHOLE and len(found := [which for which, _, _ in find(head)]) <= _MOST_MARKS and _are_few(found):
+    elif size <= WHOLE and len(found := _marks(head)) <= _MOST_MARKS and _are_few(found):
         if found:
             yield from _whole(head, known, place)
     else:
         yield from _blocks(_again(head, stream), known, place)
+
+
+def _marks(data: bytes) -> list[int]:
+    """The marks of a small input that may have a failure."""
+    text = b"".join(Shortened((data,)))
+    return [which for which, _, _ in find(text)] if may_tell(text) else []
+
+
+def is_dull(data: bytes) -> bool:
+    """Whether this is a whole input, of less than WHOLE bytes, with nothing in it to look at."""
+    return not (is_packed(data) or is_image(data) or _marks(data))
 
 
 def _are_few(found: list[int]) -> bool:
@@ -130,21 +157,22 @@ def _again(head: bytes, stream: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _blocks(chunks: Iterable[bytes], known: Known[T], place: Place) -> Iterator[Sighting[T]]:
-    for block in counted(chunks, offset=place.offset, header=place.header):
-        yield from _of_block(block, known, place)
+    records = Shortened(chunks, place.offset)
+    for block in counted(records, offset=place.offset, header=place.header):
+        yield from _of_block(block, records.place(block.offset), known, place)
 
 
-def _of_block(block: Counted, known: Known[T], place: Place) -> Iterator[Sighting[T]]:
-    told = unwrap(block.text)
+def _of_block(block: Counted, offset: int, known: Known[T], place: Place) -> Iterator[Sighting[T]]:
+    told = block.told or unwrap(block.text)
     about = around(block.before, block.header)
-    digest, failures = known.of(told.text, about.host)
-    for n, (made, source) in enumerate(failures):
-        writer, name = _writer(source.writer)
+    for key, made, source in known.of(told, about.host):
+        writer, name = _writer(source.writer) if source.writer else ("", "")
         writer, name = writer or told.writer, name or told.host or about.name or place.host
         stamp = source.time or told.time or about.start
+        if told.fields and source.line is not None and source.line > 1:
+            stamp = time_in(block.text, source.line) or stamp
         time = instant(stamp, near=place.near) if stamp else None
-        key = (digest, about.host, n, source.vcpu)
-        yield Sighting(key, made, block.offset, block.times * source.count, name, writer, time, about.microcode)
+        yield Sighting(key, made, offset, block.times * source.count, name, writer, time, about.microcode)
 
 
 def _writer(named: str | None) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """What makes two failures the same: cause, instruction, access and place, not addresses that vary.
 
 A signature names its parts, so that a group can say why a failure is in it. Versions live side by side: a new one is
-added, an old one never changes its meaning.
+added as a module of its own, an old one never changes its meaning.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kvmwhy.diagnosis import Diagnosis
+from kvmwhy.fleet import signature_v1, signature_v2
+
+Parts = tuple[tuple[str, str], ...]
+VERSIONS: Final[dict[int, Callable[[Diagnosis], Parts]]] = {1: signature_v1.parts, 2: signature_v2.parts}
+NEWEST: Final = max(VERSIONS)
 
 
 class Signature(NamedTuple):
-    """``parts`` are (name, value) in a fixed order; a part that is not known is absent."""
+    """``parts`` are (name, value) in a fixed order; a part that does not apply is absent, one not known is ``?``."""
 
     version: int
-    parts: tuple[tuple[str, str], ...]
+    parts: Parts
 
     @property
     def key(self) -> str:
@@ -26,58 +31,7 @@ class Signature(NamedTuple):
     @property
     def why(self) -> str:
         """The same for a person."""
-        return ", ".join(f"{name} {value}" for name, value in self.parts)
-
-
-def _v1(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
-    facts = diagnosis.facts
-    failure = facts.failure
-    number = None
-    if failure.suberror is not None:
-        number = f"suberror {failure.suberror}"
-    elif failure.hardware_error is not None:
-        number = f"hardware error {failure.hardware_error:#x}"
-    elif failure.errno is not None:
-        number = failure.errno
-    elif failure.hardware_reason is not None:
-        number = f"reason {failure.hardware_reason:#x}"
-    insn = facts.instruction
-    access = facts.access
-    event = facts.delivery.event if facts.delivery else None
-    parts = {
-        "cause": diagnosis.findings[0].cause.id,
-        "failure": f"{failure.kind} {number}" if number else failure.kind,
-        "mode": facts.mode.name if facts.mode else None,
-        "instruction": _shape(insn.text) if insn and insn.text and not facts.fetch_failed else None,
-        "access": access.kind if access else None,
-        "place": access.place.name if access and access.place else None,
-        "event": event,
-        "exit": facts.explained.name if facts.explained else None,
-    }
-    return tuple((name, value) for name, value in parts.items() if value)
-
-
-def _shape(text: str) -> str:
-    """An instruction without the numbers that vary: displacements and immediates."""
-    out, i = [], 0
-    while i < len(text):
-        if text.startswith("0x", i):
-            i += 2
-            while i < len(text) and text[i] in "0123456789abcdefABCDEF":
-                i += 1
-            out.append("N")
-        elif text[i].isdigit() and (i == 0 or not text[i - 1].isalnum()):
-            while i < len(text) and text[i].isalnum():
-                i += 1
-            out.append("N")
-        else:
-            out.append(text[i])
-            i += 1
-    return "".join(out)
-
-
-VERSIONS: Final[dict[int, Callable[[Diagnosis], tuple[tuple[str, str], ...]]]] = {1: _v1}
-NEWEST: Final = max(VERSIONS)
+        return ", ".join(f"{name} {'not known' if value == '?' else value}" for name, value in self.parts)
 
 
 def sign(diagnosis: Diagnosis, version: int = NEWEST) -> Signature:

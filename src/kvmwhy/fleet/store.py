@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
-from itertools import islice
+from io import BytesIO
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
-from kvmwhy.fleet.row import COLUMNS, SCHEMA, WIDE, Row, from_json, to_json
+from kvmwhy.fleet.row import COLUMNS, SCHEMA, WIDE, Row, from_json, to_json, told_by_1
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 _TIMES: Final = ("time", "last_time")
 _NUMBERS: Final = {"offset": "uint64", "count": "uint64", "suberror": "uint32", "cpl": "uint8"}
 _GROUP: Final = 64 << 10  # rows
+_FEW: Final = 1000  # rows
+_PARQUET: Final = b"PAR1"
 
 FORMATS: Final = (".parquet", ".jsonl")
 
@@ -79,6 +82,15 @@ def write_rows(sink: BinaryIO, rows: Iterable[Row], suffix: str) -> int:
     return written
 
 
+def pack(rows: Iterator[Row], suffix: str) -> tuple[bytes, int]:
+    """The rows of one batch as ``join`` takes them, and their number. Few are JSON lines: pyarrow stays unloaded."""
+    sink = BytesIO()
+    head = list(islice(rows, _FEW))
+    few = len(head) < _FEW
+    written = write_rows(sink, chain(head, rows), ".jsonl" if few else suffix)
+    return sink.getvalue(), written
+
+
 def suffix_of(path: str) -> str:
     """``.parquet`` or ``.jsonl``. Raises StoreError for another name, or if pyarrow is missing."""
     suffix = next((suffix for suffix in FORMATS if path.endswith(suffix)), None)
@@ -89,14 +101,15 @@ def suffix_of(path: str) -> str:
     return suffix
 
 
-def whole(path: str, fill: Iterable[bytes]) -> None:
-    """Write a file, or nothing: a reader never sees a part of it."""
+def whole(path: str, fill: Iterable[bytes], *, durable: bool = True) -> None:
+    """Write a file, or nothing: a reader never sees a part of it. ``durable``: nor after a crash of the machine."""
     tmp = f"{path}.{os.getpid()}.tmp"
     try:
         with open(tmp, "wb") as file:
             file.writelines(fill)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(tmp, path)
     except BaseException:
         if os.path.exists(tmp):
@@ -126,7 +139,7 @@ def _join_parquet(names: Iterable[str], out: BinaryIO) -> int:
     batches: list[pa.RecordBatch] = []
     with pq.ParquetWriter(out, arrow_schema(), compression="zstd") as writer:
         for name in names:
-            for batch in pq.ParquetFile(name).iter_batches(_GROUP):
+            for batch in _batches(name):
                 batches.append(batch)
                 held += batch.num_rows
                 if held >= _GROUP:
@@ -136,6 +149,20 @@ def _join_parquet(names: Iterable[str], out: BinaryIO) -> int:
         if batches:
             writer.write_table(pa.Table.from_batches(batches))
     return rows + held
+
+
+def _batches(name: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a part, which is Parquet or, if they are few, JSON lines."""
+    import pyarrow.parquet as pq
+
+    with open(name, "rb") as part:
+        if part.read(4) == _PARQUET:
+            part.seek(0)
+            yield from pq.ParquetFile(part).iter_batches(_GROUP)
+            return
+        part.seek(0)
+        if few := [from_json(line) for line in part]:
+            yield from to_table(few).to_batches()
 
 
 def read_rows(path: str) -> Iterator[Row]:
@@ -152,8 +179,11 @@ def read_rows(path: str) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(path).iter_batches():
-            for told in batch.to_pylist():
-                yield msgspec.convert({name: value for name, value in told.items() if value is not None}, Row)
+        with pq.ParquetFile(path) as table:
+            missing = "signature_v1" not in table.schema_arrow.names
+            for batch in table.iter_batches():
+                for told in batch.to_pylist():
+                    known = told | told_by_1(told) if missing else told
+                    yield msgspec.convert({name: value for name, value in known.items() if value is not None}, Row)
     except (pa.ArrowException, msgspec.ValidationError) as error:
         raise StoreError(f"{path}: {error}") from None

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from kvmwhy.fleet.row import COLUMNS, SCHEMA, WIDE
+from kvmwhy.fleet.row import COLUMNS, SCHEMA, SCHEMAS, WIDE
+from kvmwhy.fleet.signature import NEWEST, VERSIONS
 from kvmwhy.fleet.store import StoreError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # What sets hosts apart, and is no part of a signature: by these a group may differ from all others.
 DIMENSIONS: Final = ("kernel", "microcode", "vmm", "qemu", "vendor")
-_SAID: Final = ("why", "cause", "family", "confidence", "answer")
+_SAID: Final = ("why", "cause", "family", "confidence", "answer", "advice")
 _ALWAYS: Final = ("signature", "path", "host", *DIMENSIONS)
 _KINDS: Final = {
     "offset": "UBIGINT",
@@ -32,6 +33,9 @@ _KINDS: Final = {
     "damaged": "BOOLEAN",
 }
 _TIMES: Final = {"time": "TIMESTAMPTZ", "last_time": "TIMESTAMPTZ"}
+_BEFORE: Final = {"signature_v1": "signature", "why_v1": "why"}  # where schema 1 has them
+_SINCE_2: Final = frozenset((*_BEFORE, "advice"))
+_NEWER: Final = "its rows were written by a newer kvmwhy than this one: update this one"
 _DEFAULTS: Final = {"count": "1", "kind": "'other'", "damaged": "false", "answer": "''", "signature": "''", "why": "''"}
 _DEFAULTS.update(cause="'undecided'", family="'undecided'", confidence="'possible'")
 
@@ -44,6 +48,7 @@ def open_session(*, threads: int | None = None, memory: str | None = None) -> du
         raise StoreError("triage needs DuckDB and pyarrow: install kvmwhy[fleet]") from None
     session = duckdb.connect()
     session.execute("SET TimeZone = 'UTC'")
+    session.execute("SET enable_progress_bar = false")  # else it goes to stdout where Python runs no file
     if threads:
         session.execute(f"SET threads = {int(threads)}")
     if memory:
@@ -62,20 +67,47 @@ def files_of(paths: Iterable[str]) -> list[str]:
     return out
 
 
-def source(path: str) -> str:
-    """SQL that gives the rows of one file, with the types that they have."""
+def source(session: duckdb.DuckDBPyConnection, path: str) -> str:
+    """SQL that gives the rows of one file, with the types that they have. Raises StoreError.
+
+    Rows of schema 1 have their only signature, which is of version 1, under both of its names.
+    """
     if path.endswith(".jsonl"):
         kinds = {name: _kind(name, "VARCHAR") for name in COLUMNS} | dict.fromkeys(WIDE, "VARCHAR")
         columns = ", ".join(f"'{name}': '{kind}'" for name, kind in {"row": "UINTEGER", **kinds}.items())
-        wide = ", ".join(
-            _said(name, f'TRY_CAST("{name}" AS UBIGINT)' if name in WIDE else f'"{name}"') for name in COLUMNS
-        )
+        wanted = ", ".join(_said(name, _of_line(name)) for name in COLUMNS)
+        known = " or ".join(map(str, SCHEMAS))
         return (
-            f"SELECT {wide} FROM read_json({_quoted(path)}, format = 'newline_delimited', columns = {{{columns}}},"
-            f" maximum_object_size = 4194304) WHERE \"row\" = {SCHEMA} OR error('it is no row of schema {SCHEMA}')"
+            f"SELECT {wanted} FROM read_json({_quoted(path)}, format = 'newline_delimited', columns = {{{columns}}},"
+            f' maximum_object_size = 4194304) WHERE CASE WHEN "row" IN {SCHEMAS} THEN true WHEN "row" > {SCHEMA}'
+            f" THEN error('{_NEWER}') ELSE error('it is no row of schema {known}') END"
         )
-    wanted = ", ".join(_said(name, f'CAST("{name}" AS {_kind(name, "VARCHAR")})') for name in COLUMNS)
+    there = _columns(session, path)
+    wanted = ", ".join(_said(name, f"CAST({_of_column(name, there)} AS {_kind(name, 'VARCHAR')})") for name in COLUMNS)
     return f"SELECT {wanted} FROM read_parquet({_quoted(path)})"
+
+
+def _of_line(name: str) -> str:
+    if name in WIDE:
+        return f'TRY_CAST("{name}" AS UBIGINT)'
+    if name in _BEFORE:
+        return f'CASE "row" WHEN 1 THEN "{_BEFORE[name]}" ELSE "{name}" END'
+    return f'"{name}"'
+
+
+def _of_column(name: str, there: set[str]) -> str:
+    if name in there or name not in _SINCE_2:
+        return f'"{name}"'
+    return f'"{_BEFORE[name]}"' if name in _BEFORE else "NULL"
+
+
+def _columns(session: duckdb.DuckDBPyConnection, path: str) -> set[str]:
+    """The names of a Parquet file's columns, if its rows are not of a schema that is yet to come."""
+    quoted = _quoted(path)
+    marks = ask(session, path, f"SELECT value FROM parquet_kv_metadata({quoted}) WHERE key = 'kvmwhy.row'", None)
+    if any(mark.isdigit() and int(mark) > SCHEMA for (mark,) in marks.fetchall()):
+        raise StoreError(f"{path}: {_NEWER}")
+    return {name for (name,) in ask(session, path, f"SELECT name FROM parquet_schema({quoted})", None).fetchall()}
 
 
 def _kind(name: str, other: str) -> str:
@@ -102,21 +134,39 @@ def columns_of(by: Sequence[str]) -> list[str]:
     return [*_ALWAYS, *(name for name in dict.fromkeys(by) if name not in {*_ALWAYS, *_SAID, "count"})]
 
 
+def check_version(version: int, text: str | None = None) -> None:
+    """Raises StoreError for a version of the signature that never was; ``text`` is how it was asked for."""
+    if version not in VERSIONS:
+        known = " and ".join(f"v{number}" for number in sorted(VERSIONS))
+        raise StoreError(f"there is no signature {text or f'v{version}'}; there are {known}")
+
+
+def signed(rows: str, version: int) -> str:
+    """SQL of the same rows, with the signature of that version under ``signature``, or the one that they have."""
+    check_version(version)
+    if version == NEWEST:
+        return rows
+    older = (f'coalesce("{name}_v{version}", "{name}") AS "{name}"' for name in ("signature", "why"))
+    return f"SELECT * REPLACE ({', '.join(older)}) FROM ({rows})"
+
+
 def rolled(rows: str, by: Sequence[str]) -> str:
     """SQL that rolls up ``rows``, which is SQL, too."""
     names = [f'"{name}"' for name in columns_of(by) if name not in _TIMES]
     said = ", ".join(f'min("{name}") AS "{name}"' for name in _SAID)
     return (
         f"SELECT {', '.join(names)}, {said}, CAST(sum(count) AS UBIGINT) AS count, min(time) AS time,"
-        f" max(coalesce(last_time, time)) AS last_time FROM ({rows})"
+        f" max(greatest(last_time, time)) AS last_time FROM ({rows})"
         f" GROUP BY {', '.join(names)}, date_trunc('hour', time)"
     )
 
 
-def roll_up(path: str, by: Sequence[str], since: datetime | None, *, threads: int | None = None) -> pa.Table:
+def roll_up(
+    path: str, by: Sequence[str], since: datetime | None, *, version: int = NEWEST, threads: int | None = None
+) -> pa.Table:
     """One file, rolled up: what a cluster's worker does. Raises StoreError for what is no table of rows."""
     session = open_session(threads=threads)
-    rows = rolled(_since(source(path), since), by)
+    rows = rolled(_since(signed(source(session, path), version), since), by)
     ask(session, path, f"CREATE TABLE rolled AS {rows}", since)
     return session.table("rolled").to_arrow_table()
 
@@ -127,9 +177,12 @@ def load(
     *,
     by: Sequence[str] = (),
     since: datetime | None = None,
+    version: int = NEWEST,
     tables: Iterable[pa.Table] | None = None,
 ) -> None:
-    """Make ``rows`` in the session: of files as they are, or of ``tables`` that were rolled up already."""
+    """Make ``rows`` in the session: of files as they are, or of ``tables`` that were rolled up already, by a signature
+    of the same version.
+    """
     if tables is not None:
         names = []
         for n, table in enumerate(tables):
@@ -139,15 +192,16 @@ def load(
         return
     parts = []
     for n, path in enumerate(paths):
-        ask(session, path, f"SELECT * FROM ({source(path)}) LIMIT 0", None)
+        told = signed(source(session, path), version)
+        ask(session, path, f"SELECT * FROM ({told}) LIMIT 0", None)
         if path.endswith(".jsonl"):  # read once
-            ask(session, path, f"CREATE TABLE lines{n} AS {rolled(_since(source(path), since), by)}", since)
+            ask(session, path, f"CREATE TABLE lines{n} AS {rolled(_since(told, since), by)}", since)
             parts.append(f"SELECT * FROM lines{n}")
         else:
             names = [*columns_of(by), *_SAID, "count"]
             wanted = ", ".join(f'"{name}"' for name in names if name not in _TIMES)
             where = "" if since is None else f" WHERE coalesce(last_time, time) >= TIMESTAMP '{_naive(since)}'"
-            plain = f"SELECT {wanted}, time, coalesce(last_time, time) AS last_time FROM ({source(path)}){where}"
+            plain = f"SELECT {wanted}, time, greatest(last_time, time) AS last_time FROM ({told}){where}"
             parts.append(plain)
     ask(session, ", ".join(paths[:3]), "CREATE VIEW rows AS " + " UNION ALL BY NAME ".join(parts), None)
 

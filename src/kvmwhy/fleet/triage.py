@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from kvmwhy.fleet.signature import NEWEST
 from kvmwhy.fleet.store import StoreError
-from kvmwhy.fleet.tables import DIMENSIONS, columns_of, files_of, load, load_inventory, open_session
+from kvmwhy.fleet.tables import DIMENSIONS, check_version, columns_of, files_of, load, load_inventory, open_session
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,6 +24,9 @@ _SHARE: Final = 0.6  # a value that holds for less of a group is not worth a wor
 _LIFT: Final = 1.5  # nor is one that is nearly as common elsewhere
 _TREND: Final = 40  # points
 _HOUR: Final = 3600.0
+_SAID: Final = ("why", "cause", "family", "confidence")
+_OF_ONE: Final = ("answer", "advice")  # of the example
+_UNNAMED: Final = "count(DISTINCT path) FILTER (host IS NULL)"
 _WHO: Final = "coalesce(host, path)"  # rows without a host count as their file
 
 
@@ -41,8 +45,9 @@ class Outlier(msgspec.Struct, frozen=True):
 class Group(msgspec.Struct, frozen=True):
     """Failures with one signature. ``trend`` counts them in equal steps of time, from the triage's ``start`` on.
 
-    ``hosts`` counts hosts by name, ``files`` the inputs; ``by`` has (column, value, count), the most frequent first;
-    ``example`` is the path of one.
+    ``hosts`` counts hosts by name, ``files`` the inputs, ``unnamed`` those of them with failures of a host that no log
+    names; ``by`` has (column, value, count), the most frequent first; ``example`` is the path of one, whose answer is
+    ``answer``, and ``advice`` what it says to whoever runs the host.
     """
 
     signature: str
@@ -51,9 +56,11 @@ class Group(msgspec.Struct, frozen=True):
     family: str
     confidence: str
     answer: str
+    advice: str
     count: int
     hosts: int
     files: int
+    unnamed: int
     first: datetime | None
     last: datetime | None
     trend: tuple[int, ...]
@@ -63,17 +70,25 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Triage(msgspec.Struct, frozen=True):
-    """``left_out`` groups were not asked for; ``step`` is the trend's, in seconds; ``population`` counts all hosts."""
+    """``left_out`` groups were not asked for; ``population`` counts all hosts; ``step`` is the trends', in seconds, and
+    of whole hours.
+
+    Groups are made by signatures of ``signature_version``; ``unsigned`` failures have none of it, and are grouped by
+    the one that they have.
+    """
 
     groups: tuple[Group, ...]
     count: int
     hosts: int
     files: int
+    unnamed: int
     population: int
     left_out: int
     start: datetime | None
     end: datetime | None
     step: float
+    signature_version: int = NEWEST
+    unsigned: int = 0
 
 
 def triage(
@@ -82,6 +97,7 @@ def triage(
     since: datetime | None = None,
     by: Sequence[str] = (),
     top: int = 20,
+    version: int = NEWEST,
     inventory: str | None = None,
     tables: Iterable[pa.Table] | None = None,
     threads: int | None = None,
@@ -89,18 +105,20 @@ def triage(
 ) -> Triage:
     """The ``top`` groups of the rows in ``paths``, those on most hosts first.
 
-    ``tables`` are the same rows rolled up elsewhere. Raises StoreError for what is no table of rows, and for a column
-    that rows do not have.
+    ``version`` is that of the signature that groups are made by. ``tables`` are the same rows rolled up elsewhere, by
+    the same. Raises StoreError for what is no table of rows, for a column that rows do not have, and for a version
+    that never was.
     """
+    check_version(version)
     session = open_session(threads=threads, memory=memory)
     import duckdb
 
     columns_of(by)
     with session:
-        load(session, files_of(paths), by=by, since=since, tables=tables)
+        load(session, files_of(paths), by=by, since=since, version=version, tables=tables)
         extra = load_inventory(session, inventory)
         try:
-            return _Asked(session, extra).answer(by, top)
+            return _Asked(session, extra, version).answer(by, top)
         except duckdb.Error as error:  # no memory, no disk
             raise StoreError(f"DuckDB cannot answer: {str(error).splitlines()[0][:300]}") from None
 
@@ -109,45 +127,58 @@ def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC)
 
 
+def _step(start: datetime | None, end: datetime | None) -> float:
+    """Whole hours, since rows are rolled up by the hour, so that at most _TREND of them reach from start to end."""
+    if start is None or end is None:
+        return 0.0
+    hours = _hour(end) - _hour(start) + 1
+    return _HOUR * max(1, -(-hours // _TREND))
+
+
+def _hour(when: datetime) -> int:
+    return int(when.replace(tzinfo=UTC).timestamp() // _HOUR)
+
+
 class _Asked:
     """The queries over the table ``rows``, and the inventory."""
 
-    def __init__(self, session: duckdb.DuckDBPyConnection, inventory: list[str]) -> None:
+    def __init__(self, session: duckdb.DuckDBPyConnection, inventory: list[str], version: int) -> None:
         self.session = session
         self.inventory = inventory
+        self.version = version
 
     def ask(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         return self.session.execute(query, values).fetchall()
 
     def answer(self, by: Sequence[str], top: int) -> Triage:
         self._sets()
-        count, hosts, files, start, end, groups = self.ask(
-            "SELECT coalesce(sum(count), 0), count(DISTINCT host), count(DISTINCT path), min(time), max(last_time),"
-            " count(DISTINCT signature) FROM sets"
+        count, hosts, files, unnamed, start, end, groups, unsigned = self.ask(
+            "SELECT coalesce(sum(count), 0), count(DISTINCT host), count(DISTINCT path),"
+            f" {_UNNAMED}, min(time), max(last_time), count(DISTINCT signature),"
+            " coalesce(sum(count) FILTER (NOT starts_with(signature, $mark)), 0) FROM sets",
+            mark=f"v{self.version} ",
         )[0]
         ((population,),) = self.ask("SELECT count(*) FROM people")
         largest = self.ask(
-            "SELECT signature, min(why), min(cause), min(family), min(confidence), min(answer), sum(count),"
-            " count(DISTINCT host), count(DISTINCT path), min(time), max(last_time), min(path) FROM sets"
-            f" GROUP BY signature ORDER BY count(DISTINCT {_WHO}) DESC, sum(count) DESC, signature LIMIT $top",
+            "SELECT signature, sum(count), count(DISTINCT host), count(DISTINCT path),"
+            f" {_UNNAMED}, min(time), max(last_time), min(path) FROM sets GROUP BY signature"
+            f" ORDER BY count(DISTINCT {_WHO}) DESC, sum(count) DESC, signature LIMIT $top",
             top=top,
         )
         keys = [told[0] for told in largest]
-        step = max(_HOUR, (end - start).total_seconds() / _TREND) if start and end else 0.0
-        trends = self._trends(keys, start, step)
+        step = _step(start, end)
+        said = self._said({told[0]: told[-1] for told in largest})
+        trends = self._trends(keys, start, end, step)
         outliers = self._outliers(keys)
         parts = self._by(keys, by)
         made = tuple(
             Group(
                 signature=key,
-                why=why,
-                cause=cause,
-                family=family,
-                confidence=confidence,
-                answer=answer,
+                **dict(zip((*_SAID, *_OF_ONE), said[key], strict=True)),
                 count=int(n),
                 hosts=on,
                 files=inputs,
+                unnamed=bare,
                 first=_utc(first),
                 last=_utc(last),
                 trend=trends.get(key, ()),
@@ -155,34 +186,61 @@ class _Asked:
                 by=tuple(parts.get(key, ())),
                 example=example,
             )
-            for key, why, cause, family, confidence, answer, n, on, inputs, first, last, example in largest
+            for key, n, on, inputs, bare, first, last, example in largest
         )
-        return Triage(made, int(count), hosts, files, population, groups - len(made), _utc(start), _utc(end), step)
+        return Triage(
+            made,
+            int(count),
+            hosts,
+            files,
+            unnamed,
+            population,
+            groups - len(made),
+            _utc(start),
+            _utc(end),
+            step,
+            self.version,
+            int(unsigned),
+        )
 
-    def _trends(self, keys: list[str], start: datetime | None, step: float) -> dict[str, tuple[int, ...]]:
-        """By whole hours, which rolling up keeps."""
-        if start is None:
+    def _said(self, examples: dict[str, str]) -> dict[str, tuple[str, ...]]:
+        """What is the same in all rows of a group, or as good as: asked once for a group, and not for each host. The
+        answer, in which addresses are, is that of the example.
+        """
+        wanted = ", ".join(f"min({name})" for name in _SAID)
+        of_one = ", ".join(f"coalesce(min({name}) FILTER (rows.path = chosen.path), '')" for name in _OF_ONE)
+        rows = self.ask(
+            f"SELECT signature, {wanted}, {of_one} FROM rows JOIN (SELECT"
+            " unnest($keys) AS signature, unnest($paths) AS path) AS chosen USING (signature) GROUP BY signature",
+            keys=list(examples),
+            paths=list(examples.values()),
+        )
+        return {key: tuple(values) for key, *values in rows}
+
+    def _trends(
+        self, keys: list[str], start: datetime | None, end: datetime | None, step: float
+    ) -> dict[str, tuple[int, ...]]:
+        """By whole hours, which rolling up keeps; no further than to the end."""
+        if start is None or end is None:
             return {}
-        points = self.ask(
-            "SELECT signature, least(CAST(floor((epoch(date_trunc('hour', time)) - $start) / $step) AS INTEGER), $last)"
-            " AS point, sum(count) FROM rows WHERE time IS NOT NULL AND list_contains($keys, signature)"
-            " GROUP BY signature, point",
-            start=start.replace(tzinfo=UTC).timestamp() // _HOUR * _HOUR,
+        first, points = _hour(start), int((_hour(end) - _hour(start)) * _HOUR // step) + 1
+        counted = self.ask(
+            "SELECT signature, CAST(floor((epoch(date_trunc('hour', time)) - $start) / $step) AS INTEGER) AS point,"
+            " sum(count) FROM rows WHERE time IS NOT NULL AND list_contains($keys, signature) GROUP BY 1, 2",
+            start=first * _HOUR,
             step=step,
-            last=_TREND - 1,
             keys=keys,
         )
-        out = {key: [0] * _TREND for key in keys}
-        for key, at, n in points:
+        out = {key: [0] * points for key in keys}
+        for key, at, n in counted:
             out[key][at] += int(n)
         return {key: tuple(values) for key, values in out.items()}
 
     def _sets(self) -> None:
         """What each host has of each group, without times; and every host once, failed or not."""
         names = ", ".join(f'"{name}"' for name in ("signature", "host", "path", *DIMENSIONS))
-        said = ", ".join(f"min({name}) AS {name}" for name in ("why", "cause", "family", "confidence", "answer"))
         self.session.execute(
-            f"CREATE OR REPLACE TEMP TABLE sets AS SELECT {names}, {said}, sum(count) AS count, min(time) AS time,"
+            f"CREATE OR REPLACE TEMP TABLE sets AS SELECT {names}, sum(count) AS count, min(time) AS time,"
             f" max(last_time) AS last_time FROM rows GROUP BY {names}"
         )
         self.session.execute(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import BinaryIO, Final, TypeVar
 
 from kvmwhy.evidence.containers import members
+from kvmwhy.evidence.finder import keep_freed_memory
 from kvmwhy.fleet.files import open_input
 from kvmwhy.fleet.pieces import Piece, Unread, first_header, header_before, why
-from kvmwhy.fleet.sight import Known, Place, Sighting, sightings
+from kvmwhy.fleet.sight import Known, Place, Sighting, is_dull, sightings
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ def look(
 
     What cannot be read is told to ``complain``, and never raised.
     """
+    keep_freed_memory()
     try:
         with open_input(piece.path) as file:
             if piece.end is None:
@@ -63,8 +66,8 @@ def look(
 
 
 def _place(piece: Piece, file: BinaryIO) -> Place:
-    header = header_before(file, piece.start) if piece.start else None
     found = _HOST.search(first_header(file))
+    header = header_before(file, piece.start) if piece.start else None  # last: what follows is read ahead
     return Place(piece.start, header, found[1].decode() if found else "", piece.changed)
 
 
@@ -75,7 +78,11 @@ def _whole(
         path, _, reason = sentence.partition(": ")
         complain(Unread(path, reason) if reason else Unread(piece.path, sentence))
 
-    for path, chunks in members(meter.chunks(file, None), piece.path, remark):
+    stream = meter.chunks(file, None)
+    first = next(stream, b"")
+    if len(first) == piece.size and is_dull(first):  # as nearly all of a million small files
+        return
+    for path, chunks in members(chain((first,), stream), piece.path, remark):
         stream = _rest_on_error(chunks, path, complain)
         yield path, sightings(stream, known, Place(near=piece.changed))
 

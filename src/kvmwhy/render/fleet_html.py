@@ -1,62 +1,64 @@
 """A triage as one page that needs nothing else: no scripts, no fonts, nothing from outside.
 
-Everything that came from a log is made harmless and then escaped; the page forbids itself to load anything.
+Everything that came from a log is made harmless and then escaped; the page forbids itself to load anything. It reads
+from top to bottom as an operator asks: what first, on how many hosts, what to do; then everything else.
 """
 
 # ruff: noqa: E501 -- markup
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
 from kvmwhy.diagnosis import catalogue
-from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.fleet.triage import Group, Triage
-from kvmwhy.render.fleet_text import direction, moment, outlier, plural, seen, summary
+from kvmwhy.render.fleet_style import STYLE
+from kvmwhy.render.fleet_words import (
+    advice,
+    command,
+    details,
+    direction,
+    headline,
+    moment,
+    outlier,
+    plural,
+    reach,
+    seen,
+    share,
+    span,
+    summary,
+    unsigned,
+)
 from kvmwhy.render.safe import safe
 
-_STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1c2024; --dim: #60646c; --line: #d9dce1; --card: #fff; --page: #f6f7f9;
-  --bar: #2a6fdb; --pale: #c6d8f5; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --dim: #a0a6ae; --line: #33383f; --card: #1b1f24;
-  --page: #121518; --bar: #6ea4f4; --pale: #2c4468; } }
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem; background: var(--page); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 0 0 .5rem; }
-section { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem; margin: 1rem 0; }
-dl { display: grid; grid-template-columns: 8rem 1fr; gap: .2rem 1rem; margin: .5rem 0; }
-dt { color: var(--dim); } dd { margin: 0; } table { border-collapse: collapse; width: 100%; }
-th { text-align: left; color: var(--dim); font-weight: 500; } td, th { padding: .15rem .6rem .15rem 0; vertical-align: top; }
-.n { text-align: right; font-variant-numeric: tabular-nums; } .dim { color: var(--dim); }
-svg { display: block; width: 100%; } svg rect { fill: var(--bar); } svg rect.pale { fill: var(--pale); }
-svg text { fill: var(--dim); font-size: 11px; }
-"""
-_WHO: Final = {"guest": "Guest's author", "vmm": "VMM's author", "host": "Host's operator"}
-_WIDTH, _HEIGHT, _FOOT = 800, 90, 16
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_WIDTH, _HEIGHT = 1000, 100  # of a plot's own measure; the page stretches it
 
 
 def page(found: Triage) -> str:
     """The whole document."""
-    causes = catalogue()
-    total = tuple(map(sum, zip(*(g.trend for g in found.groups if g.trend), strict=True)))
     parts = [
         "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>KVM failures</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(summary(found))}</h1>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>KVM failures: {escape(summary(found))}</title><style>{STYLE}</style></head><body>",
+        f"<header><h1>KVM failures</h1><p>{escape(summary(found))}</p></header><main>",
     ]
-    if any(total):
-        label = f"All groups; one bar is {_span(found.step)}"
-        parts.append(f"<section><h2>When</h2>{_plot(total, found, label)}</section>")
+    if note := unsigned(found):
+        parts.append(f'<p class="note">{escape(note)}</p>')
     if found.groups:
-        parts.append(_list(found))
-    for n, group in enumerate(found.groups, 1):
-        known = causes.get(group.cause)
-        parts.append(_group(group, n, found, known.title if known else "", known.fix if known else Fix()))
+        parts += [_first(found), _list(found)]
+    total = tuple(map(sum, zip(*(g.trend for g in found.groups if g.trend), strict=True)))
+    if any(total):
+        parts.append(f"<section><h2>When</h2>{_plot(total, found, 'failures of these groups')}</section>")
+    parts += [_group(group, n, found) for n, group in enumerate(found.groups, 1)]
     if found.left_out:
-        parts.append(f'<p class="dim">{plural(found.left_out, "more group")} not shown.</p>')
-    parts.append("</body></html>\n")
+        parts.append(f'<p class="dim">{plural(found.left_out, "more group")} not shown; see --top.</p>')
+    parts.append(
+        f'</main><footer class="dim">kvmwhy triage, signature v{found.signature_version}</footer></body></html>\n'
+    )
     return "\n".join(parts)
 
 
@@ -64,67 +66,119 @@ def _text(text: str) -> str:
     return escape(safe(text))
 
 
-def _span(seconds: float) -> str:
-    return f"{seconds / 86400:.1f} days" if seconds >= 172800 else f"{seconds / 3600:.1f} hours"
-
-
-def _plot(trend: tuple[int, ...], found: Triage, label: str) -> str:
-    """Counts over time; each bar says its own when it is pointed at."""
-    most, width = max(trend), _WIDTH / len(trend)
-    bars = []
-    for n, count in enumerate(trend):
-        if count:
-            high = max(1.5, count / most * (_HEIGHT - 4))
-            bars.append(
-                f'<rect x="{n * width + 1:.1f}" y="{_HEIGHT - high:.1f}" width="{width - 2:.1f}" height="{high:.1f}" rx="1">'
-                f"<title>{count:,}</title></rect>"
-            )
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + _FOOT}" role="img" aria-label="{escape(label)}, at most {most:,}">'
-        f'{"".join(bars)}<text x="0" y="{_HEIGHT + 12}">{escape(moment(found.start))}</text>'
-        f'<text x="{_WIDTH}" y="{_HEIGHT + 12}" text-anchor="end">{escape(moment(found.end))}</text></svg>'
-        f'<p class="dim">{escape(label)}; the highest is {most:,}.</p>'
+def _first(found: Triage) -> str:
+    """The group on most hosts, and what to do about it."""
+    group = found.groups[0]
+    to_do = "".join(
+        f"<p><strong>{escape(who[0].upper() + who[1:])}:</strong> {escape(text)}</p>" for who, text in advice(group)
     )
+    return (
+        f'<section class="first"><h2>Start here</h2><p class="big"><a href="#g1">{escape(headline(group))}</a></p>'
+        f"<p>{escape(_reached(group, found))}</p>{to_do}</section>"
+    )
+
+
+def _reached(group: Group, found: Triage) -> str:
+    """How far it reaches, whether it rises, and what its hosts have in common."""
+    where = direction(group.trend)
+    said = f"{reach(group, found).capitalize()}{', ' + where if where else ''}."
+    return f"{said} What stands out: {outlier(group.outliers[0])}." if group.outliers else said
 
 
 def _list(found: Triage) -> str:
     """All groups at a glance, by the hosts or files that have them."""
-    most = max(group.hosts or group.files for group in found.groups) or 1
+    sizes = [group.hosts + group.unnamed or group.files for group in found.groups]
     rows = []
-    for n, group in enumerate(found.groups, 1):
-        size = group.hosts or group.files
+    for n, (group, size) in enumerate(zip(found.groups, sizes, strict=True), 1):
+        part = f" <small>{share(size / found.population)}</small>" if found.population else ""
         rows.append(
-            f'<tr><td><a href="#g{n}">{n}</a></td><td>{_text(group.cause)}</td><td class="n">{group.count:,}</td>'
-            f'<td class="n">{size:,}</td><td style="width:35%"><svg viewBox="0 0 100 8" preserveAspectRatio="none" height="10">'
-            f'<rect class="pale" width="100" height="8"></rect><rect width="{size / most * 100:.1f}" height="8"></rect></svg></td>'
-            f"<td>{escape(direction(group.trend))}</td></tr>"
+            f'<tr><td class="n">{n}</td><th scope="row"><a href="#g{n}">{escape(headline(group))}</a>'
+            f"<small>{escape(details(group))}</small></th>"
+            f'<td class="n">{size:,}{part}<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">'
+            f'<rect class="pale" width="100" height="1"></rect><rect width="{size / max(sizes) * 100:.1f}" height="1"></rect></svg></td>'
+            f'<td class="n">{group.count:,}</td><td class="last">{escape(direction(group.trend))}</td></tr>'
         )
     what = "hosts" if found.hosts else "files"
-    head = (
-        f'<tr><th></th><th>cause</th><th class="n">failures</th><th class="n">{what}</th><th></th><th>trend</th></tr>'
+    head = "".join(
+        f'<th scope="col"{attributes}>{name}</th>'
+        for name, attributes in (
+            ("#", ' class="n"'),
+            ("what", ""),
+            (what, ' class="n"'),
+            ("failures", ' class="n"'),
+            ("of late", ' class="last"'),
+        )
     )
-    return f"<section><h2>What there is</h2><table>{head}{''.join(rows)}</table></section>"
+    return (
+        "<section><h2>What there is</h2><table><caption>Groups of equal failures, those on most "
+        f"{what} first</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></section>"
+    )
 
 
-def _group(group: Group, number: int, found: Triage, title: str, fix: Fix) -> str:
+def _plot(trend: tuple[int, ...], found: Triage, what: str) -> str:
+    """Counts over time, with both axes in words; each bar says its own when it is pointed at."""
+    most, width = max(trend), _WIDTH / len(trend)
+    bars = []
+    for n, count in enumerate(trend):
+        if count:
+            high = max(2.0, count / most * _HEIGHT)
+            bars.append(
+                f'<rect x="{n * width + width * 0.08:.1f}" y="{_HEIGHT - high:.1f}" width="{width * 0.84:.1f}" height="{high:.1f}">'
+                f"<title>{escape(_from(found, n))}: {count:,}</title></rect>"
+            )
+    each = f"{what}, {span(found.step)} each bar"
+    return (
+        f'<figure><figcaption>{escape(each)}</figcaption><div class="plot"><div class="y"><span>{most:,}</span><span>0</span></div>'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img"'
+        f' aria-label="{escape(each)}; at most {most:,}; {escape(direction(trend) or "too short for a trend")}">{"".join(bars)}</svg>'
+        f'<div class="x"><span>{escape(moment(found.start))}</span><span>{escape(moment(found.end))}</span></div></div></figure>'
+    )
+
+
+def _from(found: Triage, point: int) -> str:
+    if found.start is None:
+        return ""
+    hour: datetime = found.start.replace(minute=0, second=0, microsecond=0)
+    return moment(hour + timedelta(seconds=point * found.step))
+
+
+def _group(group: Group, number: int, found: Triage) -> str:
+    first, *others = advice(group) or (("", ""),)
+    explain = command(group)
     facts = [
-        ("Seen", escape(seen(group))),
-        ("Cause", f"{_text(group.cause)} ({_text(group.confidence)}){': ' + escape(title) if title else ''}"),
-        ("Same in", _text(group.why)),
+        ("Seen", escape(seen(group, found))),
+        (f"To do, {escape(first[0])}", escape(first[1])),
         ("When", escape(f"{moment(group.first)} to {moment(group.last)}") if group.first else "no log tells"),
         *(("Stands out", escape(outlier(o))) for o in group.outliers),
-        *((_WHO[who], escape(text)) for who, text in fix._asdict().items() if text),
-        ("Example", _text(group.example)),
+        ("Same in", _text(group.why)),
+        (
+            "One of them",
+            f"{_text(group.answer)}<br><code>{escape(explain) if explain else _text(group.example)}</code>",
+        ),
+    ]
+    known = catalogue().get(group.cause)
+    more = [
+        *((f"To do, {escape(who)}", escape(text)) for who, text in others),
+        ("Cause", f"{_text(group.cause)} ({_text(group.confidence)}){': ' + escape(known.what) if known else ''}"),
         ("Signature", f"<code>{_text(group.signature)}</code>"),
     ]
-    told = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts)
-    plot = _plot(group.trend, found, f"This group; one bar is {_span(found.step)}") if any(group.trend) else ""
+    plot = _plot(group.trend, found, "failures of this group") if any(group.trend) else ""
     tables = "".join(_table(group, name) for name in dict.fromkeys(part[0] for part in group.by))
-    return f'<section id="g{number}"><h2>{number}. {_text(group.answer)}</h2><dl>{told}</dl>{plot}{tables}</section>'
+    return (
+        f'<section id="g{number}"><h2>{number}. {escape(headline(group))}</h2>{_listed(facts)}{plot}{tables}'
+        f"<details><summary>Others who can help, the cause, the signature</summary>{_listed(more)}</details></section>"
+    )
+
+
+def _listed(facts: list[tuple[str, str]]) -> str:
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts if text) + "</dl>"
 
 
 def _table(group: Group, name: str) -> str:
     rows = "".join(
-        f'<tr><td>{_text(value)}</td><td class="n">{n:,}</td></tr>' for column, value, n in group.by if column == name
+        f'<tr><th scope="row">{_text(value)}</th><td class="n">{n:,}</td></tr>'
+        for column, value, n in group.by
+        if column == name
     )
-    return f'<table><tr><th>{_text(name)}</th><th class="n">failures</th></tr>{rows}</table>'
+    head = f'<thead><tr><th scope="col">{_text(name)}</th><th scope="col" class="n">failures</th></tr></thead>'
+    return f'<table class="by"><caption>By {_text(name)}, at most ten</caption>{head}<tbody>{rows}</tbody></table>'

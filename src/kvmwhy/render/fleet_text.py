@@ -1,13 +1,26 @@
-"""A triage for a person and for programs. Everything in it that came from a log is made harmless."""
+"""A triage for a person at a terminal and for programs. Everything in it that came from a log is made harmless."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from kvmwhy.fleet.triage import Group, Outlier, Triage
+from kvmwhy.diagnosis import catalogue
+from kvmwhy.fleet.triage import Group, Triage
+from kvmwhy.render.fleet_words import (
+    advice,
+    command,
+    direction,
+    headline,
+    moment,
+    outlier,
+    plural,
+    seen,
+    span,
+    summary,
+    unsigned,
+)
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 
@@ -33,85 +46,50 @@ def _safe(value: Any) -> Any:
 def overview(found: Triage) -> list[Line]:
     """The whole text: what there is, and then group by group, those on most hosts first."""
     lines = [Line(summary(found), "answer")]
+    if note := unsigned(found):
+        lines.append(Line(note, "bad"))
     for n, group in enumerate(found.groups, 1):
-        lines += [Line(), *_group(group, n)]
+        lines += [Line(), *_group(group, n, found)]
     if found.left_out:
         lines += [Line(), Line(f"{plural(found.left_out, 'more group')} not shown; see --top", "dim")]
     return lines
 
 
-def summary(found: Triage) -> str:
-    """How many, where, since when, in one sentence."""
-    groups = len(found.groups) + found.left_out
-    where = plural(found.hosts, "host") if found.hosts else plural(found.files, "file")
-    when = f", from {moment(found.start)} to {moment(found.end)}" if found.start else ", at times that no log tells"
-    return f"{plural(found.count, 'failure')} in {plural(groups, 'group')}, on {where}{when}."
-
-
-def _group(group: Group, number: int) -> list[Line]:
-    def row(label: str, text: str) -> Line:
-        return Line(text, "plain", f"{label:<{_LABEL}}", 2)
-
+def _group(group: Group, number: int, found: Triage) -> list[Line]:
     lines = [
-        Line(safe(group.answer), "answer", f"{number}. ", 0, "head"),
-        row("Seen", seen(group)),
-        row("Cause", f"{safe(group.cause)} ({safe(group.confidence)})"),
-        row("Same in", safe(group.why)),
+        Line(headline(group), "answer", f"{number}. ", 0, "head"),
+        _row("Seen", seen(group, found)),
+        *(_row("What to do", f"{who}: {text}") for who, text in advice(group)[:1]),
     ]
     if group.first:
-        lines.append(row("When", f"{moment(group.first)} to {moment(group.last)}"))
+        lines.append(_row("When", f"{moment(group.first)} to {moment(group.last)}"))
     if any(group.trend):
-        lines.append(row("Trend", f"{sparkline(group.trend)}  {direction(group.trend)}"))
-    lines += [row("Stands out", outlier(o)) for o in group.outliers[:_MOST_OUTLIERS]]
+        said = "; ".join(filter(None, (direction(group.trend), f"{span(found.step)} each")))
+        lines.append(_row("Trend", f"|{sparkline(group.trend)}| {said}"))
+    lines += [_row("Stands out", outlier(o)) for o in group.outliers[:_MOST_OUTLIERS]]
     for name in dict.fromkeys(part[0] for part in group.by):
-        values = ", ".join(f"{safe(value)} {n:,}" for column, value, n in group.by if column == name)
-        lines.append(row(name[: _LABEL - 1], values))
-    lines.append(row("Example", safe(group.example)))
+        values = "; ".join(f"{safe(value, 120)}: {n:,}" for column, value, n in group.by if column == name)
+        lines.append(_row(name, values))
+    explain = command(group)
+    lines += [
+        _row("Cause", f"{safe(group.cause)} ({safe(group.confidence)}){_more(group)}"),
+        _row("Same in", safe(group.why) or "nothing that is known"),
+        _row("One of them", safe(group.answer)),
+        _row("", explain or safe(group.example))._replace(whole=explain is not None),
+    ]
     return lines
 
 
-def seen(group: Group) -> str:
-    """How often and where."""
-    where = plural(group.hosts, "host") if group.hosts else plural(group.files, "file")
-    return f"{plural(group.count, 'time')}, on {where}"
+def _more(group: Group) -> str:
+    """Where the rest of what can be done is said."""
+    return f"; all that can be done: kvmwhy cause {group.cause}" if group.cause in catalogue() else ""
 
 
-def outlier(found: Outlier) -> str:
-    """What sets the hosts of a group apart."""
-    return (
-        f"{found.share:.0%} of its hosts have {safe(found.dimension, 60)} {safe(found.value, 120)},"
-        f" {found.overall:.0%} of all; {found.hit:.0%} of the hosts with it are here"
-    )
-
-
-def direction(trend: tuple[int, ...]) -> str:
-    """Where the last quarter goes, against the quarter before."""
-    quarter = len(trend) // 4
-    if not quarter or not any(trend):
-        return ""
-    last, before = sum(trend[-quarter:]), sum(trend[-2 * quarter : -quarter])
-    if not before:
-        return "new" if last and not any(trend[:-quarter]) else "back again" if last else "none of late"
-    ratio = last / before
-    return (
-        "none of late"
-        if not last
-        else f"rising, ×{ratio:.1f}"
-        if ratio > 1.5
-        else "falling"
-        if ratio < 0.67
-        else "steady"
-    )
+def _row(label: str, text: str) -> Line:
+    return Line(text, "plain", f"{label:<{_LABEL - 1}} ", 2)
 
 
 def sparkline(trend: tuple[int, ...]) -> str:
+    """One character for each step; blank where there was none."""
     most = max(trend)
     return "".join(" " if not n else _BARS[min(7, n * 8 // (most + 1))] for n in trend)
-
-
-def moment(when: datetime | None) -> str:
-    return "?" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -32,6 +32,7 @@ class Line(NamedTuple):
     label: str = ""
     indent: int = 0
     label_style: Style = "label"
+    whole: bool = False  # a command to copy: never folded
 
 
 def fold(line: Line, width: int) -> list[str]:
@@ -39,6 +40,8 @@ def fold(line: Line, width: int) -> list[str]:
     start = " " * line.indent + line.label
     if not line.text:
         return [start.rstrip()]
+    if line.whole:
+        return [start + line.text]
     return textwrap.wrap(
         line.text,
         max(width, 40),

@@ -8,7 +8,7 @@ the APICs. "RAM" means the RAM the VM was given: a display's or shared-memory de
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _LOW_SPLIT_MIN = 2 * _GIB  # no machine ends its low RAM earlier
@@ -67,6 +67,35 @@ _BEYOND = Place("beyond", "beyond every physical address (x86 stops at 52 bits)"
 _ECAM = Place("ecam", "RAM or, on a q35 machine, PCI configuration space (ECAM, 0xb0000000–0xbfffffff)", None)
 _SPLIT = Place("low-split", "RAM or the PCI device window, depending on where the machine cuts its low RAM", None)
 _PCI64 = Place("high", "above 4 GiB: RAM there, hot-plugged memory or a 64-bit PCI window", None)
+
+# By name, in few words: where many places stand side by side.
+IN_SHORT: Final = {
+    "ivt": "the interrupt vector table",
+    "bda": "the BIOS data area",
+    "ebda": "the extended BIOS data area",
+    "low-ram": "conventional memory",
+    "vga-graphics": "the VGA window (graphics or SMRAM)",
+    "vga-mono": "the VGA window (monochrome text)",
+    "vga-text": "the VGA window (colour text)",
+    "option-rom": "the option-ROM area",
+    "bios": "the BIOS area",
+    "ioapic": "the I/O APIC",
+    "chipset": "the chipset's registers",
+    "hpet": "the HPET",
+    "tpm": "the TPM",
+    "lapic": "the local APIC",
+    "msi": "the interrupt-message window",
+    "flash": "the firmware flash",
+    "reset-vector": "the reset vector",
+    "pci-hole": "the PCI window",
+    "low-split": "RAM or the PCI window below 4 GiB",
+    "ecam": "RAM or PCI configuration space",
+    "high": "RAM or a PCI window above 4 GiB",
+    "ram": "RAM",
+    "above-ram": "past the end of RAM, above 4 GiB",
+    "past-ram": "past the end of RAM",
+    "beyond": "beyond every physical address",
+}
 
 
 def what_lives_at(gpa: int, *, ram_bytes: int | None = None, size: int = 1) -> Place | None:

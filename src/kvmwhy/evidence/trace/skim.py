@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 SEGMENT: Final = 1 << 16  # characters
 BEFORE: Final = 8  # segments: some thousand events, for hosts with many vCPUs
 AFTER: Final = 1
-_WORDS: Final = (
+HOT: Final = (
     " failed", " FAIL", "failed=1",  # the kernel's, the plugin's, trace-cmd report -R
     "KVM_EXIT_INTERNAL_ERROR", "KVM_EXIT_FAIL_ENTRY", "KVM_EXIT_SHUTDOWN", "KVM_EXIT_UNKNOWN", "KVM_EXIT_EXCEPTION",
     "reason error (", "errno=-", " reason=17 ", " reason=9 ", " reason=8 ", " reason=1 ", " reason=0 ",
@@ -33,7 +33,7 @@ def segments(blocks: Iterable[str], first_line: int = 1) -> Iterator[Segment]:
         while at < len(block):
             end = block.find("\n", at + SEGMENT) + 1 or len(block)
             text = block[at:end]
-            yield Segment(text, line, any(word in text for word in _WORDS))
+            yield Segment(text, line, any(word in text for word in HOT))
             line += text.count("\n")
             at = end
 

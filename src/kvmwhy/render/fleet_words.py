@@ -1,0 +1,170 @@
+"""What is said of a triage, in whatever form: sentences from numbers. What came from a log is made harmless here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import datetime
+from typing import Final
+
+from kvmwhy.diagnosis import catalogue
+from kvmwhy.diagnosis.cause import Fix
+from kvmwhy.fleet.triage import Group, Outlier, Triage
+from kvmwhy.render.safe import safe
+from kvmwhy.x86.places import IN_SHORT
+
+WHO: Final = {"host": "host's operator", "vmm": "VMM's author", "guest": "guest's author"}
+# The parts of a signature that tell groups of one cause apart, the most telling first.
+_TELLING: Final = ("instruction", "rule", "structure", "exit", "place", "event")
+_DETAILS: Final = ("event", "mode", "access", "place", "exit")
+_NOT: Final = "not known"
+_ARCHIVE: Final = re.compile(r"(.*?\.(?:zip|tgz|tbz2?|txz|tzst|tar(?:\.\w{1,4})?)):", re.IGNORECASE | re.DOTALL)
+_LONGEST_PATH: Final = 4096
+_LEAST_POINTS: Final = 8  # of a trend that a direction is seen in
+
+
+def summary(found: Triage) -> str:
+    """How many, where, since when, in one sentence."""
+    if not found.groups:
+        return "There is no failure in these records."
+    groups = len(found.groups) + found.left_out
+    when = f", from {moment(found.start)} to {moment(found.end)}" if found.start else ", at times that no log tells"
+    where = _where(found.hosts, found.unnamed, found.files)
+    return f"{plural(found.count, 'failure')} in {plural(groups, 'group')}, {where}{when}."
+
+
+def unsigned(found: Triage) -> str | None:
+    """That rows lack the signature which was asked for, how many failures they are, and what to do."""
+    if not found.unsigned:
+        return None
+    which = "These records" if found.unsigned == found.count else f"{found.unsigned:,} of these failures"
+    remedy = "group all by --signature v1" if found.signature_version != 1 else "leave out --signature v1"
+    return (
+        f"{which} have no signature v{found.signature_version}, and are grouped by the one that they have:"
+        f" scan their logs again, or {remedy}."
+    )
+
+
+def headline(group: Group) -> str:
+    """The cause, and what tells the group best from others of that cause."""
+    cause = catalogue().get(group.cause)
+    title = cause.title if cause else safe(group.answer, 160)
+    name, value = _telling(group)
+    return f"{title}: {safe(value, 120)}" if name else title
+
+
+def details(group: Group) -> str:
+    """What else tells it from others, in short."""
+    told, taken = _parts(group), _telling(group)[0]
+    return safe(", ".join(f"{name} {told[name]}" for name in _DETAILS if name in told and name != taken), 200)
+
+
+def _telling(group: Group) -> tuple[str, str]:
+    told = _parts(group)
+    return next(((name, told[name]) for name in _TELLING if told.get(name, _NOT) != _NOT), ("", ""))
+
+
+def _parts(group: Group) -> dict[str, str]:
+    """The parts of a signature, in words."""
+    told = dict(part.partition(" ")[::2] for part in group.why.split(", "))
+    if "place" in told:
+        told["place"] = IN_SHORT.get(told["place"], told["place"])
+    return told
+
+
+def advice(group: Group) -> tuple[tuple[str, str], ...]:
+    """Who can do what: whoever runs the hosts comes first, with what was said to them of this failure."""
+    cause = catalogue().get(group.cause)
+    fix = (cause.fix if cause else Fix())._asdict()
+    fix["host"] = safe(group.advice, 2000) or fix["host"]
+    return tuple((who, fix[key]) for key, who in WHO.items() if fix[key])
+
+
+def seen(group: Group, found: Triage) -> str:
+    """How often and where."""
+    return f"{plural(group.count, 'time')}, {reach(group, found)}"
+
+
+def reach(group: Group, found: Triage) -> str:
+    """On how many hosts, and what part of all that are known."""
+    part = f" ({share(group.hosts / found.population)} of all)" if group.hosts > 1 and not found.unnamed else ""
+    return _where(group.hosts, group.unnamed, group.files) + part
+
+
+def _where(hosts: int, unnamed: int, files: int) -> str:
+    if not hosts:
+        return f"in {plural(files, 'file')}"
+    more = f" and in {plural(unnamed, 'file')} without a host's name" if unnamed else ""
+    return f"on {plural(hosts, 'host')}{more}"
+
+
+def outlier(found: Outlier) -> str:
+    """What sets the hosts of a group apart."""
+    return (
+        f"{safe(found.dimension, 60)} {safe(found.value, 120)}: {share(found.share)} of its hosts have it,"
+        f" {share(found.overall)} of all hosts; {share(found.hit)} of the hosts that have it are here"
+    )
+
+
+def share(part: float) -> str:
+    """As percent, and never all or none where it is not."""
+    if 0 < part < 0.005:
+        return "under 1%"
+    return "over 99%" if 0.995 <= part < 1 else f"{part:.0%}"
+
+
+def direction(trend: tuple[int, ...]) -> str:
+    """Where the last quarter goes, against the quarter before."""
+    quarter = len(trend) // 4
+    if len(trend) < _LEAST_POINTS or not any(trend):
+        return ""
+    last, before = sum(trend[-quarter:]), sum(trend[-2 * quarter : -quarter])
+    if not last:
+        return "none of late"
+    if not before:
+        return "back again" if any(trend[:-quarter]) else "new"
+    ratio = last / before
+    return f"rising, ×{ratio:.1f}" if ratio > 1.5 else "falling" if ratio < 0.67 else "steady"
+
+
+def command(group: Group) -> str | None:
+    """What explains one of them in full: of an archive's member, the archive. None for what is no file of a machine."""
+    path = group.example
+    if "://" in path or len(path) > _LONGEST_PATH:
+        return None
+    inside = _ARCHIVE.match(path)
+    return f"kvmwhy explain {quoted(inside[1] if inside else path)}"
+
+
+def quoted(path: str) -> str:
+    """For a shell; a name that would act on a terminal as bash's ``$'…'``, which spells it out."""
+    if path.startswith("-"):
+        path = f"./{path}"
+    if path.isprintable():
+        return shlex.quote(path)
+    return "$'" + "".join(map(_spelt, path)) + "'"
+
+
+def _spelt(char: str) -> str:
+    code = ord(char)
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    if 0xDC80 <= code < 0xDD00:  # a byte that is no UTF-8, as Python holds it in names of files
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def span(seconds: float) -> str:
+    """``36 hours``, ``5 days``: whole hours, as steps of a trend are."""
+    hours = max(1, round(seconds / 3600))
+    return plural(hours // 24, "day") if hours >= 48 and hours % 24 == 0 else plural(hours, "hour")
+
+
+def moment(when: datetime | None) -> str:
+    return "?" if when is None else f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
