@@ -1,7 +1,7 @@
-# Sourced by ./kvmwhy and ./check: finds Python and uv, and brings .venv up to uv.lock.
+# Sourced by ./kvmwhy and ./check, which lie in the checkout, or with root set: finds Python and uv, and brings .venv up to uv.lock.
 # Nothing outside this checkout is written, except uv's own cache.
 
-root=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+root=${root:-$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)}
 
 python=
 for name in python3 python3.14 python3.13 python3.12 python3.11; do

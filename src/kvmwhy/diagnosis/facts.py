@@ -6,7 +6,7 @@ Nothing here is an opinion. A fact that cannot be had is ``None``; a rule that n
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kvmwhy.abi.entry_failure import EntryFailure, describe_entry_failure
 from kvmwhy.abi.internal_error import Reading, decode_emulation
@@ -38,6 +38,9 @@ from kvmwhy.x86.operand import Operand, operand_address
 from kvmwhy.x86.places import Place, what_lives_at
 from kvmwhy.x86.reset import ResetVerdict, is_reset_state
 
+if TYPE_CHECKING:
+    from kvmwhy.x86.entry import Checked
+
 # Pure, and asked the same again and again: a host's failures share a few instructions and exits.
 _decode = lru_cache(maxsize=4096)(decode_first)
 _verdict = lru_cache(maxsize=4096)(verdict)
@@ -51,6 +54,7 @@ AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 _NO_FETCH_VMX = frozenset({19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 58, 60, 33})
 _NO_FETCH_SVM = frozenset({0x80, 0x82, 0x83})
 _CR0_PG = 1 << 31
+_RFLAGS_1 = 1 << 1  # always set
 _MODES = {"real16": REAL16, "vm86": VM86, "prot16": PROT16, "prot32": PROT32, "long64": LONG64}
 
 
@@ -90,6 +94,7 @@ class Facts(NamedTuple):
     operands: tuple[Operand, ...]
     verdict: Verdict | None
     fetch_failed: bool | None  # KVM could not read one byte at RIP
+    checked: Checked | None  # the manual's rules held against a refused entry, where there is a state to hold them to
     access: Access | None
 
     @property
@@ -178,9 +183,22 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         operands=operands,
         verdict=judged,
         fetch_failed=fetch_failed,
+        checked=_checked(failure, vendor.vendor, reset),
         access=None,
     )
     return facts._replace(access=_access(facts))
+
+
+def _checked(failure: Failure, vendor: str | None, reset: ResetVerdict | None) -> Checked | None:
+    """``None`` also for a confidential guest: KVM never hands out such registers, and so none are shown."""
+    if failure.kind != "entry-failure" or failure.cpu is None or vendor not in {"vmx", "svm"}:
+        return None
+    hidden = failure.control is None and not failure.cpu.registers.get("rflags", _RFLAGS_1) & _RFLAGS_1
+    if hidden or (reset and reset.state == "zero"):
+        return None
+    from kvmwhy.x86.entry import check  # 110 rules, for refused entries alone
+
+    return check(failure.cpu, failure.control, vendor="vmx" if vendor == "vmx" else "svm")
 
 
 def _words(reading: Reading | None) -> ExitWords | None:

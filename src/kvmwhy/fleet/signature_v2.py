@@ -14,7 +14,7 @@ from kvmwhy.abi.events import EXTERNAL_INTERRUPT, NMI, decode_event
 from kvmwhy.abi.exceptions import MNEMONICS
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.rules.entry_state import checked, suspects
+from kvmwhy.diagnosis.rules.entry_state import suspects
 from kvmwhy.x86.form import form_of
 
 UNKNOWN: Final = "?"
@@ -79,7 +79,7 @@ def _rule(facts: Facts, cause: str) -> str | None:
     """The first rule of VM entry that is broken: the one that the answer names."""
     if cause != "entry-rule-broken" and cause not in _ENTRY_RULES:
         return None
-    result = checked(facts)
+    result = facts.checked
     if result is None:
         return None
     broken = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.rules.entry_state import checked, listed
+from kvmwhy.diagnosis.rules.entry_state import listed
 
 CAUSE = Cause(
     id="entry-controls",
@@ -32,7 +32,7 @@ CAUSE = Cause(
 
 
 def rule(facts: Facts) -> Finding | None:
-    result = checked(facts)
+    result = facts.checked
     if result is None:
         return None
     broken = [violation for violation in result.violations if violation.rule.about in {"controls", "host"}]

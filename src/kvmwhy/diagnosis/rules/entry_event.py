@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.rules.entry_state import checked, listed
+from kvmwhy.diagnosis.rules.entry_state import listed
 
 CAUSE = Cause(
     id="entry-bad-event",
@@ -39,7 +39,7 @@ _GUEST_STATE = 0x8000_0021  # the CPU looks at the event before, and says 7
 
 
 def rule(facts: Facts) -> Finding | None:
-    result = checked(facts)
+    result = facts.checked
     broken = [violation for violation in result.violations if violation.rule.about == "event"] if result else []
     if result is None or not broken:
         return None

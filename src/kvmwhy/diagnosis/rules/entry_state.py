@@ -52,21 +52,7 @@ COLLECT = (
     "Load kvm_intel with dump_invalid_vmcs=1 (kvm_amd: dump_invalid_vmcb=1), reproduce, and give kvmwhy the kernel's"
     " log: it shows what the CPU was really given."
 )
-_RFLAGS_1 = 1 << 1  # always set
 _MOST = 8  # rules named one by one
-
-
-def checked(facts: Facts) -> Checked | None:
-    """The rules held against an entry failure, if it has a state and a vendor to hold them against."""
-    failure, vendor = facts.failure, facts.vendor.vendor
-    if failure.kind != "entry-failure" or failure.cpu is None or vendor not in {"vmx", "svm"}:
-        return None
-    hidden = failure.control is None and not failure.cpu.registers.get("rflags", _RFLAGS_1) & _RFLAGS_1
-    if hidden or (facts.reset and facts.reset.state == "zero"):
-        return None  # KVM never hands out such registers: those of a confidential guest are not shown
-    from kvmwhy.x86.entry import check
-
-    return check(failure.cpu, failure.control, vendor="vmx" if vendor == "vmx" else "svm")
 
 
 def suspects(facts: Facts, result: Checked) -> list[Violation]:
@@ -121,7 +107,7 @@ def counted(result: Checked) -> str:
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
-    result = checked(facts)
+    result = facts.checked
     cut = failure.hardware_error is None and failure.control is not None and failure.exit is None
     if result is None or not (cut or failure.hardware_error in INVALID_STATE):
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.rules.entry_state import COLLECT, checked, counted, hints, suspects
+from kvmwhy.diagnosis.rules.entry_state import COLLECT, counted, hints, suspects
 from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
 from kvmwhy.diagnosis.rules.smm import is_smm_entry
 
@@ -45,7 +45,7 @@ def rule(facts: Facts) -> Finding | None:
         return None
     if is_smm_entry(facts) or (facts.reset and facts.reset.state == "mixture"):
         return None  # the number is the same, but it is known who made this state
-    result = checked(facts)
+    result = facts.checked
     if result and suspects(facts, result):
         return None  # entry-rule-broken names it
     for_ = ["the number is VMX exit reason 33 with the entry-failure bit: the guest's state was found invalid"]
