@@ -317,6 +317,7 @@ def probe(**options: Any) -> None:
 Examples:
   kvmwhy scan /var/log/libvirt/qemu --out failures.parquet
   kvmwhy scan 'logs/**/*.zst' host17.tar.gz --out failures.jsonl
+  kvmwhy scan s3://logs/lake --out failures.parquet
   kvmwhy scan /srv/logs --out failures.parquet --cluster tcp://scheduler:8786
 """
 )
@@ -330,8 +331,9 @@ Examples:
 def scan(**options: Any) -> None:
     """Find every failure in PATHS, and write one row for equal ones of one host, writer and hour.
 
-    PATHS are files, directories, globs, and archives or compressed files of any of them. A run that was stopped goes
-    on where it was when it is given again. What cannot be read is named at the end.
+    PATHS are files, directories, globs, URLs of object stores (s3://bucket/logs), and archives or compressed files of
+    any of them. A run that was stopped goes on where it was when it is given again. What cannot be read is named at the
+    end.
     """
     from kvmwhy.cli.scan import Wish
     from kvmwhy.cli.scan import run as run_scan

@@ -5,6 +5,8 @@ It takes the instruction's text without its numbers, so registers are in it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from kvmwhy.diagnosis import Diagnosis
 
 
@@ -37,6 +39,7 @@ def parts(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in made.items() if value)
 
 
+@lru_cache(maxsize=4096)  # a few texts, again and again
 def _shape(text: str) -> str:
     """An instruction without the numbers that vary: displacements and immediates."""
     out, i = [], 0
