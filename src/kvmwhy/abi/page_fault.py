@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 from .bits import names_of_bits, unknown_bits
@@ -42,6 +43,7 @@ def kind_of_access(code: int) -> Literal["fetch", "read", "write"]:
     return "write" if code & WRITE else "read"
 
 
+@lru_cache(maxsize=256)  # pure, and there are few that occur
 def describe_page_fault_error(code: int, *, nested: bool) -> str:
     """The error code as one plain phrase; bits without a meaning here stay raw.
 

@@ -6,6 +6,7 @@ names in capitals (``npf`` → ``NPF``), without its two misprints (``read_rt``,
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from .bits import hx, named, names_of_bits, unknown_bits
@@ -144,6 +145,7 @@ NEGATIVE_CODES: dict[int, Code] = {
 }
 
 
+@lru_cache(maxsize=256)  # pure, and there are few that occur
 def find_code(code: int) -> Code | None:
     """The entry for an exit code, negative ones as 32 or 64 bits."""
     for width in (32, 64):

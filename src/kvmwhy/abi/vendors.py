@@ -6,12 +6,15 @@ A guess here always names its evidence.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from . import pvm, svm, tdx, vmx
 from .bits import hx
 from .entry_failure import describe_entry_failure
 from .events import looks_like_event
+
+_LAST_SHARED: Final = 0x55  # greater ones are no Intel reason that KVM knows, and tell by themselves
 
 
 class VendorGuess(NamedTuple):
@@ -60,19 +63,28 @@ def _by_shape(reason: int, info1: int, info2: int, intr_info: int) -> VendorGues
 
 
 def vendor_of_reason(reason: int, *, info1: int = 0, info2: int = 0, intr_info: int = 0) -> VendorGuess:
-    """Judge an exit reason or exit code, with the words beside it as second evidence."""
+    """Judge an exit reason or exit code, with the words beside it as second evidence where both vendors have it."""
+    return _with_others(reason, info1, info2, intr_info) if reason <= _LAST_SHARED else _alone(reason)
+
+
+@lru_cache(maxsize=256)  # pure, and there are few that occur
+def _alone(reason: int) -> VendorGuess:
+    return _with_others(reason, 0, 0, 0)
+
+
+def _with_others(reason: int, info1: int, info2: int, intr_info: int) -> VendorGuess:
     if pvm.is_reason(reason):
         return VendorGuess("pvm", f"reason {hx(reason)} is none of Intel's or AMD's, and kvm_pvm reports such ones")
     if reason & 0xFFFFFFFF == reason and reason & 0xFFFF == vmx.UNDEFINED and vmx.is_reason(reason):
         return VendorGuess("vmx", "reason 0xdead is what KVM stores on Intel when VMLAUNCH or VMRESUME failed")
     if reason in (vmx.ENTRY_FAILURE | basic for basic in vmx.ENTRY_FAILURE_REASONS):
         return VendorGuess("vmx", f"reason {hx(reason)} is a failed VM entry, a form only Intel has")
-    if reason > 0x55 and svm.is_assigned(reason):
+    if reason > _LAST_SHARED and svm.is_assigned(reason):
         return VendorGuess("svm", f"reason {hx(reason)} ({svm.code_name(reason)}) exists only on AMD")
     if tdx.looks_like_status(reason):
         name = tdx.status_name(reason)
         return VendorGuess("tdx", f"{hx(reason)} is a TDX status{f' ({name})' if name else ''}")
-    if reason > 0x55:
+    if reason > _LAST_SHARED:
         if vmx.is_reason(reason) and reason >> 16:
             return VendorGuess("vmx", f"reason {hx(reason)} has flag bits only Intel's exit reasons have")
         return VendorGuess(None, _both(reason))
@@ -117,7 +129,7 @@ def vendor_of_delivery(data: tuple[int, ...]) -> VendorGuess:
             f"the first word {hx(event)} reads as IDT-vectoring information, and {hx(reason)} is {name}",
         )
     guess = vendor_of_reason(reason)
-    if reason > 0x55 and guess.vendor is not None:
+    if reason > _LAST_SHARED and guess.vendor is not None:
         return guess
     return VendorGuess(None, f"the first word {hx(event)} fits neither vendor's form for reason {hx(reason)}")
 

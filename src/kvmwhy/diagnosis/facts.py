@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _decode = lru_cache(maxsize=4096)(decode_first)
 _verdict = lru_cache(maxsize=4096)(verdict)
 _explain = lru_cache(maxsize=4096)(explain_exit)
-_guess = lru_cache(maxsize=4096)(vendor_of_reason)
 
 AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 
@@ -224,7 +223,7 @@ def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
         return VendorGuess("vmx" if failure.control.kind == "vmcs" else "svm", f"a {failure.control.kind.upper()} dump")
     guess = VendorGuess(None, "nothing in this evidence shows whether the host has VMX or SVM")
     if words is not None:
-        guess = _guess(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
+        guess = vendor_of_reason(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
     elif failure.hardware_error is not None:
         guess = vendor_of_entry_failure(failure.hardware_error)
     elif failure.suberror == 2:
