@@ -30,6 +30,15 @@ from kvmwhy.capture.watch import Watch
 ROOT = Path(__file__).parent.parent
 
 
+# Not cat or dd: where the ring buffer moves on at the same moment a read gives nothing, which they take for the end.
+COPY = """
+import os, sys
+source, to = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+while True:
+    os.write(to, os.read(source, 4096))
+"""
+
+
 def compile_vmm(directory: Path) -> Path:
     program = directory / "vmm"
     subprocess.run(["cc", "-O2", "-pthread", "-o", program, ROOT / "tests" / "capture" / "vmm.c"], check=True)
@@ -75,10 +84,8 @@ def recorded(root: Path, directory: Path) -> Iterator[None]:
         instance.enable(dict.fromkeys((*FAILURES, *HISTORY)))
         readers = []
         for cpu in instance.pipes:
-            with (directory / f"cpu{cpu}").open("wb") as file:
-                readers.append(
-                    subprocess.Popen(["cat", f"{instance.path}/per_cpu/cpu{cpu}/trace_pipe_raw"], stdout=file)
-                )
+            command = [sys.executable, "-c", COPY, f"{instance.path}/per_cpu/cpu{cpu}/trace_pipe_raw"]
+            readers.append(subprocess.Popen([*command, directory / f"cpu{cpu}"]))
         yield
         time.sleep(0.5)  # what is in the buffer yet
         for reader in readers:
