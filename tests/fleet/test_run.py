@@ -214,6 +214,49 @@ def test_processes_that_are_forked_give_the_same(tmp_path: Path, lake: tuple[lis
     assert (tmp_path / "forked.parquet").read_bytes() == (tmp_path / "alone.parquet").read_bytes()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks for processes in /proc")
+def test_no_process_outlives_a_run_that_was_killed(tmp_path: Path) -> None:
+    """SIGKILL of the one that was started: its workers end as well, in a moment, and what they did is gone on with."""
+    data, wanted = made_log(5)
+    (tmp_path / "lake").mkdir()
+    for n in range(8):
+        (tmp_path / "lake" / f"{n}.log").write_bytes(data)
+    out = tmp_path / "out.jsonl"
+    body = (
+        "import sys, time; from kvmwhy.fleet import run; from kvmwhy.fleet.parts import Parts\n"
+        "parts = Parts(sys.argv[1], sys.argv[2:], size=1 << 20)\n"
+        "for report in run.processes(3)(parts.missing([])): print(report.number, flush=True); time.sleep(0.2)\n"
+    )
+    command = [sys.executable, "-c", body, str(out), str(tmp_path / "lake")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        running.stdout.readline()
+        workers = children(running.pid)
+        running.kill()
+    assert len(workers) == 3
+    until = time.monotonic() + 20
+    while any(map(is_alive, workers)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(map(is_alive, workers))
+    assert failures(finished(out, [str(tmp_path / "lake")])) == 8 * sum(wanted.values())
+
+
+def stat(pid: int) -> list[str]:
+    """Of a process that there is: its state, its parent, and so on."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["Z", "0"]
+
+
+def children(pid: int) -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and stat(int(name))[1] == str(pid)]
+
+
+def is_alive(pid: int) -> bool:
+    return stat(pid)[0] != "Z"
+
+
 def test_a_task_that_kills_its_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One input on which every process dies costs that input only."""
     from kvmwhy.fleet import run

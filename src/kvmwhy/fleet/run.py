@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -106,6 +107,16 @@ _read: Any = None  # in a worker: the bytes that all workers have read, if someb
 def _begin(read: Any) -> None:
     global _read  # noqa: PLW0603 -- what a pool gives its workers has no other place
     _read = read
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker that was forked has both ends of the pool's pipes, and would wait for ever for one who was killed."""
+    from multiprocessing import parent_process
+
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _do(task: Task) -> Report:
