@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -138,12 +137,14 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path, lake: tuple[list[str], i
     paths, wanted = lake
     parts = Parts(str(tmp_path / "out.jsonl"), paths, size=1 << 20)
     reports: list[Report] = []
+    before = children(os.getpid())
     for report in processes(2)(parts.missing([])):
         reports.append(report)
         if len(reports) == 2:
-            children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
-            spawned = [c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
-            os.kill(int(spawned[0]), signal.SIGKILL)
+            new = set(children(os.getpid())).difference(before)
+            workers = [pid for pid in new if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            assert len(workers) == 2
+            os.kill(workers[0], signal.SIGKILL)
     assert sorted(report.number for report in reports) == list(range(len(parts.tasks)))
     parts.finish()
     assert failures(read_rows(str(tmp_path / "out.jsonl"))) == wanted
