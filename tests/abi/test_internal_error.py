@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmwhy.abi import build
-from kvmwhy.abi.internal_error import EmulationFailure, LayoutError, decode_emulation, encode_emulation
+from kvmwhy.abi.internal_error import (
+    EmulationFailure,
+    LayoutError,
+    decode_emulation,
+    encode_emulation,
+    least_words,
+)
 from kvmwhy.abi.kvm_run import UNION, decode_page
 
 INSN = bytes.fromhex("d9004889c30f0bc3909090909090 90".replace(" ", ""))
@@ -244,3 +250,25 @@ def test_words_too_wide_are_refused() -> None:
         build.emulation_failure_words(build.ExitInfo(48), insn=bytes(16))
     with pytest.raises(LayoutError, match="needs a field"):
         encode_emulation(EmulationFailure("final", 1, b"\xd9"))
+
+
+@pytest.mark.parametrize(
+    ("suberror", "kernel", "words"),
+    [
+        (2, "5.8.0", 0),
+        (2, "5.9.0-1-amd64", 4),
+        (3, "5.4.0-200-generic", 0),
+        (3, "5.15.0-91-generic", 4),
+        (3, "6.13.12", 4),
+        (3, "6.14.0-rc1", 5),
+        (3, "7.3.4+deb13-cloud-amd64", 5),
+        (4, "5.4.0", 0),
+        (4, "6.1", 2),
+        (1, "6.1", 0),
+        (9, "6.1", 0),
+        (3, "custom", 0),
+    ],
+)
+def test_how_many_words_a_kernel_writes(suberror: int, kernel: str, words: int) -> None:
+    """The tables of the kernel's producers: what a release writes at least, and nothing where that is not known."""
+    assert least_words(suberror, kernel) == words

@@ -118,3 +118,15 @@ def test_any_byte_lost_or_foreign_never_raises(name: str) -> None:
     for at in range(0, len(text), 3):
         read((text[:at] + text[at + 1 :]).encode())
         read((text[:at] + "\N{REPLACEMENT CHARACTER}" + text[at + 1 :]).encode())
+
+
+@pytest.mark.parametrize(("kernel", "lost"), [("6.14.2", True), ("6.1.0-18-amd64", False), ("custom", False)])
+def test_a_lost_last_word_is_seen_where_the_kernel_is_known(kernel: str, *, lost: bool) -> None:
+    """Four words of a failed delivery are all of an older kernel's, and not all of one that always writes five."""
+    header = (
+        f"2026-01-01 00:00:00.000+0000: starting up libvirt version: 9.0.0, qemu version: 8.2.0, kernel: {kernel}\n"
+    )
+    (failure,) = read((header + TEXTS["unpadded words"]).encode()).failures
+    assert failure.data == (0x80000B0E, 0x31, 0x182, 0xBFFF0)
+    assert failure.ndata == (None if lost else 4)
+    assert any("the last are missing" in remark for remark in failure.damage) is lost

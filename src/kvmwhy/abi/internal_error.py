@@ -23,9 +23,19 @@ form). The rest was debated on the list and may live in vendor kernels.
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal, NamedTuple, TypeVar
 
 MAX_NDATA: Final = 16
+
+# Suberrors other than 1: since which kernel there are at least so many words, the newest first. The CPU of the last VM
+# entry came with 1aa561b1a4c0 (5.9), an address in every failed delivery with 704fc6021b9e (6.14).
+_LEAST_WORDS: Final[dict[int, tuple[tuple[tuple[int, int], int], ...]]] = {
+    2: (((5, 9), 4),),
+    3: (((6, 14), 5), ((5, 9), 4)),
+    4: (((5, 9), 2),),
+}
+_RELEASE: Final = re.compile(r"(\d{1,3})\.(\d{1,4})")
 MAX_DEBUG: Final = 4
 INSN_BYTES: Final = 15
 NOP: Final = 0x90
@@ -61,6 +71,17 @@ _T = TypeVar("_T")
 _ENCLS: Final = 60  # VMX basic exit reason
 _U32: Final = 0xFFFF_FFFF
 _U64: Final = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def least_words(suberror: int, kernel: str) -> int:
+    """How many words this kernel writes at least, or one that was made of it; 0 if that is not known.
+
+    ``kernel`` is a release as ``uname -r`` gives it. Vendors' kernels have what is newer more often than not, so they
+    may write more.
+    """
+    found = _RELEASE.match(kernel)
+    release = (int(found[1]), int(found[2])) if found else (0, 0)
+    return next((words for since, words in _LEAST_WORDS.get(suberror, ()) if release >= since), 0)
 
 
 class EmulationFailure(NamedTuple):

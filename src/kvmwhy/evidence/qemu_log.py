@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
-from kvmwhy.abi.internal_error import MAX_NDATA
+from kvmwhy.abi.internal_error import MAX_NDATA, least_words
 from kvmwhy.evidence import Evidence
 from kvmwhy.evidence.host import host_of
 from kvmwhy.evidence.qemu_dump import CODE, END
@@ -97,6 +97,8 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     for banner, dump, shared in _matched(reader):
         line += text.text.count("\n", counted, banner.at)
         counted = banner.at
+        outcome = banner.outcome()
+        lost = _lost_words(outcome, host.kernel)
         failures.append(
             Failure(
                 source=Source(path=path, line=line, vmm="qemu"),
@@ -105,14 +107,25 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
                 code=dump.code if dump else None,
                 host=host,
                 repairs=text.repairs,
-                damage=(*banner.damage, *(dump.damage if dump else ())),
-                **banner.outcome(),
+                damage=(*banner.damage, *lost, *(dump.damage if dump else ())),
+                **outcome,
             )
         )
     damage = _torn_end(text.text)
     if damage and failures:
         failures[-1] = replace(failures[-1], damage=(*failures[-1].damage, *damage))
     return Evidence(tuple(failures), damage, format="QEMU log" if failures or damage else None)
+
+
+def _lost_words(outcome: dict[str, Any], kernel: str | None) -> tuple[str, ...]:
+    """Nothing else tells that the last line of the words is missing; then their number is not known either."""
+    if not kernel or outcome.get("ndata") is None or outcome.get("suberror") is None:
+        return ()
+    least = least_words(outcome["suberror"], kernel)
+    if not 0 < outcome["ndata"] < least:
+        return ()
+    there, outcome["ndata"] = outcome["ndata"], None
+    return (f"Linux {kernel} writes at least {least} words, and {there} are shown: the last are missing",)
 
 
 def _adopted(old: OldDump) -> Dump:
