@@ -147,6 +147,15 @@ def test_a_directory_is_read_with_all_below_it(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("head", [b'{"row":2,"path":"a"}\n', b"PAR1" + bytes(40) + b"PAR1"])
+def test_a_table_of_rows_goes_to_triage(tmp_path: Path, head: bytes) -> None:
+    """What a scan wrote holds no failure to explain, but answers: the sentence says who reads it."""
+    (tmp_path / "rows").write_bytes(head)
+    result = kvmwhy("explain", str(tmp_path / "rows"))
+    assert result.returncode == 1
+    assert "`kvmwhy triage`" in one_sentence(result)
+
+
 def test_an_empty_directory_has_nothing(tmp_path: Path) -> None:
     """Status 1 and a sentence."""
     result = kvmwhy("explain", str(tmp_path))

@@ -30,6 +30,7 @@ DAMAGED: Final = 4
 _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20
 _MOST_COMPLAINTS: Final = 20
+_TABLES: Final = (b'{"row":', b"PAR1")
 _MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
 
 
@@ -131,10 +132,23 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
     return DAMAGED if damaged or complaints.made else DONE
 
 
+def _is_table(path: str) -> bool:
+    """Whether a file that was read without a failure begins like a scan's rows."""
+    try:
+        if not os.path.isfile(path):  # a pipe is read already
+            return False
+        with open(path, "rb") as file:
+            return file.read(8).startswith(_TABLES)
+    except OSError:
+        return False
+
+
 def _nothing(files: tuple[str, ...], seen: int) -> str:
     where = "the input" if files == ("-",) else files[0] if len(files) == 1 else "any of these files"
     if not seen:
         return f"{where} is empty"
+    if len(files) == 1 and _is_table(files[0]):
+        return f"{where} is a table that `kvmwhy scan` wrote: give it to `kvmwhy triage`"
     return f"no KVM failure found in {where}; `kvmwhy explain --help` names what is read"
 
 

@@ -222,7 +222,7 @@ def ask(session: duckdb.DuckDBPyConnection, about: str, query: str, since: datet
         return session.execute(query, {} if since is None else {"since": _naive(since)})
     except duckdb.Error as error:
         first = str(error).splitlines()[0][:300]
-        raise StoreError(f"{about}: it is no table of rows that kvmwhy scan wrote ({first})") from None
+        raise StoreError(f"{about}: it is no table of rows, as `kvmwhy scan` makes one of logs ({first})") from None
 
 
 def load_inventory(session: duckdb.DuckDBPyConnection, path: str | None) -> list[str]:
