@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.cli.watch import address, size
+from kvmwhy.capture.metrics import Metrics
+from kvmwhy.capture.records import Records
+from kvmwhy.capture.watch import Seen
+from kvmwhy.cli.watch import _Session, address, size
+from kvmwhy.record import Failure
 
 
 def watch(*args: str) -> subprocess.CompletedProcess[str]:
@@ -28,6 +32,49 @@ def test_no_tracefs() -> None:
     assert result.returncode == 2
     assert "mount -t tracefs nodev /nowhere" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_is_left_where_it_cannot_work(tmp_path: Path) -> None:
+    """A watch that never watched leaves no spool beside its records."""
+    assert watch("--tracefs", "/nowhere", "--out", str(tmp_path / "out")).returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+class Told:
+    """A watch that only notes what it is told."""
+
+    def __init__(self) -> None:
+        self.telling_: list[Seen] = []
+        self.records = 0
+
+    def telling(self, seen: Seen, _place: tuple[int, int]) -> None:
+        self.telling_.append(seen)
+
+    def told(self, records: int) -> None:
+        self.records += records
+
+    def settle(self) -> None:
+        pass
+
+
+def test_a_record_that_waits_for_room_is_not_marked_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk only the first has a mark, whose place shows that it is not there; none counts as written."""
+    session = _Session.__new__(_Session)
+    session.out, session.metrics, session._unwritten = Records(str(tmp_path / "out")), Metrics(), 0
+    session.watch = noted = Told()  # type: ignore[assignment]
+    session.wish = type("Wish", (), {"quiet": True})()
+    seen = [Seen(Failure(kind="shutdown"), 0.0, ((1, float(n)),)) for n in range(3)]
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        session._tell(seen)
+    assert (noted.telling_, noted.records) == (seen[:1], 0)
+    session.out.flush()
+    session._acknowledge()
+    assert noted.records == 3
 
 
 def test_a_directory_that_is_no_tracefs(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from kvmwhy.capture.errors import CaptureError, NotPermittedError
 from kvmwhy.capture.repeats import Mark
 
 LARGE: Final = 4 << 20  # bytes, above which nothing should wait that need not
-_LARGEST: Final = 64 << 20  # of what another one left
+_LARGEST: Final = 16 << 20  # of what another one left
 _DRIFT: Final = 60.0  # seconds
 _HEAD: Final = b"H"  # what is needed to read the pages, on this boot or a later one
 _PAGE: Final = b"P"
@@ -106,9 +106,9 @@ class Spool:
             self.size = size
 
     def close(self, *, empty: bool) -> None:
-        """``empty``: nothing is left, and the file goes."""
+        """``empty``: nothing is left to tell. A file without anything goes."""
         if self._fd >= 0:
-            if empty:
+            if empty or self.size <= self._head:
                 os.unlink(self.path)
             os.close(self._fd)
             self._fd = -1

@@ -161,7 +161,7 @@ class _Session:
             failure, when, _ = one
             diagnosis = diagnose(failure)
             record = to_json(diagnosis)
-            if isinstance(self.out, Records):
+            if isinstance(self.out, Records) and not self.out.waiting:  # what waits may be told twice, and is not lost
                 self.watch.telling(one, self.out.place)
             self.out.write(record)
             self._unwritten += 1
