@@ -97,9 +97,9 @@ def missing(bench: str) -> dict[str, str]:
     return {n: p for n, p in needs.items() if not (Path(n).exists() if n.startswith("/") else shutil.which(n))}
 
 
-def build_replay(target: Path) -> Path:
-    """Compile replay.c, unless that has been done since it was last changed."""
-    source = HERE / "replay.c"
+def build(name: str, target: Path) -> Path:
+    """Compile a program of this directory, unless that has been done since it was last changed."""
+    source = HERE / name
     if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
         target.parent.mkdir(parents=True, exist_ok=True)
         flags = ("-O2", "-static", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
@@ -121,7 +121,7 @@ def boot(bench: str, kernel: Kernel, cases: Sequence[Case], work: Path, *, modul
     files = {
         "init": (HERE / "init").read_bytes(),
         "bin/busybox": Path("/bin/busybox").read_bytes(),
-        "replay": build_replay(work / "replay").read_bytes(),
+        "replay": build("replay.c", work / "replay").read_bytes(),
         "cases.gz": gzip.compress(pack_all(map(_ADAPT[bench], cases)), mtime=0),
         "lab.conf": "".join(f"{key}='{value}'\n" for key, value in config.items()).encode(),
         **{f"modules/{path.name}": path.read_bytes() for path in modules},

@@ -99,7 +99,7 @@ def run(bench: str, kernel: kernels.Kernel, work: Path, module_args: str, limit:
     files = {
         "init": _INIT.encode(),
         "bin/busybox": Path("/bin/busybox").read_bytes(),
-        "replay": boot.build_replay(work / "replay").read_bytes(),
+        "replay": boot.build("replay.c", work / "replay").read_bytes(),
         "cases.gz": gzip.compress(pack_all(cases), mtime=0),
         "ids": "".join(f"{case.id}\n" for case in cases).encode(),
         "lab.conf": "".join(f"{key}='{value}'\n" for key, value in config.items()).encode(),

@@ -158,7 +158,7 @@ def _here(options: argparse.Namespace) -> int:
     path = options.work / "cases"
     path.write_bytes(bundle)
     started = time.monotonic()
-    replay = boot.build_replay(options.work / "replay")
+    replay = boot.build("replay.c", options.work / "replay")
     ran = subprocess.run([replay, path], stdout=subprocess.PIPE, check=False)
     if ran.returncode:
         return 3

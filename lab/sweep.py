@@ -11,7 +11,6 @@ import datetime as dt
 import gzip
 import hashlib
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Final
 import msgspec
 
 from kvmwhy.probe.batch import Probe, Raw, pack, parse_all
-from lab.boot import HERE, VENDOR_MODULE, _bochs, _cpio, _qemu
+from lab.boot import HERE, VENDOR_MODULE, _bochs, _cpio, _qemu, build
 from lab.kernels import Kernel
 
 _KVM_ARGS: Final = "force_emulation_prefix=1"
@@ -53,16 +52,6 @@ class Swept(msgspec.Struct, frozen=True):
     parameters: dict[str, str]
     raw: dict[int, Raw]  # by the probe's number
     killers: tuple[int, ...] = ()
-
-
-def build(target: Path) -> Path:
-    """Compile sweep.c, unless that has been done since it was last changed."""
-    source = HERE / "sweep.c"
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        flags = ("-O2", "-static", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
-        subprocess.run(["gcc", *flags, "-o", target, source], check=True)
-    return target
 
 
 def sweep(
@@ -160,7 +149,7 @@ def _boot(
     files = {
         "init": (HERE / "init").read_bytes(),
         "bin/busybox": Path("/bin/busybox").read_bytes(),
-        "replay": build(work / "sweep").read_bytes(),
+        "replay": build("sweep.c", work / "sweep").read_bytes(),
         "cases.gz": gzip.compress(batch, mtime=0),
         "lab.conf": "".join(f"{key}='{value}'\n" for key, value in config.items()).encode(),
         **{f"modules/{path.name}": path.read_bytes() for path in modules},

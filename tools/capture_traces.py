@@ -144,7 +144,7 @@ def initrd(kernel: "kernels.Kernel", work: Path) -> bytes:
         "empty": b"",
         "trace.conf": f"MODULES='{' '.join(path.stem for path in modules)}'\n".encode(),
         "bin/busybox": Path("/bin/busybox").read_bytes(),
-        "replay": boot.build_replay(work / "replay").read_bytes(),
+        "replay": boot.build("replay.c", work / "replay").read_bytes(),
         "cases.gz": gzip.compress(pack_all(map(boot._ADAPT["svm"], chosen)), mtime=0),  # noqa: SLF001
         f"usr/{LIBRARIES}/traceevent/plugins/plugin_kvm.so": (PLUGINS / "plugin_kvm.so").read_bytes(),
         **{f"modules/{path.name}": path.read_bytes() for path in modules},
