@@ -172,7 +172,7 @@ def small(directory: Path, files: int, rounds: int) -> None:
 
 def count(path: str) -> None:
     """Without reading one block: what a scan adds to this is the same for ten such files as for one."""
-    from kvmwhy.evidence.finder import keep_freed_memory
+    from kvmwhy.evidence.inputs import keep_freed_memory
     from kvmwhy.fleet.counted import counted
 
     keep_freed_memory()

@@ -7,7 +7,6 @@ each. Neither uses ``re``: an alternation there costs a hundred times as much.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 
 Found = list[tuple[int, int, int]]
 """(number of the anchor, start, end) of every occurrence, in order; occurrences do not overlap."""
@@ -34,16 +33,6 @@ def present(anchors: Sequence[bytes]) -> Callable[[bytes], set[int]]:
     # Of the implementations the one that is made in a tenth of a millisecond.
     find = BytesAhoCorasick(list(anchors), implementation=Implementation.NoncontiguousNFA).find_matches_as_indexes
     return lambda data: {which for which, _, _ in find(data, overlapping=True)}
-
-
-@cache
-def keep_freed_memory() -> None:
-    """Before many chunks of some MiB: let glibc keep what is freed, instead of mapping and zeroing each chunk anew.
-
-    What it hands back is as large as the largest that was mapped and freed (mallopt(3), M_MMAP_THRESHOLD). Half of the
-    time of cutting a log into pieces is saved.
-    """
-    bytes(16 << 20)
 
 
 def one_by_one(anchors: Sequence[bytes]) -> Finder:

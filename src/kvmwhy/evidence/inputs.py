@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Final
 
 from kvmwhy.evidence import Evidence, read
-from kvmwhy.evidence.finder import keep_freed_memory
 from kvmwhy.evidence.windows import windows
 
 _WHOLE_TRACE: Final = 512 << 20  # a trace.dat is read as a whole: its parts make no sense alone
@@ -48,6 +48,16 @@ def read_stream(chunks: Iterable[bytes], *, path: str | None = None) -> Iterator
         keep_freed_memory()
         for window in windows(_recoded(text, codec) if codec else text):
             yield read(window.data, path=path, first_line=window.first_line)
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Before many chunks of some MiB: let glibc keep what is freed, instead of mapping and zeroing each chunk anew.
+
+    What it hands back is as large as the largest that was mapped and freed (mallopt(3), M_MMAP_THRESHOLD). Half of the
+    time of cutting a log into pieces is saved.
+    """
+    bytes(16 << 20)
 
 
 def utf_16(head: bytes) -> str | None:

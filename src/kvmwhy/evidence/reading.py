@@ -37,8 +37,8 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
             found.append((stream.host, stream, pieces))
     if not found:
         return Evidence()
-    if len(parts) == len(found[0][2]) == 1:  # as nearly always: there is nothing to put together
-        only = found[0][2][0]
+    _, _, (only, *more) = found[0]
+    if len(parts) == 1 and not more:  # as nearly always: there is nothing to put together
         said = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
         return Evidence(_of_vms(only.failures), said, " + ".join(names) or None)
     by_host: dict[str, list[Evidence]] = {}

@@ -17,7 +17,11 @@ from kvmwhy.fleet.signature import sign
 from kvmwhy.record import Failure
 
 SCHEMA: Final = 2
-SCHEMAS: Final = (1, 2)  # that are read: 1 had one signature, version 1, under `signature` and `why`
+SCHEMAS: Final = (1, 2)  # that are read
+BY_1: Final = {
+    "signature_v1": "signature",
+    "why_v1": "why",
+}  # where schema 1, with one signature, has that of version 1
 # Numbers of 64 bits: hexadecimal text wherever JSON is written.
 WIDE: Final = ("hardware_error", "exit_reason", "rip", "gva", "gpa")
 
@@ -192,5 +196,5 @@ def from_json(line: bytes) -> Row:
 
 
 def told_by_1(told: dict[str, Any]) -> dict[str, Any]:
-    """The columns that schema 1 did not have: its only signature is of version 1."""
-    return {"signature_v1": told.get("signature"), "why_v1": told.get("why")}
+    """The columns that schema 1 has under other names."""
+    return {name: told.get(before) for name, before in BY_1.items()}

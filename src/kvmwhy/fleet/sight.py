@@ -34,7 +34,7 @@ _MOST_KNOWN: Final = 20_000  # distinct blocks that are remembered
 _LONGEST_RECORD: Final = 4 << 20
 _OWN: Final = (b'{"schema":', b'{"schema" :')
 _NO_TEXT: Final = (b"\x7fELF", b"\x17\x08\x44tracing", b"\xff\xfe", b"\xfe\xff")
-_OURS: Final = (b'{"row":', b"PAR1")  # what a scan has written
+OURS: Final = (b'{"row":', b"PAR1")  # what a scan has written
 
 
 class Sighting(NamedTuple, Generic[T]):
@@ -116,7 +116,7 @@ def sightings(chunks: Iterable[bytes], known: Known[T], place: Place) -> Iterato
         held.append(chunk)
         size += len(chunk)
     head = b"".join(held)
-    if head.startswith(_OURS):
+    if head.startswith(OURS):
         return
     if head.startswith(_OWN):
         yield from _records(_again(head, stream), known, place)

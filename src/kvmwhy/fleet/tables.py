@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from kvmwhy.fleet.row import COLUMNS, SCHEMA, SCHEMAS, WIDE
+from kvmwhy.fleet.row import BY_1, COLUMNS, SCHEMA, SCHEMAS, WIDE
 from kvmwhy.fleet.signature import NEWEST, VERSIONS
 from kvmwhy.fleet.store import StoreError
 
@@ -33,8 +33,7 @@ _KINDS: Final = {
     "damaged": "BOOLEAN",
 }
 _TIMES: Final = {"time": "TIMESTAMPTZ", "last_time": "TIMESTAMPTZ"}
-_BEFORE: Final = {"signature_v1": "signature", "why_v1": "why"}  # where schema 1 has them
-_SINCE_2: Final = frozenset((*_BEFORE, "advice"))
+_SINCE_2: Final = frozenset((*BY_1, "advice"))
 _NEWER: Final = "its rows were written by a newer kvmwhy than this one: update this one"
 _DEFAULTS: Final = {"count": "1", "kind": "'other'", "damaged": "false", "answer": "''", "signature": "''", "why": "''"}
 _DEFAULTS.update(cause="'undecided'", family="'undecided'", confidence="'possible'")
@@ -90,15 +89,15 @@ def source(session: duckdb.DuckDBPyConnection, path: str) -> str:
 def _of_line(name: str) -> str:
     if name in WIDE:
         return f'TRY_CAST("{name}" AS UBIGINT)'
-    if name in _BEFORE:
-        return f'CASE "row" WHEN 1 THEN "{_BEFORE[name]}" ELSE "{name}" END'
+    if name in BY_1:
+        return f'CASE "row" WHEN 1 THEN "{BY_1[name]}" ELSE "{name}" END'
     return f'"{name}"'
 
 
 def _of_column(name: str, there: set[str]) -> str:
     if name in there or name not in _SINCE_2:
         return f'"{name}"'
-    return f'"{_BEFORE[name]}"' if name in _BEFORE else "NULL"
+    return f'"{BY_1[name]}"' if name in BY_1 else "NULL"
 
 
 def _columns(session: duckdb.DuckDBPyConnection, path: str) -> set[str]:

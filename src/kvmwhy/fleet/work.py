@@ -8,7 +8,7 @@ from itertools import chain
 from typing import BinaryIO, Final, TypeVar
 
 from kvmwhy.evidence.containers import members
-from kvmwhy.evidence.finder import keep_freed_memory
+from kvmwhy.evidence.inputs import keep_freed_memory
 from kvmwhy.fleet.files import open_input
 from kvmwhy.fleet.pieces import Piece, Unread, first_header, header_before, why
 from kvmwhy.fleet.sight import Known, Place, Sighting, is_dull, sightings
