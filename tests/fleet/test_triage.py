@@ -353,3 +353,16 @@ def test_no_failure_is_one_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(kvmwhy, ["triage", path, "--html", str(tmp_path / "t.html")])
     assert (result.exit_code, result.output) == (1, "kvmwhy: there is no failure in these records\n")
     assert "There is no failure in these records." in (tmp_path / "t.html").read_text()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_hosts_that_no_log_names_are_called_files(tmp_path: Path, *, named: bool) -> None:
+    """What stands out, and how many: of hosts where there are any, else of files."""
+    rows = [
+        Row(path=f"{n}.log", offset=0, host=f"h{n}" if named else None, signature=f"v2 s{n % 2}", vendor=vendor)
+        for n, vendor in enumerate(("svm", "vmx") * 10)
+    ]
+    said = to_plain(overview(triage([written(tmp_path / "r.jsonl", rows)])), 200)
+    there, absent = ("hosts", "files") if named else ("files", "hosts")
+    assert f"vendor svm: 100% of its {there} have it, 50% of all {there}" in said
+    assert f"of its {absent}" not in said

@@ -82,7 +82,7 @@ def _reached(group: Group, found: Triage) -> str:
     """How far it reaches, whether it rises, and what its hosts have in common."""
     where = direction(group.trend)
     said = f"{reach(group, found).capitalize()}{', ' + where if where else ''}."
-    return f"{said} What stands out: {outlier(group.outliers[0])}." if group.outliers else said
+    return f"{said} What stands out: {outlier(group.outliers[0], group)}." if group.outliers else said
 
 
 def _list(found: Triage) -> str:
@@ -149,7 +149,7 @@ def _group(group: Group, number: int, found: Triage) -> str:
         ("Seen", escape(seen(group, found))),
         (f"To do, {escape(first[0])}", escape(first[1])),
         ("When", escape(f"{moment(group.first)} to {moment(group.last)}") if group.first else "no log tells"),
-        *(("Stands out", escape(outlier(o))) for o in group.outliers),
+        *(("Stands out", escape(outlier(o, group))) for o in group.outliers),
         ("Same in", _text(group.why)),
         (
             "One of them",

@@ -66,7 +66,7 @@ def _group(group: Group, number: int, found: Triage) -> list[Line]:
     if any(group.trend):
         said = "; ".join(filter(None, (direction(group.trend), f"{span(found.step)} each")))
         lines.append(_row("Trend", f"|{sparkline(group.trend)}| {said}"))
-    lines += [_row("Stands out", outlier(o)) for o in group.outliers[:_MOST_OUTLIERS]]
+    lines += [_row("Stands out", outlier(o, group)) for o in group.outliers[:_MOST_OUTLIERS]]
     for name in dict.fromkeys(part[0] for part in group.by):
         values = "; ".join(f"{safe(value, 120)}: {n:,}" for column, value, n in group.by if column == name)
         lines.append(_row(name, values))

@@ -16,7 +16,7 @@ from kvmwhy.x86.places import IN_SHORT
 WHO: Final = {"host": "host's operator", "vmm": "VMM's author", "guest": "guest's author"}
 # The parts of a signature that tell groups of one cause apart, the most telling first.
 _TELLING: Final = ("instruction", "rule", "structure", "exit", "place", "event")
-_DETAILS: Final = ("event", "mode", "access", "place", "exit")
+_DETAILS: Final = ("failure", "event", "mode", "access", "place", "exit")
 _NOT: Final = "not known"
 _ARCHIVE: Final = re.compile(r"(.*?\.(?:zip|tgz|tbz2?|txz|tzst|tar(?:\.\w{1,4})?)):", re.IGNORECASE | re.DOTALL)
 _LONGEST_PATH: Final = 4096
@@ -98,11 +98,12 @@ def _where(hosts: int, unnamed: int, files: int) -> str:
     return f"on {plural(hosts, 'host')}{more}"
 
 
-def outlier(found: Outlier) -> str:
+def outlier(found: Outlier, group: Group) -> str:
     """What sets the hosts of a group apart."""
+    them = "hosts" if group.hosts else "files"
     return (
-        f"{safe(found.dimension, 60)} {safe(found.value, 120)}: {share(found.share)} of its hosts have it,"
-        f" {share(found.overall)} of all hosts; {share(found.hit)} of the hosts that have it are here"
+        f"{safe(found.dimension, 60)} {safe(found.value, 120)}: {share(found.share)} of its {them} have it,"
+        f" {share(found.overall)} of all {them}; {share(found.hit)} of the {them} that have it are here"
     )
 
 
