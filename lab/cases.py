@@ -22,7 +22,7 @@ from typing import Final, Literal
 import msgspec
 
 from kvmwhy.abi import ioctl as abi
-from kvmwhy.abi.layout import lay_out
+from kvmwhy.abi.cstruct import lay_out
 from kvmwhy.machine.state import (
     Events,
     Regs,

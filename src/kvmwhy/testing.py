@@ -24,8 +24,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final, Literal
 
-from kvmwhy.abi import build
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi import encode_page as build
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.abi.internal_error import EmulationFailure
 from kvmwhy.abi.kvm_run import encode_page
 

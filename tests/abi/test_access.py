@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.abi.access import ExitWords, access_of_delivery, access_of_exit
+from kvmwhy.abi.x86.memory_access import ExitWords, access_of_delivery, access_of_exit
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.abi.dump import read_dump, write_dump
+from kvmwhy.abi.hexdump import read_dump, write_dump
 
 u64 = st.integers(0, 2**64 - 1)
 

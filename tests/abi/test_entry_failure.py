@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.abi.entry_failure import describe_entry_failure
-from kvmwhy.abi.tdx import describe_slot, describe_status, looks_like_status
+from kvmwhy.abi.x86.entry_failure import describe_entry_failure
+from kvmwhy.abi.x86.tdx import describe_slot, describe_status, looks_like_status
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.abi.events import decode_event, describe_event, looks_like_event
-from kvmwhy.abi.exceptions import PUSHES_ERROR_CODE, describe_vector, mnemonic
-from kvmwhy.abi.page_fault import describe_page_fault_error, kind_of_access
+from kvmwhy.abi.x86.exceptions import PUSHES_ERROR_CODE, describe_vector, mnemonic
+from kvmwhy.abi.x86.intr_info import decode_event, describe_event, looks_like_event
+from kvmwhy.abi.x86.page_fault import describe_page_fault_error, kind_of_access
 
 
 def test_the_fields_sit_where_the_manual_puts_them() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.abi import build
+from kvmwhy.abi import encode_page
 from kvmwhy.abi.internal_error import (
     EmulationFailure,
     LayoutError,
@@ -76,7 +76,7 @@ def test_golden_vectors_both_ways(union: str, failure: EmulationFailure) -> None
     assert reading.failure == failure
     assert not reading.ambiguous
     assert encode_emulation(failure) == words_of(union)
-    page = build.emulation_failure_in(failure)
+    page = encode_page.emulation_failure_in(failure)
     assert page[UNION : UNION + len(union) // 2].hex() == union
 
 
@@ -222,7 +222,7 @@ def test_the_builder_counts_flags_always_and_clears_nothing(
     event: dict[str, int], insn: bytes, debug: list[int], stale: bytes
 ) -> None:
     """ndata = 1 + (2 with bytes) + 5 + debug; what lies behind is what was there before."""
-    page = build.emulation_failure(build.ExitInfo(**event), insn=insn, debug=tuple(debug), stale=stale)
+    page = encode_page.emulation_failure(encode_page.ExitInfo(**event), insn=insn, debug=tuple(debug), stale=stale)
     run = decode_page(page)
     ndata = 1 + (2 if insn else 0) + 5 + len(debug)
     assert (run.exit_reason, run.payload["suberror"], run.payload["ndata"]) == (17, 1, ndata)
@@ -235,19 +235,19 @@ def test_the_builder_counts_flags_always_and_clears_nothing(
 
 def test_a_fifth_debug_word_is_dropped_with_the_kernels_warning() -> None:
     """The kernel WARNs once and keeps four; strict refuses."""
-    with pytest.warns(build.KernelWarning, match="keeps 4"):
-        words = build.emulation_failure_words(build.ExitInfo(60), debug=(1, 2, 3, 4, 5))
+    with pytest.warns(encode_page.KernelWarning, match="keeps 4"):
+        words = encode_page.emulation_failure_words(encode_page.ExitInfo(60), debug=(1, 2, 3, 4, 5))
     assert words == (0, 60, 0, 0, 0, 0, 1, 2, 3, 4)
     with pytest.raises(LayoutError, match="at most 4"):
-        build.emulation_failure_words(build.ExitInfo(60), debug=(1, 2, 3, 4, 5), strict=True)
+        encode_page.emulation_failure_words(encode_page.ExitInfo(60), debug=(1, 2, 3, 4, 5), strict=True)
 
 
 def test_words_too_wide_are_refused() -> None:
     """get_exit_info's reason, intr_info and error_code are u32 in the kernel."""
     with pytest.raises(LayoutError, match="32 bits"):
-        build.emulation_failure_words(build.ExitInfo(2**32))
+        encode_page.emulation_failure_words(encode_page.ExitInfo(2**32))
     with pytest.raises(LayoutError, match="15 bytes"):
-        build.emulation_failure_words(build.ExitInfo(48), insn=bytes(16))
+        encode_page.emulation_failure_words(encode_page.ExitInfo(48), insn=bytes(16))
     with pytest.raises(LayoutError, match="needs a field"):
         encode_emulation(EmulationFailure("final", 1, b"\xd9"))
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmwhy.abi import kvm_run
+from kvmwhy.abi.cstruct import Field, Value
 from kvmwhy.abi.internal_error import SUBERRORS
 from kvmwhy.abi.kvm_run import EXITS, UNION, decode_page, encode_page
-from kvmwhy.abi.layout import Field, Value
 
 # Fields whose names differ in C: the payload's own union, or a member that a later header added.
 C_NAMES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.abi import svm
+from kvmwhy.abi.x86 import svm
 
 
 @pytest.mark.parametrize(

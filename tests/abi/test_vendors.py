@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.abi.vendors import (
+from kvmwhy.abi.x86.vendor_guess import (
     VendorGuess,
     vendor_of_delivery,
     vendor_of_entry_failure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.abi import vmx
+from kvmwhy.abi.x86 import vmx
 
 
 @pytest.mark.parametrize(

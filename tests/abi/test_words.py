@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.abi.bits import hx
-from kvmwhy.abi.words import (
+from kvmwhy.abi.bitfields import hx
+from kvmwhy.abi.x86.describe import (
     ExitWords,
     Explained,
     access_of_delivery,

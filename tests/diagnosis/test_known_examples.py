@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from kvmwhy import testing
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.abi.internal_error import instruction_words
 from kvmwhy.diagnosis.cause import FAMILIES
 from kvmwhy.diagnosis.facts import gather

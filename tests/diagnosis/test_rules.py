@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.abi import build
+from kvmwhy.abi import encode_page
 from kvmwhy.abi.internal_error import instruction_words
 from kvmwhy.diagnosis import catalogue, diagnose
 from kvmwhy.diagnosis.cause import FAMILIES
@@ -235,7 +235,7 @@ def test_any_record_is_explained_without_an_exception(failure: Failure) -> None:
 @given(st.binary(min_size=1, max_size=15), st.integers(0, 2**32 - 1), u64, u64)
 def test_a_page_made_to_order_is_explained(insn: bytes, reason: int, info1: int, info2: int) -> None:
     """From the kernel's side to the explanation: the bytes explained are the bytes that were put in."""
-    page = build.emulation_failure(build.ExitInfo(reason, info1, info2), insn=insn)
+    page = encode_page.emulation_failure(encode_page.ExitInfo(reason, info1, info2), insn=insn)
     (failure,) = read(page).failures
     facts = diagnose(failure).facts
     assert facts.reading is not None

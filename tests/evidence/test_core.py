@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvmwhy.abi.cstruct import Value
 from kvmwhy.abi.kvm_run import encode_page
-from kvmwhy.abi.layout import Value
 from kvmwhy.evidence import read
 from kvmwhy.evidence.core import Scanner
 from kvmwhy.evidence.inputs import read_stream

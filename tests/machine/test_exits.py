@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmwhy.abi.cstruct import Value
 from kvmwhy.abi.kvm_run import EXITS, PAGE_SIZE, decode_page, encode_page
-from kvmwhy.abi.layout import Value
 from kvmwhy.machine import CompletionError, Exit, InternalError, Io, Mmio, Other, TimedOut, exits
 from kvmwhy.machine.completion import answer, refusal
 from kvmwhy.machine.exits import decode_exit

@@ -5,7 +5,7 @@ import doctest
 import pytest
 
 from kvmwhy import machine, testing
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.abi.kvm_run import decode_page
 from kvmwhy.machine import FailEntry, InternalError, MemoryFault, Other, Shutdown, decode_exit, guest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dumps import HINT
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.evidence import read
 from kvmwhy.machine import KvmMachine
 from kvmwhy.record import Code, Event, Failure, Host

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dumps import dumps, internal_errors, other_heads, reports
-from kvmwhy.abi.build import ExitInfo, emulation_failure_words
+from kvmwhy.abi.encode_page import ExitInfo, emulation_failure_words
 from kvmwhy.evidence import read
 from kvmwhy.record import Code, Cpu, Emulation, Exit, Failure, Host, Segment
 from kvmwhy.reproduce import Cannot, Plan, plan

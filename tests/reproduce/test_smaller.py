@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.evidence import read
 from kvmwhy.machine import Machine
 from kvmwhy.record import Failure

@@ -11,7 +11,7 @@ import struct
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from kvmwhy.abi.layout import Field, lay_out
+from kvmwhy.abi.cstruct import Field, lay_out
 
 KVMIO: Final = 0xAE
 API_VERSION: Final = 12  # since 2.6.22; anything else is not this ABI

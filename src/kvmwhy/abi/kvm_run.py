@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from kvmwhy.abi.layout import Field, Value, lay_out
+from kvmwhy.abi.cstruct import Field, Value, lay_out
 
 RUN_SIZE: Final = 2352
 PAGE_SIZE: Final = 4096

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from kvmwhy.abi import build
+from kvmwhy.abi import encode_page
 from kvmwhy.abi.internal_error import decode_emulation
 from kvmwhy.abi.kvm_run import decode_page
 from kvmwhy.cli.output import complain, show
@@ -49,7 +49,9 @@ def _story(on: str) -> Story:
                 raise
             last = error
     # Neither KVM nor the model: the kernel's side of the mechanism still is here.
-    page = build.emulation_failure(build.ExitInfo(0x400, 0x1_0000_0004, _HOLE), insn=_CODE[2:] + b"\xf4" * 13)
+    page = encode_page.emulation_failure(
+        encode_page.ExitInfo(0x400, 0x1_0000_0004, _HOLE), insn=_CODE[2:] + b"\xf4" * 13
+    )
     (failure,) = run_page.read(page).failures
     where = f"on paper: neither /dev/kvm nor the model is here ({last})"
     return Story(where, ("KVM_EXIT_INTERNAL_ERROR, suberror 1",), page, failure)

@@ -166,7 +166,7 @@ def _ending(machine: Machine, vcpu: Vcpu, guest: Guest, last: Exit | None) -> st
     if isinstance(last, TimedOut):
         return f"The guest did not exit within {last.seconds:g} s."
     if fault := guest.fault(machine, vcpu):
-        from kvmwhy.abi.exceptions import mnemonic
+        from kvmwhy.abi.x86.exceptions import mnemonic
 
         if guest.ran_through(machine, vcpu):
             return "The guest ran to the end of its code."

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvmwhy.abi.events import decode_event, describe_event
-from kvmwhy.abi.exceptions import MNEMONICS
+from kvmwhy.abi.x86.exceptions import MNEMONICS
+from kvmwhy.abi.x86.intr_info import decode_event, describe_event
 from kvmwhy.record import Cpu, Failure
 from kvmwhy.x86.mode import Mode
 

@@ -8,17 +8,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from kvmwhy.abi.entry_failure import EntryFailure, describe_entry_failure
 from kvmwhy.abi.internal_error import Reading, decode_emulation
-from kvmwhy.abi.vendors import (
-    VendorGuess,
-    vendor_of_delivery,
-    vendor_of_entry_failure,
-    vendor_of_reason,
-    vendor_of_simultaneous,
-    vendor_of_unexpected,
-)
-from kvmwhy.abi.words import (
+from kvmwhy.abi.x86.describe import (
     ExitWords,
     Explained,
     WordAccess,
@@ -28,6 +19,15 @@ from kvmwhy.abi.words import (
     explain_exit,
     explain_simultaneous,
     explain_unexpected,
+)
+from kvmwhy.abi.x86.entry_failure import EntryFailure, describe_entry_failure
+from kvmwhy.abi.x86.vendor_guess import (
+    VendorGuess,
+    vendor_of_delivery,
+    vendor_of_entry_failure,
+    vendor_of_reason,
+    vendor_of_simultaneous,
+    vendor_of_unexpected,
 )
 from kvmwhy.diagnosis.delivery import Delivery, delivery_of
 from kvmwhy.emulator.verdict import Verdict, verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kvmwhy.abi.dump import read_dump
+from kvmwhy.abi.hexdump import read_dump
 from kvmwhy.evidence import Evidence
 from kvmwhy.evidence.text import Text
 from kvmwhy.record import Failure, Source

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.abi.events import EXTERNAL_INTERRUPT, NMI, decode_event
-from kvmwhy.abi.exceptions import MNEMONICS
+from kvmwhy.abi.x86.exceptions import MNEMONICS
+from kvmwhy.abi.x86.intr_info import EXTERNAL_INTERRUPT, NMI, decode_event
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.rules.entry_state import suspects

@@ -14,9 +14,9 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from kvmwhy.abi.cstruct import Value
 from kvmwhy.abi.internal_error import MAX_NDATA, Reading, decode_emulation
 from kvmwhy.abi.kvm_run import EXITS, PAGE_SIZE, UNION, decode_page, exit_name
-from kvmwhy.abi.layout import Value
 
 Page = bytes | bytearray | mmap.mmap  # the vCPU mapping, or a copy of it
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from kvmwhy.abi import svm, vmx
+from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Cpu
 from kvmwhy.reproduce.event import raised_by

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Final
 
-from kvmwhy.abi.exceptions import mnemonic
+from kvmwhy.abi.x86.exceptions import mnemonic
 from kvmwhy.machine import (
     CapabilityAbsentError,
     Events,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.abi.delivery import delivery_layout
-from kvmwhy.abi.exceptions import mnemonic
 from kvmwhy.abi.internal_error import EmulationFailure, decode_emulation
-from kvmwhy.abi.vendors import vendor_of_delivery, vendor_of_reason
-from kvmwhy.abi.vmx import EPT_MISCONFIG
+from kvmwhy.abi.x86.delivery_ev import delivery_layout
+from kvmwhy.abi.x86.exceptions import mnemonic
+from kvmwhy.abi.x86.vendor_guess import vendor_of_delivery, vendor_of_reason
+from kvmwhy.abi.x86.vmx import EPT_MISCONFIG
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.reproduce.guest import Expected, Plan
 from kvmwhy.reproduce.outcome import Ended, Outcome, Row, Where

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.abi.events import (
-    EXTERNAL_INTERRUPT,
-    HARDWARE_EXCEPTION,
-    NMI,
-    decode_event,
-)
+from kvmwhy.abi.x86.intr_info import EXTERNAL_INTERRUPT, HARDWARE_EXCEPTION, NMI, decode_event
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.machine.state import Events
 

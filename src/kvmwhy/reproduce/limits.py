@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.abi import vmx
-from kvmwhy.abi.entry_failure import ERRNO, INSTRUCTION_ERROR
+from kvmwhy.abi.x86 import vmx
+from kvmwhy.abi.x86.entry_failure import ERRNO, INSTRUCTION_ERROR
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.reproduce.guest import Cannot
 

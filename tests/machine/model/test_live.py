@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("unicorn")
 
-from kvmwhy.abi import pvm
+from kvmwhy.abi.x86 import pvm
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine import (
     Exit,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from kvmwhy.abi.events import VMX_TYPES
+from kvmwhy.abi.x86.intr_info import VMX_TYPES
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Kind
 

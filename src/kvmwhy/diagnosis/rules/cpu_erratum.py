@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmwhy.abi.vmx import reason_name
+from kvmwhy.abi.x86.vmx import reason_name
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 

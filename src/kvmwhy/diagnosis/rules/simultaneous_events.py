@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmwhy.abi.events import describe_event
+from kvmwhy.abi.x86.intr_info import describe_event
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 

@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from kvmwhy.abi import kvm_run, svm, vmx
-from kvmwhy.abi.exceptions import MNEMONICS
+from kvmwhy.abi import kvm_run
+from kvmwhy.abi.x86 import svm, vmx
+from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.evidence.trace import words
 from kvmwhy.evidence.trace.events import TraceEvent
 from kvmwhy.record import Emulation, Event, Exit, Failure, Kind, Source

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from kvmwhy.abi import kvm_run, vmx
-from kvmwhy.abi.exceptions import MNEMONICS
+from kvmwhy.abi import kvm_run
+from kvmwhy.abi.x86 import vmx
+from kvmwhy.abi.x86.exceptions import MNEMONICS
 
 Isa = Literal["vmx", "svm"]
 VMX: Final = 1  # values of the field ``isa``: KVM_ISA_VMX, KVM_ISA_SVM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.machine.memory import Memory
 from kvmwhy.machine.model import env as state
 from kvmwhy.machine.model import words

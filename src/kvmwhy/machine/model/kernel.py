@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from kvmwhy.abi.build import ExitInfo, emulation_failure_words
+from kvmwhy.abi.encode_page import ExitInfo, emulation_failure_words
 from kvmwhy.abi.internal_error import FLAG_INSTRUCTION_BYTES, instruction_words
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.errors import MachineError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from kvmwhy.abi.build import ExitInfo
+from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.machine.model.events import EXTERNAL, HARDWARE, NON_MASKABLE, PRIVILEGED, SOFTWARE, Event
 from kvmwhy.machine.model.kernel import Bench, Vendor
 from kvmwhy.machine.model.traps import PF, WITH_ERROR_CODE, Hole, Kind

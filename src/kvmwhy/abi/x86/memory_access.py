@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from . import svm, vmx
-from .bits import hx
-from .delivery import ALL_ONES, delivery_layout
-from .events import HAS_ERROR_CODE, VALID
-from .page_fault import GUEST_PAGE, kind_of_access
+from kvmwhy.abi.bitfields import hx
+from kvmwhy.abi.x86 import svm, vmx
+from kvmwhy.abi.x86.delivery_ev import ALL_ONES, delivery_layout
+from kvmwhy.abi.x86.intr_info import HAS_ERROR_CODE, VALID
+from kvmwhy.abi.x86.page_fault import GUEST_PAGE, kind_of_access
 
 AccessKind = Literal["fetch", "read", "write", "page-walk", "event-delivery"]
 

@@ -7,8 +7,8 @@ class, 39:32 number within the class, 31:0 details (TDX module's ``api_error_cod
 
 from __future__ import annotations
 
-from .bits import hx, names_of_bits, unknown_bits
-from .vmx import UNDEFINED, describe_reason, reason_name
+from kvmwhy.abi.bitfields import hx, names_of_bits, unknown_bits
+from kvmwhy.abi.x86.vmx import UNDEFINED, describe_reason, reason_name
 
 _FLAGS: dict[int, str] = {
     63: "error",

@@ -9,15 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .bits import hx
-from .vmx import (
-    ENTRY_FAILURE,
-    REASONS,
-    VM_ENTRY_ERRORS,
-    VM_INSTRUCTION_ERRORS,
-    describe_reason,
-)
-from .vmx import is_reason as is_vmx_reason
+from kvmwhy.abi.bitfields import hx
+from kvmwhy.abi.x86.vmx import ENTRY_FAILURE, REASONS, VM_ENTRY_ERRORS, VM_INSTRUCTION_ERRORS, describe_reason
+from kvmwhy.abi.x86.vmx import is_reason as is_vmx_reason
 
 EXIT_REASON = "VMX exit reason"
 INSTRUCTION_ERROR = "VM-instruction error"

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .bits import hx
-from .exceptions import MNEMONICS
+from kvmwhy.abi.bitfields import hx
+from kvmwhy.abi.x86.exceptions import MNEMONICS
 
 VALID = 1 << 31
 HAS_ERROR_CODE = 1 << 11

@@ -9,7 +9,7 @@ The published series (Lai Jiangshan, "KVM: x86/PVM", LKML 2024-02-26) numbers it
 
 from __future__ import annotations
 
-from .exceptions import describe_vector
+from kvmwhy.abi.x86.exceptions import describe_vector
 
 FIRST = 0x1000
 LAST = 0x2FFF

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from .bits import names_of_bits, unknown_bits
+from kvmwhy.abi.bitfields import names_of_bits, unknown_bits
 
 PRESENT = 1 << 0
 WRITE = 1 << 1

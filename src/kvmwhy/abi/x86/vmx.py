@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .bits import hx, named, names_of_bits, unknown_bits
-from .events import VALID
+from kvmwhy.abi.bitfields import hx, named, names_of_bits, unknown_bits
+from kvmwhy.abi.x86.intr_info import VALID
 
 
 class Reason(NamedTuple):

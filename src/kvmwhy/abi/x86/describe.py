@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import pvm, svm, tdx, vmx
-from .access import ExitWords, WordAccess, access_of_delivery, access_of_exit
-from .bits import hx
-from .delivery import ALL_ONES, delivery_layout
-from .events import HAS_ERROR_CODE, VALID, decode_event, describe_event
-from .page_fault import describe_page_fault_error
+from kvmwhy.abi.bitfields import hx
+from kvmwhy.abi.x86 import pvm, svm, tdx, vmx
+from kvmwhy.abi.x86.delivery_ev import ALL_ONES, delivery_layout
+from kvmwhy.abi.x86.intr_info import HAS_ERROR_CODE, VALID, decode_event, describe_event
+from kvmwhy.abi.x86.memory_access import ExitWords, WordAccess, access_of_delivery, access_of_exit
+from kvmwhy.abi.x86.page_fault import describe_page_fault_error
 
 __all__ = [
     "ExitWords",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import vmx
+from kvmwhy.abi.x86 import vmx
 
 ALL_ONES = (1 << 64) - 1  # INVALID_GPA
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from .bits import hx, named, names_of_bits, unknown_bits
-from .exceptions import MNEMONICS, NAMES, PUSHES_ERROR_CODE
-from .page_fault import describe_page_fault_error
+from kvmwhy.abi.bitfields import hx, named, names_of_bits, unknown_bits
+from kvmwhy.abi.x86.exceptions import MNEMONICS, NAMES, PUSHES_ERROR_CODE
+from kvmwhy.abi.x86.page_fault import describe_page_fault_error
 
 
 class Code(NamedTuple):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from . import pvm, svm, tdx, vmx
-from .bits import hx
-from .entry_failure import describe_entry_failure
-from .events import looks_like_event
+from kvmwhy.abi.bitfields import hx
+from kvmwhy.abi.x86 import pvm, svm, tdx, vmx
+from kvmwhy.abi.x86.entry_failure import describe_entry_failure
+from kvmwhy.abi.x86.intr_info import looks_like_event
 
 _LAST_SHARED: Final = 0x55  # greater ones are no Intel reason that KVM knows, and tell by themselves
 

@@ -1,0 +1,1 @@
+"""What KVM of x86 writes: the words of VMX, SVM, TDX and PVM."""
