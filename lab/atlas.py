@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16
 from kvmwhy.emulator.atlas import Atlas
 from kvmwhy.emulator.atlas_file import DEFINED, FORCED, PLAIN, Entry, Kernel, pack
 from kvmwhy.emulator.key import key_of
@@ -31,7 +32,6 @@ from kvmwhy.emulator.verdict import by_table
 from kvmwhy.probe.batch import Probe, Raw, probes_of
 from kvmwhy.probe.forms import Form, all_forms
 from kvmwhy.probe.judge import judge, prefer
-from kvmwhy.x86.mode import LONG64, PROT16, PROT32, REAL16
 from lab import boot, kernels
 from lab.run import ROOT, _bench_version, work_directory
 from lab.sweep import SweepError, Swept, journals, sweep

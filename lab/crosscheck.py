@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16
+from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.emulator.atlas import Atlas, Kernel, Measured, Row
 from kvmwhy.emulator.prefixes import read_prefixes
 from kvmwhy.emulator.table import slots, version_of
 from kvmwhy.emulator.verdict import by_table
 from kvmwhy.emulator.vex import is_vex
 from kvmwhy.probe.forms import Mode, text_of
-from kvmwhy.x86.mode import LONG64, PROT16, PROT32, REAL16
-from kvmwhy.x86.mode import Mode as CpuMode
 from lab.atlas import ATLAS
 
 MODES: Final[dict[Mode, CpuMode]] = {"real16": REAL16, "prot16": PROT16, "prot32": PROT32, "long64": LONG64}

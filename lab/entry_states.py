@@ -1,6 +1,6 @@
 """States at the edge of what a CPU enters a guest with: broken in one way each, or odd but legal.
 
-Each says which rule of VM entry it breaks on each vendor's CPUs (ids of kvmwhy.x86.entry), or none.
+Each says which rule of VM entry it breaks on each vendor's CPUs (ids of kvmwhy.arch.x86.vm_entry), or none.
 entry_run.py runs them.
 """
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kvmwhy.arch.x86.mode import LONG64, PROT32, REAL16
 from kvmwhy.emulator import atlas as module
 from kvmwhy.emulator.atlas import Atlas, Measured, Row, atlas
 from kvmwhy.emulator.verdict import by_table, verdict
-from kvmwhy.x86.mode import LONG64, PROT32, REAL16
 
 FILE = Path(module.__file__).parent / "data" / "atlas.bin"
 NEWEST = (7, 3)
@@ -150,7 +150,7 @@ def test_verdicts_are_borne_out() -> None:
 def test_lean() -> None:
     """Explaining without a kernel does not load the atlas, and the atlas does not load the decoder."""
     code = (
-        "import sys\nfrom kvmwhy.emulator.verdict import verdict\nfrom kvmwhy.x86.mode import LONG64\n"
+        "import sys\nfrom kvmwhy.emulator.verdict import verdict\nfrom kvmwhy.arch.x86.mode import LONG64\n"
         "verdict(b'\\xd9\\x03', mode=LONG64)\nassert 'kvmwhy.emulator.atlas' not in sys.modules\n"
         "verdict(b'\\xd9\\x03', mode=LONG64, kernel='6.1')\nassert 'kvmwhy.emulator.atlas' in sys.modules\n"
         "print([m for m in ('iced_x86', 'rich', 'kvmwhy.machine') if m in sys.modules])"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode
 from kvmwhy.emulator.verdict import Verdict, kernel_version, verdict
-from kvmwhy.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode
 
 MODES: dict[str, Mode] = {"real": REAL16, "vm86": VM86, "16": PROT16, "32": PROT32, "64": LONG64}
 DEBIAN = "6.1.0-56-cloud-amd64"

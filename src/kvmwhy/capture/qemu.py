@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.arch.x86.mode import cpu_mode, linear_rip
 from kvmwhy.capture.errors import CaptureError
 from kvmwhy.capture.memory_map import MemoryMap, read_map
 from kvmwhy.capture.qmp import Monitor
@@ -18,7 +19,6 @@ from kvmwhy.capture.walk import Walk, paging_mode, walk
 from kvmwhy.evidence import qemu_log
 from kvmwhy.evidence.text import Text
 from kvmwhy.record import Code, Cpu, Failure
-from kvmwhy.x86.mode import cpu_mode, linear_rip
 
 _CPU: Final = re.compile(r"^CPU ?#(\d{1,5})\n", re.MULTILINE)
 _BYTES: Final = re.compile(r"^[0-9a-f]{8,16}:((?: 0x[0-9a-f]{2})+)$", re.MULTILINE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any, NamedTuple
 
+from kvmwhy.arch.x86.mode import Bitness, ModeName
+from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, atlas
@@ -13,8 +15,6 @@ from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table, kernel_version
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
-from kvmwhy.x86.mode import Bitness, ModeName
-from kvmwhy.x86.mode import Mode as CpuMode
 
 DONE, NOTHING, USAGE = 0, 1, 2
 _BITNESS: dict[Mode, Bitness] = {"real16": 16, "prot16": 16, "prot32": 32, "long64": 64}

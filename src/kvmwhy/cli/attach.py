@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kvmwhy.abi.kvm_run import EXIT_UNKNOWN
+from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.capture import qemu
 from kvmwhy.capture.errors import CaptureError, GoneError, NotPermittedError
 from kvmwhy.capture.host import host_facts
@@ -25,7 +26,6 @@ from kvmwhy.render.json import to_object
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.render.text import explanation
-from kvmwhy.x86.instruction import Syntax
 
 DONE: Final = 0
 NOTHING: Final = 1

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.evidence import Evidence
@@ -19,7 +20,6 @@ from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
 from kvmwhy.render.text import explanation
-from kvmwhy.x86.instruction import Syntax
 
 DONE: Final = 0
 NOTHING: Final = 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.diagnosis.cause import Cause, Finding
 from kvmwhy.diagnosis.facts import Facts, gather
 from kvmwhy.diagnosis.known import known
 from kvmwhy.diagnosis.rules import RULES, UNDECIDED
 from kvmwhy.record import Failure
-from kvmwhy.x86.instruction import Syntax
 
 _RANK = {"certain": 0, "likely": 1, "possible": 2}
 

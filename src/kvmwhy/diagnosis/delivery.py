@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.abi.x86.intr_info import decode_event, describe_event
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.record import Cpu, Failure
-from kvmwhy.x86.mode import Mode
 
 _FRAME = 48  # SS, RSP, RFLAGS, CS, RIP, error code: the most that is pushed at once
 

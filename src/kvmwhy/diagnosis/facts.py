@@ -29,17 +29,17 @@ from kvmwhy.abi.x86.vendor_guess import (
     vendor_of_simultaneous,
     vendor_of_unexpected,
 )
+from kvmwhy.arch.x86.instruction import Instruction, Syntax, decode_first
+from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode, cpu_cpl, cpu_mode, linear_rip
+from kvmwhy.arch.x86.operand import Operand, operand_address
+from kvmwhy.arch.x86.physical_map import Place, what_lives_at
+from kvmwhy.arch.x86.reset_state import ResetVerdict, is_reset_state
 from kvmwhy.diagnosis.delivery import Delivery, delivery_of
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.record import Cpu, Failure
-from kvmwhy.x86.instruction import Instruction, Syntax, decode_first
-from kvmwhy.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode, cpu_cpl, cpu_mode, linear_rip
-from kvmwhy.x86.operand import Operand, operand_address
-from kvmwhy.x86.places import Place, what_lives_at
-from kvmwhy.x86.reset import ResetVerdict, is_reset_state
 
 if TYPE_CHECKING:
-    from kvmwhy.x86.entry import Checked
+    from kvmwhy.arch.x86.vm_entry import Checked
 
 # Pure, and asked the same again and again: a host's failures share a few instructions and exits.
 _decode = lru_cache(maxsize=4096)(decode_first)
@@ -195,7 +195,7 @@ def _checked(failure: Failure, vendor: str | None, reset: ResetVerdict | None) -
     hidden = failure.control is None and not failure.cpu.registers.get("rflags", _RFLAGS_1) & _RFLAGS_1
     if hidden or (reset and reset.state == "zero"):
         return None
-    from kvmwhy.x86.entry import check  # 110 rules, for refused entries alone
+    from kvmwhy.arch.x86.vm_entry import check  # 110 rules, for refused entries alone
 
     return check(failure.cpu, failure.control, vendor="vmx" if vendor == "vmx" else "svm")
 

@@ -11,12 +11,12 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.emulator import limits, result
 from kvmwhy.emulator.prefixes import Prefixes, read_prefixes
 from kvmwhy.emulator.result import Outcome, Verdict
 from kvmwhy.emulator.table import OLDEST, Row, Slot, Version, by_modrm, slot
 from kvmwhy.emulator.vex import is_vex, vex_verdict
-from kvmwhy.x86.mode import Mode
 
 __all__ = ["Outcome", "Verdict", "kernel_version", "verdict"]
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.abi.x86.intr_info import EXTERNAL_INTERRUPT, NMI, decode_event
+from kvmwhy.arch.x86.instruction_form import form_of
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.rules.entry_state import suspects
-from kvmwhy.x86.form import form_of
 
 UNKNOWN: Final = "?"
 _MEMORY_EXITS: Final = frozenset(("EPT_VIOLATION", "EPT_MISCONFIG", "NPF", "PF_EXCP"))

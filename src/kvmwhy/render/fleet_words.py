@@ -7,11 +7,11 @@ import shlex
 from datetime import datetime
 from typing import Final
 
+from kvmwhy.arch.x86.physical_map import IN_SHORT
 from kvmwhy.diagnosis import catalogue
 from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.fleet.triage import Group, Outlier, Triage
 from kvmwhy.render.safe import safe
-from kvmwhy.x86.places import IN_SHORT
 
 WHO: Final = {"host": "host's operator", "vmm": "VMM's author", "guest": "guest's author"}
 # The parts of a signature that tell groups of one cause apart, the most telling first.

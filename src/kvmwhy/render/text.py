@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from kvmwhy.abi.internal_error import SUBERRORS
 from kvmwhy.abi.kvm_run import exit_name
+from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.render.json import damage
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
-from kvmwhy.x86.operand import Operand
 
 _SUBERROR_TEXT = {
     1: "emulation failure",

@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from kvmwhy.abi.x86 import svm, vmx
+from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Cpu
 from kvmwhy.reproduce.event import raised_by
 from kvmwhy.reproduce.tables import LEVELS, Leaf, entry_size, paging_of
-from kvmwhy.x86.operand import Operand
 
 Kind = Literal["nothing", "fetch", "operand", "walk", "IDT", "stack frame", "TSS", "GDT"]
 

@@ -14,10 +14,10 @@ from kvmwhy.abi.x86.delivery_ev import delivery_layout
 from kvmwhy.abi.x86.exceptions import mnemonic
 from kvmwhy.abi.x86.vendor_guess import vendor_of_delivery, vendor_of_reason
 from kvmwhy.abi.x86.vmx import EPT_MISCONFIG
+from kvmwhy.arch.x86.mode import Bitness, Mode, ModeName
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.reproduce.guest import Expected, Plan
 from kvmwhy.reproduce.outcome import Ended, Outcome, Row, Where
-from kvmwhy.x86.mode import Bitness, Mode, ModeName
 
 _UD: Final = 6
 _RAM: Final = (

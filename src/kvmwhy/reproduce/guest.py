@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 
+from kvmwhy.arch.x86.mode import ModeName
 from kvmwhy.machine.state import Events, Regs, Sregs
 from kvmwhy.record import Kind
-from kvmwhy.x86.mode import ModeName
 
 
 class Ram(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from kvmwhy.arch.x86.physical_map import what_lives_at
 from kvmwhy.machine.state import Sregs
 from kvmwhy.reproduce.guest import Content, Ram
 from kvmwhy.reproduce.tables import (
@@ -23,7 +24,6 @@ from kvmwhy.reproduce.tables import (
     root_of,
     table_key,
 )
-from kvmwhy.x86.places import what_lives_at
 
 _HOLE: Final = 0xD000_0000  # on no machine RAM of a small guest
 _POOL: Final = 0x1_0000

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.arch.x86.instruction import decode_first
+from kvmwhy.arch.x86.operand import operand_address
 from kvmwhy.machine import Dtable, Machine, Segment, replace
 from kvmwhy.record import Cpu
 from kvmwhy.record import Segment as Seen
@@ -18,8 +20,6 @@ from kvmwhy.reproduce.compare import mode_of
 from kvmwhy.reproduce.guest import Plan
 from kvmwhy.reproduce.outcome import Ended
 from kvmwhy.reproduce.tables import PAGE
-from kvmwhy.x86.instruction import decode_first
-from kvmwhy.x86.operand import operand_address
 
 _ROUNDS: Final = 3  # what one round leaves out can make more needless in the next
 _SEGMENTS: Final = ("es", "ds", "fs", "gs", "ldt", "tr", "ss")

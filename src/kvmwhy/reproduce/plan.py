@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from kvmwhy.arch.x86.mode import LONG64, PROT32, REAL16, VM86, Mode
 from kvmwhy.diagnosis.facts import Facts, gather
 from kvmwhy.record import Cpu, Emulation, Failure
 from kvmwhy.reproduce.aim import Aim, aim
@@ -23,7 +24,6 @@ from kvmwhy.reproduce.state import complete, is_long, regs_of, sregs_of
 from kvmwhy.reproduce.steer import HOLE, steer
 from kvmwhy.reproduce.structures import furnish
 from kvmwhy.reproduce.tables import PAGE
-from kvmwhy.x86.mode import LONG64, PROT32, REAL16, VM86, Mode
 
 _HLT: Final = b"\xf4"
 _WINDOW: Final = 15

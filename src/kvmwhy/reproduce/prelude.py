@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.record import Cpu
 from kvmwhy.reproduce.memory import Memory
-from kvmwhy.x86.mode import Mode
 
 _TF: Final = 1 << 8
 _NEAR: Final = 0x8000_0000

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.arch.x86.mode import Mode, ModeName
 from kvmwhy.machine.state import Dtable, Regs, Sregs
 from kvmwhy.machine.state import Segment as Hidden
 from kvmwhy.record import Cpu, Segment
-from kvmwhy.x86.mode import Mode, ModeName
 
 PE, MP, ET, NE, PG = 1 << 0, 1 << 1, 1 << 4, 1 << 5, 1 << 31
 PAE, OSFXSR, OSXMMEXCPT, OSXSAVE = 1 << 5, 1 << 9, 1 << 10, 1 << 18

@@ -10,11 +10,11 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from kvmwhy.arch.x86.mode import ModeName
 from kvmwhy.record import Cpu, Segment
 from kvmwhy.reproduce.memory import Memory
 from kvmwhy.reproduce.state import is_long
 from kvmwhy.reproduce.tables import PAGE, canonical
-from kvmwhy.x86.mode import ModeName
 
 VECTORS: Final = 256
 _EXCEPTIONS: Final = range(32)

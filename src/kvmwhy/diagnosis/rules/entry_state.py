@@ -11,7 +11,7 @@ from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
 from kvmwhy.diagnosis.rules.smm import is_smm_entry
 
 if TYPE_CHECKING:
-    from kvmwhy.x86.entry import Checked, Violation  # a hundred rules, loaded when an entry has failed
+    from kvmwhy.arch.x86.vm_entry import Checked, Violation  # a hundred rules, loaded when an entry has failed
 
 CAUSE = Cause(
     id="entry-rule-broken",
@@ -65,7 +65,7 @@ def suspects(facts: Facts, result: Checked) -> list[Violation]:
     shown = facts.mode is not None and facts.mode.name not in {"real16", "vm86"} and facts.failure.control is None
     if broken or not shown:
         return broken
-    from kvmwhy.x86.entry import DEPENDS, Violation
+    from kvmwhy.arch.x86.vm_entry import DEPENDS, Violation
 
     return [
         Violation(unknown.rule, unknown.value)

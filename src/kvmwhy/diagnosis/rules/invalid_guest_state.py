@@ -11,7 +11,7 @@ from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
 from kvmwhy.diagnosis.rules.smm import is_smm_entry
 
 if TYPE_CHECKING:
-    from kvmwhy.x86.entry import Checked
+    from kvmwhy.arch.x86.vm_entry import Checked
 
 CAUSE = Cause(
     id="invalid-guest-state",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kvmwhy.arch.x86.reset_state import ResetVerdict
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.x86.reset import ResetVerdict
 
 CAUSE = Cause(
     id="outer-hypervisor-entry",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Final
 
+from kvmwhy.arch.x86.instruction import Instruction
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.machine.model import avx
 from kvmwhy.machine.model import env as state
 from kvmwhy.machine.model.carry import Carrier
@@ -17,8 +19,6 @@ from kvmwhy.machine.model.fetch import fetch
 from kvmwhy.machine.model.mmio import Piece, operands
 from kvmwhy.machine.model.paging import pieces, slot_at
 from kvmwhy.machine.model.traps import DB, NM, UD, GuestFault, Hole, Kind
-from kvmwhy.x86.instruction import Instruction
-from kvmwhy.x86.mode import Mode
 
 _OSXSAVE, _AVX, _TS = 1 << 18, 6, 1 << 3
 _UNDEFINED: Final = frozenset(("ud0", "ud1", "ud2"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from kvmwhy.arch.x86.instruction import Instruction
 from kvmwhy.machine.errors import NoMemoryAtError
 from kvmwhy.machine.exits import Hlt
 from kvmwhy.machine.model import avx
@@ -18,7 +19,6 @@ from kvmwhy.machine.model.paging import PAGE, pieces, slot_at
 from kvmwhy.machine.model.ports import emulated, is_port_io
 from kvmwhy.machine.model.stack import interrupt_real, outer_return_fails, pop_all, return_far_real
 from kvmwhy.machine.model.traps import GP, UD, GuestFault
-from kvmwhy.x86.instruction import Instruction
 
 _ACCESSES = 32  # that one instruction may need found out one by one
 _PAGES = 7  # scratch pages

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from kvmwhy.abi.encode_page import ExitInfo
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.machine.memory import Memory
 from kvmwhy.machine.model import env as state
 from kvmwhy.machine.model import words
@@ -17,7 +18,6 @@ from kvmwhy.machine.model.page import RunPage
 from kvmwhy.machine.model.paging import PAGE, Linear, slot_at
 from kvmwhy.machine.model.queue import Queue
 from kvmwhy.machine.model.traps import GuestFault, Kind
-from kvmwhy.x86.mode import Mode
 
 # Work that may take several KVM_RUNs. It yields True when the page holds an exit for userspace, and
 # goes on when the vCPU runs again; it yields False where KVM would just try once more, so that time

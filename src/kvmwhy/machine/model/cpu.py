@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from kvmwhy.arch.x86.instruction import decode_first
 from kvmwhy.machine.errors import MachineError, NoMemoryAtError
 from kvmwhy.machine.memory import Backing, Memory
 from kvmwhy.machine.model import env as state
@@ -19,7 +20,6 @@ from kvmwhy.machine.model.mmio import operands
 from kvmwhy.machine.model.paging import PAGE, Linear, Page, Regime, slot_at, translate
 from kvmwhy.machine.model.traps import GuestFault, Hole, Kind
 from kvmwhy.machine.state import CpuidEntry
-from kvmwhy.x86.instruction import decode_first
 
 if TYPE_CHECKING:
     from unicorn.unicorn_py3.arch.intel import UcIntel

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from kvmwhy.arch.x86.instruction import Instruction, decode_first
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.machine.memory import Memory
 from kvmwhy.machine.model import env as state
 from kvmwhy.machine.model.cpu import Cpu
 from kvmwhy.machine.model.paging import PAGE, Linear
 from kvmwhy.machine.model.traps import GP, GuestFault, Hole
-from kvmwhy.x86.instruction import Instruction, decode_first
-from kvmwhy.x86.mode import Mode
 
 WINDOW: Final = 15
 

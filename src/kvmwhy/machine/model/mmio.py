@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from kvmwhy.arch.x86.instruction import Instruction
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.machine.model.address import linear_address
 from kvmwhy.machine.model.env import Env
-from kvmwhy.x86.instruction import Instruction
-from kvmwhy.x86.mode import Mode
 
 FRAGMENT: Final = 8
 

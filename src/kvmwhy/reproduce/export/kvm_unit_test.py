@@ -1,4 +1,4 @@
-"""In the form of a kvm-unit-test: x86/, built for x86_64.
+"""In the form of a kvm-unit-test: arch/x86/, built for x86_64.
 
 The guest is kvm-unit-tests' own, so that only what its environment can express is written: 64-bit code at
 CPL 0 with one operand, or a jump, to where there is no memory. Where KVM still fails, the VM dies with
@@ -11,9 +11,9 @@ from typing import Final
 
 import msgspec
 
+from kvmwhy.arch.x86.instruction import MemoryOperand, decode_first
 from kvmwhy.reproduce.export import ExportError, values
 from kvmwhy.reproduce.guest import Hole, Plan
-from kvmwhy.x86.instruction import MemoryOperand, decode_first
 
 _TEMPLATE: Final = r"""/* SPDX-License-Identifier: MIT */
 /*

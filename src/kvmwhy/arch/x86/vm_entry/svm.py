@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.x86.entry.rule import Book, Offence, is_pat
-from kvmwhy.x86.entry.state import (
+from kvmwhy.arch.x86.vm_entry.rule import Book, Offence, is_pat
+from kvmwhy.arch.x86.vm_entry.state import (
     CR0_CD,
     CR0_NW,
     CR0_PE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kvmwhy.arch.x86.mode import cpu_cpl, cpu_mode, linear_rip
 from kvmwhy.record import Cpu, Segment
-from kvmwhy.x86.mode import cpu_cpl, cpu_mode, linear_rip
 
 CODE64 = 0x00A0_9B00
 CODE32 = 0x00C0_9B00

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from kvmwhy.x86.entry.rule import Book, Offence, canonical, each
-from kvmwhy.x86.entry.state import CODE_AND_DATA, CR0_PE, Loaded, State
+from kvmwhy.arch.x86.vm_entry.rule import Book, Offence, canonical, each
+from kvmwhy.arch.x86.vm_entry.state import CODE_AND_DATA, CR0_PE, Loaded, State
 
 book: Final = Book("SDM vol. 3C", "guest")
 _SECTION: Final = "27.3.1.2"

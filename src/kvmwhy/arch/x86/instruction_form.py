@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from kvmwhy.x86.instruction import MAX_LENGTH, Instruction
+from kvmwhy.arch.x86.instruction import MAX_LENGTH, Instruction
 
 if TYPE_CHECKING:
     import iced_x86

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvmwhy.arch.x86.vm_entry import DEPENDS, EMULATED, RULES, Checked, Vendor, check
 from kvmwhy.evidence import kernel_log
 from kvmwhy.evidence.text import Text
 from kvmwhy.record import ControlBlock, Cpu, Segment
-from kvmwhy.x86.entry import DEPENDS, EMULATED, RULES, Checked, Vendor, check
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "kernel-log"
 BIT63 = 1 << 63

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from kvmwhy.arch.x86.vm_entry import svm, vmx_activity, vmx_controls, vmx_host, vmx_registers, vmx_segments
+from kvmwhy.arch.x86.vm_entry.rule import Rule
+from kvmwhy.arch.x86.vm_entry.state import CR0_PE, RFLAGS_VM, NotShownError, State, Vendor, unrestricted_of
 from kvmwhy.record import ControlBlock, Cpu
-from kvmwhy.x86.entry import svm, vmx_activity, vmx_controls, vmx_host, vmx_registers, vmx_segments
-from kvmwhy.x86.entry.rule import Rule
-from kvmwhy.x86.entry.state import CR0_PE, RFLAGS_VM, NotShownError, State, Vendor, unrestricted_of
 
 __all__ = ["DEPENDS", "EMULATED", "RULES", "Checked", "Rule", "Unknown", "Vendor", "Violation", "check"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-from kvmwhy.x86.entry.state import NotShownError, State
+from kvmwhy.arch.x86.vm_entry.state import NotShownError, State
 
 Offence = str | None  # the values that break a rule, as people write them; None: it holds
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.x86.form import form_of
-from kvmwhy.x86.instruction import decode_first
+from kvmwhy.arch.x86.instruction import decode_first
+from kvmwhy.arch.x86.instruction_form import form_of
 
 
 def form(code: bytes, bitness: int = 64) -> str | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.x86.entry.rule import Book, Offence, each
-from kvmwhy.x86.entry.state import CR0_PG, CR4_PAE, RFLAGS_IF, RFLAGS_TF, State
+from kvmwhy.arch.x86.vm_entry.rule import Book, Offence, each
+from kvmwhy.arch.x86.vm_entry.state import CR0_PG, CR4_PAE, RFLAGS_IF, RFLAGS_TF, State
 
 book: Final = Book("SDM vol. 3C", "guest")
 _STATE: Final = "27.3.1.5"

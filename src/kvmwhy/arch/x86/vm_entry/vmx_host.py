@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.x86.entry.rule import Book, Offence, canonical, each, is_pat
-from kvmwhy.x86.entry.state import CR0_NE, CR0_PE, CR0_PG, CR4_PAE, CR4_VMXE, EFER_LMA, EFER_LME, State
+from kvmwhy.arch.x86.vm_entry.rule import Book, Offence, canonical, each, is_pat
+from kvmwhy.arch.x86.vm_entry.state import CR0_NE, CR0_PE, CR0_PG, CR4_PAE, CR4_VMXE, EFER_LMA, EFER_LME, State
 
 book: Final = Book("SDM vol. 3C", "host")
 _REGISTERS, _SEGMENTS = "27.2.2", "27.2.3"

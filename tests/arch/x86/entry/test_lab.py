@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from kvmwhy.arch.x86.vm_entry import EMULATED, RULES, Checked, Vendor, check
 from kvmwhy.evidence import kernel_log
 from kvmwhy.evidence.text import Text
 from kvmwhy.record import Failure
-from kvmwhy.x86.entry import EMULATED, RULES, Checked, Vendor, check
 from lab import entry_states
 from lab.entry_run import Kept, load
 from lab.entry_states import State

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.x86.entry.rule import Book, Offence
-from kvmwhy.x86.entry.state import CR0_PE, State
+from kvmwhy.arch.x86.vm_entry.rule import Book, Offence
+from kvmwhy.arch.x86.vm_entry.state import CR0_PE, State
 
 book: Final = Book("SDM vol. 3C", "controls")
 _EXECUTION, _EXIT, _ENTRY = "27.2.1.1", "27.2.1.2", "27.2.1.3"

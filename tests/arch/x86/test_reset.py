@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmwhy.arch.x86.mode import cpu_cpl, cpu_mode, linear_rip
+from kvmwhy.arch.x86.reset_state import cpu_signature_vendor, is_reset_state
 from kvmwhy.record import Cpu, Segment
-from kvmwhy.x86.mode import cpu_cpl, cpu_mode, linear_rip
-from kvmwhy.x86.reset import cpu_signature_vendor, is_reset_state
 
 GENERAL = ("rax", "rbx", "rcx", "rsi", "rdi", "rbp", "rsp")
 RESET = {

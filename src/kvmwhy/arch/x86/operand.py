@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kvmwhy.arch.x86.instruction import Access, Instruction, MemoryOperand
+from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.record import Cpu
-from kvmwhy.x86.instruction import Access, Instruction, MemoryOperand
-from kvmwhy.x86.mode import Mode
 
 _CR4_LA57 = 1 << 12
 _MASK16, _MASK32, _MASK64 = 0xFFFF, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF

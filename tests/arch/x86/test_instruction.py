@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kvmwhy.arch.x86.instruction import _ACCESS, _ADDRESS_SIZE, _ENCODING, Instruction, decode_first
+from kvmwhy.arch.x86.mode import LONG64, PROT32, REAL16, Mode
+from kvmwhy.arch.x86.operand import operand_address
 from kvmwhy.record import Cpu, Segment
-from kvmwhy.x86.instruction import _ACCESS, _ADDRESS_SIZE, _ENCODING, Instruction, decode_first
-from kvmwhy.x86.mode import LONG64, PROT32, REAL16, Mode
-from kvmwhy.x86.operand import operand_address
 
 MODES = {16: REAL16, 32: PROT32, 64: LONG64}
 GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.x86.places import IN_SHORT, what_lives_at
+from kvmwhy.arch.x86.physical_map import IN_SHORT, what_lives_at
 
 MIB, GIB = 1 << 20, 1 << 30
 

@@ -1,0 +1,1 @@
+"""What a CPU does, one package an architecture: registers, modes, instructions, memory."""
