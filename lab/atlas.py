@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16
 from kvmwhy.emulator.atlas import Atlas
 from kvmwhy.emulator.atlas_file import DEFINED, FORCED, PLAIN, Entry, Kernel, pack
-from kvmwhy.emulator.key import key_of
+from kvmwhy.emulator.encoding_key import key_of
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table
 from kvmwhy.probe.batch import Probe, Raw, probes_of

@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16
 from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.emulator.atlas import Atlas, Kernel, Measured, Row
+from kvmwhy.emulator.opcode_table import slots, version_of
 from kvmwhy.emulator.prefixes import read_prefixes
-from kvmwhy.emulator.table import slots, version_of
 from kvmwhy.emulator.verdict import by_table
 from kvmwhy.emulator.vex import is_vex
 from kvmwhy.probe.forms import Mode, text_of

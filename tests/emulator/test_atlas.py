@@ -118,7 +118,7 @@ def test_between() -> None:
 
 def test_forms_of_one_key_agree() -> None:
     """What counts as equal forms came out equal, but where a value or the nesting level of ENTER decides."""
-    from kvmwhy.emulator.key import key_of
+    from kvmwhy.emulator.encoding_key import key_of
 
     kinds: dict[int, set[tuple[str | None, ...]]] = {}
     for one in atlas():
@@ -161,7 +161,7 @@ def test_lean() -> None:
 
 def test_a_missing_atlas_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its file, verdicts are what the table says."""
-    from kvmwhy.emulator import seen
+    from kvmwhy.emulator import atlas_note as seen
 
     def gone() -> Atlas:
         raise FileNotFoundError("atlas.bin")

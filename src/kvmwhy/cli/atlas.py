@@ -10,7 +10,7 @@ from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, atlas
-from kvmwhy.emulator.key import Mode
+from kvmwhy.emulator.encoding_key import Mode
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table, kernel_version
 from kvmwhy.render.page import Line

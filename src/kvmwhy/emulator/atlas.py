@@ -27,7 +27,7 @@ from kvmwhy.emulator.atlas_file import (
     codes_of,
     unpack,
 )
-from kvmwhy.emulator.key import SAME, Mode, key_of, mode_of, relaxed
+from kvmwhy.emulator.encoding_key import SAME, Mode, key_of, mode_of, relaxed
 from kvmwhy.emulator.measured import Measured
 
 __all__ = ["Answer", "Atlas", "AtlasError", "Kernel", "Measured", "Row", "atlas", "in_kernel", "look_up"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from kvmwhy.emulator.table import NEWEST, Version
+from kvmwhy.emulator.opcode_table import NEWEST, Version
 
 Outcome = Literal["handler", "no-handler", "gives-up", "injects-ud", "fetch"]
 

@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kvmwhy.arch.x86.mode import Mode
-from kvmwhy.emulator import limits, result
+from kvmwhy.emulator import caveats, result
+from kvmwhy.emulator.opcode_table import OLDEST, Row, Slot, Version, by_modrm, slot
 from kvmwhy.emulator.prefixes import Prefixes, read_prefixes
 from kvmwhy.emulator.result import Outcome, Verdict
-from kvmwhy.emulator.table import OLDEST, Row, Slot, Version, by_modrm, slot
 from kvmwhy.emulator.vex import is_vex, vex_verdict
 
 __all__ = ["Outcome", "Verdict", "kernel_version", "verdict"]
@@ -54,7 +54,7 @@ def verdict(code: bytes, *, mode: Mode, kernel: str | None = None) -> Verdict:
     version = kernel_version(kernel)
     found = by_table(code, mode=mode, version=version)
     if version is not None:
-        from kvmwhy.emulator.seen import seen
+        from kvmwhy.emulator.atlas_note import seen
 
         if measured := seen(code, mode.name, version, found.outcome):
             return found._replace(sentence=f"{found.sentence} {measured}")
@@ -138,7 +138,7 @@ def _legacy(code: bytes, opcode: _Opcode, mode: Mode, version: Version | None) -
         return result.no_handler(name, opcode.map, opcode.byte)
     if row.version is not None and version is not None and version < row.version:
         older = result.too_old(row.since, name, version)
-        return older._replace(limit=limits.BACKPORTED) if row.limit == "clflushopt" else older
+        return older._replace(limit=caveats.BACKPORTED) if row.limit == "clflushopt" else older
     if row.outcome == "ud":
         return result.injects_ud(name, f"This opcode ({name}) is undefined for KVM: the guest gets #UD.")
     if prefixes.lock and ("Lock" not in row.flags or (opcode.modrm is not None and opcode.modrm >= 0xC0)):
@@ -150,7 +150,7 @@ def _legacy(code: bytes, opcode: _Opcode, mode: Mode, version: Version | None) -
     if row.outcome == "empty" or _gives_up(row, code, opcode, mode):
         if row.limit == "no-rex-w":
             name += ", REX.W"
-        return result.gives_up(name, limits.GIVES_UP[row.limit].format(name=row.mnemonic.partition(" ")[0].upper()))
+        return result.gives_up(name, caveats.GIVES_UP[row.limit].format(name=row.mnemonic.partition(" ")[0].upper()))
     return _handler(row, name, opcode, mode, version)
 
 
@@ -178,9 +178,9 @@ def _gives_up(row: Row, code: bytes, opcode: _Opcode, mode: Mode) -> bool:
 
 
 def _handler(row: Row, name: str, opcode: _Opcode, mode: Mode, version: Version | None) -> Verdict:
-    limit = limits.CONDITIONAL.get(row.limit)
+    limit = caveats.CONDITIONAL.get(row.limit)
     if "Cet" in row.flags and mode.name not in _REAL and (version is None or version >= _CET_SINCE):
-        limit = limits.CET if limit is None else f"{limit} {limits.CET}"
+        limit = caveats.CET if limit is None else f"{limit} {caveats.CET}"
     since = None if row.since == "old" else row.since
     sentence = (
         f"KVM can carry out this instruction ({name}): every kernel since {OLDEST}, at least, has a handler."
@@ -194,25 +194,25 @@ def _caveat(row: Row, opcode: _Opcode, version: Version | None) -> str | None:
     f3 = opcode.prefixes.repeat == 0xF3
     match row.limit:
         case "tzcnt" if f3:
-            return limits.TZCNT.format("BSF", "TZCNT")
+            return caveats.TZCNT.format("BSF", "TZCNT")
         case "lzcnt" if f3:
-            return limits.TZCNT.format("BSR", "LZCNT")
+            return caveats.TZCNT.format("BSR", "LZCNT")
         case "wbnoinvd" if f3:
-            return limits.WBNOINVD
+            return caveats.WBNOINVD
         case "movntdqa" if version is None or version < _MOVNTDQA_RIGHT:
-            return limits.MOVNTDQA
+            return caveats.MOVNTDQA
         case "xchg" if opcode.modrm is not None and opcode.modrm < 0xC0:
-            return limits.ATOMIC
+            return caveats.ATOMIC
         case _:
-            return limits.ATOMIC if opcode.prefixes.lock else None
+            return caveats.ATOMIC if opcode.prefixes.lock else None
 
 
 def _lea_register(row: Row, name: str, version: Version | None) -> Verdict:
     if version is not None and row.version is not None and version < row.version:
         sentence = f"KVM carries out this invalid form of LEA ({name}) up to 5.19."
-        return Verdict("handler", None, False, None, name, sentence, limits.LEA_REGISTER)
+        return Verdict("handler", None, False, None, name, sentence, caveats.LEA_REGISTER)
     sentence = f"This is an invalid form of LEA ({name}); KVM has refused it since 6.0."
-    return Verdict("no-handler", None, False, limits.LEA_REGISTER, name, sentence)
+    return Verdict("no-handler", None, False, caveats.LEA_REGISTER, name, sentence)
 
 
 def _name(opcode: _Opcode, split: bool) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from kvmwhy.emulator import limits
+from kvmwhy.emulator import caveats
+from kvmwhy.emulator.opcode_table import NEWEST, Row, Version, by_modrm, slot
 from kvmwhy.emulator.prefixes import Prefixes
 from kvmwhy.emulator.result import Verdict, lock_not_allowed, never, torn
-from kvmwhy.emulator.table import NEWEST, Row, Version, by_modrm, slot
 
 SINCE: Version = (6, 19)
 _MOVNTDQA_RIGHT: Version = (7, 1)
@@ -60,10 +60,10 @@ def _handler(row: Row, name: str, version: Version | None) -> Verdict:
         "handler",
         row.since,
         False,
-        limits.NEEDS_AVX,
+        caveats.NEEDS_AVX,
         name,
         f"KVM can carry out this AVX move ({name}) since Linux {row.since}.",
-        limits.MOVNTDQA if wrong_way else None,
+        caveats.MOVNTDQA if wrong_way else None,
     )
 
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from typing import Final
 
 from kvmwhy.emulator.atlas import AtlasError, atlas, in_kernel
+from kvmwhy.emulator.opcode_table import Version
 from kvmwhy.emulator.result import Outcome
-from kvmwhy.emulator.table import Version
 from kvmwhy.emulator.wording import say_answer
 
 # What a measurement must be to bear a verdict out. An exception can be the doing of the values it was measured with.

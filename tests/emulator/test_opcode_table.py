@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kvmwhy.emulator import limits
-from kvmwhy.emulator.table import Row, by_modrm, slot, slots
+from kvmwhy.emulator import caveats
+from kvmwhy.emulator.opcode_table import Row, by_modrm, slot, slots
 
 PREFIX_BYTES = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3}
 CODE_ONLY = {
@@ -56,8 +56,8 @@ def test_opcode_counts() -> None:
 def test_every_limit_has_words() -> None:
     """A limit in the table is a sentence in limits.py or a case in the verdict's code."""
     used = {row.limit for found in slots().values() for row in found.rows} - {""}
-    assert used <= limits.GIVES_UP.keys() | limits.CONDITIONAL.keys() | CODE_ONLY
-    assert limits.GIVES_UP.keys() | limits.CONDITIONAL.keys() <= used
+    assert used <= caveats.GIVES_UP.keys() | caveats.CONDITIONAL.keys() | CODE_ONLY
+    assert caveats.GIVES_UP.keys() | caveats.CONDITIONAL.keys() <= used
 
 
 def test_empty_rows_can_be_explained() -> None:
@@ -65,4 +65,4 @@ def test_empty_rows_can_be_explained() -> None:
     for found in slots().values():
         for row in found.rows:
             if row.outcome == "empty":
-                assert row.limit in limits.GIVES_UP
+                assert row.limit in caveats.GIVES_UP

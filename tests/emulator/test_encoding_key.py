@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.emulator.key import BITS, LOCK, MODES, REX_W, Mode, key_of, mode_of, relaxed
+from kvmwhy.emulator.encoding_key import BITS, LOCK, MODES, REX_W, Mode, key_of, mode_of, relaxed
 
 
 def key(text: str, mode: Mode = "long64") -> int:
