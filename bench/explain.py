@@ -76,7 +76,7 @@ def stream(count: int) -> None:
     ]
     assert blocks[1].count(b"0000000000001000\nextra") == 1
     from kvmwhy.diagnosis import diagnose
-    from kvmwhy.evidence import read
+    from kvmwhy.readers import read
     from kvmwhy.render.json import to_json
 
     for block in blocks[:100]:

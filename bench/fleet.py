@@ -87,8 +87,8 @@ def few(directory: Path, gib: float, rounds: int) -> None:
 
 
 def marks() -> list[str]:
-    from kvmwhy.evidence.marks import LOOSE
     from kvmwhy.fleet.marks import HEADS, LIBVIRT
+    from kvmwhy.ingest.marks import LOOSE
 
     return ["-F", *(part for mark in (*HEADS, *LOOSE, LIBVIRT) for part in ("-e", mark.decode()))]
 
@@ -172,8 +172,8 @@ def small(directory: Path, files: int, rounds: int) -> None:
 
 def count(path: str) -> None:
     """Without reading one block: what a scan adds to this is the same for ten such files as for one."""
-    from kvmwhy.evidence.inputs import keep_freed_memory
     from kvmwhy.fleet.counted import counted
+    from kvmwhy.readers.inputs import keep_freed_memory
 
     keep_freed_memory()
     with open(path, "rb", buffering=0) as file:

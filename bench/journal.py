@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from kvmwhy.evidence import read
-from kvmwhy.evidence.inputs import read_stream
+from kvmwhy.readers import read
+from kvmwhy.readers.inputs import read_stream
 
 LOG: Final = Path(__file__).parent.parent / "tests" / "fixtures" / "long64-flds" / "qemu.log"
 FAILURES: Final = 10

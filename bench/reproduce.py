@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kvmwhy.evidence import read
 from kvmwhy.machine import KvmMachine, Machine, MachineError
+from kvmwhy.readers import read
 from kvmwhy.record import Failure
 from kvmwhy.reproduce import Cannot, plan, reproduce, run
 

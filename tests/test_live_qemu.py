@@ -9,7 +9,7 @@ import pytest
 
 from guests import boot, qemu
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 
 pytestmark = pytest.mark.live
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import read
-from kvmwhy.evidence.qemu_head import ERRNO
+from kvmwhy.readers import read
+from kvmwhy.readers.qemu.banner import ERRNO
 from kvmwhy.render.json import to_object
 
 DEFAULT: Final = Path(__file__).parent.parent.parent / "shared" / "corpus"

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kvmwhy.evidence import OF_BYTES, OF_TEXT, read
-from kvmwhy.evidence.containers import Limits, members
-from kvmwhy.evidence.inputs import read_stream
-from kvmwhy.evidence.likely import may_tell
-from kvmwhy.evidence.text import clean
 from kvmwhy.fleet.sight import Known, Place, is_image, sightings
+from kvmwhy.ingest.archives import Limits, members
+from kvmwhy.ingest.normalize import clean
+from kvmwhy.readers import OF_BYTES, OF_TEXT, read
+from kvmwhy.readers.inputs import read_stream
+from kvmwhy.readers.likely import may_tell
 from kvmwhy.record import Failure
 
 FIXTURES: Final = Path(__file__).parent.parent / "tests" / "fixtures"

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from kvmwhy.diagnosis.facts import gather
-from kvmwhy.evidence import read
 from kvmwhy.machine import KvmMachine, Machine, MachineError
 from kvmwhy.machine.model import Model, UnknownKernelError, Vendor
+from kvmwhy.readers import read
 from kvmwhy.record import Failure
 from kvmwhy.reproduce import Cannot, Outcome, Where, plan, reproduce
 

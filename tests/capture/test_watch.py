@@ -12,7 +12,7 @@ from kvmwhy.capture.recall import ENDED, SEVERAL, WENT_ON, Recall, _fits, _merge
 from kvmwhy.capture.repeats import Repeats
 from kvmwhy.capture.vcpus import failure_of
 from kvmwhy.capture.watch import Watch
-from kvmwhy.evidence.trace.events import TraceEvent
+from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.record import Emulation, Failure, Host, Source
 from kvmwhy.testing import FAILURES
 

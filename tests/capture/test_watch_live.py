@@ -180,7 +180,7 @@ def test_metrics_agree_with_the_records(vmm: Path, tracefs: Path, tmp_path: Path
 
 def test_records_are_read_back(vmm: Path, tracefs: Path, tmp_path: Path) -> None:
     """What a watch wrote, `kvmwhy explain` reads: the same record again."""
-    from kvmwhy.evidence.own_json import record
+    from kvmwhy.readers.kvmwhy_json import record
 
     watching = Watching(tracefs, tmp_path / "out")
     expected = run_vmm(vmm, "jump")

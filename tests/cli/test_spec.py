@@ -16,9 +16,10 @@ import pytest
 
 from kvmwhy.cli.schema import explanation_schema, record_schema
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import qemu_log, run_page
-from kvmwhy.evidence.own_json import record
-from kvmwhy.evidence.text import clean
+from kvmwhy.ingest.normalize import clean
+from kvmwhy.readers import run_page
+from kvmwhy.readers.kvmwhy_json import record
+from kvmwhy.readers.qemu import log as qemu_log
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_object
 from kvmwhy.testing import FAILURES

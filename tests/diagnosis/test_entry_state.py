@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.evidence import kernel_log, read
-from kvmwhy.evidence.text import Text
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers import kernel_log, read
 from kvmwhy.record import Cpu, Failure, Host, Segment
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CONFIDENT = {"certain", "likely"}

@@ -16,7 +16,7 @@ from kvmwhy.diagnosis.cause import Confidence
 from kvmwhy.diagnosis.facts import gather
 from kvmwhy.diagnosis.known import bugs, known
 from kvmwhy.diagnosis.known.release import Affected, Within, kernel_within, qemu_within, release_of
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 from kvmwhy.record import Code, Cpu, Failure, Host, Kind, Segment
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus"

@@ -15,7 +15,7 @@ from kvmwhy.diagnosis.cause import FAMILIES
 from kvmwhy.diagnosis.facts import gather
 from kvmwhy.diagnosis.known import bugs, causes, known
 from kvmwhy.diagnosis.known.shape import CONDITIONS, Shape, asked, specificity
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 from kvmwhy.record import Code, ControlBlock, Cpu, Emulation, Failure, Host, Segment
 
 FLAT = Segment(0x10, 0, 0xFFFFFFFF, 0xC09300)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 
 CORPUS = Path(__file__).parent.parent.parent.parent / "shared" / "corpus"
 CASES = sorted(CORPUS.glob("*/case.json"))

@@ -15,7 +15,7 @@ from kvmwhy.abi import encode_page
 from kvmwhy.abi.internal_error import instruction_words
 from kvmwhy.diagnosis import catalogue, diagnose
 from kvmwhy.diagnosis.cause import FAMILIES
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 from kvmwhy.record import Code, Cpu, Emulation, Exit, Failure, Host, Segment
 from kvmwhy.render.json import to_json
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from kvmwhy.evidence.inputs import read_stream
 from kvmwhy.fleet.sight import Known, Place, sightings
+from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure, Host, Source
 
 ROOT = Path(__file__).parent.parent.parent

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 
 from fleet.logs import BLOCK, KNOWN, NOISE, chunked, distinct
 from kvmwhy import fleet
-from kvmwhy.evidence.marks import LOOSE
-from kvmwhy.evidence.prefixes import peel
 from kvmwhy.fleet import stamped
 from kvmwhy.fleet.counted import Counted, counted
 from kvmwhy.fleet.marks import HEADS, find
@@ -25,6 +23,8 @@ from kvmwhy.fleet.row import Row, columns, rows
 from kvmwhy.fleet.shorten import Shortened, short
 from kvmwhy.fleet.sight import Known, Place, sightings
 from kvmwhy.fleet.wrapped import instant, take_off, unwrap
+from kvmwhy.ingest.log_prefix import peel
+from kvmwhy.ingest.marks import LOOSE
 
 Wrap = Callable[[str, int, int], str]  # a line, its writer's number, seconds
 BASE = 1767323045  # 2026-01-02 03:04:05

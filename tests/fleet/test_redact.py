@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from fleet.logs import BLOCK, ROOT, fixtures
 from kvmwhy.cli.redact import record, report
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import read
 from kvmwhy.fleet.redact import redact
+from kvmwhy.readers import read
 from kvmwhy.record import Event, Failure, Host, Source
 from kvmwhy.render.page import to_plain
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from fleet.logs import BLOCK, NOISE
 from kvmwhy import fleet
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import read
 from kvmwhy.fleet.row import COLUMNS, SCHEMA, Row, from_json, rows, to_json, what
 from kvmwhy.fleet.sight import Sighting
 from kvmwhy.fleet.store import read_rows, write_rows
 from kvmwhy.fleet.wrapped import instant, unwrap
+from kvmwhy.readers import read
 
 texts = st.text(max_size=12).filter(lambda t: t.isprintable())
 words = st.integers(0, (1 << 64) - 1)

@@ -20,12 +20,12 @@ import pytest
 
 from fleet.logs import BLOCK, NOISE, distinct, made_log, noise
 from kvmwhy import fleet
-from kvmwhy.evidence.inputs import read_stream
 from kvmwhy.fleet.parts import Parts, Report, Task, do_here
 from kvmwhy.fleet.pieces import Piece, Unread, batches, plan
 from kvmwhy.fleet.row import Row
 from kvmwhy.fleet.run import here, processes
 from kvmwhy.fleet.store import StoreError, read_rows
+from kvmwhy.readers.inputs import read_stream
 
 
 def failures(rows: Iterable[Row]) -> int:

@@ -9,8 +9,8 @@ import pytest
 
 from dumps import HINT
 from kvmwhy.abi.encode_page import ExitInfo
-from kvmwhy.evidence import read
 from kvmwhy.machine import KvmMachine
+from kvmwhy.readers import read
 from kvmwhy.record import Code, Event, Failure, Host
 from kvmwhy.reproduce import Plan, Where, plan, reproduce
 from kvmwhy.reproduce.export import ExportError, export

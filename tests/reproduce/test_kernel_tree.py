@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.evidence import read
 from kvmwhy.machine import KvmMachine
+from kvmwhy.readers import read
 from kvmwhy.reproduce import Plan, plan
 from kvmwhy.reproduce.export import export
 

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from kvmwhy.cli.reproduce import in_lab
-from kvmwhy.evidence import read
 from kvmwhy.machine import NoMemoryAtError, Regs, Sregs, replace
+from kvmwhy.readers import read
 from kvmwhy.record import Failure
 from kvmwhy.reproduce import Ended, Plan, Where, compare, plan
 from kvmwhy.reproduce.lab import ended_of, to_case

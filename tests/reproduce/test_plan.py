@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dumps import dumps, internal_errors, other_heads, reports
 from kvmwhy.abi.encode_page import ExitInfo, emulation_failure_words
-from kvmwhy.evidence import read
+from kvmwhy.readers import read
 from kvmwhy.record import Code, Cpu, Emulation, Exit, Failure, Host, Segment
 from kvmwhy.reproduce import Cannot, Plan, plan
 from reproduce.walker import Read, U, walk

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from kvmwhy.abi.encode_page import ExitInfo
-from kvmwhy.evidence import read
 from kvmwhy.machine import Machine
+from kvmwhy.readers import read
 from kvmwhy.record import Failure
 from kvmwhy.reproduce import Plan, plan, run
 from kvmwhy.reproduce.matrix import answer, matrix, vendors_of

@@ -8,7 +8,7 @@ from typing import Final
 
 from kvmwhy.capture.errors import GoneError
 from kvmwhy.capture.tracefs import Instance
-from kvmwhy.evidence.trace.events import TraceEvent
+from kvmwhy.readers.trace.events import TraceEvent
 
 KEPT: Final = 128  # pages of each CPU that are remembered once they have been read
 ENOUGH: Final = 64  # events of one thread: four times what a record keeps

@@ -16,8 +16,8 @@ from kvmwhy.capture.errors import CaptureError
 from kvmwhy.capture.memory_map import MemoryMap, read_map
 from kvmwhy.capture.qmp import Monitor
 from kvmwhy.capture.walk import Walk, paging_mode, walk
-from kvmwhy.evidence import qemu_log
-from kvmwhy.evidence.text import Text
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers.qemu import log
 from kvmwhy.record import Code, Cpu, Failure
 
 _CPU: Final = re.compile(r"^CPU ?#(\d{1,5})\n", re.MULTILINE)
@@ -62,7 +62,7 @@ def read_registers(text: str) -> dict[int, Cpu]:
     cpus = {}
     parts = _CPU.split(text)
     for number, dump in zip(parts[1::2], parts[2::2], strict=True):
-        for failure in qemu_log.read(Text(dump)).failures[:1]:
+        for failure in log.read(Text(dump)).failures[:1]:
             if failure.cpu:
                 cpus[int(number)] = failure.cpu
     return cpus

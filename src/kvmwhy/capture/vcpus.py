@@ -12,7 +12,7 @@ from kvmwhy.capture.errors import CaptureError
 from kvmwhy.capture.motion import PAUSE, SAMPLES, Motion, Watched, judge, threads
 from kvmwhy.capture.pages import MAX_READS, Memory
 from kvmwhy.capture.process import Vmm
-from kvmwhy.evidence import run_page
+from kvmwhy.readers import run_page
 from kvmwhy.record import Failure, Host, Source
 
 _WORDS: Final = UNION + UNION_SIZE  # the head and the payload: what KVM writes at an exit

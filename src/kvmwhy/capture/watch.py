@@ -24,10 +24,10 @@ from kvmwhy.capture.recall import Recall
 from kvmwhy.capture.repeats import Counted, Mark, Repeats, key
 from kvmwhy.capture.spool import LARGE, Place, Spool
 from kvmwhy.capture.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
-from kvmwhy.evidence.trace.events import TraceEvent
-from kvmwhy.evidence.trace.formats import Formats
-from kvmwhy.evidence.trace.pages import Decoder
-from kvmwhy.evidence.trace.story import Story
+from kvmwhy.readers.trace.events import TraceEvent
+from kvmwhy.readers.trace.formats import Formats
+from kvmwhy.readers.trace.pages import Decoder
+from kvmwhy.readers.trace.story import Story
 from kvmwhy.record import Failure, Host
 
 FAILURES_KIB: Final = 1024

@@ -6,11 +6,11 @@ import platform
 
 import msgspec
 
-from kvmwhy.evidence import run_page
 from kvmwhy.machine import Machine, Vcpu
 from kvmwhy.machine.errors import MachineError
 from kvmwhy.machine.state import Dtable, Sregs
 from kvmwhy.machine.state import Segment as Hidden
+from kvmwhy.readers import run_page
 from kvmwhy.record import Code, Cpu, Failure, Host, Segment, Source
 
 _BEFORE, _WINDOW = 20, 50

@@ -9,8 +9,8 @@ from kvmwhy.abi.internal_error import decode_emulation
 from kvmwhy.abi.kvm_run import decode_page
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.evidence import run_page
 from kvmwhy.machine import Guest, MachineError
+from kvmwhy.readers import run_page
 from kvmwhy.record import Failure
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe

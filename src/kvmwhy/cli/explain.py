@@ -13,9 +13,9 @@ import msgspec
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence import Evidence
-from kvmwhy.evidence.inputs import read_stream
-from kvmwhy.evidence.packed import HEAD, is_packed
+from kvmwhy.ingest.packed import HEAD, is_packed
+from kvmwhy.readers import Evidence
+from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
@@ -63,7 +63,7 @@ class _Found:
         counted = [self._counted(key, failure) for key, failure in self.first.items()]
         if not several or len(set(self.format.values())) < 2 or len(counted) > _MOST_COMBINED:
             return counted
-        from kvmwhy.evidence.combine import combine
+        from kvmwhy.readers.correlate import combine
 
         pieces: dict[str | None, list[Failure]] = {}
         for failure, format_ in zip(counted, self.format.values(), strict=True):
@@ -225,7 +225,7 @@ def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, c
     if not is_packed(head):
         _take(chunks, path, found, complaints)
         return
-    from kvmwhy.evidence.containers import members
+    from kvmwhy.ingest.archives import members
 
     for member in members(chunks, path or "the input", complaints):
         _take(member.chunks, member.path, found, complaints)

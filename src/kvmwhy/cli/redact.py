@@ -10,9 +10,9 @@ import msgspec
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.evidence.containers import members
-from kvmwhy.evidence.inputs import read_stream
 from kvmwhy.fleet.redact import Redacted, redact
+from kvmwhy.ingest.archives import members
+from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_json, to_object
 from kvmwhy.render.page import Line

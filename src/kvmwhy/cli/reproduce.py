@@ -15,9 +15,9 @@ import msgspec
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.reproduced import print_outcome, source_of, write_json
 from kvmwhy.diagnosis.facts import gather
-from kvmwhy.evidence import read
-from kvmwhy.evidence.windows import windows
+from kvmwhy.ingest.segment import windows
 from kvmwhy.machine import KvmMachine, Machine, MachineError, NoKvmError, NotPermittedError
+from kvmwhy.readers import read
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe

@@ -6,9 +6,9 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from kvmwhy.evidence.host import host_of
-from kvmwhy.evidence.prefixes import peel
-from kvmwhy.evidence.wrapping import HINT
+from kvmwhy.ingest.log_prefix import peel
+from kvmwhy.ingest.wrapping import HINT
+from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import Host
 
 _MARKS: Final = (b"kernel", b"microcode", b"kvm_", b"kvm-", b"QEMU ", b"qemu", b"Linux version ", b"Intel", b"AMD")

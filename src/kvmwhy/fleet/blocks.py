@@ -13,8 +13,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final, NamedTuple
 
-from kvmwhy.evidence.finder import Found
 from kvmwhy.fleet.marks import END, LONGEST, goes_on, is_head, is_header
+from kvmwhy.ingest.multi_search import Found
 
 AFTER: Final = 16 << 10  # what may lie between two marks of one block
 BEFORE: Final = 4 << 10  # a line's beginning, or a dump's, lies at most so far before its mark

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
-from kvmwhy.evidence.finder import Found
 from kvmwhy.fleet.blocks import AFTER, AHEAD, BEFORE, ENDS, KEEP, cut
 from kvmwhy.fleet.marks import EFER, END, HEADS, LONGEST, find, is_header
 from kvmwhy.fleet.stamped import Stamps
 from kvmwhy.fleet.wrapped import Wrapped
+from kvmwhy.ingest.multi_search import Found
 
 STEP: Final = 1 << 20  # fits into a CPU's cache
 REACH: Final = 1 << 20  # how far libvirt's header holds

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.evidence.prefixes import MESSAGE, WHO, peel, text_of
-from kvmwhy.evidence.wrapping import can_be_wrapped
+from kvmwhy.ingest.log_prefix import MESSAGE, WHO, peel, text_of
+from kvmwhy.ingest.wrapping import can_be_wrapped
 
 _PARTIAL: Final = {"log", "stream"}  # docker's: a line that has no end goes on in the next record
 _MOST_FIELDS: Final = 100

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.evidence.finder import finder
-from kvmwhy.evidence.marks import LOOSE
+from kvmwhy.ingest.marks import LOOSE
+from kvmwhy.ingest.multi_search import finder
 
 # QEMU's announcements: each is followed by a dump that ends with the line of its code bytes.
 HEADS: Final = (

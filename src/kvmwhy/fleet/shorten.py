@@ -16,9 +16,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.evidence.finder import finder
-from kvmwhy.evidence.prefixes import INSIDE, MESSAGE, WHEN, WHO, text_of
 from kvmwhy.fleet.marks import find
+from kvmwhy.ingest.log_prefix import INSIDE, MESSAGE, WHEN, WHO, text_of
+from kvmwhy.ingest.multi_search import finder
 
 _STEP: Final = 1 << 20  # bytes that are looked at together
 _LONG: Final = 400  # a line of this size is short enough

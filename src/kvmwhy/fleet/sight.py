@@ -13,16 +13,16 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from kvmwhy.evidence import read
-from kvmwhy.evidence.combine import told_by
-from kvmwhy.evidence.inputs import read_stream
-from kvmwhy.evidence.likely import may_tell
-from kvmwhy.evidence.packed import is_packed
 from kvmwhy.fleet.around import NOWHERE, Around, around, kernel_in, microcode_in
 from kvmwhy.fleet.counted import Counted, Header, counted, header_text
 from kvmwhy.fleet.marks import find, is_head, is_header
 from kvmwhy.fleet.shorten import Shortened
 from kvmwhy.fleet.wrapped import Wrapped, digest_of, instant, time_in, unwrap
+from kvmwhy.ingest.packed import is_packed
+from kvmwhy.readers import read
+from kvmwhy.readers.correlate import told_by
+from kvmwhy.readers.inputs import read_stream
+from kvmwhy.readers.likely import may_tell
 from kvmwhy.record import Failure, Host, Source
 
 T = TypeVar("T")

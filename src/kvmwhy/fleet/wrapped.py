@@ -13,9 +13,9 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from kvmwhy.evidence.prefixes import peel
-from kvmwhy.evidence.wrapping import HINT
 from kvmwhy.fleet.fields import messages
+from kvmwhy.ingest.log_prefix import peel
+from kvmwhy.ingest.wrapping import HINT
 
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _SYSLOG_TIME: Final = re.compile(r"[A-Z][a-z]{2} [ \d]\d (?:\d{4} )?\d\d:\d\d:\d\d")

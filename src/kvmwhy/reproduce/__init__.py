@@ -1,6 +1,6 @@
 """Run again what failed: from a failure to a guest, from the guest to the same failure, or to why not.
 
->>> from kvmwhy.evidence import read
+>>> from kvmwhy.readers import read
 >>> from kvmwhy.machine.model import Model
 >>> (failure,) = read(open("guest.log", "rb").read()).failures  # doctest: +SKIP
 >>> with Model(kernel="6.1", vendor="vmx") as machine:  # doctest: +SKIP

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import pytest
 
 from kvmwhy.arch.x86.vm_entry import EMULATED, RULES, Checked, Vendor, check
-from kvmwhy.evidence import kernel_log
-from kvmwhy.evidence.text import Text
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers import kernel_log
 from kvmwhy.record import Failure
 from lab import entry_states
 from lab.entry_run import Kept, load

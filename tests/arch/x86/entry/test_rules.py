@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmwhy.arch.x86.vm_entry import DEPENDS, EMULATED, RULES, Checked, Vendor, check
-from kvmwhy.evidence import kernel_log
-from kvmwhy.evidence.text import Text
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers import kernel_log
 from kvmwhy.record import ControlBlock, Cpu, Segment
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "kernel-log"

@@ -1,0 +1,147 @@
+"""kvmwhy's own JSON, read back into the records it was made from.
+
+The object holds what was concluded beside what was seen; only what was seen is read. Text of a log
+comes back as it was made harmless. A value of a wrong type is left out and named, never trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from kvmwhy.readers import Evidence
+from kvmwhy.record import Failure
+
+SCHEMA: Final = 1
+FORMAT: Final = "kvmwhy JSON"
+
+_MARK: Final = re.compile(rb"\{\s{0,16}\"schema\"\s{0,4}:")
+_LINE: Final = re.compile(rb"\{\"schema\": ?\d")
+_NOT_REGISTERS: Final = frozenset(
+    {"mode", "mode_from", "smm", "cpl", "cpl_printed", "halted", "shared", "wide", "segments"}
+)
+_MOST: Final = 1 << 64
+# As it is in the object / as it is in the record; the rest has one name.
+_NUMBERS: Final = ("hardware_error", "hardware_reason", "exception_error_code")
+_PLAIN: Final = ("kind", "suberror", "ndata", "exception", "errno", "exit_reason", "cpu_shared", "silent")
+
+
+def detect(data: bytes) -> bool:
+    return _MARK.search(data) is not None
+
+
+def take(data: bytes, *, first_line: int = 1) -> tuple[Evidence, bytes]:
+    """Read the objects, one a line or one document; return the rest of the input, its lines where they were."""
+    if (whole := _document(data)) is not None:
+        failures, damage = _records(whole, first_line)
+        return Evidence(tuple(failures), tuple(damage), FORMAT), b""
+    rest: list[bytes] = []
+    failures, damage = [], []
+    for number, line in enumerate(data.split(b"\n"), first_line):
+        found = _LINE.search(line)
+        if found is None:
+            rest.append(line)
+            continue
+        rest.append(b"")
+        try:
+            objects = [msgspec.json.decode(line[found.start() :].rstrip(b" \t\r,]"))]
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            damage.append(f"the JSON object in line {number} is torn; it is left out")
+            continue
+        more, torn = _records(objects, number)
+        failures += more
+        damage += torn
+    return Evidence(tuple(failures), tuple(damage[:64]), FORMAT if failures or damage else None), b"\n".join(rest)
+
+
+def _document(data: bytes) -> list[Any] | None:
+    """The objects, if the whole input is one JSON value: what jq prints of one, or of a list of them."""
+    if data.lstrip()[:1] not in {b"{", b"["}:
+        return None
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    values = value if isinstance(value, list) else [value]
+    return values if all(isinstance(v, dict) and "schema" in v for v in values) else None
+
+
+def _records(objects: list[Any], line: int) -> tuple[list[Failure], list[str]]:
+    failures: list[Failure] = []
+    damage: list[str] = []
+    for item in objects:
+        if not isinstance(item, dict) or item.get("schema") != SCHEMA:
+            damage.append(f"the JSON object in line {line} has not the schema {SCHEMA}, which this kvmwhy reads")
+            continue
+        try:
+            failures.append(record(item))
+        except (msgspec.ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
+            damage.append(f"the JSON object in line {line} is not as kvmwhy writes it: {str(error)[:80]}")
+    return failures, damage
+
+
+def record(item: dict[str, Any]) -> Failure:
+    """The record of one object. Raises ValueError, TypeError, KeyError or ValidationError for a wrong one."""
+    values: dict[str, Any] = {key: item[key] for key in _PLAIN if item.get(key) is not None}
+    values |= {key: _number(item[key]) for key in _NUMBERS if item.get(key) is not None}
+    values["data"] = [_number(word) for word in item.get("data") or ()]
+    values["source"] = dict(item.get("source") or {})
+    if host := item.get("host"):
+        values["host"] = {**host, "ram_bytes": _optional(host.get("ram_bytes"))}
+    if cpu := item.get("cpu"):
+        values["cpu"] = _cpu(cpu)
+        values["cpu_shared"] = bool(item.get("cpu_shared", cpu.get("shared", False)))
+    if code := item.get("code"):
+        window = [None if b == "??" else int(b, 16) for b in code["window"].split()]
+        values["code"] = {"window": window, "rip_at": code["rip_at"]}
+    if control := item.get("control"):
+        fields = {name: _number(v) for name, v in control["fields"].items()}
+        values["control"] = {"kind": control["kind"], "fields": fields}
+    if emulation := item.get("emulation"):
+        insn = bytes.fromhex(emulation["insn"])
+        values["emulation"] = {
+            "rip": _number(emulation["rip"]),
+            "cs_base": _number(emulation["cs_base"]),
+            "insn": insn,
+            "mode": emulation.get("mode"),
+        }
+    if seen := item.get("exit_seen"):
+        values["exit"] = {name: v if name == "isa" else _optional(v) for name, v in seen.items()}
+    values["trace"] = list(_events(item.get("trace") or ()))
+    values["repairs"] = item.get("repairs") or []
+    values["damage"] = item.get("torn", item.get("damage")) or []
+    return msgspec.convert(values, Failure)
+
+
+def _cpu(cpu: dict[str, Any]) -> dict[str, Any]:
+    names = [name for name in cpu if name not in _NOT_REGISTERS]
+    made: dict[str, Any] = {name: cpu.get(name) for name in ("smm", "halted", "wide")}
+    made["cpl"] = cpu["cpl_printed"] if "cpl_printed" in cpu else cpu.get("cpl")
+    made["registers"] = {name: _number(cpu[name]) for name in names}
+    made["segments"] = {
+        name: {part: _number(value) for part, value in segment.items()}
+        for name, segment in (cpu.get("segments") or {}).items()
+    }
+    return made
+
+
+def _events(trace: Any) -> Iterator[dict[str, Any]]:
+    for event in trace:
+        fields: dict[str, Any] = {name: _number(value) for name, value in event["numbers"].items()}
+        yield {"name": event["name"], "time": event["time"], "fields": fields | event["texts"]}
+
+
+def _number(text: Any) -> int:
+    if not isinstance(text, str):
+        raise TypeError(f"a number is not written as a 0x string: {text!r}")
+    value = int(text, 16)
+    if not -_MOST < value < _MOST:
+        raise ValueError("a number has more than 64 bits")
+    return value
+
+
+def _optional(text: Any) -> int | None:
+    return None if text is None else _number(text)

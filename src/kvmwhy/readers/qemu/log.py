@@ -1,0 +1,376 @@
+"""QEMU's report of a KVM failure, of any age: the banner, the words, the register dump, the code.
+
+The lines of several vCPU threads may follow each other in any order. Tokens are therefore read in
+sequence and put together afterwards; what could belong to two vCPUs is given to one only with a remark.
+
+Formats: qemu accel/kvm/kvm-all.c and target/i386/{kvm/kvm.c,cpu-dump.c} of 2.x … 10.2; the words
+were unpadded and without 0x until 6.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from kvmwhy.abi.internal_error import MAX_NDATA, least_words
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers import Evidence
+from kvmwhy.readers.host_context import host_of
+from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads
+from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump, find_old_dumps
+from kvmwhy.readers.qemu.registers_strict import CODE, END
+from kvmwhy.readers.qemu.registers_tolerant import ORDER, Dump, Dumps
+from kvmwhy.record import Failure, Source
+
+# What a token is, is the group that matched. The first letters of "error", "emulation" and "extra"
+# are left out: they are hex digits, and may be glued to a value. Mail may fold at any space.
+_NUMBER: Final = rf"([0-9a-f]{{16}}{END}|[0-9a-f]{{0,15}}(?![0-9a-z]))?"
+_TOKEN: Final = re.compile(
+    rf"(?P<word>xtra\s+data\s?\[([0-9]{{1,2}})\]:\s*(?:0x)?{_NUMBER})"
+    r"|(?<!Sysenter )(?<!:)\b(?P<field>([A-Z][A-Z0-9]{1,3})\s?=(?!\s{0,64}0x)"
+    rf"\s{{0,64}}([0-9a-f]{{1,16}}){END}((?:\s{{1,64}}(?:[0-9a-f]{{16}}|[0-9a-f]{{8}}){END}){{0,3}}))"
+    rf"|(?P<code>{CODE})"
+    # another thread's line may have cut off its beginning
+    r"|(?P<suberror>(?:KVM\s+internal\s+e)?rror\.\s*Suberror:\s*)"
+    r"|(?P<tail>mulation\s+failure)"
+    r"|(?P<entry>KVM:\s+entry\s+failed,\s+hardware\s+error\s*)"
+    r"|(?P<unknown>KVM:\s+unknown\s+exit,\s+hardware\s+reason\s*)"
+    r"|(?P<other>KVM:\s+unknown\s+exit\s+reason\s*)"
+    r"|(?P<exception>KVM:\s+exception\s)"
+    r"|(?P<run>rror:\s+kvm\s+run\s+failed)"
+    r"|(?P<unhandled>kvm:\s+unhandled\s+exit\s+)"
+    r"|(?P<returned>kvm_run\s+returned\s+-)"
+    r"|(?P<unexpected>unexpected\s+exit\s+reason\s+0x)"
+    r"|(?P<restart>: (?:starting up libvirt|shutting down, reason=))"
+)
+_WORD: Final = _TOKEN.groupindex["word"]
+_FIELD: Final = _TOKEN.groupindex["field"]
+_CODE: Final = _TOKEN.groupindex["code"]
+
+# Words on lines that follow each other, as nearly always.
+_WORDS: Final = re.compile(r"\s?(?:\nextra data\[[0-9]{1,2}\]: 0x[0-9a-f]{16}\b)+")
+_WORD_IN_LINE: Final = re.compile(r"\[([0-9]+)\]: 0x([0-9a-f]{16})")
+
+_INDEXES: Final = [str(n) for n in range(MAX_NDATA)]
+
+_HEX: Final = re.compile(r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-z])")
+_DECIMAL: Final = re.compile(r"([0-9]{1,10})(?![0-9a-z])")
+_EXCEPTION: Final = re.compile(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
+
+# fmt: off
+MARKS: Final = (
+    "EFER=", "Suberror", "KVM:", "xtra data", "kvm run", "run failed", "unhandled exit", "kvm_run returned",
+    "Code=", "GDT=", "RIP=", "EIP=", "KVM internal",
+)
+# fmt: on
+_TAIL: Final = "emulation failure"
+_BEGINNINGS: Final = (
+    "KVM internal error. Suberror:",
+    *(f"extra data[{n}]:" for n in range(MAX_NDATA)),
+    _TAIL,
+    "KVM: entry failed, hardware error",
+    "KVM: unknown exit, hardware reason",
+    "KVM: unknown exit reason",
+    "KVM: exception",
+    "error: kvm run failed",
+    "RAX=",
+    "EAX=",
+)
+
+
+def detect(text: str) -> bool:
+    return any(mark in text for mark in MARKS)
+
+
+def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
+    """Every failure in the text, in order. A dump without a banner is a failure of kind "other"."""
+    reader = _Reader(text.text)
+    reader.run()
+    if old := find_old_dumps(text.text):
+        reader.dumps.found = sorted([*reader.dumps.found, *map(_adopted, old)], key=lambda dump: dump.at)
+    host = host_of("".join(reader.rest))
+    failures = []
+    line, counted = first_line, 0
+    for banner, dump, shared in _matched(reader):
+        line += text.text.count("\n", counted, banner.at)
+        counted = banner.at
+        outcome = banner.outcome()
+        lost = _lost_words(outcome, host.kernel)
+        failures.append(
+            Failure(
+                source=Source(path=path, line=line, vmm="qemu"),
+                cpu=dump.cpu() if dump else None,
+                cpu_shared=shared,
+                code=dump.code if dump else None,
+                host=host,
+                repairs=text.repairs,
+                damage=(*banner.damage, *lost, *(dump.damage if dump else ())),
+                **outcome,
+            )
+        )
+    damage = _torn_end(text.text)
+    if damage and failures:
+        failures[-1] = replace(failures[-1], damage=(*failures[-1].damage, *damage))
+    return Evidence(tuple(failures), damage, format="QEMU log" if failures or damage else None)
+
+
+def _lost_words(outcome: dict[str, Any], kernel: str | None) -> tuple[str, ...]:
+    """Nothing else tells that the last line of the words is missing; then their number is not known either."""
+    if not kernel or outcome.get("ndata") is None or outcome.get("suberror") is None:
+        return ()
+    least = least_words(outcome["suberror"], kernel)
+    if not 0 < outcome["ndata"] < least:
+        return ()
+    there, outcome["ndata"] = outcome["ndata"], None
+    return (f"Linux {kernel} writes at least {least} words, and {there} are shown: the last are missing",)
+
+
+def _adopted(old: OldDump) -> Dump:
+    """A dump of qemu-kvm's own form, among the others."""
+    dump = Dump(old.at, over=None)
+    dump.whole, dump.code, dump.damage = old.cpu, old.code, list(old.damage)
+    return dump
+
+
+def _torn_end(text: str) -> tuple[str, ...]:
+    """A last line that stops inside the words which announce a failure."""
+    last = text[text.rfind("\n") + 1 :][:80].strip()
+    if last and last != _TAIL and any(head.startswith(last) for head in _BEGINNINGS):
+        return (f"the text ends in the middle of a line: {last!r}",)
+    return ()
+
+
+class _Reader:
+    """One pass over the tokens of a text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.heads = Heads()
+        self.dumps = Dumps()
+        self.restarts: list[int] = []
+        self.rest: list[str] = []  # what is no intact dump, and no words
+
+    def run(self) -> None:
+        text, heads, dumps = self.text, self.heads, self.dumps
+        at, rest, begun, search = 0, 0, 0, _TOKEN.search
+        while token := search(text, at):
+            start, at = token.span()
+            kind = token.lastindex
+            if kind == _WORD:
+                self._word(start, at, *token.group(_WORD + 1, _WORD + 2))
+            elif kind == _FIELD:
+                name, first, more = token.group(_FIELD + 1, _FIELD + 2, _FIELD + 3)
+                if name in {"RAX", "EAX"} and (end := dumps.whole(text, start)):
+                    self.rest.append(text[rest:start])
+                    at = rest = end
+                elif name in ORDER:
+                    dumps.field(start, name, [first, *more.split()] if more else [first], last=at == len(text))
+            elif kind == _CODE:
+                dumps.code(start, token[_CODE + 1])
+            elif token.lastgroup == "suberror":
+                words, at = self._suberror(start, at)
+                if at > words:
+                    self.rest.append(text[rest:words])
+                    rest = at
+            else:
+                self._head(start, str(token.lastgroup), at)
+            if len(dumps.found) > begun:
+                begun = len(dumps.found)
+                heads.dump()
+        self.rest.append(text[rest:])
+        heads.end()
+        dumps.end()
+
+    def _word(self, start: int, end: int, index: str, digits: str | None) -> None:
+        # Until 6.1 the words had no fixed width: at the very end of a text one may be cut.
+        cut = not digits or (end == len(self.text) and len(digits) < 16)
+        self.heads.word(start, int(index), None if cut or digits is None else int(digits, 16), digits or "")
+
+    def _suberror(self, at: int, end: int) -> tuple[int, int]:
+        """Take the banner, and the words if no other failure waits for any; return where these begin and end."""
+        number = _DECIMAL.match(self.text, end)
+        if number is None:
+            return end, end
+        alone = not self.heads.open
+        banner = self.heads.add(Banner(at, "internal-error", suberror=int(number[1])))
+        end = number.end()
+        if alone and (block := _WORDS.match(self.text, end)):
+            words = _WORD_IN_LINE.findall(block[0])
+            if [index for index, _ in words] == _INDEXES[: len(words)]:
+                banner.data = [int(digits, 16) for _, digits in words]
+                return end, block.end()
+        return end, end
+
+    def _head(self, at: int, what: str, end: int) -> None:
+        heads = self.heads
+        match what:
+            case "tail":
+                heads.tail()
+            case "entry":
+                self._entry(at, end)
+            case "unknown":
+                self._numbered(at, "unknown-exit", "hardware_reason", self._hex(end), exit_reason=0)
+            case "other":
+                # Printed in decimal: a KVM_EXIT_* that this QEMU does not know.
+                number = _DECIMAL.match(self.text, end)
+                whole = number is not None and number.end() < len(self.text)
+                self._numbered(at, "other", "exit_reason", int(number[1]) if number and whole else None)
+            case "exception":
+                self._exception(at, end)
+            case "run":
+                self._run_error(at, end)
+            case "unhandled":
+                self._unhandled(at, end)
+            case "returned":
+                self._returned(at, end)
+            case "unexpected":
+                self._unexpected(end)
+            case "restart":
+                self.restarts.append(at)
+                heads.forget()
+                self.dumps.end()
+
+    def _hex(self, end: int) -> int | None:
+        """The number, unless the text ends with it: it has no fixed width and may be cut."""
+        number = _HEX.match(self.text, end)
+        return int(number[1], 16) if number and number.end() < len(self.text) else None
+
+    def _numbered(self, at: int, kind: str, name: str, value: int | None, **more: int) -> None:
+        banner = self.heads.add(Banner(at, kind, **{name: value}, **more))
+        if value is None:
+            banner.damage.append("the number in this line is cut")
+
+    def _entry(self, at: int, end: int) -> None:
+        number = _HEX.match(self.text, end)
+        value = int(number[1], 16) if number else None
+        if number and number.end() == len(self.text):
+            # 0x80 may be the beginning of 0x80000021; 0x7 or 0x0 is nothing's beginning.
+            value = None if number[1][0] in "89abcdef" and len(number[1]) < 8 else value
+            value = value if number[0].startswith("0x") else None
+        self._numbered(at, "entry-failure", "hardware_error", value, exit_reason=9)
+
+    def _exception(self, at: int, end: int) -> None:
+        if found := _EXCEPTION.match(self.text, end):
+            vector, code = int(found[1]), int(found[2], 16)
+            self.heads.add(Banner(at, "exception-exit", exception=vector, exception_error_code=code, exit_reason=1))
+        elif self.text.find("\n", end) < 0 and self.text[end : end + 1].isdecimal():
+            self.heads.add(Banner(at, "exception-exit", exit_reason=1)).damage.append("the line is cut")
+
+    def _unhandled(self, at: int, end: int) -> None:
+        """The old qemu-kvm's line for both kinds; it is told by the bit that marks a failed entry."""
+        value = self._hex(end)
+        if value is not None and value >> 31 & 1:
+            self._numbered(at, "entry-failure", "hardware_error", value, exit_reason=9)
+        else:
+            self._numbered(at, "unknown-exit", "hardware_reason", value, exit_reason=0)
+
+    def _returned(self, at: int, end: int) -> None:
+        """The old qemu-kvm printed the errno behind its banner."""
+        number = _DECIMAL.match(self.text, end)
+        name = ERRNO_NUMBERS.get(int(number[1])) if number else None
+        if name is None:
+            return
+        last = self.heads.found[-1] if self.heads.found else None
+        if last and "errno" not in last.fields:
+            last.fields["errno"] = name
+        else:
+            self.heads.add(Banner(at, "run-error", errno=name))
+
+    def _unexpected(self, end: int) -> None:
+        last = self.heads.found[-1] if self.heads.found else None
+        value = self._hex(end)
+        if value is not None and last and last.fields.get("suberror") == 4 and not last.data and not last.closed:
+            last.data.append(value)
+            last.tear("the exit reason was taken from the kernel's message beside the banner")
+
+    def _run_error(self, at: int, end: int) -> None:
+        message = " ".join(self.text[end : end + 80].split())
+        known = next((words for words in ERRNO if message.startswith(words)), "")
+        errno = ERRNO.get(known)
+        if len(self.text) - end < 80 and "\n" not in self.text[end:]:
+            # "or address" may have been cut off.
+            errno = None if any(w.startswith(message) and w != known for w in ERRNO) else errno
+        banner = self.heads.add(Banner(at, "run-error", errno=errno))
+        if errno is None:
+            line = self.text[end : end + 80].partition("\n")[0].strip()
+            banner.damage.append(f"the error {line[:60]!r} is not one that kvmwhy knows")
+
+
+# -- which dump belongs to which banner -----------------------------------------------------------
+
+
+class _Queue:
+    """The failures whose registers have not come yet, in order."""
+
+    def __init__(self) -> None:
+        self.banners: deque[Banner] = deque()
+        self.kinds: dict[tuple[object, ...], int] = {}
+
+    def add(self, banner: Banner) -> None:
+        self.banners.append(banner)
+        key = banner.key()
+        self.kinds[key] = self.kinds.get(key, 0) + 1
+
+    def take(self) -> Banner:
+        banner = self.banners.popleft()
+        key = banner.key()
+        self.kinds[key] -= 1
+        if not self.kinds[key]:
+            del self.kinds[key]
+        return banner
+
+    def drop_mentions(self) -> None:
+        """A title that quotes the banner comes before the log, has no words or tail, and no dump of its own."""
+        queue = self.banners
+        while (
+            len(queue) > 1
+            and queue[-1].data
+            and not queue[0].data
+            and not queue[0].tailed
+            and queue[0].fields == queue[-1].fields
+        ):
+            self.take()
+
+
+def _matched(reader: _Reader) -> list[tuple[Banner, Dump | None, bool]]:
+    """Give each dump to the failure that waits longest, since QEMU's threads queue for the lock.
+
+    With other failures waiting that is a guess, unless all of them are the same.
+    """
+    banners = deque(sorted(reader.heads.found, key=lambda b: b.at))
+    restarts = deque(reader.restarts)
+    dumps = reader.dumps.found
+    queue = _Queue()
+    matched: list[tuple[Banner, Dump | None, bool]] = []
+    doubtful_until = -1
+    for n, dump in enumerate(dumps):
+        while restarts and restarts[0] < dump.at:
+            born = restarts.popleft()
+            matched += ((banner, None, False) for banner in queue.banners)
+            while banners and banners[0].at < born:
+                matched.append((banners.popleft(), None, False))
+            queue = _Queue()
+        while banners and banners[0].at < dump.at:
+            queue.add(banners.popleft())
+        if n + 1 == len(dumps) or (banners and banners[0].at < dumps[n + 1].at):
+            queue.drop_mentions()
+        if queue.banners:
+            if len(queue.kinds) > 1:
+                doubtful_until = queue.banners[-1].at
+            banner = queue.take()
+            shared = banner.at <= doubtful_until
+            if shared:
+                banner.damage.append(
+                    "several failures were announced before this register dump; it may belong to any of them"
+                )
+        elif dump.negligible:
+            continue
+        else:
+            banner, shared = Banner(dump.at, "other"), False
+            banner.damage.append("the line that names the failure is missing; this is only a register dump")
+        matched.append((banner, dump, shared or dump.mixed))
+    matched += ((banner, None, False) for banner in (*queue.banners, *banners))
+    return sorted(matched, key=lambda m: m[0].at)

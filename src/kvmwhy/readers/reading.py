@@ -1,0 +1,102 @@
+"""A text given to every reader that recognises it, writer by writer, and the results put together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from kvmwhy.ingest.demux import Stream, streams
+from kvmwhy.readers import Evidence, readers_of
+from kvmwhy.readers.correlate import combine, told_by
+from kvmwhy.readers.host_context import host_of
+from kvmwhy.record import Failure, Host, Source
+
+_MOST_DAMAGE: Final = 64
+_OF_ONE_VM: Final = frozenset({"qemu", "ram_bytes"})
+
+
+def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
+    """Every failure of a text in the order of its lines, those of one failure in one record."""
+    parts = streams(data)
+    found: list[tuple[str, Stream, list[Evidence]]] = []
+    names: dict[str, None] = {}
+    for stream in parts:
+        pieces: list[Evidence] = []
+        for format_ in readers_of(stream.text.text):
+            if format_.last and any(piece.failures for piece in pieces):
+                continue
+            reader = format_.load()
+            if reader.detect(stream.text.text):
+                evidence: Evidence = reader.read(stream.text, path=path, first_line=1)
+                if evidence.failures or evidence.damage:
+                    names[evidence.format or format_.name] = None
+                    placed = tuple(_placed(f, stream, first_line) for f in evidence.failures)
+                    pieces.append(evidence._replace(failures=placed))
+        if pieces:
+            found.append((stream.host, stream, pieces))
+    if not found:
+        return Evidence()
+    _, _, (only, *more) = found[0]
+    if len(parts) == 1 and not more:  # as nearly always: there is nothing to put together
+        said = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
+        return Evidence(_of_vms(only.failures), said, " + ".join(names) or None)
+    by_host: dict[str, list[Evidence]] = {}
+    for host, _, pieces in found:
+        by_host.setdefault(host, []).extend(pieces)
+    remarks = _Remarks(parts)
+    failures: list[Failure] = []
+    for host, pieces in by_host.items():
+        alone = sum(h == host and any(p.failures for p in ps) for h, _, ps in found) == 1
+        about = remarks.of(host)
+        failures += [_with_host(f, about, alone=alone) for f in combine(pieces)]
+    if len(by_host) > 1 or len(found) > 1:
+        failures.sort(key=lambda f: f.source.line or 0)
+    damage = dict.fromkeys(remark for _, _, pieces in found for piece in pieces for remark in piece.damage)
+    return Evidence(_of_vms(tuple(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
+
+
+def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
+    """The failure with the line of the input, its time, and who wrote it."""
+    source = failure.source
+    number = (source.line or 1) - 1
+    writer = " on ".join(name for name in (stream.writer, stream.host) if name) or None
+    placed: Source = replace(
+        source, line=first_line + stream.line(number), time=source.time or stream.time(number), writer=writer
+    )
+    return replace(failure, source=placed)
+
+
+def _of_vms(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """Trouble of the host's kernel is a record of its own only where there is no other."""
+    return tuple(failure for failure in failures if not _only_host(failure)) or failures
+
+
+def _only_host(failure: Failure) -> bool:
+    told = (failure.cpu, failure.errno, failure.exit_reason, failure.emulation, failure.exit, failure.control)
+    return failure.kind == "other" and not failure.silent and not any(part is not None for part in told)
+
+
+class _Remarks:
+    """What the whole text says of each host, read when it is wanted."""
+
+    def __init__(self, parts: list[Stream]) -> None:
+        self.parts = parts
+        self.known: dict[str, Host | None] = {}
+
+    def of(self, host: str) -> Host | None:
+        """``None``: there is one writer, and its reader has seen everything."""
+        if len(self.parts) == 1:
+            return None
+        if host not in self.known:
+            texts = (part.text.text for part in self.parts if part.host in {host, ""})
+            self.known[host] = host_of("\n".join(texts))
+        return self.known[host]
+
+
+def _with_host(failure: Failure, about: Host | None, *, alone: bool) -> Failure:
+    """Kernel and vendor hold for every VM of a host; RAM and the VMM's version only for the one they are of."""
+    if about is None:
+        return failure
+    without = frozenset() if alone else _OF_ONE_VM
+    return replace(failure, host=told_by(failure.host, about, without=without | {"unrestricted_guest_hint"}))

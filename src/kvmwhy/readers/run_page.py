@@ -1,0 +1,56 @@
+"""A ``kvm_run`` page: 2352 bytes as the struct is, or whole pages as the vCPU mapping is."""
+
+from __future__ import annotations
+
+from kvmwhy.abi import kvm_run
+from kvmwhy.abi.internal_error import MAX_NDATA
+from kvmwhy.readers import Evidence
+from kvmwhy.record import Failure, Kind, Source
+
+_SIZES = {kvm_run.RUN_SIZE, kvm_run.PAGE_SIZE, 2 * kvm_run.PAGE_SIZE, 3 * kvm_run.PAGE_SIZE}
+_KINDS: dict[int, Kind] = {
+    kvm_run.EXIT_UNKNOWN: "unknown-exit",
+    kvm_run.EXIT_EXCEPTION: "exception-exit",
+    kvm_run.EXIT_SHUTDOWN: "shutdown",
+    kvm_run.EXIT_FAIL_ENTRY: "entry-failure",
+    kvm_run.EXIT_INTERNAL_ERROR: "internal-error",
+}
+
+
+def detect(data: bytes) -> bool:
+    """The size of the struct or of whole pages, and a head such as KVM leaves: no text has it."""
+    if len(data) not in _SIZES:
+        return False
+    # request_interrupt_window, immediate_exit: 0 or 1; then padding; exit_reason is a small number.
+    return data[0] <= 1 and data[1] <= 1 and not any(data[2:8]) and not any(data[10:12])
+
+
+def read(data: bytes, *, path: str | None = None) -> Evidence:
+    run = kvm_run.decode_page(data)
+    payload = run.payload
+    kind = _KINDS.get(run.exit_reason, "other")
+    fields: dict[str, object] = {}
+    damage: tuple[str, ...] = ()
+    if kind == "internal-error":
+        ndata, words = payload["ndata"], payload["data"]
+        assert isinstance(ndata, int)  # noqa: S101 -- u32 and u64[16] by the layout table
+        assert isinstance(words, tuple)  # noqa: S101
+        fields = {"suberror": payload["suberror"], "ndata": ndata, "data": words[: min(ndata, MAX_NDATA)]}
+        if ndata > MAX_NDATA:
+            damage = (f"ndata is {ndata}, but the page holds {MAX_NDATA} words: KVM did not write this count",)
+    elif kind == "entry-failure":
+        fields = {"hardware_error": payload["hardware_entry_failure_reason"]}
+    elif kind == "unknown-exit" and not payload["hardware_exit_reason"]:
+        kind = "other"  # KVM stores 0 whenever it begins KVM_RUN: the vCPU is in there, or never was
+    elif kind == "unknown-exit":
+        fields = {"hardware_reason": payload["hardware_exit_reason"]}
+    elif kind == "exception-exit":
+        fields = {"exception": payload["exception"], "exception_error_code": payload["error_code"]}
+    failure = Failure(
+        kind=kind,
+        source=Source(path=path),
+        exit_reason=run.exit_reason,
+        damage=damage,
+        **fields,  # type: ignore[arg-type]  # the payload's values are ints, by the layout table
+    )
+    return Evidence((failure,), format="kvm_run page")

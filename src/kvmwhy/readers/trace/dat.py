@@ -1,0 +1,72 @@
+"""``trace.dat`` of trace-cmd, and pages that were read from ``trace_pipe_raw``: bytes to failures.
+
+``data`` may be a mapped file of any size: what is held is an index, and the pages around failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from kvmwhy.readers import Evidence
+from kvmwhy.readers.trace.container import MAGIC, open_container
+from kvmwhy.readers.trace.cpus import Pages, Plain
+from kvmwhy.readers.trace.distinct import Distinct
+from kvmwhy.readers.trace.formats import Buffer, Formats
+from kvmwhy.readers.trace.pages import Decoder
+from kvmwhy.readers.trace.sift import sift
+from kvmwhy.readers.trace.story import Story
+
+# Of nanoseconds; "counter" counts, and "x86-tsc" counts cycles of a length that is not said.
+_NANOSECONDS: Final = {"local", "global", "uptime", "perf", "mono", "mono_raw", "boot", "tai", ""}
+FORMAT: Final = "trace.dat"
+
+
+def detect(data: Buffer) -> bool:
+    return bytes(data[: len(MAGIC)]) == MAGIC
+
+
+def read(data: Buffer, *, path: str | None = None, whole: bool = False) -> Evidence:
+    """``whole``: decode every page, not only those around failures."""
+    file = open_container(data)
+    found, damage = Distinct(), list(file.damage)
+    for recording in file.recordings:
+        scale = 1e-9 if recording.clock in _NANOSECONDS else None
+        pages = [(cpu.number, cpu.pages) for cpu in recording.cpus]
+        damage += _sift(pages, file.formats, scale, found, path, whole=whole)
+    return Evidence(found.failures(), (*dict.fromkeys(damage), *found.damage), FORMAT)
+
+
+def read_pages(
+    pages: Buffer | Mapping[int, Buffer], formats: Formats, *, path: str | None = None, whole: bool = False
+) -> Evidence:
+    """What ``trace_pipe_raw`` gave of one CPU, or of each by its number."""
+    cpus: Mapping[int, Buffer] = pages if isinstance(pages, Mapping) else {0: pages}
+    found = Distinct()
+    plain: list[tuple[int, Pages]] = [(number, Plain(data, formats.page_size)) for number, data in cpus.items()]
+    damage = _sift(plain, formats, 1e-9, found, path, whole=whole)
+    return Evidence(found.failures(), (*damage, *found.damage), "ring buffer pages")
+
+
+def _sift(
+    cpus: list[tuple[int, Pages]],
+    formats: Formats,
+    scale: float | None,
+    found: Distinct,
+    path: str | None,
+    *,
+    whole: bool,
+) -> list[str]:
+    """Add to ``found``; return what is damaged."""
+    damage = [f"there is no format of {name}: nothing can be told of it" for name in formats.missing]
+    decoder = Decoder(formats, scale=scale)
+    sifted = sift(cpus, decoder, Story(path=path), whole=whole)
+    for failure in sifted.failures:
+        found.add((failure,))
+    if sifted.lost_places:
+        some = f"{sifted.lost} events" if sifted.lost else "events"
+        damage.append(f"the kernel lost {some} at {sifted.lost_places} places of this trace")
+    if decoder.torn:
+        damage.append(f"{decoder.torn} pages are torn: what they had behind that is missing")
+    damage += [remark for _, pages in cpus for remark in pages.damage]
+    return damage

@@ -1,0 +1,132 @@
+"""Traces as text: ``trace`` and ``trace_pipe`` of tracefs in each of its column layouts, ``trace-cmd report``,
+``perf script``; also behind a log's own prefix, as a kernel prints its buffer when it dies.
+
+``lines`` takes the lines apart; here they become failures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from kvmwhy.ingest.marks import TRACE
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers import Evidence
+from kvmwhy.readers.trace.distinct import Distinct
+from kvmwhy.readers.trace.events import TraceEvent
+from kvmwhy.readers.trace.lines import LostEvents, losses, parse
+from kvmwhy.readers.trace.skim import segments, skim
+from kvmwhy.readers.trace.story import Story
+from kvmwhy.record import Failure
+
+FORMAT: Final = "KVM trace"
+_LONGEST_LINE: Final = 1 << 16
+
+
+def detect(text: str) -> bool:
+    """A line of a trace that can be, or lead to, a failure."""
+    return any(_is_event_at(text, at) for telling in TRACE for at in _places(text, telling))
+
+
+def _places(text: str, word: str) -> Iterator[int]:
+    """The first places of a word; one that is no event's may stand in prose above the trace."""
+    at = -1
+    for _ in range(64):
+        at = text.find(word, at + 1)
+        if at < 0:
+            return
+        yield at
+
+
+def _is_event_at(text: str, at: int) -> bool:
+    start = text.rfind("\n", max(0, at - 400), at) + 1
+    end = text.find("\n", at, at + 400)
+    line = text[start : end if end >= 0 else at + 400]
+    return any(isinstance(found, TraceEvent) for found in parse([line], 1))
+
+
+def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
+    return _read((text.text,), path, first_line)
+
+
+def read_file(chunks: Iterable[bytes], *, path: str | None = None) -> Evidence:
+    """A trace of any length in pieces of any size, such as ``iter(lambda: stream.read(1 << 20), b"")``.
+
+    What is held is a piece or two, and the last events of each vCPU.
+    """
+    return _read((block.decode("utf-8", "replace") for block in _whole_lines(chunks)), path, 1)
+
+
+def _read(blocks: Iterable[str], path: str | None, first_line: int) -> Evidence:
+    tape = Tape(path=path)
+    found = Distinct()
+    for part, telling in skim(segments(blocks, first_line)):
+        if telling or tape.story.waiting:
+            found.add(tape.feed(part.text, part.line))
+        else:
+            tape.skip(part.text)
+            found.add(tape.story.end())
+    found.add(tape.story.end())
+    return Evidence(found.failures(), (*tape.damage, *found.damage), FORMAT)
+
+
+def events(text: str, first_line: int = 1) -> Iterator[TraceEvent]:
+    """The events that belong to a story, in the order of the lines."""
+    return (found for found in parse(text.split("\n"), first_line) if isinstance(found, TraceEvent))
+
+
+class Tape:
+    """A trace that comes bit by bit: its failures, and what it lost."""
+
+    def __init__(self, *, path: str | None = None) -> None:
+        self.story = Story(path=path)
+        self.lost = 0
+        self.places = 0
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        if not self.places:
+            return ()
+        return (f"the kernel lost {self.lost} events at {self.places} places of this trace",)
+
+    def feed(self, text: str, first_line: int) -> Iterator[Failure]:
+        """``text`` is whole lines."""
+        take = self.story.take
+        for found in parse(text.split("\n"), first_line):
+            if isinstance(found, LostEvents):
+                self.lost += found.events
+                self.places += 1
+                self.story.lost()
+            elif failures := take(found):
+                yield from failures
+
+    def skip(self, text: str) -> None:
+        """Lines without a failure near them: only what was lost is counted."""
+        for lost in losses(text):
+            self.lost += lost.events
+            self.places += 1
+
+    def follow(self, chunks: Iterable[bytes]) -> Iterator[Failure]:
+        """Each failure as soon as it is over; at the end what was still open. For ``trace_pipe``, too."""
+        line = 1
+        for block in _whole_lines(chunks):
+            text = block.decode("utf-8", "replace")
+            yield from self.feed(text, line)
+            line += text.count("\n")
+        yield from self.story.end()
+
+
+def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    held = b""
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield held + chunk[:end]
+            held = chunk[end:]
+        elif len(held) + len(chunk) > _LONGEST_LINE:  # no line of a trace, however it goes on
+            yield held + chunk
+            held = b""
+        else:
+            held += chunk
+    if held:
+        yield held

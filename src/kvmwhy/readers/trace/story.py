@@ -1,0 +1,246 @@
+"""Events, one at a time, into failures: which vCPU, why it had left the guest, and whether userspace heard of it.
+
+A failed emulation ends in one of two ways (``handle_emulation_failure``): KVM returns to userspace with
+KVM_EXIT_INTERNAL_ERROR, or it queues #UD and enters the guest again, and no VMM ever hears of it. Which it was is
+told by what this vCPU does next; where nothing tells, the failure says so.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from kvmwhy.abi import kvm_run
+from kvmwhy.readers.trace import tell
+from kvmwhy.readers.trace.events import STORY, TraceEvent
+from kvmwhy.record import Failure
+
+EVENTS: Final = 16  # how many of a vCPU's last events a failure keeps
+_THREADS: Final = 4096  # followed at once; the one silent for longest is forgotten
+_VCPUS: Final = 1024  # of one thread
+
+FATAL: Final = {
+    kvm_run.EXIT_UNKNOWN,
+    kvm_run.EXIT_EXCEPTION,
+    kvm_run.EXIT_SHUTDOWN,
+    kvm_run.EXIT_FAIL_ENTRY,
+    kvm_run.EXIT_INTERNAL_ERROR,
+}
+# A signal, or a VMM that wants to inject an interrupt: what KVM was about to do, it does later.
+_INTERLUDES: Final = {7, 10}  # KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_INTR
+BENIGN_ERRNOS: Final = {-4, -11}  # EINTR; EAGAIN: the vCPU waits to be started
+# Events that come only after KVM has decided what to do about a failed emulation.
+_WENT_ON: Final = {"kvm_entry", "kvm_exit", "kvm_page_fault", "kvm_emulate_insn"}
+_UD: Final = tell.UD
+_INJECTS_UD: Final = 0x80000306  # valid, hardware exception, #UD: the same in VMX and SVM
+
+
+class _Vcpu:
+    """What is remembered of one vCPU."""
+
+    __slots__ = ("exit", "failed", "id", "injected", "recent", "torn")
+
+    def __init__(self, number: int | None, *, torn: bool) -> None:
+        self.id = number
+        self.recent: deque[TraceEvent] = deque(maxlen=EVENTS)
+        self.exit: TraceEvent | None = None  # the VM-exit that is being handled
+        self.failed: TraceEvent | None = None  # an emulation whose end has not been seen
+        self.injected: int | None = None  # the exception that the guest got after that
+        self.torn = torn  # events are missing before the first of ``recent``
+
+
+class _Thread:
+    """A thread runs one vCPU at a time, but need not run the same one always.
+
+    After a return to userspace it may enter with another one, and not every event says which. Such events wait in
+    ``unclaimed`` until one says so; if this thread was only ever seen with one vCPU, they are that one's.
+    """
+
+    __slots__ = ("current", "epoch", "unclaimed", "vcpus")
+
+    def __init__(self, epoch: int, *, torn: bool) -> None:
+        self.epoch = epoch
+        self.vcpus: dict[int, _Vcpu] = {}
+        self.current: _Vcpu | None = None
+        self.unclaimed = _Vcpu(None, torn=torn)
+
+
+class Story:
+    """Feed it events in the order of their times, by ``take``; then ``end``.
+
+    >>> story = Story()
+    >>> failures = [failure for event in events for failure in story.take(event)]  # doctest: +SKIP
+    >>> failures += story.end()
+    """
+
+    def __init__(self, *, path: str | None = None, userspace_exits: bool = False) -> None:
+        self.path = path
+        self._threads: OrderedDict[int, _Thread] = OrderedDict()
+        self._epoch = 0
+        self._given_up: list[Failure] = []  # to be handed out next: their end will not be seen any more
+        self.waiting = 0  # failed emulations whose end has not been seen
+        self._isa: int | None = None  # of this host: a reason without a name does not tell
+        self._userspace_exits = userspace_exits  # this trace has them: known beforehand, or seen
+
+    def lost(self) -> None:
+        """Events are missing here. Nothing seen before explains what comes behind: any vCPU may be concerned."""
+        self._epoch += 1
+
+    def take(self, event: TraceEvent) -> tuple[Failure, ...]:
+        """The failures that this event completes: hardly ever one."""
+        name = event.name
+        if name not in STORY:
+            return ()
+        thread = self._thread(event.pid)
+        if name == "kvm_track_tsc":
+            self._forget(thread)
+            self._threads[event.pid] = _Thread(self._epoch, torn=False)
+            return self._handed_out()
+        vcpu = thread.current
+        if event.vcpu is not None and (vcpu is None or vcpu.id != event.vcpu):
+            vcpu = self._claim(thread, event.vcpu)
+        elif vcpu is None:
+            vcpu = thread.unclaimed
+        ended: tuple[Failure, ...] = ()
+        if vcpu.failed is not None and name in _WENT_ON:
+            ended = (self._went_on(vcpu, event),)
+        vcpu.recent.append(event)
+        if name == "kvm_exit":
+            vcpu.exit = event
+            self._isa = self._isa or event.number("isa")
+        elif name == "kvm_entry":
+            vcpu.exit = None
+        elif name == "kvm_emulate_insn":
+            if event.number("failed"):
+                vcpu.failed, vcpu.injected = event, None
+                self.waiting += 1
+        elif name == "kvm_inj_exception":
+            if (vcpu.failed is not None or vcpu.id is None) and not event.number("reinjected"):
+                vcpu.injected = event.number("exception")
+        elif name == "kvm_userspace_exit":
+            ended += self._left(thread, vcpu, event)
+        return self._handed_out() + ended if self._given_up else ended
+
+    def end(self) -> tuple[Failure, ...]:
+        """No more events, or none that follow on these: what was still open. All is forgotten."""
+        for thread in self._threads.values():
+            self._forget(thread)
+        self._threads.clear()
+        return self._handed_out()
+
+    def _handed_out(self) -> tuple[Failure, ...]:
+        given_up = tuple(self._given_up)
+        self._given_up.clear()
+        return given_up
+
+    # -- threads and vCPUs -------------------------------------------------------------------------
+
+    def _thread(self, pid: int) -> _Thread:
+        thread = self._threads.get(pid)
+        if thread is None:
+            thread = self._threads[pid] = _Thread(self._epoch, torn=self._epoch > 0)
+            if len(self._threads) > _THREADS:
+                self._forget(self._threads.popitem(last=False)[1])
+        elif len(self._threads) > _THREADS // 2:
+            self._threads.move_to_end(pid)
+        if thread.epoch != self._epoch:
+            thread.epoch = self._epoch
+            for vcpu in (thread.unclaimed, *thread.vcpus.values()):
+                self._give_up(vcpu)
+                vcpu.recent.clear()
+                vcpu.exit = None
+                vcpu.torn = True
+        return thread
+
+    def _claim(self, thread: _Thread, number: int) -> _Vcpu:
+        """From here on it is this vCPU that the thread runs; what nobody had claimed was its, too."""
+        vcpu = thread.vcpus.get(number)
+        if vcpu is None:
+            if len(thread.vcpus) >= _VCPUS:  # no thread has so many
+                for one in thread.vcpus.values():
+                    self._give_up(one)
+                thread.vcpus.clear()
+            vcpu = thread.vcpus[number] = _Vcpu(number, torn=thread.unclaimed.torn)
+        self._give(thread, vcpu)
+        thread.current = vcpu
+        return vcpu
+
+    def _give(self, thread: _Thread, vcpu: _Vcpu) -> None:
+        waiting = thread.unclaimed
+        if waiting.recent:
+            if waiting.failed is not None:
+                self._give_up(vcpu)
+                vcpu.failed = waiting.failed
+            vcpu.recent.extend(waiting.recent)
+            vcpu.exit = waiting.exit or vcpu.exit
+            if vcpu.failed is not None and waiting.injected is not None:
+                vcpu.injected = waiting.injected
+        thread.unclaimed = _Vcpu(None, torn=waiting.torn)
+
+    def _owner(self, thread: _Thread, vcpu: _Vcpu) -> _Vcpu:
+        """Whose events these are, as far as that can be told now."""
+        if vcpu.id is None and len(thread.vcpus) == 1:
+            (owner,) = thread.vcpus.values()
+            self._give(thread, owner)
+            return owner
+        return vcpu
+
+    def _forget(self, thread: _Thread) -> None:
+        """A new vCPU begins its life in this thread, or no more will be seen of it."""
+        self._owner(thread, thread.unclaimed)
+        for vcpu in (thread.unclaimed, *thread.vcpus.values()):
+            self._give_up(vcpu)
+
+    def _give_up(self, vcpu: _Vcpu) -> None:
+        if vcpu.failed is not None:
+            self._given_up.append(self._close(vcpu, told=None))
+
+    # -- how it ends -------------------------------------------------------------------------------
+
+    def _went_on(self, vcpu: _Vcpu, event: TraceEvent) -> Failure:
+        """KVM did not stop for the failed emulation."""
+        if event.name == "kvm_entry" and vcpu.injected is None and event.number("intr_info") == _INJECTS_UD:
+            vcpu.injected = _UD
+        last = (event,) if event.name == "kvm_entry" else ()
+        return self._close(vcpu, told=False if self._userspace_exits else None, last=last)
+
+    def _left(self, thread: _Thread, vcpu: _Vcpu, event: TraceEvent) -> tuple[Failure, ...]:
+        """KVM returned to userspace: for the failed emulation, for another failure, or in the course of things."""
+        self._userspace_exits = True
+        errno = event.number("errno") or 0
+        reason = None if errno < 0 else event.number("reason")
+        ended: tuple[Failure, ...] = ()
+        if errno in BENIGN_ERRNOS or reason in _INTERLUDES:
+            pass
+        elif vcpu.failed is not None and reason == kvm_run.EXIT_INTERNAL_ERROR:
+            ended = (self._close(self._owner(thread, vcpu), told=True),)
+        else:
+            if vcpu.failed is not None:
+                ended = (self._close(self._owner(thread, vcpu), told=False),)
+            if errno < 0 or reason in FATAL:
+                owner = self._owner(thread, vcpu)
+                exit_ = tell.vm_exit(owner.exit, self._isa)
+                failure = tell.userspace_exit(owner.id, event, exit_, tuple(owner.recent), path=self.path)
+                ended += (self._torn(owner, failure),)
+        thread.current = None  # the next KVM_RUN may be another vCPU's
+        if len(thread.vcpus) > 1 and vcpu.id is None:
+            self._give_up(thread.unclaimed)
+            thread.unclaimed = _Vcpu(None, torn=thread.unclaimed.torn)  # nobody will ever claim the others
+        elif thread.vcpus:
+            self._owner(thread, thread.unclaimed)
+        return ended
+
+    def _close(self, vcpu: _Vcpu, *, told: bool | None, last: tuple[TraceEvent, ...] = ()) -> Failure:
+        """``told``: whether userspace heard of it; None if that cannot be known."""
+        event, vcpu.failed = vcpu.failed, None
+        injected, vcpu.injected = vcpu.injected, None
+        assert event is not None  # noqa: S101 -- asked for by every caller
+        self.waiting -= 1
+        recent = (*vcpu.recent, *last)[-EVENTS:]
+        exit_ = tell.vm_exit(vcpu.exit, self._isa)
+        failure = tell.failed_emulation(vcpu.id, event, exit_, recent, injected=injected, told=told, path=self.path)
+        return self._torn(vcpu, failure)
+
+    @staticmethod
+    def _torn(vcpu: _Vcpu, failure: Failure) -> Failure:
+        return tell.incomplete(failure) if vcpu.torn and len(vcpu.recent) < EVENTS else failure

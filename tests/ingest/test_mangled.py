@@ -1,0 +1,164 @@
+"""What mail, terminals, log collectors and web pages do to a log changes nothing in what it says."""
+
+from __future__ import annotations
+
+import html
+import json
+import quopri
+import re
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dumps import Printed, reports
+from kvmwhy.readers import read
+from kvmwhy.record import Failure, Host, Source
+
+
+def said(data: bytes) -> list[Failure]:
+    """What was read, without its line and without what was repaired."""
+    return [msgspec.structs.replace(f, source=Source(), repairs=(), host=Host()) for f in read(data).failures]
+
+
+def by_line(change: Callable[[str], str]) -> Callable[[str], bytes]:
+    return lambda text: "".join(change(line) + "\n" for line in text.splitlines()).encode()
+
+
+def logfmt(line: str) -> str:
+    return f'time="2026-01-02T03:04:05.123Z" level=error msg="{line}" name=containerd-shim-v2 pid=123'
+
+
+def json_line(line: str) -> str:
+    return json.dumps({"log": line + "\n", "stream": "stderr", "time": "2026-01-02T03:04:05.123456789Z"})
+
+
+def go_json_line(line: str) -> str:
+    return json_line(line).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+MANGLES: dict[str, Callable[[str], bytes]] = {
+    "CRLF": lambda text: text.replace("\n", "\r\n").encode(),
+    "CR": lambda text: text.replace("\n", "\r").encode(),
+    "quoted": by_line(lambda line: "> " + line),
+    "quoted twice": by_line(lambda line: "> > " + line),
+    "quoted tightly": by_line(lambda line: ">> " + line),
+    "quoted without a space": by_line(lambda line: ">" + line),
+    "quoted by a bar": by_line(lambda line: "| " + line),
+    "indented": by_line(lambda line: "    " + line),
+    "tabbed": by_line(lambda line: "\t" + line),
+    "indented and quoted": by_line(lambda line: "  >  " + line),
+    "journald": by_line(lambda line: "Jan 02 03:04:05 host QEMU[123]: " + line),
+    "syslog, ISO time": by_line(lambda line: "2026-01-02T03:04:05.123456+00:00 deadbeef qemu[123]: " + line),
+    "printk": by_line(lambda line: "[  123.456789] " + line),
+    "logfmt": by_line(logfmt),
+    "JSON lines": by_line(json_line),
+    "JSON lines of Go": by_line(go_json_line),
+    "one JSON string": lambda text: json.dumps({"log": text}).encode(),
+    "quoted-printable": lambda text: quopri.encodestring(text.encode()),
+    "HTML entities": lambda text: html.escape(text).encode(),
+    "numeric entities": lambda text: text.replace("<", "&#60;").replace(">", "&#x3e;").encode(),
+    "HTML": lambda text: f"<pre><code>{html.escape(text)}</code></pre>".encode(),
+    "HTML with breaks": lambda text: html.escape(text).replace("\n", "<br>").encode(),
+    "HTML of a highlighter": lambda text: re.sub("(0010|CR0)", r"<span class=x>\1</span>", html.escape(text)).encode(),
+    "colour": by_line(lambda line: f"\x1b[31m{line}\x1b[0m"),
+    "colour in a value": lambda text: text.replace("00", "0\x1b[1;31m0\x1b[m").encode(),
+    "terminal title": lambda text: b"\x1b]0;journalctl\x07" + text.encode(),
+    "double spacing": lambda text: text.replace("\n", "\n\n").encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16 LE without a mark": lambda text: text.encode("utf-16-le"),
+    "UTF-16 BE without a mark": lambda text: text.encode("utf-16-be"),
+    "UTF-8 with a mark": lambda text: text.encode("utf-8-sig"),
+    "no-break spaces": lambda text: text.replace(" ", "\xa0").encode(),
+    "bbcode list": by_line(lambda line: "[*]" + line),
+    "markdown": lambda text: f"Hello,\n\n```\n{text}```\nthanks\n".encode(),
+    "last line end lost": lambda text: text.rstrip("\n").encode(),
+}
+
+
+@pytest.mark.parametrize("name", MANGLES)
+@settings(max_examples=25)
+@given(reports())
+def test_known_manglings_lose_nothing(name: str, report: Printed) -> None:
+    """The record is equal to the clean one."""
+    assert said(MANGLES[name](report.text)) == [report.failure]
+
+
+@pytest.mark.parametrize("outer", ["quoted", "CRLF", "quoted-printable", "HTML entities", "UTF-16"])
+@pytest.mark.parametrize("inner", ["journald", "printk", "logfmt", "indented"])
+@settings(max_examples=10)
+@given(reports())
+def test_manglings_one_upon_the_other(outer: str, inner: str, report: Printed) -> None:
+    """A journal is quoted in a mail; a container's log is pasted from a Windows editor."""
+    assert said(MANGLES[outer](MANGLES[inner](report.text).decode())) == [report.failure]
+
+
+@given(reports(), st.data())
+def test_mail_folds_at_any_space(report: Printed, data: st.DataObject) -> None:
+    """A line end instead of a space, anywhere, is still a space."""
+    spaces = [m.start() for m in re.finditer(" ", report.text)]
+    folds = data.draw(st.sets(st.sampled_from(spaces)))
+    text = "".join("\n" if n in folds else c for n, c in enumerate(report.text))
+    assert said(text.encode()) == [report.failure]
+
+
+@given(reports(), st.integers(60, 80))
+def test_mail_folds_long_lines(report: Printed, width: int) -> None:
+    """Folded at a width and quoted afterwards, as a reply does."""
+    lines = []
+    for line in report.text.splitlines():
+        rest = line
+        while len(rest) > width and (at := rest.rfind(" ", 0, width)) > 0:
+            lines.append(rest[:at])
+            rest = rest[at + 1 :]
+        lines.append(rest)
+    assert said("".join(f"> {line}\n" for line in lines).encode()) == [report.failure]
+
+
+@given(reports(), st.data())
+def test_quoted_printable_breaks_anywhere(report: Printed, data: st.DataObject) -> None:
+    """A soft break may stand inside a number; only inside an escape it may not."""
+    encoded = quopri.encodestring(report.text.encode()).decode().replace("=\n", "")
+    places = [n for n in range(1, len(encoded)) if "=" not in encoded[n - 2 : n] and encoded[n - 1] != "\n"]
+    breaks = data.draw(st.sets(st.sampled_from(places), max_size=40))
+    text = "".join(("=\n" if n in breaks else "") + c for n, c in enumerate(encoded))
+    assert said(text.encode()) == [report.failure]
+
+
+@given(reports(), st.data())
+def test_nul_bytes_are_no_text(report: Printed, data: st.DataObject) -> None:
+    """A log on a disk that crashed has runs of NUL in it."""
+    places = data.draw(st.sets(st.integers(0, len(report.text)), max_size=20))
+    text = "".join(("\0" if n in places else "") + c for n, c in enumerate(report.text))
+    assert said(text.encode()) == [report.failure]
+
+
+@given(reports(), reports())
+def test_a_mailbox_with_quoted_printable_and_plain_mail(first: Printed, second: Printed) -> None:
+    """Decoding one mail must not take RAX=20… of the next for an escape."""
+    text = quopri.encodestring(first.text.encode()) + b"\nFrom nobody\n\n" + second.text.encode()
+    assert said(text) == [first.failure, second.failure]
+
+
+@given(st.text())
+def test_repairs_never_fail(text: str) -> None:
+    """Any text is read or is none."""
+    read(text.encode("utf-8", "surrogatepass"))
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("quoted-printable", "quoted-printable"),
+        ("HTML entities", "HTML"),
+        ("UTF-16 LE without a mark", "UTF-16"),
+        ("JSON lines", "JSON"),
+    ],
+)
+def test_what_was_undone_is_told(name: str, word: str) -> None:
+    """A repair is no loss, but a person may want to know."""
+    data = MANGLES[name]("KVM internal error. Suberror: 1\nextra data[0]: 0x0000000000000001\nRAX=<00>\n")
+    (failure,) = read(data).failures
+    assert word in " ".join(failure.repairs)

@@ -1,0 +1,70 @@
+"""What several readers tell of one failure is one record; what could be two failures stays two."""
+
+from __future__ import annotations
+
+import msgspec
+
+from kvmwhy.readers import Evidence
+from kvmwhy.readers.correlate import combine
+from kvmwhy.record import ControlBlock, Cpu, Emulation, Failure, Host, Source
+
+QEMU = Failure(
+    kind="internal-error", suberror=1, exit_reason=17, ndata=0, cpu=Cpu(registers={"rip": 0x8086, "cr0": 1}),
+    source=Source(line=3, vmm="qemu"),
+)  # fmt: skip
+TRACED = Failure(
+    kind="internal-error", exit_reason=17, emulation=Emulation(rip=0x8086, cs_base=0, insn=b"\xd9\x03"),
+    source=Source(vcpu=2), host=Host(vendor="vmx"),
+)  # fmt: skip
+
+
+def of(failure: Failure, name: str, *more: Failure) -> Evidence:
+    return Evidence((failure, *more), format=name)
+
+
+def moved(failure: Failure, rip: int) -> Failure:
+    return msgspec.structs.replace(failure, cpu=Cpu(registers={"rip": rip}))
+
+
+def test_the_same_rip_ties() -> None:
+    """Each says what the other does not."""
+    (both,) = combine([of(QEMU, "QEMU log", moved(QEMU, 1)), of(TRACED, "trace")])[:1]
+    assert both.cpu == QEMU.cpu
+    assert both.emulation == TRACED.emulation
+    assert (both.source.vcpu, both.source.line, both.source.vmm) == (2, 3, "qemu")
+    assert both.host.vendor == "vmx"
+    assert both.damage == ()
+
+
+def test_another_rip_or_vcpu_stays_apart() -> None:
+    """Nothing is put together that differs in anything."""
+    assert len(combine([of(moved(QEMU, 5), "QEMU log", QEMU), of(moved(TRACED, 7), "kernel log")])) == 3
+    first = msgspec.structs.replace(QEMU, source=Source(vcpu=0))
+    assert len(combine([of(first, "QEMU log"), of(TRACED, "trace")])) == 2
+
+
+def test_one_of_each_is_assumed_and_said() -> None:
+    """A VMM's line and a kernel's dump, one of each: one record, which says that this is an assumption."""
+    line = Failure(kind="entry-failure", hardware_error=0x80000021, exit_reason=9)
+    dump = Failure(kind="entry-failure", control=ControlBlock("vmcs", {"a": 1}), cpu=Cpu(registers={"rip": 5}))
+    (both,) = combine([of(line, "QEMU log"), of(dump, "kernel log")])
+    assert both.control == dump.control
+    assert both.hardware_error == 0x80000021
+    assert "assumed" in both.damage[0]
+
+
+def test_two_candidates_are_never_chosen_from() -> None:
+    """Two vCPUs failed at the same RIP: the trace of one of them may be either's."""
+    other = msgspec.structs.replace(QEMU, cpu=Cpu(registers={"rip": 0x8086, "cr0": 0}))
+    assert len(combine([of(QEMU, "QEMU log", other), of(TRACED, "trace")])) == 3
+
+
+def test_doubtful_registers_tie_nothing() -> None:
+    """Registers that may be another vCPU's."""
+    doubtful = msgspec.structs.replace(QEMU, cpu_shared=True)
+    assert len(combine([of(doubtful, "QEMU log"), of(TRACED, "trace")])) == 2
+
+
+def test_one_readers_failures_are_never_put_together() -> None:
+    """It knows best how many there were."""
+    assert combine([of(QEMU, "QEMU log", QEMU)]) == [QEMU, QEMU]

@@ -1,0 +1,117 @@
+"""kvmwhy's JSON holds all that was read: read back it is the same record, and explained it is the same object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dumps import Printed, reports, u32, u64
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.readers import read
+from kvmwhy.record import ControlBlock, Emulation, Event, Exit, Failure, Host, Source
+from kvmwhy.render.json import to_json
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+FILES = [path for path in sorted(FIXTURES.rglob("*")) if path.suffix in {".log", ".page"}]
+
+texts = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Zs"]), max_size=12)
+hosts = st.builds(
+    Host,
+    kernel=st.none() | texts,
+    qemu=st.none() | texts,
+    ram_bytes=st.none() | u64,
+    vendor=st.sampled_from([None, "vmx", "svm", "tdx", "pvm"]),
+    vendor_from=st.none() | texts,
+    hypervisor=st.none() | texts,
+    rivals=st.lists(texts, max_size=2).map(tuple),
+    unrestricted_guest_hint=st.booleans(),
+    facts=st.lists(texts, max_size=2).map(tuple),
+)
+names = st.sampled_from(["exit_reason", "rip", "pin_based_controls"])
+events = st.builds(
+    Event, name=texts, time=st.none() | st.floats(0, 1e9), fields=st.dictionaries(names, u64 | texts, max_size=3)
+)
+parts = st.fixed_dictionaries(
+    {
+        "host": hosts,
+        "cpu_shared": st.booleans(),
+        "silent": st.booleans(),
+        "exit": st.none() | st.builds(Exit, reason=u64, info1=st.none() | u64, error_code=st.none() | u32, isa=st.sampled_from([None, "vmx", "svm"])),  # noqa: E501
+        "control": st.none() | st.builds(ControlBlock, kind=st.sampled_from(["vmcs", "vmcb"]), fields=st.dictionaries(names, u64)),  # noqa: E501
+        "emulation": st.none() | st.builds(Emulation, rip=u64, cs_base=u32, insn=st.binary(max_size=15), mode=st.sampled_from([None, "real16", "long64"])),  # noqa: E501
+        "trace": st.lists(events, max_size=2).map(tuple),
+        "repairs": st.lists(texts, max_size=2).map(tuple),
+        "damage": st.lists(texts, max_size=2).map(tuple),
+        "source": st.builds(Source, path=st.none() | texts, line=st.none() | u32, vcpu=st.none() | st.integers(0, 4096), count=st.integers(1, 9), time=st.none() | texts, writer=st.none() | texts),  # noqa: E501
+    }
+)  # fmt: skip
+
+
+def again(failure: Failure) -> Failure:
+    (back,) = read(to_json(diagnose(failure))).failures
+    return back
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FIXTURES)))
+def test_every_fixture_comes_back(path: Path) -> None:
+    """The record is equal, and so is the object that is made of it."""
+    for failure in read(path.read_bytes(), path="a.log").failures:
+        assert again(failure) == failure
+        assert to_json(diagnose(again(failure))) == to_json(diagnose(failure))
+
+
+@settings(max_examples=60, deadline=None)
+@given(reports(), parts)
+def test_every_part_of_a_record_comes_back(report: Printed, more: dict[str, object]) -> None:
+    """Whatever a reader can put into a record is in the object."""
+    failure = msgspec.structs.replace(report.failure, **more)
+    assert again(failure) == failure
+
+
+def test_lists_journals_and_pretty_print() -> None:
+    """jq's lists and indentation, a line of a journal, and other evidence beside it."""
+    failures = read((FILES[0].parent / "qemu.log").read_bytes()).failures or read(FILES[0].read_bytes()).failures
+    line = to_json(diagnose(failures[0]))
+    item = json.loads(line)
+    for text in (json.dumps(item, indent=2), json.dumps([item]), f"Jan 02 03:04:05 h kvmwhy[1]: {line.decode()}\n"):
+        assert read(text.encode()).failures == (failures[0],)
+    mixed = line + b"\nKVM: entry failed, hardware error 0x7\n"
+    first, second = read(mixed).failures
+    assert first == failures[0]
+    assert (second.hardware_error, second.source.line) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema":1',
+        '{"schema":1}',
+        '{"schema":2,"kind":"other"}',
+        '{"schema":1,"kind":"no such kind"}',
+        '{"schema":1,"kind":"other","data":["0x' + "f" * 17 + '"]}',
+        '{"schema":1,"kind":"other","data":[1]}',
+        '{"schema":1,"kind":"other","cpu":{"rip":true}}',
+        '{"schema":1,"kind":"other","cpu":7}',
+        '{"schema":1,"kind":"other","code":{"window":"zz","rip_at":0}}',
+        '{"schema":1,"kind":"other","trace":[{}]}',
+        '{"schema":1,"data":' + "[" * 100_000,
+    ],
+)
+def test_a_wrong_object_is_named_and_left_out(text: str) -> None:
+    """Torn, of another schema, or of wrong types: a sentence, and no record."""
+    evidence = read(text.encode())
+    assert evidence.failures == ()
+    assert len(evidence.damage) == 1
+
+
+def test_a_byte_that_is_no_utf_8_tears_its_object_only() -> None:
+    """Found by fuzzing: JSON's decoder raises another error for it than for bad syntax."""
+    evidence = read(b'\x01\n{"schema":1,"kind":"ot\xbaer"}\nKVM: entry failed, hardware error 0x7\n')
+    assert [failure.hardware_error for failure in evidence.failures] == [7]
+    assert any("torn" in remark for remark in evidence.damage)
+    assert read(b'{"schema":1,"kind":"ot\xbaer"}').failures == ()

@@ -1,0 +1,36 @@
+"""The dump that knows no layout, read through the registry."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dumps import words64
+from kvmwhy.readers import read
+
+
+@given(st.integers(1, 4), st.lists(words64, min_size=1, max_size=16))
+def test_every_word_comes_back(suberror: int, words: list[int]) -> None:
+    """One word a line, with the counts before them."""
+    lines = [f"suberror = {suberror}", f"ndata = {len(words)}", *(f"data[{n}] = {w:#x}" for n, w in enumerate(words))]
+    (failure,) = read("\n".join(lines).encode()).failures
+    assert (failure.suberror, failure.ndata, failure.data) == (suberror, len(words), tuple(words))
+    assert failure.damage == ()
+
+
+def test_an_assumed_suberror_is_named() -> None:
+    """The seed's own dumps are of suberror 1, and do not say so."""
+    (failure,) = read(b"data[0] = 0x1\ndata[1] = 0x2\n").failures
+    assert failure.suberror == 1
+    assert "assumed" in failure.damage[0]
+
+
+def test_a_remark_about_kvm_above_it_does_not_hide_it() -> None:
+    """A word that a QEMU log would have is not yet a QEMU log."""
+    (failure,) = read(b"KVM: my VMM says\nsuberror = 3\ndata[0] = 0x80000b0e\n").failures
+    assert (failure.suberror, failure.data) == (3, (0x80000B0E,))
+
+
+def test_a_text_without_words_is_none() -> None:
+    """data[] of some program's source is no dump."""
+    assert read(b"for (i = 0; i < n; i++) data[i] = 0;\n").failures == ()
