@@ -14,10 +14,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ingest.test_mangled import MANGLES
-from ingest.test_demux import WITH_WRITER, wrapped
 
 from dumps import Printed, internal_errors, reports
+from ingest.test_demux import WITH_WRITER, wrapped
+from ingest.test_mangled import MANGLES
 from kvmwhy.readers import read
 from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure, Host, Source

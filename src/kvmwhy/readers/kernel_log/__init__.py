@@ -18,9 +18,9 @@ from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.kernel_log import vmcb, vmcs
-from kvmwhy.readers.kernel_log.dumps import Dump, Dumps
-from kvmwhy.readers.kernel_log.lines import Line, lines_of
-from kvmwhy.readers.kernel_log.remarks import Remark, kernel_of, near, remarks_of, trouble
+from kvmwhy.readers.kernel_log.dump_assembler import Dump, Dumps
+from kvmwhy.readers.kernel_log.host_messages import Remark, kernel_of, near, remarks_of, trouble
+from kvmwhy.readers.kernel_log.printk import Line, lines_of
 from kvmwhy.record import ControlBlock, Cpu, Exit, Failure, Host, Source
 
 _UNEXPECTED: Final = re.compile(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.readers.kernel_log.forms import Section
+from kvmwhy.readers.kernel_log.format_strings import Section
 from kvmwhy.record import ControlBlock, Cpu, Exit, Segment
 
 HEAD: Final = "last attempted VMRUN on CPU"

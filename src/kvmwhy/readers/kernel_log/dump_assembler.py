@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Final
 
 from kvmwhy.readers.kernel_log import vmcb, vmcs
-from kvmwhy.readers.kernel_log.forms import Section
-from kvmwhy.readers.kernel_log.lines import Line
+from kvmwhy.readers.kernel_log.format_strings import Section
+from kvmwhy.readers.kernel_log.printk import Line
 
 _GAP: Final = 16  # lines of others after which a dump is over
 _PAUSE: Final = 1.0  # seconds, likewise

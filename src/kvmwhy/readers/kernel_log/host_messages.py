@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from functools import cache
 from typing import Final, NamedTuple
 
-from kvmwhy.readers.kernel_log.lines import Line
+from kvmwhy.readers.kernel_log.printk import Line
 
 _NEAR: Final = 250  # lines
 _MOST: Final = 12  # sentences beside one failure
