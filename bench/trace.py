@@ -29,7 +29,7 @@ PAGE = 4096
 EVERY = 20_000  # MMIO exits between two failures
 CODE = bytes.fromhex("8a 03 eb fc")  # 1: mov (%rbx),%al; jmp 1b
 FAILING = bytes.fromhex("d9 03")  # flds (%rbx)
-READ = "import mmap,sys;from kvmwhy.readers.trace.dat import read"
+READ = "import mmap,sys;from kvmwhy.readers.trace.trace_dat import read"
 OURS = f"{READ};f=open(sys.argv[1],'rb');d=read(memoryview(mmap.mmap(f.fileno(),0,prot=1)),whole=len(sys.argv)>2)"
 OURS += ";print(sum(x.source.count for x in d.failures if x.emulation))"
 OURS_TEXT = "import sys;from kvmwhy.readers.trace.ftrace import read_file;f=open(sys.argv[1],'rb')"

@@ -13,7 +13,7 @@ from kvmwhy.ingest.marks import LOOSE
 from kvmwhy.readers import OF_TEXT, read
 from kvmwhy.readers.likely import may_tell
 from kvmwhy.readers.qemu.banner import ERRNO
-from kvmwhy.readers.trace.skim import HOT
+from kvmwhy.readers.trace.text_prefilter import HOT
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 WORDS = sorted(

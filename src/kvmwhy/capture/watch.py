@@ -27,7 +27,7 @@ from kvmwhy.capture.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.formats import Formats
 from kvmwhy.readers.trace.pages import Decoder
-from kvmwhy.readers.trace.story import Story
+from kvmwhy.readers.trace.vcpu_tracker import Story
 from kvmwhy.record import Failure, Host
 
 FAILURES_KIB: Final = 1024

@@ -14,7 +14,7 @@ from kvmwhy.ingest.marks import ILLUMOS, KERNEL_LOG, TRACE, VMM_LINE, WORDS
 from kvmwhy.ingest.multi_search import Finder, finder
 from kvmwhy.readers.qemu.banner import ERRNO
 from kvmwhy.readers.qemu.log import MARKS
-from kvmwhy.readers.trace.skim import HOT
+from kvmwhy.readers.trace.text_prefilter import HOT
 
 _LINE: Final = 4096  # bytes: further apart, two words are not of one failure
 _ANYWHERE: Final = 1 << 62

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from kvmwhy.ingest.normalize import Text
-from kvmwhy.readers.trace import dat, ftrace
+from kvmwhy.readers.trace import ftrace, trace_dat
 from kvmwhy.readers.trace.formats import Formats
-from kvmwhy.readers.trace.story import Story
+from kvmwhy.readers.trace.vcpu_tracker import Story
 from kvmwhy.record import Failure
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "trace"
@@ -40,7 +40,7 @@ def from_text(text: str) -> tuple[Failure, ...]:
 
 def from_pages(release: str, folder: str = "raw") -> tuple[Failure, ...]:
     pages = {cpu: load(release, f"{folder}/cpu{cpu}") for cpu in (0, 1)}
-    return dat.read_pages(pages, formats_of(release)).failures
+    return trace_dat.read_pages(pages, formats_of(release)).failures
 
 
 def told(text: str) -> list[Failure]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kvmwhy.readers.trace import dat, ftrace
+from kvmwhy.readers.trace import ftrace, trace_dat
 from kvmwhy.readers.trace.formats import Formats
 from kvmwhy.record import Failure
 from readers.trace.samples import COLUMNS, DATS, RELEASES, formats_of, from_pages, from_text, load, text_of
@@ -95,8 +95,8 @@ def test_raw_pages_tell_of_every_guest_that_failed(release: str) -> None:
 def test_trace_dat_tells_of_every_guest_that_failed(release: str, name: str) -> None:
     """Version 6 and 7, plain and compressed with zstd, as trace-cmd wrote them."""
     data = load(release, f"{name}.dat")
-    assert dat.detect(data)
-    read = dat.read(data)
+    assert trace_dat.detect(data)
+    read = trace_dat.read(data)
     assert read.damage == ()
     assert seen(read.failures) == expected(release)
 
@@ -141,7 +141,7 @@ def test_two_vcpus_that_no_event_names() -> None:
     text = gzip.decompress((PVM / "plain.txt.gz").read_bytes()).decode()
     formats = Formats.parse(gzip.decompress((PVM / "formats.txt.gz").read_bytes()).decode())
     pages = {int(path.name[3:-3]): gzip.decompress(path.read_bytes()) for path in sorted((PVM / "raw").iterdir())}
-    for failures in (from_text(text), dat.read_pages(pages, formats).failures):
+    for failures in (from_text(text), trace_dat.read_pages(pages, formats).failures):
         assert len({failure.source.writer for failure in failures}) == 2
         for failure, hole in zip(failures, (0xE0000000, 0xD0000000), strict=True):
             assert (failure.kind, failure.suberror, failure.exit) == ("internal-error", 1, None)
@@ -156,7 +156,7 @@ def test_two_vcpus_that_no_event_names() -> None:
 def test_overwritten_events_are_counted(release: str) -> None:
     """The kernel stored how many it lost; some failures behind that have no story, and say why."""
     pages = {cpu: load(release, f"lost/cpu{cpu}") for cpu in (0, 1)}
-    read = dat.read_pages(pages, formats_of(release))
+    read = trace_dat.read_pages(pages, formats_of(release))
     assert any("lost" in remark for remark in read.damage)
     assert len(read.failures) >= 5
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmwhy.ingest.normalize import Text
-from kvmwhy.readers.trace import dat, ftrace
+from kvmwhy.readers.trace import ftrace, trace_dat
 from kvmwhy.readers.trace.formats import Formats
 from kvmwhy.readers.trace.pages import Decoder
-from kvmwhy.readers.trace.story import Story
+from kvmwhy.readers.trace.vcpu_tracker import Story
 from readers.trace.samples import Layout, dat_6, dat_7, page, record
 
 LAYOUT = Layout()
@@ -51,7 +51,7 @@ def test_any_page(body: bytes, seed: int) -> None:
     for _, event in decoder.timed(body):
         assert isinstance(event.fields, dict)
         story.take(event)
-    dat.read_pages({0: body, 1: page(seed % (1 << 64), record(body[: len(body) & ~3][:400]))}, LAYOUT.formats)
+    trace_dat.read_pages({0: body, 1: page(seed % (1 << 64), record(body[: len(body) & ~3][:400]))}, LAYOUT.formats)
 
 
 @settings(max_examples=100)
@@ -67,7 +67,7 @@ def test_any_events(events: list[tuple[str, bytes, int]]) -> None:
         record(payload + bytes(-len(payload) % 4), delta & (1 << 27) - 1)
         for payload, (_, _, delta) in zip(heads, events, strict=True)
     ]
-    dat.read_pages(page(0, *records), LAYOUT.formats)
+    trace_dat.read_pages(page(0, *records), LAYOUT.formats)
 
 
 @settings(max_examples=80)
@@ -78,7 +78,7 @@ def test_any_container(data: bytes, at: int, make: object) -> None:
     whole = bytearray(dat_6(LAYOUT, [pages]) if make is dat_6 else dat_7(LAYOUT, [pages], how="zlib"))
     at %= len(whole)
     whole[max(at, 12) : max(at, 12) + len(data)] = data
-    dat.read(bytes(whole))
+    trace_dat.read(bytes(whole))
 
 
 @given(st.text(alphabet="name: kvm_exitID:5\t\n;field:offset:size:signed:0[]", max_size=300))
@@ -137,7 +137,7 @@ def test_many_distinct_failures_are_bounded() -> None:
 def test_pages_that_all_claim_one_time() -> None:
     """Merging by time gets on."""
     data = page(7, record(LAYOUT.event("kvm_emulate_insn", 1, failed=1))) * 600
-    assert dat.read_pages({0: data, 1: data}, LAYOUT.formats).failures[0].source.count == 1200
+    assert trace_dat.read_pages({0: data, 1: data}, LAYOUT.formats).failures[0].source.count == 1200
 
 
 def test_a_clock_that_runs_over() -> None:
@@ -146,12 +146,12 @@ def test_a_clock_that_runs_over() -> None:
     extend = b"\xfe\xff\xff\xff" * 2
     for records in ([failing], [extend, failing], [extend] * 90 + [failing]):
         data = page((1 << 64) - 7, *records)
-        assert len(dat.read_pages(data, LAYOUT.formats).failures) == 1
-        assert dat.read_pages(data * 300, LAYOUT.formats).failures[0].source.count == 300
+        assert len(trace_dat.read_pages(data, LAYOUT.formats).failures) == 1
+        assert trace_dat.read_pages(data * 300, LAYOUT.formats).failures[0].source.count == 300
 
 
 def test_pages_whose_times_run_backwards() -> None:
     """A damaged file: nothing is lost, and nothing hangs."""
     data = b"".join(page(10_000 - n, record(LAYOUT.event("kvm_emulate_insn", 1, rip=n, failed=1))) for n in range(600))
-    assert len(dat.read_pages(data, LAYOUT.formats, whole=True).failures) == 600
-    dat.read_pages(data, LAYOUT.formats)
+    assert len(trace_dat.read_pages(data, LAYOUT.formats, whole=True).failures) == 600
+    trace_dat.read_pages(data, LAYOUT.formats)

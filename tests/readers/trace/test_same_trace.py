@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kvmwhy.readers.trace import dat
+from kvmwhy.readers.trace import trace_dat
 from kvmwhy.record import Event, Failure, Source
 from readers.trace.samples import COLUMNS, DATS, RELEASES, from_pages, from_text, load, text_of
 
@@ -61,7 +61,7 @@ def strip_unparsed(one: Failure, other: Failure) -> Failure:
 @pytest.mark.parametrize("release", RELEASES)
 def test_all_containers_of_one_recording_agree(release: str) -> None:
     """trace-cmd converted one file to the others."""
-    first, *others = (in_time(dat.read(load(release, f"{name}.dat")).failures) for name in DATS)
+    first, *others = (in_time(trace_dat.read(load(release, f"{name}.dat")).failures) for name in DATS)
     assert first
     for other in others:
         assert other == first
@@ -71,7 +71,7 @@ def test_all_containers_of_one_recording_agree(release: str) -> None:
 @pytest.mark.parametrize("name", ["report-no-plugins", "report-raw"])
 def test_a_container_and_its_report_agree(release: str, name: str) -> None:
     """What trace-cmd prints of a file is what is read from the file."""
-    binary = in_time(dat.read(load(release, "v7-zstd.dat")).failures)
+    binary = in_time(trace_dat.read(load(release, "v7-zstd.dat")).failures)
     text = in_time(from_text(text_of(release, name)))
     assert [(f.kind, f.silent, f.emulation, f.source) for f in text] == [
         (f.kind, f.silent, f.emulation, f.source) for f in binary

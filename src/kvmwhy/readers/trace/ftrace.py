@@ -12,11 +12,11 @@ from typing import Final
 from kvmwhy.ingest.marks import TRACE
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.trace.distinct import Distinct
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.lines import LostEvents, losses, parse
-from kvmwhy.readers.trace.skim import segments, skim
-from kvmwhy.readers.trace.story import Story
+from kvmwhy.readers.trace.merge_equal import Distinct
+from kvmwhy.readers.trace.text_prefilter import segments, skim
+from kvmwhy.readers.trace.vcpu_tracker import Story
 from kvmwhy.record import Failure
 
 FORMAT: Final = "KVM trace"

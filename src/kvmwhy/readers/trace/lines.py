@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from kvmwhy.readers.trace import phrases
+from kvmwhy.readers.trace import event_text
 from kvmwhy.readers.trace.events import STORY, Fields, TraceEvent
 
 _GAP: Final = r"[ \t]{1,80}"
@@ -99,7 +99,7 @@ def _task(before: str) -> _Task | None:
 def _event(task: _Task, name: str, phrase: str, time: str, number: int, *, by_tool: bool) -> TraceEvent:
     phrase = phrase[:2000].strip(" \t\r")
     reader = _BY_TOOL if by_tool else _BY_KERNEL
-    vcpu = phrases.vcpu_of(phrase)
+    vcpu = event_text.vcpu_of(phrase)
     return TraceEvent(name, task.pid, (name, phrase), reader, vcpu, task.cpu, _seconds(time), number)
 
 
@@ -107,7 +107,7 @@ class _Kernel:
     """What the kernel printed itself."""
 
     def decode(self, raw: tuple[str, str]) -> Fields:
-        return phrases.fields(*raw)
+        return event_text.fields(*raw)
 
     def number(self, raw: tuple[str, str], name: str) -> int | None:
         value = self.decode(raw).get(name)
@@ -121,7 +121,7 @@ class _Tool(_Kernel):
     """
 
     def decode(self, raw: tuple[str, str]) -> Fields:
-        return {"text": raw[1]} if raw == _NO_RESULT else phrases.fields(*raw)
+        return {"text": raw[1]} if raw == _NO_RESULT else event_text.fields(*raw)
 
 
 _BY_KERNEL: Final = _Kernel()

@@ -6,8 +6,8 @@ import struct
 from bisect import bisect_right
 from typing import Final, NamedTuple, Protocol
 
+from kvmwhy.readers.trace.decompress import LARGEST, UnpackError, unpack
 from kvmwhy.readers.trace.formats import Buffer
-from kvmwhy.readers.trace.unpack import LARGEST, UnpackError, unpack
 
 _MOST_CHUNKS: Final = 1 << 20
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.trace.container import MAGIC, open_container
-from kvmwhy.readers.trace.cpus import Pages, Plain
-from kvmwhy.readers.trace.distinct import Distinct
+from kvmwhy.readers.trace.cpu_buffers import Pages, Plain
 from kvmwhy.readers.trace.formats import Buffer, Formats
+from kvmwhy.readers.trace.merge_equal import Distinct
 from kvmwhy.readers.trace.pages import Decoder
-from kvmwhy.readers.trace.sift import sift
-from kvmwhy.readers.trace.story import Story
+from kvmwhy.readers.trace.trace_dat_sections import MAGIC, open_container
+from kvmwhy.readers.trace.vcpu_tracker import Story
+from kvmwhy.readers.trace.window_reader import sift
 
 # Of nanoseconds; "counter" counts, and "x86-tsc" counts cycles of a length that is not said.
 _NANOSECONDS: Final = {"local", "global", "uptime", "perf", "mono", "mono_raw", "boot", "tai", ""}

@@ -13,7 +13,7 @@ from typing import Final
 
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.formats import Format, Formats
-from kvmwhy.readers.trace.story import BENIGN_ERRNOS, FATAL
+from kvmwhy.readers.trace.vcpu_tracker import BENIGN_ERRNOS, FATAL
 
 NAMES: Final = frozenset({"kvm_emulate_insn", "kvm_userspace_exit"})
 

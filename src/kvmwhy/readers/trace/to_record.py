@@ -10,7 +10,7 @@ import msgspec
 from kvmwhy.abi import kvm_run
 from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
-from kvmwhy.readers.trace import words
+from kvmwhy.readers.trace import symbols
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.record import Emulation, Event, Exit, Failure, Kind, Source
 
@@ -21,7 +21,7 @@ _KINDS: Final[dict[int | None, Kind]] = {
     kvm_run.EXIT_FAIL_ENTRY: "entry-failure",
     kvm_run.EXIT_INTERNAL_ERROR: "internal-error",
 }
-_ISAS: Final[dict[int, Literal["vmx", "svm"]]] = {words.VMX: "vmx", words.SVM: "svm"}
+_ISAS: Final[dict[int, Literal["vmx", "svm"]]] = {symbols.VMX: "vmx", symbols.SVM: "svm"}
 _U64: Final = (1 << 64) - 1
 UD: Final = 6
 
@@ -117,7 +117,7 @@ def emulation(event: TraceEvent) -> Emulation:
         rip=(event.number("rip") or 0) & _U64,
         cs_base=(event.number("csbase") or 0) & _U64,
         insn=code[:15],
-        mode=None if flags is None else words.MODES.get(flags),
+        mode=None if flags is None else symbols.MODES.get(flags),
     )
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from typing import Final
 
 from kvmwhy.abi import kvm_run
-from kvmwhy.readers.trace import tell
+from kvmwhy.readers.trace import to_record
 from kvmwhy.readers.trace.events import STORY, TraceEvent
 from kvmwhy.record import Failure
 
@@ -31,7 +31,7 @@ _INTERLUDES: Final = {7, 10}  # KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_INTR
 BENIGN_ERRNOS: Final = {-4, -11}  # EINTR; EAGAIN: the vCPU waits to be started
 # Events that come only after KVM has decided what to do about a failed emulation.
 _WENT_ON: Final = {"kvm_entry", "kvm_exit", "kvm_page_fault", "kvm_emulate_insn"}
-_UD: Final = tell.UD
+_UD: Final = to_record.UD
 _INJECTS_UD: Final = 0x80000306  # valid, hardware exception, #UD: the same in VMX and SVM
 
 
@@ -219,8 +219,8 @@ class Story:
                 ended = (self._close(self._owner(thread, vcpu), told=False),)
             if errno < 0 or reason in FATAL:
                 owner = self._owner(thread, vcpu)
-                exit_ = tell.vm_exit(owner.exit, self._isa)
-                failure = tell.userspace_exit(owner.id, event, exit_, tuple(owner.recent), path=self.path)
+                exit_ = to_record.vm_exit(owner.exit, self._isa)
+                failure = to_record.userspace_exit(owner.id, event, exit_, tuple(owner.recent), path=self.path)
                 ended += (self._torn(owner, failure),)
         thread.current = None  # the next KVM_RUN may be another vCPU's
         if len(thread.vcpus) > 1 and vcpu.id is None:
@@ -237,10 +237,12 @@ class Story:
         assert event is not None  # noqa: S101 -- asked for by every caller
         self.waiting -= 1
         recent = (*vcpu.recent, *last)[-EVENTS:]
-        exit_ = tell.vm_exit(vcpu.exit, self._isa)
-        failure = tell.failed_emulation(vcpu.id, event, exit_, recent, injected=injected, told=told, path=self.path)
+        exit_ = to_record.vm_exit(vcpu.exit, self._isa)
+        failure = to_record.failed_emulation(
+            vcpu.id, event, exit_, recent, injected=injected, told=told, path=self.path
+        )
         return self._torn(vcpu, failure)
 
     @staticmethod
     def _torn(vcpu: _Vcpu, failure: Failure) -> Failure:
-        return tell.incomplete(failure) if vcpu.torn and len(vcpu.recent) < EVENTS else failure
+        return to_record.incomplete(failure) if vcpu.torn and len(vcpu.recent) < EVENTS else failure

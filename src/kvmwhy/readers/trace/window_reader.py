@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from kvmwhy.readers.trace.anchors import NAMES, Anchors, is_anchor
-from kvmwhy.readers.trace.cpus import Pages
+from kvmwhy.readers.trace.cpu_buffers import Pages
 from kvmwhy.readers.trace.events import TraceEvent
+from kvmwhy.readers.trace.page_prefilter import NAMES, Anchors, is_anchor
 from kvmwhy.readers.trace.pages import Decoder, Lost
-from kvmwhy.readers.trace.story import Story
+from kvmwhy.readers.trace.vcpu_tracker import Story
 from kvmwhy.record import Failure
 
 SMALL: Final = 256  # pages of a recording that is read whole

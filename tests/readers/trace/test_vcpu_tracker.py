@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers.trace import ftrace
-from kvmwhy.readers.trace.story import EVENTS
+from kvmwhy.readers.trace.vcpu_tracker import EVENTS
 from kvmwhy.record import Failure
 from readers.trace.samples import told
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from kvmwhy.readers.trace import words
+from kvmwhy.readers.trace import symbols
 from kvmwhy.readers.trace.events import Fields
 
 _X: Final = r"(?:0x)?([0-9a-f]{1,16})"
@@ -117,7 +117,7 @@ def _nested_exit(phrase: str) -> Fields | None:
 
 
 def _reason(name: str, text: str) -> Fields:
-    known = words.exit_reason(text)
+    known = symbols.exit_reason(text)
     if known is None:
         return {name: text}
     number, isa = known
@@ -130,7 +130,7 @@ def _insn(phrase: str) -> Fields | None:
     insn = m[3].strip()
     out: Fields = {"rip": int(m[2], 16), "csbase": int(m[1], 16), "len": (len(insn) + 1) // 3, "insn": insn}
     if m[4]:
-        flags = words.MODE_FLAGS.get(m[4])
+        flags = symbols.MODE_FLAGS.get(m[4])
         out["flags"] = 2 if m[4] == "0x2" else m[4] if flags is None else flags
     out["failed"] = int(phrase.endswith((" failed", " FAIL")))
     return out
@@ -146,7 +146,7 @@ def _userspace(phrase: str) -> Fields | None:
 
 
 def _exception(phrase: str) -> Fields | None:
-    if not (m := _EXCEPTION.match(phrase)) or (vector := words.EXCEPTIONS.get(m[1])) is None:
+    if not (m := _EXCEPTION.match(phrase)) or (vector := symbols.EXCEPTIONS.get(m[1])) is None:
         return None
     out: Fields = {"exception": vector, "has_error": int(m[2] is not None)}
     if m[2]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmwhy.readers.trace import ftrace
+from kvmwhy.readers.trace.event_text import fields, vcpu_of
 from kvmwhy.readers.trace.events import STORY
-from kvmwhy.readers.trace.phrases import fields, vcpu_of
-from kvmwhy.readers.trace.words import exit_reason
+from kvmwhy.readers.trace.symbols import exit_reason
 from readers.trace.samples import RELEASES, text_of
 
 VMX_EXIT = {"exit_reason": 48, "isa": 1, "guest_rip": 0xFFF0, "info1": 0x184, "info2": 0x80000B0E}

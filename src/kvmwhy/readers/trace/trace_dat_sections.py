@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from kvmwhy.readers.trace.cpus import Packed, Pages, Plain
+from kvmwhy.readers.trace.cpu_buffers import Packed, Pages, Plain
+from kvmwhy.readers.trace.decompress import UnpackError, unpack
 from kvmwhy.readers.trace.formats import Buffer, Formats
-from kvmwhy.readers.trace.unpack import UnpackError, unpack
 
 MAGIC: Final = b"\x17\x08\x44tracing"
 _SYSTEMS: Final = {b"kvm", b"kvmmmu"}

@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from kvmwhy.readers.trace import dat, sift, unpack
-from kvmwhy.readers.trace.container import MAGIC
-from kvmwhy.readers.trace.unpack import UnpackError
+from kvmwhy.readers.trace import decompress, trace_dat, window_reader
+from kvmwhy.readers.trace.decompress import UnpackError
+from kvmwhy.readers.trace.trace_dat_sections import MAGIC
 from kvmwhy.record import Failure
 from readers.trace.samples import DATS, PAGE, RELEASES, Layout, dat_6, dat_7, load, page, record
 
@@ -102,9 +102,9 @@ def names(failures: tuple[Failure, ...]) -> list[tuple[int | None, bool, int | N
 )
 def test_both_versions_give_what_the_pages_give(data: bytes) -> None:
     """One recording in three containers, and bare."""
-    bare = dat.read_pages(dict(enumerate(SMALL)), LAYOUT.formats)
+    bare = trace_dat.read_pages(dict(enumerate(SMALL)), LAYOUT.formats)
     assert len(bare.failures) == 7
-    read = dat.read(data)
+    read = trace_dat.read(data)
     assert read.damage == bare.damage == ()
     assert read.failures == bare.failures
 
@@ -113,10 +113,10 @@ def test_both_versions_give_what_the_pages_give(data: bytes) -> None:
 def test_windows_hide_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A big recording is read around its failures only, and gives what a whole reading gives."""
     cpus = dict(enumerate(recording(seed, 3000, 8)))
-    monkeypatch.setattr(sift, "SMALL", 32)
+    monkeypatch.setattr(window_reader, "SMALL", 32)
     assert sum(map(len, cpus.values())) // PAGE > 100
-    part = dat.read_pages(cpus, LAYOUT.formats)
-    whole = dat.read_pages(cpus, LAYOUT.formats, whole=True)
+    part = trace_dat.read_pages(cpus, LAYOUT.formats)
+    whole = trace_dat.read_pages(cpus, LAYOUT.formats, whole=True)
     assert len(whole.failures) == 8
     assert names(part.failures) == names(whole.failures)
     by_rip = {f.emulation.rip: f for f in whole.failures if f.emulation}
@@ -136,9 +136,9 @@ def test_a_failure_whose_end_is_far_away(monkeypatch: pytest.MonkeyPatch) -> Non
         events += [(ns + 10_000 * (n + 1) + k, payload) for k, payload in enumerate(ordinary(8, 1))]
     events += [(ns + 10**9 + n, payload) for n, payload in enumerate(rest[3:])]
     data = pages_of(events)
-    monkeypatch.setattr(sift, "SMALL", 32)
+    monkeypatch.setattr(window_reader, "SMALL", 32)
     assert len(data) // PAGE > 64
-    (failure,) = dat.read_pages(data, LAYOUT.formats).failures
+    (failure,) = trace_dat.read_pages(data, LAYOUT.formats).failures
     assert failure.silent
     assert [event.name for event in failure.trace][-2:] == ["kvm_inj_exception", "kvm_entry"]
 
@@ -147,7 +147,7 @@ def test_lost_events_break_the_story() -> None:
     """The exit in front of the gap is not taken for that of the emulation behind it."""
     first, second = failing(7, 0, 0x5000, silent=False)[:2], failing(7, 0, 0x6000, silent=False)[3:]
     data = page(100, *(record(e, 1) for e in first)) + page(200, *(record(e, 1) for e in second), missed=5)
-    read = dat.read_pages(data, LAYOUT.formats)
+    read = trace_dat.read_pages(data, LAYOUT.formats)
     (failure,) = read.failures
     assert failure.exit is None
     assert failure.damage
@@ -157,7 +157,7 @@ def test_lost_events_break_the_story() -> None:
 def test_a_counting_clock_gives_no_seconds() -> None:
     """x86-tsc: the order is known, the unit is not."""
     data = dat_7(LAYOUT, SMALL).replace(b"\0local\0", b"\0count\0")
-    read = dat.read(data)
+    read = trace_dat.read(data)
     assert len(read.failures) == 7
     assert all(event.time is None for failure in read.failures for event in failure.trace)
 
@@ -168,7 +168,7 @@ def test_a_file_that_is_cut_anywhere(step: int) -> None:
     for data in (dat_6(LAYOUT, SMALL), dat_7(LAYOUT, SMALL), dat_7(LAYOUT, SMALL, how="zlib")):
         stop = min(len(data), 600) if step == 1 else len(data)
         for cut in range(len(MAGIC), stop, step):
-            read = dat.read(data[:cut])
+            read = trace_dat.read(data[:cut])
             assert read.damage or len(read.failures) == 7
             assert len(read.failures) <= 7 + 3  # a cut may leave a failure without its exit
 
@@ -183,7 +183,7 @@ def test_a_genuine_file_that_is_damaged(release: str, name: str) -> None:
         torn = bytearray(data)
         for _ in range(chance.choice((1, 5, 50))):
             torn[chance.randrange(len(MAGIC) + 2, len(torn))] = chance.randrange(256)
-        dat.read(bytes(torn))
+        trace_dat.read(bytes(torn))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_genuine_file_that_is_damaged(release: str, name: str) -> None:
 )
 def test_what_cannot_be_read_is_named(data: bytes, word: str) -> None:
     """No failure is made of it, and the reason is there."""
-    read = dat.read(data)
+    read = trace_dat.read(data)
     assert read.failures == ()
     assert any(word in remark for remark in read.damage)
 
@@ -206,7 +206,7 @@ def test_a_file_without_kvms_formats() -> None:
     """Recorded without -e kvm, or by a kernel without it."""
     empty = Layout()
     empty.text = "name: sched_switch\nID: 5\n"
-    read = dat.read(dat_6(empty, SMALL))
+    read = trace_dat.read(dat_6(empty, SMALL))
     assert read.failures == ()
     assert "kvm_emulate_insn" in read.damage[0]
 
@@ -218,23 +218,23 @@ def test_nothing_blows_up(how: str) -> None:
 
     packed = zlib.compress(bytes(1 << 20)) if how == "zlib" else zstd(bytes(1 << 20))
     with pytest.raises(UnpackError, match="larger than any"):
-        unpack.unpack(packed, 1 << 31, how)
-    assert unpack.unpack(packed, 1 << 20, how) == bytes(1 << 20)
+        decompress.unpack(packed, 1 << 31, how)
+    assert decompress.unpack(packed, 1 << 20, how) == bytes(1 << 20)
     with pytest.raises(UnpackError):
-        unpack.unpack(packed[:-9], 1 << 20, how)
+        decompress.unpack(packed[:-9], 1 << 20, how)
     with pytest.raises(UnpackError):
-        unpack.unpack(b"no such thing", 100, how)
+        decompress.unpack(b"no such thing", 100, how)
 
 
 def zstd(data: bytes) -> bytes:
-    module = unpack._module()
+    module = decompress._module()
     packed: bytes = module.compress(data)
     return packed
 
 
 def test_without_zstd_the_file_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Older Pythons have no zstd of their own."""
-    monkeypatch.setattr(unpack, "_MODULES", ("no_such_module",))
-    read = dat.read(load(RELEASES[0], "v7-zstd.dat"))
+    monkeypatch.setattr(decompress, "_MODULES", ("no_such_module",))
+    read = trace_dat.read(load(RELEASES[0], "v7-zstd.dat"))
     assert read.failures == ()
     assert "trace-cmd convert" in read.damage[0]
