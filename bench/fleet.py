@@ -172,7 +172,7 @@ def small(directory: Path, files: int, rounds: int) -> None:
 
 def count(path: str) -> None:
     """Without reading one block: what a scan adds to this is the same for ten such files as for one."""
-    from kvmwhy.fleet.counted import counted
+    from kvmwhy.fleet.block_dedup import counted
     from kvmwhy.readers.inputs import keep_freed_memory
 
     keep_freed_memory()
@@ -308,7 +308,7 @@ def started(workers: int, directory: Path) -> Iterator[str]:
 
 def warm() -> None:
     """Import what a batch needs, as a worker has that has done one."""
-    import kvmwhy.fleet.parts  # noqa: F401
+    import kvmwhy.fleet.checkpoint  # noqa: F401
 
 
 def made(path: Path, content: Iterator[bytes]) -> Path:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kvmwhy.fleet.sight import Known, Place, is_image, sightings
+from kvmwhy.fleet.extract import Known, Place, is_image, sightings
 from kvmwhy.ingest.archives import Limits, members
 from kvmwhy.ingest.normalize import clean
 from kvmwhy.readers import OF_BYTES, OF_TEXT, read

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from fleet.logs import BLOCK, NOISE
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.cli.scan import _Progress
-from kvmwhy.fleet.parts import Report
+from kvmwhy.fleet.checkpoint import Report
 from kvmwhy.fleet.store import read_rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from kvmwhy.fleet.sight import Known, Place, sightings
+from kvmwhy.fleet.extract import Known, Place, sightings
 from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure, Host, Source
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from fleet.logs import BLOCK, FIXTURES, KNOWN, NOISE, chunked, counts, distinct, fixtures, found_in, made_log
 from kvmwhy import fleet
-from kvmwhy.fleet import counted as counting
-from kvmwhy.fleet.counted import counted
+from kvmwhy.fleet import block_dedup as counting
+from kvmwhy.fleet.block_dedup import counted
+from kvmwhy.fleet.input_splits import Piece, Unread, plan
 from kvmwhy.fleet.marks import HEADS, LIBVIRT, find
-from kvmwhy.fleet.pieces import Piece, Unread, plan
-from kvmwhy.fleet.work import Meter, look
+from kvmwhy.fleet.worker import Meter, look
 from kvmwhy.ingest.archives import members
 from kvmwhy.ingest.marks import LOOSE
 from kvmwhy.ingest.multi_search import finder, one_by_one
@@ -153,7 +153,7 @@ def test_the_fast_search_knows_what_readers_know() -> None:
 def test_memory_is_bounded(what: str, times: int, most: int) -> None:
     """Input without end, without newlines, or with nothing but marks is read with so many MiB."""
     code = (
-        "import resource\nfrom kvmwhy.fleet.counted import counted\nimport kvmwhy.readers\n"
+        "import resource\nfrom kvmwhy.fleet.block_dedup import counted\nimport kvmwhy.readers\n"
         f"chunk = {what}\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"n = sum(block.times for block in counted(chunk for _ in range({times})))\n"

@@ -15,9 +15,9 @@ from fleet.logs import BLOCK, NOISE, made_log
 
 pytest.importorskip("distributed", reason="kvmwhy[cluster] is not installed")
 
+from kvmwhy.fleet.checkpoint import Parts
 from kvmwhy.fleet.cluster import cluster, connect, roll_up_on
-from kvmwhy.fleet.parts import Parts
-from kvmwhy.fleet.run import here
+from kvmwhy.fleet.executor import here
 from kvmwhy.fleet.store import StoreError, read_rows
 from kvmwhy.fleet.triage import triage
 

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from fleet.logs import BLOCK, KNOWN, NOISE, chunked, distinct
 from kvmwhy import fleet
 from kvmwhy.fleet import stamped
-from kvmwhy.fleet.counted import Counted, counted
+from kvmwhy.fleet.block_dedup import Counted, counted
+from kvmwhy.fleet.extract import Known, Place, sightings
 from kvmwhy.fleet.marks import HEADS, find
 from kvmwhy.fleet.row import Row, columns, rows
 from kvmwhy.fleet.shorten import Shortened, short
-from kvmwhy.fleet.sight import Known, Place, sightings
 from kvmwhy.fleet.wrapped import instant, take_off, unwrap
 from kvmwhy.ingest.log_prefix import peel
 from kvmwhy.ingest.marks import LOOSE

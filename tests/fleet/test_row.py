@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fleet.logs import BLOCK, NOISE
 from kvmwhy import fleet
 from kvmwhy.diagnosis import diagnose
+from kvmwhy.fleet.extract import Sighting
 from kvmwhy.fleet.row import COLUMNS, SCHEMA, Row, from_json, rows, to_json, what
-from kvmwhy.fleet.sight import Sighting
 from kvmwhy.fleet.store import read_rows, write_rows
 from kvmwhy.fleet.wrapped import instant, unwrap
 from kvmwhy.readers import read

@@ -20,10 +20,10 @@ import pytest
 
 from fleet.logs import BLOCK, NOISE, distinct, made_log, noise
 from kvmwhy import fleet
-from kvmwhy.fleet.parts import Parts, Report, Task, do_here
-from kvmwhy.fleet.pieces import Piece, Unread, batches, plan
+from kvmwhy.fleet.checkpoint import Parts, Report, Task, do_here
+from kvmwhy.fleet.executor import here, processes
+from kvmwhy.fleet.input_splits import Piece, Unread, batches, plan
 from kvmwhy.fleet.row import Row
-from kvmwhy.fleet.run import here, processes
 from kvmwhy.fleet.store import StoreError, read_rows
 from kvmwhy.readers.inputs import read_stream
 
@@ -201,7 +201,9 @@ def test_a_part_that_a_crash_left_empty_is_done_again(tmp_path: Path, lake: tupl
 def test_processes_that_are_forked_give_the_same(tmp_path: Path, lake: tuple[list[str], int]) -> None:
     """The command line, where no thread and no pyarrow stands in the way of a copy: the same bytes, and progress."""
     paths, wanted = lake
-    begin = "import sys; from kvmwhy.fleet.parts import Parts; from kvmwhy.fleet.run import _context, processes\n"
+    begin = (
+        "import sys; from kvmwhy.fleet.checkpoint import Parts; from kvmwhy.fleet.executor import _context, processes\n"
+    )
     body = (
         "parts = Parts(sys.argv[1], sys.argv[2:], size=1 << 20)\n"
         "told = []\n"
@@ -224,7 +226,7 @@ def test_no_process_outlives_a_run_that_was_killed(tmp_path: Path) -> None:
         (tmp_path / "lake" / f"{n}.log").write_bytes(data)
     out = tmp_path / "out.jsonl"
     body = (
-        "import sys, time; from kvmwhy.fleet import run; from kvmwhy.fleet.parts import Parts\n"
+        "import sys, time; from kvmwhy.fleet import run; from kvmwhy.fleet.checkpoint import Parts\n"
         "parts = Parts(sys.argv[1], sys.argv[2:], size=1 << 20)\n"
         "for report in run.processes(3)(parts.missing([])): print(report.number, flush=True); time.sleep(0.2)\n"
     )
@@ -260,11 +262,11 @@ def is_alive(pid: int) -> bool:
 
 def test_a_task_that_kills_its_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One input on which every process dies costs that input only."""
-    from kvmwhy.fleet import run
+    from kvmwhy.fleet import executor
 
     (tmp_path / "log").write_bytes(BLOCK)
     parts = Parts(str(tmp_path / "out.jsonl"), [str(tmp_path / "log")])
-    monkeypatch.setattr(run, "_do", _dies)
+    monkeypatch.setattr(executor, "_do", _dies)
     (report,) = processes(1)(parts.missing([]))
     assert [item.why for item in report.unread] == ["the process that read it died"]
     assert parts.finish() == 0
@@ -286,7 +288,7 @@ def test_a_fault_of_kvmwhy_costs_one_input(tmp_path: Path, monkeypatch: pytest.M
             raise ZeroDivisionError("oh")
         return read_stream((data,))
 
-    monkeypatch.setattr("kvmwhy.fleet.sight.read_stream", fails)
+    monkeypatch.setattr("kvmwhy.fleet.extract.read_stream", fails)
     parts = Parts(str(tmp_path / "out.jsonl"), [str(tmp_path / "*.log")])
     (report,) = here(parts.missing([]))
     assert [(Path(item.path).name, "ZeroDivisionError: oh" in item.why) for item in report.unread] == [("b.log", True)]

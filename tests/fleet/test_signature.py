@@ -16,10 +16,10 @@ from fleet.logs import BLOCK, FIXTURES, fixtures
 from kvmwhy import fleet
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.diagnosis import diagnose
+from kvmwhy.fleet.duckdb_load import roll_up
 from kvmwhy.fleet.row import Row, from_json
 from kvmwhy.fleet.signature import NEWEST, VERSIONS, sign
 from kvmwhy.fleet.store import StoreError, read_rows, write_rows
-from kvmwhy.fleet.tables import roll_up
 from kvmwhy.fleet.triage import triage
 from kvmwhy.readers import read
 from kvmwhy.record import Cpu, Failure

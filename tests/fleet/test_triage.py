@@ -19,9 +19,9 @@ from msgspec.structs import replace
 
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.cli.triage import since_when
+from kvmwhy.fleet.duckdb_load import roll_up
 from kvmwhy.fleet.row import Row
 from kvmwhy.fleet.store import StoreError, write_rows
-from kvmwhy.fleet.tables import roll_up
 from kvmwhy.fleet.triage import Triage, triage
 from kvmwhy.render.fleet_html import page
 from kvmwhy.render.fleet_text import overview, to_json

@@ -17,10 +17,10 @@ from click.testing import CliRunner, Result
 
 from fleet.logs import BLOCK, NOISE, made_log
 from kvmwhy.cli.main import kvmwhy
+from kvmwhy.fleet.checkpoint import Parts, Report
+from kvmwhy.fleet.executor import Engine, here
 from kvmwhy.fleet.files import open_input
-from kvmwhy.fleet.parts import Parts, Report
-from kvmwhy.fleet.pieces import Piece, plan
-from kvmwhy.fleet.run import Engine, here
+from kvmwhy.fleet.input_splits import Piece, plan
 from kvmwhy.fleet.store import read_rows
 from recipes.programs import missing
 
@@ -221,14 +221,14 @@ def test_an_object_that_goes_while_it_is_planned_hides_no_other(
     """Big objects are opened to find where to cut them."""
     for name in ("1", "2", "3"):
         bucket.put(f"{name}.log", ROW + NOISE * 30_000)
-    from kvmwhy.fleet import pieces
+    from kvmwhy.fleet import input_splits
 
     def opened(path: str) -> Any:
         if path.endswith("2.log"):
             bucket.delete("2.log")
         return open_input(path)
 
-    monkeypatch.setattr(pieces, "open_input", opened)
+    monkeypatch.setattr(input_splits, "open_input", opened)
     names = [(type(item).__name__, item.path) for item in plan([bucket.url()], size=1 << 20)]
     assert {path for kind, path in names if kind == "Unread"} == {bucket.url("2.log")}
     assert {path for kind, path in names if kind == "Piece"} == {bucket.url("1.log"), bucket.url("3.log")}

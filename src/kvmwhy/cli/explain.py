@@ -133,7 +133,7 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
 
 def _is_table(path: str) -> bool:
     """Whether a file that was read without a failure begins like a scan's rows."""
-    from kvmwhy.fleet.sight import OURS
+    from kvmwhy.fleet.extract import OURS
 
     try:
         if not os.path.isfile(path):  # a pipe is read already

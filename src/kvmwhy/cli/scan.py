@@ -11,9 +11,9 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from kvmwhy.cli.output import complain
-from kvmwhy.fleet.parts import Parts, Report, Task
-from kvmwhy.fleet.pieces import SIZE, Unread
-from kvmwhy.fleet.run import Engine, Tell, here, processes
+from kvmwhy.fleet.checkpoint import Parts, Report, Task
+from kvmwhy.fleet.executor import Engine, Tell, here, processes
+from kvmwhy.fleet.input_splits import SIZE, Unread
 from kvmwhy.fleet.store import StoreError, whole
 
 DONE: Final = 0

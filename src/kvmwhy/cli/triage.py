@@ -38,8 +38,8 @@ class Wish(NamedTuple):
 
 def version_of(text: str | None) -> int:
     """The number of "v1" or "2"; the newest where none is asked for. Raises StoreError for what is no version."""
+    from kvmwhy.fleet.duckdb_load import check_version
     from kvmwhy.fleet.signature import NEWEST
-    from kvmwhy.fleet.tables import check_version
 
     if text is None:
         return NEWEST
@@ -110,7 +110,7 @@ def _triage(wish: Wish) -> Triage:
     if not wish.cluster:
         return triage(wish.records, **how)  # type: ignore[arg-type]  # each has its own type
     from kvmwhy.fleet.cluster import connect, roll_up_on
-    from kvmwhy.fleet.tables import files_of
+    from kvmwhy.fleet.duckdb_load import files_of
 
     with connect(wish.cluster) as client:
         tables = list(roll_up_on(client, files_of(wish.records), wish.by, wish.since, version))

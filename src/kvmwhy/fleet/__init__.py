@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-    from kvmwhy.fleet.pieces import Unread
+    from kvmwhy.fleet.input_splits import Unread
     from kvmwhy.fleet.row import Row
     from kvmwhy.record import Failure
 
@@ -25,9 +25,9 @@ def scan(paths: Iterable[str], *, unread: list[Unread] | None = None) -> Iterato
     """
     from msgspec.structs import replace
 
-    from kvmwhy.fleet.pieces import Unread, plan
-    from kvmwhy.fleet.sight import Known
-    from kvmwhy.fleet.work import Meter, look
+    from kvmwhy.fleet.extract import Known
+    from kvmwhy.fleet.input_splits import Unread, plan
+    from kvmwhy.fleet.worker import Meter, look
 
     known = Known(_itself)
     complain = (unread if unread is not None else []).append
@@ -51,9 +51,9 @@ def _itself(failure: Failure) -> Failure:
 
 def records(paths: Iterable[str], *, unread: list[Unread] | None = None) -> Iterator[Row]:
     """The rows that `kvmwhy scan` writes: failures explained, equal ones of one host, writer and hour together."""
-    from kvmwhy.fleet.pieces import Unread, plan
+    from kvmwhy.fleet.input_splits import Unread, plan
     from kvmwhy.fleet.row import KNOWN, rows
-    from kvmwhy.fleet.work import Meter, look
+    from kvmwhy.fleet.worker import Meter, look
 
     complain = (unread if unread is not None else []).append
     for piece in plan(paths):
@@ -73,7 +73,7 @@ def table(rows: Iterable[Row]) -> pa.Table:
 
 def view(paths: Iterable[str]) -> duckdb.DuckDBPyConnection:
     """A DuckDB session with the view ``rows`` over files that `kvmwhy scan` wrote. Raises StoreError."""
-    from kvmwhy.fleet.tables import ask, files_of, open_session, source
+    from kvmwhy.fleet.duckdb_load import ask, files_of, open_session, source
 
     session = open_session()
     files = files_of(paths)

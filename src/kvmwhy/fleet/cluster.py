@@ -13,11 +13,11 @@ from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from kvmwhy.fleet.parts import Report, Task, do, keep, lost
-from kvmwhy.fleet.run import Engine
+from kvmwhy.fleet.checkpoint import Report, Task, do, keep, lost
+from kvmwhy.fleet.duckdb_load import roll_up
+from kvmwhy.fleet.executor import Engine
 from kvmwhy.fleet.signature import NEWEST
 from kvmwhy.fleet.store import StoreError
-from kvmwhy.fleet.tables import roll_up
 
 if TYPE_CHECKING:
     import pyarrow as pa

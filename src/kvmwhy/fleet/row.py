@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.fleet.sight import Known, Sighting
+from kvmwhy.fleet.extract import Known, Sighting
 from kvmwhy.fleet.signature import sign
 from kvmwhy.record import Failure
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from kvmwhy.fleet.duckdb_load import DIMENSIONS, check_version, columns_of, files_of, load, load_inventory, open_session
 from kvmwhy.fleet.signature import NEWEST
 from kvmwhy.fleet.store import StoreError
-from kvmwhy.fleet.tables import DIMENSIONS, check_version, columns_of, files_of, load, load_inventory, open_session
 
 if TYPE_CHECKING:
     import duckdb

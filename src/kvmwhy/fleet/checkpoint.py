@@ -17,10 +17,10 @@ from typing import Final
 
 import msgspec
 
-from kvmwhy.fleet.pieces import SIZE, Piece, Unread, batches, plan
+from kvmwhy.fleet.input_splits import SIZE, Piece, Unread, batches, plan
 from kvmwhy.fleet.row import KNOWN, SCHEMA, Row, rows
 from kvmwhy.fleet.store import join, pack, suffix_of, whole
-from kvmwhy.fleet.work import Meter, look
+from kvmwhy.fleet.worker import Meter, look
 
 _PLAN: Final = "plan.json"
 _MOST_COMPLAINTS: Final = 10_000  # of one batch

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from kvmwhy.fleet.parts import Report, Task, do_here, lost
+from kvmwhy.fleet.checkpoint import Report, Task, do_here, lost
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor

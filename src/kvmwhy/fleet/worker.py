@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO, Final, TypeVar
 
+from kvmwhy.fleet.extract import Known, Place, Sighting, is_dull, sightings
 from kvmwhy.fleet.files import open_input
-from kvmwhy.fleet.pieces import Piece, Unread, first_header, header_before, why
-from kvmwhy.fleet.sight import Known, Place, Sighting, is_dull, sightings
+from kvmwhy.fleet.input_splits import Piece, Unread, first_header, header_before, why
 from kvmwhy.ingest.archives import members
 from kvmwhy.readers.inputs import keep_freed_memory
 

@@ -13,8 +13,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from kvmwhy.fleet.around import NOWHERE, Around, around, kernel_in, microcode_in
-from kvmwhy.fleet.counted import Counted, Header, counted, header_text
+from kvmwhy.fleet.block_dedup import Counted, Header, counted, header_text
+from kvmwhy.fleet.log_context import NOWHERE, Around, around, kernel_in, microcode_in
 from kvmwhy.fleet.marks import find, is_head, is_header
 from kvmwhy.fleet.shorten import Shortened
 from kvmwhy.fleet.wrapped import Wrapped, digest_of, instant, time_in, unwrap

@@ -14,11 +14,11 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from kvmwhy.fleet.block_dedup import REACH, Header, header_text
 from kvmwhy.fleet.blocks import AFTER, AHEAD, KEEP, LARGEST, Ends
-from kvmwhy.fleet.counted import REACH, Header, header_text
+from kvmwhy.fleet.extract import WHOLE, is_image
 from kvmwhy.fleet.files import Found, is_remote, open_input, remote
 from kvmwhy.fleet.marks import END, LIBVIRT, find, is_head, is_header
-from kvmwhy.fleet.sight import WHOLE, is_image
 from kvmwhy.ingest.packed import is_packed
 
 SIZE: Final = 128 << 20
