@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kvmwhy.capture.host import host_facts
-from kvmwhy.capture.tracefs import FAILURES, HISTORY, Instance
-from kvmwhy.capture.watch import Watch
+from kvmwhy.live.host import host_facts
+from kvmwhy.live.tracefs import FAILURES, HISTORY, Instance
+from kvmwhy.live.watch import Watch
 
 ROOT = Path(__file__).parent.parent
 

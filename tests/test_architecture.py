@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "readers": {"abi", "record", "ingest"},
     "diagnosis": {"abi", "record", "arch", "emulator"},
     "machine": {"abi", "arch", "emulator"},
-    "capture": {"abi", "record", "arch", "ingest", "readers"},
+    "live": {"abi", "record", "arch", "ingest", "readers"},
     "testing": {"abi"},
     "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "diagnosis"},
     "render": {"abi", "record", "arch", "diagnosis", "fleet"},
@@ -39,13 +39,13 @@ MAY_IMPORT = {
         "readers",
         "diagnosis",
         "machine",
-        "capture",
+        "live",
         "render",
     },
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"cli", "machine", "capture", "fleet", "emulator"}
+MAY_DO_IO = {"cli", "machine", "live", "fleet", "emulator"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 

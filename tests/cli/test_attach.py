@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from guests import boot, qemu
-from kvmwhy.capture import qmp
-from kvmwhy.capture.qmp import QmpSocket
 from kvmwhy.cli.main import kvmwhy
+from kvmwhy.live import qmp
+from kvmwhy.live.qmp import QmpSocket
 
 PATIENCE = 10.0
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.capture.metrics import Metrics
-from kvmwhy.capture.records import Records
-from kvmwhy.capture.watch import Seen
 from kvmwhy.cli.watch import _Session, address, size
+from kvmwhy.live.jsonl_file import Records
+from kvmwhy.live.metrics import Metrics
+from kvmwhy.live.watch import Seen
 from kvmwhy.record import Failure
 
 

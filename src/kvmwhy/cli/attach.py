@@ -11,16 +11,16 @@ import msgspec
 
 from kvmwhy.abi.kvm_run import EXIT_UNKNOWN
 from kvmwhy.arch.x86.instruction import Syntax
-from kvmwhy.capture import qemu
-from kvmwhy.capture.errors import CaptureError, GoneError, NotPermittedError
-from kvmwhy.capture.host import host_facts
-from kvmwhy.capture.process import Vmm, all_vmms, vmm
-from kvmwhy.capture.qemu_socket import qmp_paths
-from kvmwhy.capture.qmp import Monitor, QmpSocket, Virsh
-from kvmwhy.capture.vcpus import VcpuLook, look
-from kvmwhy.capture.walk import Walk
+from kvmwhy.arch.x86.paging import Walk
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
+from kvmwhy.live import qemu
+from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
+from kvmwhy.live.host import host_facts
+from kvmwhy.live.process import Vmm, all_vmms, vmm
+from kvmwhy.live.qemu_socket import qmp_paths
+from kvmwhy.live.qmp import Monitor, QmpSocket, Virsh
+from kvmwhy.live.vcpus import VcpuLook, look
 from kvmwhy.record import Cpu, Failure, Source
 from kvmwhy.render.json import to_object
 from kvmwhy.render.page import Line

@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from kvmwhy.abi.ioctl import CAPABILITIES
-from kvmwhy.capture.checkup import Checkup, Finding, check_up
 from kvmwhy.cli.output import show
+from kvmwhy.live.doctor import Checkup, Finding, check_up
 from kvmwhy.render.page import Line, Style
 from kvmwhy.render.safe import safe
 

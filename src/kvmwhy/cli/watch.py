@@ -11,15 +11,15 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Final, NamedTuple, Protocol
 
-from kvmwhy.capture import metrics as counters
-from kvmwhy.capture import tracefs
-from kvmwhy.capture.errors import CaptureError, NotPermittedError
-from kvmwhy.capture.host import host_facts
-from kvmwhy.capture.records import Records
-from kvmwhy.capture.spool import Spool
-from kvmwhy.capture.watch import Seen, Watch
 from kvmwhy.cli.output import complain
 from kvmwhy.diagnosis import diagnose
+from kvmwhy.live import metrics as counters
+from kvmwhy.live import tracefs
+from kvmwhy.live.errors import CaptureError, NotPermittedError
+from kvmwhy.live.host import host_facts
+from kvmwhy.live.jsonl_file import Records
+from kvmwhy.live.spool import Spool
+from kvmwhy.live.watch import Seen, Watch
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_json
 from kvmwhy.render.safe import safe

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from kvmwhy.capture import qemu, qmp
-from kvmwhy.capture.errors import BusyError, CaptureError, GoneError, NotPermittedError
-from kvmwhy.capture.qemu_socket import from_command
-from kvmwhy.capture.qmp import QmpSocket, Virsh
+from kvmwhy.live import qemu, qmp
+from kvmwhy.live.errors import BusyError, CaptureError, GoneError, NotPermittedError
+from kvmwhy.live.qemu_socket import from_command
+from kvmwhy.live.qmp import QmpSocket, Virsh
 
 DATA = Path(__file__).parent / "data" / "qemu-7.2-pc"
 GREETING = {"QMP": {"version": {"qemu": {"major": 7, "minor": 2, "micro": 22}}, "capabilities": []}}

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from kvmwhy.abi.kvm_run import PAGE_SIZE
-from kvmwhy.capture.errors import CaptureError, GoneError, of_process
+from kvmwhy.live.errors import CaptureError, GoneError, of_process
 
 MAX_READS: Final = 32
 

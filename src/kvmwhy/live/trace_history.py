@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from kvmwhy.capture.errors import GoneError
-from kvmwhy.capture.tracefs import Instance
+from kvmwhy.live.errors import GoneError
+from kvmwhy.live.tracefs import Instance
 from kvmwhy.readers.trace.events import TraceEvent
 
 KEPT: Final = 128  # pages of each CPU that are remembered once they have been read

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from kvmwhy.capture.errors import CaptureError, GoneError, of_process
+from kvmwhy.live.errors import CaptureError, GoneError, of_process
 
 MAX_MAPPINGS: Final = 8192  # of vCPUs in one process; KVM has at most 4096 vCPUs in a VM
 _MAX_COMMAND: Final = 128 << 10

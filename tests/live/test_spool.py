@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.spool import Spool, _left
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.spool import Spool, _left
 
 PLACE = (5, 100)  # an inode, and a size
 PAGES = (b"page one" * 512, b"", bytes(4096))

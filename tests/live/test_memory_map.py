@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.capture.memory_map import MemoryMap, read_map
-from kvmwhy.capture.qemu import read_registers
+from kvmwhy.live.memory_map import MemoryMap, read_map
+from kvmwhy.live.qemu import read_registers
 
 DATA = Path(__file__).parent / "data"
 

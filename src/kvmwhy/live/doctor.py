@@ -11,9 +11,9 @@ from fcntl import ioctl
 from typing import Final, Literal, NamedTuple
 
 from kvmwhy.abi.ioctl import API_VERSION, CAPABILITIES, Ioctl
-from kvmwhy.capture import tracefs as tracing
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.host import CpuInfo, Module, cpu_info, hypervisor, modules, read_text, rivals, vendor_of
+from kvmwhy.live import tracefs as tracing
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.host import CpuInfo, Module, cpu_info, hypervisor, modules, read_text, rivals, vendor_of
 
 Grade = Literal["good", "note", "bad"]
 

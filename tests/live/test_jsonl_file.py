@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.capture import records
-from kvmwhy.capture.errors import BusyError, NotPermittedError
-from kvmwhy.capture.records import Records
+from kvmwhy.live import jsonl_file
+from kvmwhy.live.errors import BusyError, NotPermittedError
+from kvmwhy.live.jsonl_file import Records
 
 WRITER = """
 import json, sys
-from kvmwhy.capture.records import Records
+from kvmwhy.live.jsonl_file import Records
 with Records(sys.argv[1], max_size=20_000, keep=10_000) as out:
     for number in range(int(sys.argv[2]), 1 << 30):
         out.write(json.dumps({"number": number, "filler": "x" * (number % 6000)}).encode())
@@ -115,7 +115,7 @@ def test_a_full_disk_holds_records_back(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_what_waits_is_bounded_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that stays full costs the oldest records, and their number is known."""
-    monkeypatch.setattr(records, "MAX_WAITING", 5)
+    monkeypatch.setattr(jsonl_file, "MAX_WAITING", 5)
     with Records(str(tmp_path / "out")) as out:
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", lambda _fd, _data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))

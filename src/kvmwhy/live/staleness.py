@@ -11,8 +11,8 @@ import re
 from typing import Final, Literal, NamedTuple
 
 from kvmwhy.abi.ioctl import Ioctl
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.process import descriptors
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.process import descriptors
 
 SAMPLES: Final = 5
 PAUSE: Final = 0.01  # seconds between two samples

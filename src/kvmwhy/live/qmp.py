@@ -17,7 +17,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from kvmwhy.capture.errors import BusyError, CaptureError, GoneError, NotPermittedError
+from kvmwhy.live.errors import BusyError, CaptureError, GoneError, NotPermittedError
 
 _ALLOWED: Final = {
     "qmp_capabilities",

@@ -7,8 +7,8 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.process import Vmm, descriptors
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.process import Vmm, descriptors
 
 _MAX_TABLE: Final = 16 << 20
 _LISTENING: Final = "00010000"  # __SO_ACCEPTCON in the flags of /proc/net/unix

@@ -17,13 +17,13 @@ from typing import Final, NamedTuple, Self
 
 import msgspec
 
-from kvmwhy.capture import tracefs
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.flight import ENOUGH, Decode, Flight
-from kvmwhy.capture.recall import Recall
-from kvmwhy.capture.repeats import Counted, Mark, Repeats, key
-from kvmwhy.capture.spool import LARGE, Place, Spool
-from kvmwhy.capture.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
+from kvmwhy.live import tracefs
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.page_cache import Recall
+from kvmwhy.live.rate_limit import Counted, Mark, Repeats, key
+from kvmwhy.live.spool import LARGE, Place, Spool
+from kvmwhy.live.trace_history import ENOUGH, Decode, Flight
+from kvmwhy.live.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.formats import Formats
 from kvmwhy.readers.trace.pages import Decoder

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from kvmwhy.capture.errors import CaptureError, NotPermittedError
-from kvmwhy.capture.repeats import Mark
+from kvmwhy.live.errors import CaptureError, NotPermittedError
+from kvmwhy.live.rate_limit import Mark
 
 LARGE: Final = 4 << 20  # bytes, above which nothing should wait that need not
 _LARGEST: Final = 16 << 20  # of what another one left

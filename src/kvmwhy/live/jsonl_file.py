@@ -13,7 +13,7 @@ from collections import deque
 from types import TracebackType
 from typing import Final, Self
 
-from kvmwhy.capture.errors import BusyError, CaptureError, NotPermittedError
+from kvmwhy.live.errors import BusyError, CaptureError, NotPermittedError
 
 MAX_WAITING: Final = 10_000  # records held back while the disk is full
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}

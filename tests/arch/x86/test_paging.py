@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kvmwhy.capture.walk import Walk, paging_mode, walk
+from kvmwhy.arch.x86.paging import Walk, paging_mode, walk
 
 PG, PE, PSE, PAE, LA57, LMA, LME = 1 << 31, 1, 1 << 4, 1 << 5, 1 << 12, 1 << 10, 1 << 8
 

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.capture.errors import CaptureError, GoneError, NotPermittedError
-from kvmwhy.capture.pages import Memory
-from kvmwhy.capture.process import Vmm, process_of, vmm
-from kvmwhy.capture.vcpus import failure_of
+from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
+from kvmwhy.live.process import Vmm, process_of, vmm
+from kvmwhy.live.process_memory import Memory
+from kvmwhy.live.vcpus import failure_of
 from kvmwhy.record import Failure, Host
 
 ENDED: Final = "the VMM had ended before its page could be read: the words are those of the trace"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvmwhy.capture.repeats import Repeats, key
+from kvmwhy.live.rate_limit import Repeats, key
 from kvmwhy.record import Emulation, Event, Failure, Source
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.capture.tracefs import Instance, stale
+from kvmwhy.live.tracefs import Instance, stale
 from watching import NAME, Held, Ran, Watching, failures, records, run_vmm
 
 pytestmark = pytest.mark.live

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.capture import host
-from kvmwhy.capture.checkup import ask_device, check_up, of_module
-from kvmwhy.capture.errors import CaptureError, NoTracefsError
-from kvmwhy.capture.host import Module, cpu_info, host_facts, modules, vendor_of
-from kvmwhy.capture.metrics import Metrics, Server, write_file
-from kvmwhy.capture.tracefs import find_root
+from kvmwhy.live import host
+from kvmwhy.live.doctor import ask_device, check_up, of_module
+from kvmwhy.live.errors import CaptureError, NoTracefsError
+from kvmwhy.live.host import Module, cpu_info, host_facts, modules, vendor_of
+from kvmwhy.live.metrics import Metrics, Server, write_file
+from kvmwhy.live.tracefs import find_root
 
 CPUINFO = """processor\t: 0
 vendor_id\t: GenuineIntel

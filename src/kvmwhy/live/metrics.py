@@ -12,7 +12,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
-from kvmwhy.capture.errors import CaptureError, NotPermittedError
+from kvmwhy.live.errors import CaptureError, NotPermittedError
 
 _HELP: Final = {
     "kvmwhy_failures_total": ("counter", "Failures of vCPUs, by kind, suberror, and whether a VMM heard of it."),

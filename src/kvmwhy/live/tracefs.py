@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from kvmwhy.capture.errors import BusyError, CaptureError, GoneError, NotPermittedError, NoTracefsError
-from kvmwhy.capture.process import descriptors
+from kvmwhy.live.errors import BusyError, CaptureError, GoneError, NotPermittedError, NoTracefsError
+from kvmwhy.live.process import descriptors
 
 MOUNTS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PREFIX: Final = "kvmwhy-"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from kvmwhy.capture import watch as watching
-from kvmwhy.capture.recall import ENDED, SEVERAL, WENT_ON, Recall, _fits, _merged
-from kvmwhy.capture.repeats import Repeats
-from kvmwhy.capture.vcpus import failure_of
-from kvmwhy.capture.watch import Watch
+from kvmwhy.live import watch as watching
+from kvmwhy.live.page_cache import ENDED, SEVERAL, WENT_ON, Recall, _fits, _merged
+from kvmwhy.live.rate_limit import Repeats
+from kvmwhy.live.vcpus import failure_of
+from kvmwhy.live.watch import Watch
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.record import Emulation, Failure, Host, Source
 from kvmwhy.testing import FAILURES

@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kvmwhy.abi.kvm_run import UNION, UNION_SIZE, decode_page
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.motion import PAUSE, SAMPLES, Motion, Watched, judge, threads
-from kvmwhy.capture.pages import MAX_READS, Memory
-from kvmwhy.capture.process import Vmm
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.process import Vmm
+from kvmwhy.live.process_memory import MAX_READS, Memory
+from kvmwhy.live.staleness import PAUSE, SAMPLES, Motion, Watched, judge, threads
 from kvmwhy.readers import run_page
 from kvmwhy.record import Failure, Host, Source
 

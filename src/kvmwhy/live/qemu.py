@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kvmwhy.arch.x86.mode import cpu_mode, linear_rip
-from kvmwhy.capture.errors import CaptureError
-from kvmwhy.capture.memory_map import MemoryMap, read_map
-from kvmwhy.capture.qmp import Monitor
-from kvmwhy.capture.walk import Walk, paging_mode, walk
+from kvmwhy.arch.x86.paging import Walk, paging_mode, walk
 from kvmwhy.ingest.normalize import Text
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.memory_map import MemoryMap, read_map
+from kvmwhy.live.qmp import Monitor
 from kvmwhy.readers.qemu import log
 from kvmwhy.record import Code, Cpu, Failure
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from kvmwhy.capture import process as processes
-from kvmwhy.capture.errors import GoneError
-from kvmwhy.capture.host import host_facts
-from kvmwhy.capture.motion import Watched, judge
-from kvmwhy.capture.pages import Memory
-from kvmwhy.capture.process import all_vmms, process_of, vcpu_mappings
-from kvmwhy.capture.vcpus import look
+from kvmwhy.live import process as processes
+from kvmwhy.live.errors import GoneError
+from kvmwhy.live.host import host_facts
+from kvmwhy.live.process import all_vmms, process_of, vcpu_mappings
+from kvmwhy.live.process_memory import Memory
+from kvmwhy.live.staleness import Watched, judge
+from kvmwhy.live.vcpus import look
 from kvmwhy.machine import Guest, KvmMachine
 from kvmwhy.record import Host
 from watching import Held
