@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kvmwhy.machine import Guest, Hlt, InternalError, KvmMachine, MachineError, Mmio, Vcpu, state, tables
+from kvmwhy.machine import Guest, Hlt, InternalError, KvmMachine, MachineError, Mmio, Vcpu, boot_state, state
 
 HOLE = 0xD0000000
 HERE = Path(__file__).parent
@@ -107,8 +107,8 @@ ROWS = (
 
 def image(of: Guest) -> bytes:
     """The guest as rival.c reads it."""
-    sregs = tables.sregs(of.mode, cpl=of.cpl, origin=of.origin, idt=None, xsave=False, bsp=True)
-    memory = tables.low_memory(of.mode).ljust(of.origin, b"\0") + of.code + b"\xf4" * of.padding
+    sregs = boot_state.sregs(of.mode, cpl=of.cpl, origin=of.origin, idt=None, xsave=False, bsp=True)
+    memory = boot_state.low_memory(of.mode).ljust(of.origin, b"\0") + of.code + b"\xf4" * of.padding
     numbers = struct.pack("<4Q", of.memory, of.origin, len(PROBES[0]), len(PROBES))
     return state.sregs_to_bytes(sregs) + state.regs_to_bytes(of.start_regs()) + numbers + b"".join(PROBES) + memory
 

@@ -21,7 +21,7 @@ from kvmwhy.machine import (
     SlotAlignmentError,
     UnknownModeError,
     errors,
-    explain,
+    ioctl_errors,
 )
 from kvmwhy.machine.memory import Memory
 
@@ -64,7 +64,7 @@ def test_a_device_that_is_not_kvm() -> None:
 )
 def test_an_errno_becomes_advice(ioctl: str, number: int, kind: type[IoctlError], text: str) -> None:
     """The error is the class that fits; its text has the ioctl or device, the errno and the advice."""
-    error = explain.refused(ioctl, OSError(number, "x"))
+    error = ioctl_errors.refused(ioctl, OSError(number, "x"))
     assert type(error) is kind
     assert text in str(error)
     assert (error.ioctl, error.errno) == (ioctl, number)
@@ -76,11 +76,11 @@ def test_busy_names_the_other_hypervisor(tmp_path: Path, monkeypatch: pytest.Mon
     modules.write_text(
         "vboxnetflt 32768 0 - Live 0x0 (OE)\nvboxdrv 696320 2 vboxnetflt, Live 0x0 (OE)\nkvm 1 0 - Live 0\n"
     )
-    assert explain.holders(modules) == ("vboxdrv",)
-    assert explain.holders(tmp_path / "none") == ()
+    assert ioctl_errors.holders(modules) == ("vboxdrv",)
+    assert ioctl_errors.holders(tmp_path / "none") == ()
     for found, text in ((("vboxdrv",), "the module vboxdrv holds VMX or SVM"), ((), "another hypervisor holds")):
-        monkeypatch.setattr(explain, "holders", lambda found=found: found)
-        error = explain.refused("KVM_CREATE_VM", OSError(errno.EBUSY, "x"))
+        monkeypatch.setattr(ioctl_errors, "holders", lambda found=found: found)
+        error = ioctl_errors.refused("KVM_CREATE_VM", OSError(errno.EBUSY, "x"))
         assert isinstance(error, BusyError)
         assert text in str(error)
         assert error.holders == found

@@ -28,6 +28,7 @@ KVM gave up, suberror 1
 
 from __future__ import annotations
 
+from kvmwhy.machine.boot_state import Mode
 from kvmwhy.machine.errors import (
     BusyError,
     CapabilityAbsentError,
@@ -86,7 +87,6 @@ from kvmwhy.machine.guest import Fault, Guest
 from kvmwhy.machine.kvm import KvmMachine
 from kvmwhy.machine.protocol import Machine, Vcpu
 from kvmwhy.machine.state import CpuidEntry, DebugRegs, Dtable, Events, Regs, Segment, Slot, Sregs, replace
-from kvmwhy.machine.tables import Mode
 
 __all__ = [
     "ApResetHold",

@@ -15,11 +15,11 @@ from typing import Final, cast
 import msgspec
 
 from kvmwhy.abi.kvm_run import PAGE_SIZE
-from kvmwhy.machine import tables
+from kvmwhy.machine import boot_state
+from kvmwhy.machine.boot_state import MODES, ORIGIN, STUB_SIZE, STUBS, VECTORS, Mode
 from kvmwhy.machine.errors import GuestError, ImageTooLargeError, RegisterError, SlotAlignmentError, UnknownModeError
 from kvmwhy.machine.protocol import Machine, Vcpu
 from kvmwhy.machine.state import Dtable, Events, Regs, Sregs
-from kvmwhy.machine.tables import MODES, ORIGIN, STUB_SIZE, STUBS, VECTORS, Mode
 
 HLT: Final = b"\xf4"
 _NOTHING_PENDING: Final = Events()
@@ -95,7 +95,7 @@ class Guest(msgspec.Struct, frozen=True, dict=True):
             raise SlotAlignmentError(
                 f"{self.memory:#x} bytes of memory are not whole pages", 0, self.memory, "pages are 4096 bytes"
             )
-        below = tables.USER_STACK
+        below = boot_state.USER_STACK
         if self.origin < below or self.origin % 16:
             raise GuestError(f"code cannot start at {self.origin:#x}", f"from {below:#x} on, in steps of 16")
         if self.mode == "real16" and self.origin + len(self.code) > 0x100000:
@@ -140,8 +140,8 @@ class Guest(msgspec.Struct, frozen=True, dict=True):
     def start_regs(self, vcpu_id: int = 0) -> Regs:
         """The registers at the start; each vCPU has a stack of its own."""
         rip = 0 if self.mode == "real16" else self.origin
-        top = tables.USER_STACK if self.cpl else tables.KERNEL_STACK
-        stack = top - tables.STACK_SIZE * (vcpu_id % 4)
+        top = boot_state.USER_STACK if self.cpl else boot_state.KERNEL_STACK
+        stack = top - boot_state.STACK_SIZE * (vcpu_id % 4)
         return Regs(**{"rip": rip, "rsp": stack, **self.regs})
 
     # -- on a machine ------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Guest(msgspec.Struct, frozen=True, dict=True):
         """Memory, tables and code, without a vCPU."""
         for gpa, size in self.ram:
             machine.add_memory(gpa, size)
-        machine.write(0, tables.low_memory(self.mode))
+        machine.write(0, boot_state.low_memory(self.mode))
         machine.write(self.origin, self.code + HLT * self.padding)
 
     def add_vcpu(self, machine: Machine) -> Vcpu:
@@ -183,7 +183,7 @@ class Guest(msgspec.Struct, frozen=True, dict=True):
     def _state(self, vcpu_id: int) -> tuple[Sregs, Regs]:
         idt = None if self.idt is None else Dtable(*self.idt)
         xsave, bsp = self.xcr0 != 0, vcpu_id == 0
-        sregs = tables.sregs(self.mode, cpl=self.cpl, origin=self.origin, idt=idt, xsave=xsave, bsp=bsp)
+        sregs = boot_state.sregs(self.mode, cpl=self.cpl, origin=self.origin, idt=idt, xsave=xsave, bsp=bsp)
         return self._states.setdefault(vcpu_id, (sregs, self.start_regs(vcpu_id)))
 
     # -- afterwards --------------------------------------------------------------------------------

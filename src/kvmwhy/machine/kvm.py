@@ -11,7 +11,7 @@ from typing import Final, Self
 
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.ioctl import CAPABILITIES, Ioctl
-from kvmwhy.machine import state, sync
+from kvmwhy.machine import state, sync_regs
 from kvmwhy.machine.errors import (
     CapabilityAbsentError,
     ClosedError,
@@ -19,7 +19,7 @@ from kvmwhy.machine.errors import (
     RegisterError,
     UnknownCapabilityError,
 )
-from kvmwhy.machine.explain import DEVICE, refused
+from kvmwhy.machine.ioctl_errors import DEVICE, refused
 from kvmwhy.machine.memory import Backing, Memory
 from kvmwhy.machine.state import CpuidEntry, Slot
 from kvmwhy.machine.vcpu import KvmVcpu
@@ -153,7 +153,7 @@ class KvmMachine:
         with self._lock:  # threads may each make their own
             number = self._next_id if vcpu_id is None else vcpu_id
             fd = self._ask(self._vm, Ioctl.KVM_CREATE_VCPU, number)
-            syncs = self.capability("KVM_CAP_SYNC_REGS") & sync.ALL == sync.ALL
+            syncs = self.capability("KVM_CAP_SYNC_REGS") & sync_regs.ALL == sync_regs.ALL
             vcpu = KvmVcpu(number, fd, self._ask(self._kvm, Ioctl.KVM_GET_VCPU_MMAP_SIZE), syncs=syncs)
             self._vcpus.append(vcpu)
             self._next_id = max(self._next_id, number + 1)

@@ -18,7 +18,7 @@ from typing import Final, NoReturn, Self, TypeVar
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.ioctl import Ioctl
 from kvmwhy.abi.kvm_run import HEAD, PAGE_SIZE
-from kvmwhy.machine import state, sync
+from kvmwhy.machine import state, sync_regs
 from kvmwhy.machine.completion import answer, refusal
 from kvmwhy.machine.errors import ClosedError, RefusedStateError, RegisterError
 from kvmwhy.machine.exits import (
@@ -34,8 +34,8 @@ from kvmwhy.machine.exits import (
     Unknown,
     decode_exit,
 )
-from kvmwhy.machine.explain import refused
-from kvmwhy.machine.watch import WATCH, Caller, blocked_while_running, drain
+from kvmwhy.machine.ioctl_errors import refused
+from kvmwhy.machine.kick import WATCH, Caller, blocked_while_running, drain
 
 _T = TypeVar("_T")
 _exit_reason = EXIT_REASON.unpack_from
@@ -208,8 +208,8 @@ class KvmVcpu:
         self.settle()
         last = self._accepted
         if last is not None and last[0][0] is regs and last[0][1] is sregs and last[0][2] is events:
-            self._page[sync.START : sync.END] = last[1]
-            self._page[sync.DIRTY] = sync.ALL
+            self._page[sync_regs.START : sync_regs.END] = last[1]
+            self._page[sync_regs.DIRTY] = sync_regs.ALL
             return
         self.set_regs(regs)
         self.set_sregs(sregs)
@@ -221,13 +221,13 @@ class KvmVcpu:
     def _flush(self) -> None:
         """Load what was left to KVM_RUN, before something else reads or sets the state."""
         try:
-            if not self._page[sync.DIRTY]:
+            if not self._page[sync_regs.DIRTY]:
                 return
         except ValueError:  # mmap's word for a page that was closed
             self._check_open()
             raise
-        self._page[sync.DIRTY] = 0
-        for request, data in sync.parts(self._page[sync.START : sync.END]):
+        self._page[sync_regs.DIRTY] = 0
+        for request, data in sync_regs.parts(self._page[sync_regs.START : sync_regs.END]):
             self._set(request, data)
 
     def get_debugregs(self) -> state.DebugRegs:

@@ -26,8 +26,8 @@ from kvmwhy.machine import (
     Shutdown,
     TimedOut,
     Vcpu,
+    boot_state,
     replace,
-    tables,
 )
 from kvmwhy.machine.model import Model, Vendor
 
@@ -102,7 +102,7 @@ CASES = [
     Case("repe scas", "f3 ae", regs=(("rdi", HOLE), ("rcx", 4), ("rax", 1))),
     Case("cmps", "a6", regs=(("rdi", HOLE), ("rsi", HOLE + 0x1000))),
     Case("movups load", "0f 10 03"),
-    Case("movups store", "0f 10 06 0f 11 03", regs=(("rsi", tables.GDT),)),
+    Case("movups store", "0f 10 06 0f 11 03", regs=(("rsi", boot_state.GDT),)),
     Case("movdqu across pages", "f3 0f 6f 03", at=HOLE + 0xFF3),
     Case("movaps, not aligned", "0f 28 03", at=HOLE + 8),
     Case("movbe", "0f 38 f0 03"),

@@ -10,7 +10,7 @@ from typing import Final
 
 from kvmwhy.arch.x86.instruction import Instruction, MemoryOperand
 from kvmwhy.arch.x86.mode import COMPAT16, COMPAT32, LONG64, PROT16, PROT32, REAL16, VM86, Mode
-from kvmwhy.machine.model.env import BIG, CS, LMA, LONG, SEGMENTS, SS, VM, Env
+from kvmwhy.machine.model.unicorn_state import BIG, CS, LMA, LONG, SEGMENTS, SS, VM, Env
 
 _BIG_REAL16: Final = REAL16._replace(bitness=32)
 _MASK32: Final = 0xFFFF_FFFF

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kvmwhy.arch.x86.instruction import Instruction
-from kvmwhy.machine.model.env import Env, get_vector, set_vector
 from kvmwhy.machine.model.kernel import Kernel
+from kvmwhy.machine.model.unicorn_state import Env, get_vector, set_vector
 
 _STORES = {0x11, 0x29, 0x2B, 0x7F, 0xE7}
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.machine.memory import Memory
-from kvmwhy.machine.model import env as state
-from kvmwhy.machine.model import words
+from kvmwhy.machine.model import exit_info
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.address import mode_of
 from kvmwhy.machine.model.cpu import Cpu
 from kvmwhy.machine.model.events import of_fault
 from kvmwhy.machine.model.kernel import Bench, Kernel, Vendor
-from kvmwhy.machine.model.page import RunPage
 from kvmwhy.machine.model.paging import PAGE, Linear, slot_at
-from kvmwhy.machine.model.queue import Queue
+from kvmwhy.machine.model.pending_events import Queue
+from kvmwhy.machine.model.run_page import RunPage
 from kvmwhy.machine.model.traps import GuestFault, Kind
 
 # Work that may take several KVM_RUNs. It yields True when the page holds an exit for userspace, and
@@ -85,7 +85,7 @@ class Context:
         page = gpa // PAGE
         if page not in self.settings.backed:
             self.settings.backed.add(page)
-            self.qualification = words.ram_qualification(kind)
+            self.qualification = exit_info.ram_qualification(kind)
 
     @property
     def standing(self) -> tuple[int, bytes]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from kvmwhy.arch.x86.instruction import decode_first
 from kvmwhy.machine.errors import MachineError, NoMemoryAtError
 from kvmwhy.machine.memory import Backing, Memory
-from kvmwhy.machine.model import env as state
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.address import mode_of
 from kvmwhy.machine.model.mmio import operands
 from kvmwhy.machine.model.paging import PAGE, Linear, Page, Regime, slot_at, translate

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from kvmwhy.machine.model import env as state
-from kvmwhy.machine.model.env import CS, DS, ES, FS, GDT, GS, IDT, LDT, RSP, SS, TR, Env
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.paging import Linear
 from kvmwhy.machine.model.traps import BP, DB, DE, DF, GP, NMI, NP, OF, PF, TS, WITH_ERROR_CODE, GuestFault
 from kvmwhy.machine.model.traps import SS as SS_FAULT
+from kvmwhy.machine.model.unicorn_state import CS, DS, ES, FS, GDT, GS, IDT, LDT, RSP, SS, TR, Env
 
 # VMX's numbers for the type (SDM vol. 3C, 25.8.3); SVM has 0, 2, 3 and 4 only.
 EXTERNAL, NON_MASKABLE, HARDWARE, SOFTWARE, PRIVILEGED, SOFTWARE_EXCEPTION = 0, 2, 3, 4, 5, 6

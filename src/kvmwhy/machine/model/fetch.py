@@ -13,7 +13,7 @@ from kvmwhy.arch.x86.instruction import Instruction, decode_first
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.machine.memory import Memory
-from kvmwhy.machine.model import env as state
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.cpu import Cpu
 from kvmwhy.machine.model.paging import PAGE, Linear
 from kvmwhy.machine.model.traps import GP, GuestFault, Hole

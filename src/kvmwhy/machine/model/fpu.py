@@ -9,7 +9,7 @@ import struct
 from typing import Final, NamedTuple
 
 from kvmwhy.machine.model.cpu import Cpu
-from kvmwhy.machine.model.env import get_vector, set_vector
+from kvmwhy.machine.model.unicorn_state import get_vector, set_vector
 
 FPU_SIZE, XSAVE_SIZE = 416, 4096
 _KVM_FPU: Final = struct.Struct("<128sHHBxHQQ256sIxxxx")

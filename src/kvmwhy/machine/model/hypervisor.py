@@ -6,13 +6,11 @@ from typing import Final
 
 from kvmwhy.abi.kvm_run import EXIT_SHUTDOWN
 from kvmwhy.machine.exits import Hlt
-from kvmwhy.machine.model import env as state
-from kvmwhy.machine.model import words
-from kvmwhy.machine.model.beyond import beyond_unicorn
-from kvmwhy.machine.model.carry import Carrier
+from kvmwhy.machine.model import exit_info
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.context import Context, Work
 from kvmwhy.machine.model.cpu import Stop
-from kvmwhy.machine.model.entry import Shadow, refusal
+from kvmwhy.machine.model.emulate_instruction import Carrier
 from kvmwhy.machine.model.events import (
     EXTERNAL,
     NON_MASKABLE,
@@ -23,12 +21,14 @@ from kvmwhy.machine.model.events import (
     deliver,
     of_fault,
 )
+from kvmwhy.machine.model.exit_info import Touch
 from kvmwhy.machine.model.fetch import fetch
 from kvmwhy.machine.model.kernel import delivery_words, failure_words, on_failure, simultaneous_words
 from kvmwhy.machine.model.paging import PAGE
 from kvmwhy.machine.model.ports import port
 from kvmwhy.machine.model.traps import BP, OF, PF, UD, GuestFault, Hole, Kind
-from kvmwhy.machine.model.words import Touch
+from kvmwhy.machine.model.unsupported_instruction import beyond_unicorn
+from kvmwhy.machine.model.vm_entry import Shadow, refusal
 
 _XSAVE_HEADER: Final = 512
 
@@ -141,7 +141,7 @@ def _vectoring(context: Context, hole: Hole, event: Event) -> Work:
         yield False  # and the next entry meets the same
         return
     refused = settings.kernel.refuses_while_vectoring and counts
-    if refused or (settings.vendor == "vmx" and context.info.reason == words.EPT_MISCONFIG):
+    if refused or (settings.vendor == "vmx" and context.info.reason == exit_info.EPT_MISCONFIG):
         context.queue.put_back(event)
         stale = context.qualification
         context.page.internal_error(3, delivery_words(settings.kernel, context.info, hole.gpa, stale))
@@ -167,8 +167,10 @@ def _exit(context: Context, hole: Hole, event: Event | None) -> Touch:
     mapped = hole.readonly and page in settings.mapped
     own = event is not None and settings.vendor != "pvm"
     touch = Touch(hole, page in settings.known, mapped, 0 if own else state.cpl(context.cpu.env))
-    context.info = words.exit_info(settings.vendor, settings.bench, touch, event, shadow_paging=settings.shadow_paging)
-    if context.info.reason == words.EPT_VIOLATION:
+    context.info = exit_info.exit_info(
+        settings.vendor, settings.bench, touch, event, shadow_paging=settings.shadow_paging
+    )
+    if context.info.reason == exit_info.EPT_VIOLATION:
         context.qualification = context.info.info1
     if not hole.readonly:
         settings.known.add(page)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from kvmwhy.arch.x86.instruction import Instruction
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.machine.model.address import linear_address
-from kvmwhy.machine.model.env import Env
+from kvmwhy.machine.model.unicorn_state import Env
 
 FRAGMENT: Final = 8
 

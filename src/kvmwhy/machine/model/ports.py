@@ -7,11 +7,11 @@ from collections.abc import Generator
 from kvmwhy.arch.x86.instruction import Instruction
 from kvmwhy.machine.model.context import Context, Work
 from kvmwhy.machine.model.cpu import Stop
-from kvmwhy.machine.model.env import DF, RAX, RCX, RDI, RDX, RSI, TR, VM, cpl, get_rflags
 from kvmwhy.machine.model.fetch import fetch
 from kvmwhy.machine.model.mmio import Piece, fragments, operands
 from kvmwhy.machine.model.paging import PAGE, pieces
 from kvmwhy.machine.model.traps import GP, GuestFault, Hole
+from kvmwhy.machine.model.unicorn_state import DF, RAX, RCX, RDI, RDX, RSI, TR, VM, cpl, get_rflags
 
 _READ_AHEAD = 1024  # bytes of a repeated INS that KVM asks for at once
 _QUIRK_PORT = 0x7E  # KVM_X86_QUIRK_OUT_7E_INC_RIP

@@ -11,10 +11,10 @@ import struct
 from collections.abc import Generator, Sequence
 
 from kvmwhy.arch.x86.instruction import Instruction
-from kvmwhy.machine.model import env as state
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.context import Context, Work
-from kvmwhy.machine.model.env import CS, IDT, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, SS
 from kvmwhy.machine.model.traps import BP, OF, GuestFault, Hole
+from kvmwhy.machine.model.unicorn_state import CS, IDT, RAX, RBP, RBX, RCX, RDI, RDX, RSI, RSP, SS
 
 # CF, PF, AF, ZF, SF, TF, IF, DF, OF, IOPL, NT: what IRET of real mode takes from the stack
 _IRET_FLAGS = 0x7FD5

@@ -14,15 +14,15 @@ from kvmwhy.machine import state
 from kvmwhy.machine.completion import refusal
 from kvmwhy.machine.errors import ClosedError, RefusedStateError, RegisterError
 from kvmwhy.machine.exits import Exit, Intr, TimedOut
-from kvmwhy.machine.model import env as layout
 from kvmwhy.machine.model import fpu
+from kvmwhy.machine.model import unicorn_state as layout
 from kvmwhy.machine.model.clock import CLOCK
 from kvmwhy.machine.model.context import Context, Settings, Work
 from kvmwhy.machine.model.cpu import Cpu
 from kvmwhy.machine.model.events import EXTERNAL, NON_MASKABLE, Event
 from kvmwhy.machine.model.hypervisor import enter
 from kvmwhy.machine.model.memory import SharedMemory
-from kvmwhy.machine.model.refusals import check_sregs
+from kvmwhy.machine.model.sregs_check import check_sregs
 
 _FRAGMENTS: Final = 64  # pieces that one instruction's I/O may come in; then settle() stops trying
 _PATIENCE: Final = 0.001  # seconds between two tries of what never ends

@@ -12,9 +12,9 @@ from typing import Final
 from kvmwhy.arch.x86.instruction import Instruction
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.machine.model import avx
-from kvmwhy.machine.model import env as state
-from kvmwhy.machine.model.carry import Carrier
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.context import Context
+from kvmwhy.machine.model.emulate_instruction import Carrier
 from kvmwhy.machine.model.fetch import fetch
 from kvmwhy.machine.model.mmio import Piece, operands
 from kvmwhy.machine.model.paging import pieces, slot_at

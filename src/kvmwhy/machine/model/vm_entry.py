@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kvmwhy.machine.model import env as state
+from kvmwhy.machine.model import unicorn_state as state
 from kvmwhy.machine.model.context import Settings
-from kvmwhy.machine.model.env import CS, DS, ES, FS, GDT, GS, IDT, LDT, SS, TR, Env
 from kvmwhy.machine.model.events import EXTERNAL, HARDWARE, NON_MASKABLE, SOFTWARE, Event
-from kvmwhy.machine.model.refusals import EFER_DEFINED
+from kvmwhy.machine.model.exit_info import BAD_CONTROL, INVALID_STATE
+from kvmwhy.machine.model.sregs_check import EFER_DEFINED
 from kvmwhy.machine.model.traps import BP, NMI, OF, WITH_ERROR_CODE
-from kvmwhy.machine.model.words import BAD_CONTROL, INVALID_STATE
+from kvmwhy.machine.model.unicorn_state import CS, DS, ES, FS, GDT, GS, IDT, LDT, SS, TR, Env
 
 _PRESENT, _S, _LONG, _BIG, _G = 1 << 15, 1 << 12, 1 << 21, 1 << 22, 1 << 23
 _LMA, _LME = 1 << 10, 1 << 8
