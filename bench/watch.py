@@ -2,7 +2,7 @@
 
     sudo .venv/bin/python bench/watch.py [--exits 200000] [--rounds 5] [--failures 200]
 
-The guest is tests/capture/vmm.c's: each round it does the same MMIO exits with nobody watching, under a
+The guest is tests/live/vmm.c's: each round it does the same MMIO exits with nobody watching, under a
 watch, while the same events are read into files as `trace-cmd record` does, and, where that works, under
 `trace-cmd record` itself. Rounds alternate, so that whatever else the host does hits all alike.
 """
@@ -41,7 +41,7 @@ while True:
 
 def compile_vmm(directory: Path) -> Path:
     program = directory / "vmm"
-    subprocess.run(["cc", "-O2", "-pthread", "-o", program, ROOT / "tests" / "capture" / "vmm.c"], check=True)
+    subprocess.run(["cc", "-O2", "-pthread", "-o", program, ROOT / "tests" / "live" / "vmm.c"], check=True)
     return program
 
 

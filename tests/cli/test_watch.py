@@ -1,4 +1,4 @@
-"""`kvmwhy watch` where it cannot work, or is used wrongly: one sentence and a status. tests/capture has the rest."""
+"""`kvmwhy watch` where it cannot work, or is used wrongly: one sentence and a status. tests/live has the rest."""
 
 from __future__ import annotations
 

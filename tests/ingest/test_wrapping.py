@@ -5,9 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmwhy.ingest import marks
 from kvmwhy.ingest.multi_search import present
 from kvmwhy.ingest.wrapping import HINT, can_be_wrapped
-from kvmwhy.readers import OF_TEXT, marks, readers_of
+from kvmwhy.readers import OF_TEXT, readers_of
 
 _BEGINNINGS = (
     "", "RAX=00", " ", "\t", "Nov 22 12:00:00 a b[1]: x", "2026-11-22T", "<6>x", '{"a"', "[ 1.0]", "a=1", "web-1 | x",

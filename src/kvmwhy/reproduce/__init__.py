@@ -14,9 +14,9 @@ from kvmwhy.machine import Machine
 from kvmwhy.record import Failure
 from kvmwhy.reproduce.build import run
 from kvmwhy.reproduce.compare import compare
-from kvmwhy.reproduce.guest import Cannot, Plan
+from kvmwhy.reproduce.guest_plan import Cannot, Plan
 from kvmwhy.reproduce.outcome import Ended, Outcome, Row, Where, impossible
-from kvmwhy.reproduce.plan import plan
+from kvmwhy.reproduce.planner import plan
 
 __all__ = ["Cannot", "Ended", "Outcome", "Plan", "Row", "Where", "compare", "impossible", "plan", "reproduce", "run"]
 

@@ -34,9 +34,9 @@ from kvmwhy.machine import (
     X86Wrmsr,
     replace,
 )
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.descriptors import STEP, VECTORS
+from kvmwhy.reproduce.guest_plan import Plan
 from kvmwhy.reproduce.outcome import Ended
-from kvmwhy.reproduce.structures import STEP, VECTORS
 from kvmwhy.reproduce.tables import PAGE
 
 MAX_EXITS: Final = 64

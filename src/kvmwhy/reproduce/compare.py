@@ -16,7 +16,7 @@ from kvmwhy.abi.x86.vendor_guess import vendor_of_delivery, vendor_of_reason
 from kvmwhy.abi.x86.vmx import EPT_MISCONFIG
 from kvmwhy.arch.x86.mode import Bitness, Mode, ModeName
 from kvmwhy.emulator.verdict import Verdict, verdict
-from kvmwhy.reproduce.guest import Expected, Plan
+from kvmwhy.reproduce.guest_plan import Expected, Plan
 from kvmwhy.reproduce.outcome import Ended, Outcome, Row, Where
 
 _UD: Final = 6

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvmwhy.reproduce.build import MAX_EXITS
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.descriptors import STEP, VECTORS
+from kvmwhy.reproduce.guest_plan import Plan
 from kvmwhy.reproduce.outcome import Ended
-from kvmwhy.reproduce.structures import STEP, VECTORS
 
 if TYPE_CHECKING:
     from lab.cases import Case

@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from kvmwhy.reproduce.build import run
 from kvmwhy.reproduce.compare import compare, happened
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 from kvmwhy.reproduce.outcome import Outcome, Where
 
 Vendor = Literal["vmx", "svm"]

@@ -11,7 +11,7 @@ from typing import Final
 
 from kvmwhy.arch.x86.physical_map import what_lives_at
 from kvmwhy.machine.state import Sregs
-from kvmwhy.reproduce.guest import Content, Ram
+from kvmwhy.reproduce.guest_plan import Content, Ram
 from kvmwhy.reproduce.tables import (
     PAGE,
     Leaf,

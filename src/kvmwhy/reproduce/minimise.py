@@ -17,7 +17,7 @@ from kvmwhy.record import Cpu
 from kvmwhy.record import Segment as Seen
 from kvmwhy.reproduce.build import run
 from kvmwhy.reproduce.compare import mode_of
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 from kvmwhy.reproduce.outcome import Ended
 from kvmwhy.reproduce.tables import PAGE
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from kvmwhy.reproduce.guest import Cannot, Plan
+from kvmwhy.reproduce.guest_plan import Cannot, Plan
 
 Status = Literal["reproduced", "not-on-this-kernel", "cannot"]
 

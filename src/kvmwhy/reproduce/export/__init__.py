@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from kvmwhy.record import Failure
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 from kvmwhy.reproduce.outcome import Outcome
 
 Format = Literal["c", "selftest", "kvm-unit-test", "report"]

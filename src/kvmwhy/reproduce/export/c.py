@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.reproduce.export import values
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 
 _TEMPLATE: Final = r"""// SPDX-License-Identifier: MIT
 /*

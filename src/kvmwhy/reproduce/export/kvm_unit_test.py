@@ -13,7 +13,7 @@ import msgspec
 
 from kvmwhy.arch.x86.instruction import MemoryOperand, decode_first
 from kvmwhy.reproduce.export import ExportError, values
-from kvmwhy.reproduce.guest import Hole, Plan
+from kvmwhy.reproduce.guest_plan import Hole, Plan
 
 _TEMPLATE: Final = r"""/* SPDX-License-Identifier: MIT */
 /*

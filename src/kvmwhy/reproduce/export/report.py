@@ -10,7 +10,7 @@ from kvmwhy.abi.internal_error import SUBERRORS
 from kvmwhy.diagnosis.facts import gather
 from kvmwhy.record import Failure
 from kvmwhy.reproduce.export import c
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 from kvmwhy.reproduce.outcome import Outcome
 
 WIDTH: Final = 75

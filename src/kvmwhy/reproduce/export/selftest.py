@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.reproduce.export import values
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 
 _TEMPLATE: Final = r"""// SPDX-License-Identifier: GPL-2.0-only
 /*

@@ -11,7 +11,7 @@ import msgspec
 
 from kvmwhy.abi.internal_error import decode_emulation
 from kvmwhy.machine.state import Dtable, Events, Regs, Segment, Sregs
-from kvmwhy.reproduce.guest import Plan
+from kvmwhy.reproduce.guest_plan import Plan
 
 _WORD: Final = re.compile(r"[^\w.+~:;%'\[\]*, ()-]", re.ASCII)
 _RUN: Final = re.compile(rb"(.)\1{31,}", re.DOTALL)

@@ -7,7 +7,7 @@ from typing import Final
 from kvmwhy.abi.x86 import vmx
 from kvmwhy.abi.x86.entry_failure import ERRNO, INSTRUCTION_ERROR
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.reproduce.guest import Cannot
+from kvmwhy.reproduce.guest_plan import Cannot
 
 _MEMORY_REASONS: Final = {vmx.EPT_VIOLATION, vmx.EPT_MISCONFIG, vmx.EXCEPTION_NMI, 44}
 _REGISTERS: Final = "the registers"

@@ -14,15 +14,15 @@ import msgspec
 from kvmwhy.arch.x86.mode import LONG64, PROT32, REAL16, VM86, Mode
 from kvmwhy.diagnosis.facts import Facts, gather
 from kvmwhy.record import Cpu, Emulation, Failure
-from kvmwhy.reproduce.aim import Aim, aim
+from kvmwhy.reproduce.descriptors import furnish
 from kvmwhy.reproduce.event import event_of, raised_by
-from kvmwhy.reproduce.guest import Cannot, Expected, Hole, Plan
-from kvmwhy.reproduce.limits import beyond_reach
+from kvmwhy.reproduce.fill_registers import HOLE, steer
+from kvmwhy.reproduce.guest_plan import Cannot, Expected, Hole, Plan
 from kvmwhy.reproduce.memory import Memory
-from kvmwhy.reproduce.prelude import prelude
+from kvmwhy.reproduce.missing_memory import Aim, aim
+from kvmwhy.reproduce.mmio_warmup import prelude
+from kvmwhy.reproduce.not_reproducible import beyond_reach
 from kvmwhy.reproduce.state import complete, is_long, regs_of, sregs_of
-from kvmwhy.reproduce.steer import HOLE, steer
-from kvmwhy.reproduce.structures import furnish
 from kvmwhy.reproduce.tables import PAGE
 
 _HLT: Final = b"\xf4"

@@ -14,7 +14,7 @@ from kvmwhy.arch.x86.instruction import Instruction, MemoryOperand, decode_first
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Cpu, Segment
-from kvmwhy.reproduce.aim import about_memory
+from kvmwhy.reproduce.missing_memory import about_memory
 
 HOLE: Final = 0xD000_0000
 HOLE16: Final = 0xD_0000
