@@ -20,9 +20,9 @@ from pathlib import Path
 from kvmwhy.emulator import atlas as module
 from kvmwhy.emulator.atlas import Atlas, AtlasError, atlas
 from kvmwhy.machine import MachineError
-from kvmwhy.probe.batch import Probe, pack
-from kvmwhy.probe.forms import all_forms, form_of
+from kvmwhy.probe.encodings import all_forms, form_of
 from kvmwhy.probe.host import Prober
+from kvmwhy.probe.sweep_format import Probe, pack
 
 ROOT = Path(__file__).parent.parent
 CODES = tuple(bytes.fromhex(text) for text in ("8b 03", "d9 03", "48 89 13", "0f 10 03", "f3 0f b8 03", "0f 58 03"))

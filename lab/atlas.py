@@ -29,9 +29,9 @@ from kvmwhy.emulator.atlas_file import DEFINED, FORCED, PLAIN, Entry, Kernel, pa
 from kvmwhy.emulator.encoding_key import key_of
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table
-from kvmwhy.probe.batch import Probe, Raw, probes_of
-from kvmwhy.probe.forms import Form, all_forms
-from kvmwhy.probe.judge import judge, prefer
+from kvmwhy.probe.classify import judge, prefer
+from kvmwhy.probe.encodings import Form, all_forms
+from kvmwhy.probe.sweep_format import Probe, Raw, probes_of
 from lab import boot, kernels
 from lab.run import ROOT, _bench_version, work_directory
 from lab.sweep import SweepError, Swept, journals, sweep

@@ -27,7 +27,7 @@ from kvmwhy.emulator.opcode_table import slots, version_of
 from kvmwhy.emulator.prefixes import read_prefixes
 from kvmwhy.emulator.verdict import by_table
 from kvmwhy.emulator.vex import is_vex
-from kvmwhy.probe.forms import Mode, text_of
+from kvmwhy.probe.encodings import Mode, text_of
 from lab.atlas import ATLAS
 
 MODES: Final[dict[Mode, CpuMode]] = {"real16": REAL16, "prot16": PROT16, "prot32": PROT32, "long64": LONG64}

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from kvmwhy.probe.batch import Probe, Raw, pack, parse_all
+from kvmwhy.probe.sweep_format import Probe, Raw, pack, parse_all
 from lab.boot import HERE, VENDOR_MODULE, _bochs, _cpio, _qemu, build
 from lab.kernels import Kernel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kvmwhy.emulator.atlas import atlas
-from kvmwhy.probe.find import find, shape_of
+from kvmwhy.probe.lookup import find, shape_of
 
 
 @pytest.mark.parametrize(

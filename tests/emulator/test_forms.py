@@ -11,8 +11,8 @@ from typing import Any
 import iced_x86
 import pytest
 
-from kvmwhy.probe import forms
-from kvmwhy.probe.forms import BITNESS, MODES, Form, all_forms, form_of
+from kvmwhy.probe import encodings
+from kvmwhy.probe.encodings import BITNESS, MODES, Form, all_forms, form_of
 from kvmwhy.probe.guest import FIELD, OPERAND
 
 LIST = Path(__file__).parents[3] / "shared" / "lab" / "probes-sweep.txt.gz"
@@ -27,9 +27,9 @@ def known() -> tuple[tuple[Form, iced_x86.Instruction], ...]:
     for form in all_forms():
         if form.kind in {"iced", "lock", "rep", "repne"}:
             for option in (iced_x86.DecoderOptions.NONE,) if form.defined else sorted(OPTIONS):
-                decoder = iced_x86.Decoder(BITNESS[form.mode], form.code, options=option, ip=forms.ORIGIN)
+                decoder = iced_x86.Decoder(BITNESS[form.mode], form.code, options=option, ip=encodings.ORIGIN)
                 decoded = decoder.decode()
-                if forms._formatter().format(decoded) == form.text:
+                if encodings._formatter().format(decoded) == form.text:
                     found.append((form, decoded))
                     break
             else:
@@ -51,7 +51,7 @@ def test_every_opcode() -> None:
         info = iced_x86.OpCodeInfo(code)
         if not info.is_instruction or info.fwait:
             continue
-        variants = [form for mode in MODES for form in forms._variants(code, mode)]
+        variants = [form for mode in MODES for form in encodings._variants(code, mode)]
         assert bytes_of >= {(form.mode, form.code) for form in variants}
         with_memory += any(form.memory for form in variants)
         if not variants:
@@ -109,7 +109,7 @@ def test_prefixes() -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_modes(mode: forms.Mode) -> None:
+def test_modes(mode: encodings.Mode) -> None:
     """Each mode has its forms; real mode has no VEX or EVEX, as no CPU takes them there."""
     mine = [form for form in all_forms() if form.mode == mode]
     assert len(mine) > 2000

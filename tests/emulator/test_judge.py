@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from kvmwhy.machine.state import Regs, replace
-from kvmwhy.probe.batch import DIFFERS, MAGIC, Probe, Raw, pack, parse, parse_all, plan, probes_of
+from kvmwhy.probe.classify import judge, prefer, vector_at
 from kvmwhy.probe.compare import Left, differs
-from kvmwhy.probe.forms import form_of
+from kvmwhy.probe.encodings import form_of
 from kvmwhy.probe.guest import HANDLERS, RAM_SIZE, template, xsave_area
-from kvmwhy.probe.judge import judge, prefer, vector_at
+from kvmwhy.probe.sweep_format import DIFFERS, MAGIC, Probe, Raw, pack, parse, parse_all, plan, probes_of
 
 MOV = form_of(bytes.fromhex("8b 13"), "long64")
 BEHIND = 0x400109

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from kvmwhy.machine.errors import MachineError
-from kvmwhy.probe.forms import Mode, form_of
+from kvmwhy.probe.encodings import Mode, form_of
 from kvmwhy.probe.host import Prober
 
 

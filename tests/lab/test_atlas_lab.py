@@ -12,8 +12,8 @@ import pytest
 from kvmwhy.emulator.atlas import Atlas
 from kvmwhy.emulator.atlas_file import Kernel
 from kvmwhy.emulator.measured import Measured
-from kvmwhy.probe.batch import Probe, Raw
-from kvmwhy.probe.forms import form_of
+from kvmwhy.probe.encodings import form_of
+from kvmwhy.probe.sweep_format import Probe, Raw
 from lab import atlas, boot, crosscheck, kernels, sweep
 from lab.run import work_directory
 

@@ -65,13 +65,13 @@ def _bytes(known: Atlas, wish: Wish, text: str) -> int:
     if row is None:
         complain(f"no form like {code[:15].hex(' ') or 'no bytes'} was measured in {_SAID[wish.mode]}")
         return NOTHING
-    from kvmwhy.probe.forms import text_of
+    from kvmwhy.probe.encodings import text_of
 
     return _show(wish, [(row, text_of(code[:15].ljust(15, b"\xf4"), wish.mode))])
 
 
 def _text(known: Atlas, wish: Wish, text: str) -> int:
-    from kvmwhy.probe.find import find
+    from kvmwhy.probe.lookup import find
 
     found = find(known, text, wish.mode)
     if not found:
@@ -181,7 +181,7 @@ def _column(known: Atlas, name: str) -> int | None:
 
 
 def _diff(known: Atlas, wish: Wish, old: str, new: str) -> int:
-    from kvmwhy.probe.forms import text_of
+    from kvmwhy.probe.encodings import text_of
 
     columns = []
     for name in (old, new):

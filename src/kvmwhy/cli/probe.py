@@ -17,7 +17,7 @@ from kvmwhy.emulator.atlas import Answer, AtlasError, atlas
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.errors import MachineError, NoKvmError, NotPermittedError
-from kvmwhy.probe.forms import MODES, Form, Mode, all_forms, form_of
+from kvmwhy.probe.encodings import MODES, Form, Mode, all_forms, form_of
 from kvmwhy.probe.host import Prober
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
@@ -90,7 +90,7 @@ def _forms(wish: Wish) -> list[Form]:
             raise ValueError("an instruction has 1 to 15 bytes")
         return [form_of(code, mode)]
     if wish.text is not None:
-        from kvmwhy.probe.find import shape_of
+        from kvmwhy.probe.lookup import shape_of
 
         wanted = shape_of(wish.text)
         if wanted is None:

@@ -20,8 +20,8 @@ from functools import cache
 from typing import Final, Literal, NamedTuple
 
 from kvmwhy.machine.state import Dtable, Regs, Segment, Sregs, regs_to_bytes, replace, sregs_to_bytes
-from kvmwhy.probe.data import stack_frame
-from kvmwhy.probe.forms import Mode, Side
+from kvmwhy.probe.encodings import Mode, Side
+from kvmwhy.probe.operand_values import stack_frame
 
 RAM_SIZE: Final = 0x10000
 HOLE, HOLE16 = 0xD0000000, 0xD0000

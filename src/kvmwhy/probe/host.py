@@ -17,11 +17,11 @@ from kvmwhy.machine.exits import Exit, Hlt, InternalError, Io, Mmio, TimedOut
 from kvmwhy.machine.kvm import KvmMachine
 from kvmwhy.machine.protocol import Machine, Vcpu
 from kvmwhy.machine.state import DebugRegs, Events, Sregs, replace
-from kvmwhy.probe.batch import MAX_EXITS, TIMEOUT_MS, Plan, Probe, Raw, plan
+from kvmwhy.probe.classify import ENDLESS, judge
 from kvmwhy.probe.compare import Left, differs
-from kvmwhy.probe.forms import Form, Mode
+from kvmwhy.probe.encodings import Form, Mode
 from kvmwhy.probe.guest import DATA, HOLE_SIZE, OTHER, RAM_SIZE, STACK, Technique, Template, field, xsave_area
-from kvmwhy.probe.judge import ENDLESS, judge
+from kvmwhy.probe.sweep_format import MAX_EXITS, TIMEOUT_MS, Plan, Probe, Raw, plan
 
 _NOTHING: Final = Events()
 _NO_BREAKPOINTS: Final = DebugRegs()

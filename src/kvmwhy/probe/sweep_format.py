@@ -14,9 +14,9 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from kvmwhy.probe.data import PATTERN, ZERO, operand
-from kvmwhy.probe.forms import Form
+from kvmwhy.probe.encodings import Form
 from kvmwhy.probe.guest import Technique, Template, field, tables_of, template, xsave_area
+from kvmwhy.probe.operand_values import PATTERN, ZERO, operand
 
 MAGIC: Final = b"kvmwhyS\n"
 NONE: Final = 255

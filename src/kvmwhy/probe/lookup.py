@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from kvmwhy.emulator.atlas import Atlas, Measured, Row
-from kvmwhy.probe.forms import Mode, text_of
+from kvmwhy.probe.encodings import Mode, text_of
 
 MAX_TEXT: Final = 200
 _PREFIXES: Final = ("lock", "rep", "repe", "repz", "repne", "repnz", "xacquire", "xrelease", "bnd", "notrack")

@@ -6,9 +6,9 @@ import errno
 from typing import Final
 
 from kvmwhy.emulator.measured import Measured
-from kvmwhy.probe.batch import DIFFERS, Raw
-from kvmwhy.probe.forms import Form
+from kvmwhy.probe.encodings import Form
 from kvmwhy.probe.guest import HANDLER_SIZE, HANDLERS, VECTORS
+from kvmwhy.probe.sweep_format import DIFFERS, Raw
 
 _HLT, _SHUTDOWN, _INTERNAL_ERROR = 5, 8, 17
 ENDLESS: Final = -1000

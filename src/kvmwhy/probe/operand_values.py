@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from kvmwhy.probe.forms import CODE_SELECTOR, LANDING, Form, Mode
+from kvmwhy.probe.encodings import CODE_SELECTOR, LANDING, Form, Mode
 
 SIZE: Final = 64
 # No byte twice, bit 0 set (so that TZCNT and BSF differ in their flags), and no DIV overflows with it.
