@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from kvmwhy import testing
 from kvmwhy.diagnosis.cause import Confidence
 from kvmwhy.diagnosis.facts import gather
-from kvmwhy.diagnosis.known import bugs, known
-from kvmwhy.diagnosis.known.release import Affected, Within, kernel_within, qemu_within, release_of
+from kvmwhy.diagnosis.knowledge import bugs, known
+from kvmwhy.diagnosis.knowledge.kernel_version import Affected, Within, kernel_within, qemu_within, release_of
 from kvmwhy.readers import read
 from kvmwhy.record import Code, Cpu, Failure, Host, Kind, Segment
 

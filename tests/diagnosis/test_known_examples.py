@@ -13,8 +13,8 @@ from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.abi.internal_error import instruction_words
 from kvmwhy.diagnosis.cause import FAMILIES
 from kvmwhy.diagnosis.facts import gather
-from kvmwhy.diagnosis.known import bugs, causes, known
-from kvmwhy.diagnosis.known.shape import CONDITIONS, Shape, asked, specificity
+from kvmwhy.diagnosis.knowledge import bugs, causes, known
+from kvmwhy.diagnosis.knowledge.predicate import CONDITIONS, Shape, asked, specificity
 from kvmwhy.readers import read
 from kvmwhy.record import Code, ControlBlock, Cpu, Emulation, Failure, Host, Segment
 

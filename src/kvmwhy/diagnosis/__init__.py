@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.diagnosis.cause import Cause, Finding
 from kvmwhy.diagnosis.facts import Facts, gather
-from kvmwhy.diagnosis.known import known
+from kvmwhy.diagnosis.knowledge import known
 from kvmwhy.diagnosis.rules import RULES, UNDECIDED
 from kvmwhy.record import Failure
 
@@ -51,7 +51,7 @@ def diagnose(failure: Failure, *, syntax: Syntax = "intel", without: frozenset[s
 
 def catalogue() -> dict[str, Cause]:
     """Every cause by its id, in the order of the rules."""
-    from kvmwhy.diagnosis.known import causes
+    from kvmwhy.diagnosis.knowledge import causes
     from kvmwhy.diagnosis.rules import CAUSES
 
     return {cause.id: cause for cause in (*CAUSES, *causes())}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import at, emulated_because, instruction, silently
+from kvmwhy.diagnosis.phrasing import at, emulated_because, instruction, silently
 
 CAUSE = Cause(
     id="emulator-gives-up",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import article, end_of_ram, hexadecimal
+from kvmwhy.diagnosis.phrasing import article, end_of_ram, hexadecimal
 
 CAUSE = Cause(
     id="event-delivery-non-ram",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import at
+from kvmwhy.diagnosis.phrasing import at
 
 CAUSE = Cause(
     id="firmware-astray",

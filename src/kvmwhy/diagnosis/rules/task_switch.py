@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmwhy.abi.x86 import vmx
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import at, instruction
+from kvmwhy.diagnosis.phrasing import at, instruction
 
 CAUSE = Cause(
     id="task-switch",

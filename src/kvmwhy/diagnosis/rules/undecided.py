@@ -5,7 +5,7 @@ from __future__ import annotations
 from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.say import at, hexadecimal
+from kvmwhy.diagnosis.phrasing import at, hexadecimal
 
 CAUSE = Cause(
     id="undecided",

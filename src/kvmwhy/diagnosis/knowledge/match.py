@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.known.bug import Bug
-from kvmwhy.diagnosis.known.release import Within, kernel_within, qemu_within
-from kvmwhy.diagnosis.known.shape import Asked, asked, basic_reason
+from kvmwhy.diagnosis.knowledge.bug import Bug
+from kvmwhy.diagnosis.knowledge.kernel_version import Within, kernel_within, qemu_within
+from kvmwhy.diagnosis.knowledge.predicate import Asked, asked, basic_reason
 
 Key = tuple[str, int | None]  # kind and suberror
 
@@ -44,7 +44,16 @@ class _Bucket(NamedTuple):
 @cache
 def bugs() -> tuple[Bug, ...]:
     """Every known bug. Read on the first call only."""
-    from kvmwhy.diagnosis.known import cpu, emulator, firmware, guest, host_kernel, host_setup, outer_hypervisor, vmm
+    from kvmwhy.diagnosis.knowledge import (
+        cpu,
+        emulator,
+        firmware,
+        guest,
+        host_kernel,
+        host_setup,
+        outer_hypervisor,
+        vmm,
+    )
 
     tables = (host_kernel, emulator, cpu, vmm, firmware, outer_hypervisor, host_setup, guest)
     return tuple(bug for table in tables for bug in table.BUGS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.cause import Fix
-from kvmwhy.diagnosis.known.bug import Bug
-from kvmwhy.diagnosis.known.release import Affected
-from kvmwhy.diagnosis.known.shape import Shape
+from kvmwhy.diagnosis.knowledge.bug import Bug
+from kvmwhy.diagnosis.knowledge.kernel_version import Affected
+from kvmwhy.diagnosis.knowledge.predicate import Shape
 
 _LORE = "https://lore.kernel.org/all/"
 _INVALID_STATE = (0x8000_0021,)

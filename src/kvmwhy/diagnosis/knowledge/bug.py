@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Fix
-from kvmwhy.diagnosis.known.release import Affected
-from kvmwhy.diagnosis.known.shape import Shape, describe
+from kvmwhy.diagnosis.knowledge.kernel_version import Affected
+from kvmwhy.diagnosis.knowledge.predicate import Shape, describe
 
 Who = Literal["host-kernel", "vmm", "firmware", "outer-hypervisor", "cpu", "guest", "host-setup"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.cause import Fix
-from kvmwhy.diagnosis.known.bug import Bug
-from kvmwhy.diagnosis.known.shape import Shape
+from kvmwhy.diagnosis.knowledge.bug import Bug
+from kvmwhy.diagnosis.knowledge.predicate import Shape
 
 BUGS: Final = (
     Bug(
