@@ -58,7 +58,7 @@ def _story(on: str) -> Story:
 
 
 def _on_machine(choice: str) -> Story:
-    from kvmwhy.cli.conveyed import convey
+    from kvmwhy.cli.from_vcpu import convey
     from kvmwhy.cli.run import describe, open_machine
     from kvmwhy.machine import Mmio
 

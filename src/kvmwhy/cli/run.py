@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.cli.conveyed import convey
+from kvmwhy.cli.from_vcpu import convey
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.machine import (
