@@ -18,11 +18,29 @@ Kind = Literal[
     "run-error",  # ioctl(KVM_RUN) itself failed
     "shutdown",  # KVM_EXIT_SHUTDOWN: triple fault
     "exception-exit",  # KVM_EXIT_EXCEPTION
-    "other",
+    "other",  # a valid exit that the VMM does not handle: ``exit_reason`` says which; or a dump without its line
+    "setup-refused",  # an ioctl other than KVM_RUN was refused, or KVM itself could not be had
+    "undef-injected",  # KVM refused a register or an instruction, put an exception into the guest and went on
+    "symptom",  # what a person sees of a failure whose record is elsewhere
+    "host-trouble",  # only the host's own trouble is shown
+    "not-kvm",  # a failure of another hypervisor, or of an emulator
+    "healthy",  # a trace, or a dump made on purpose, in which nothing fails
+    "unread",  # somebody's line about a failure, in a form that no reader knows
 ]
+
+Arch = Literal["x86", "arm64", "riscv64", "s390x", "ppc64", "ppc", "loongarch", "mips"]
 
 SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr")
 TABLE_NAMES = ("gdt", "idt")
+
+
+class At(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a fact was seen: a line of the input, a word of ``data``, a register, an event of the trace."""
+
+    line: int | None = None  # of the input, from 1
+    word: int | None = None  # index in ``data``
+    register: str | None = None
+    event: int | None = None  # index in ``trace``
 
 
 class Segment(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +144,42 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     writer: str | None = None  # who wrote the line, where the log says: "QEMU[2043] on pve1"
 
 
+class HostEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the host's kernel, typed: ``kind`` is a slug of ``readers.kernel_log.host_messages``."""
+
+    kind: str
+    at: At = At()
+    time: float | None = None  # seconds on the log's clock
+    fields: dict[str, int | str] = {}
+
+
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What was refused before, or beside, KVM_RUN. The errno is the failure's own."""
+
+    call: str  # KVM_CREATE_VM, KVM_SET_MSRS …; "open" of /dev/kvm; "module"; SEV_LAUNCH_START; TDH_MNG_CREATE …
+    msr: int | None = None
+    value: int | None = None
+    register: str | None = None  # the register or capability that was refused, by name
+    firmware_error: int | None = None  # of the SEV firmware
+    status: int | None = None  # of a SEAMCALL, or another firmware's
+    detail: str | None = None  # a slug of readers.setup_messages: which form of the message it was
+    fields: dict[str, int | str] = {}
+
+
+class Symptom(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person saw of a failure whose record is elsewhere; ``kind`` is a slug of ``readers.symptom``."""
+
+    kind: str
+    fields: dict[str, int | str] = {}
+
+
+class Speaker(msgspec.Struct, frozen=True, kw_only=True):
+    """Who printed this, if it was not KVM: xen, haxm, bhyve, whpx, hvf, virtualbox, vmware, hyper-v, tcg …"""
+
+    name: str
+    fields: dict[str, int | str] = {}
+
+
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """What the same evidence says about the host and the VM, besides the failure itself."""
 
@@ -138,6 +192,14 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     rivals: tuple[str, ...] = ()  # other hypervisors' modules on this host: vboxdrv, vmmon
     unrestricted_guest_hint: bool = False  # QEMU printed its "without unrestricted mode" advice
     facts: tuple[str, ...] = ()  # other remarkable lines, in kvmwhy's words
+    events: tuple[HostEvent, ...] = ()  # lines of the host's kernel near the failure
+    cpu_name: str | None = None  # the host's CPU, by its marketing name
+    dmi: str | None = None  # the host's system vendor and product
+    parameters: dict[str, str] = {}  # of modules: "kvm_intel.nested" → "Y"
+    machine: str | None = None  # -machine, without its options
+    cpu_model: str | None = None  # -cpu, with its options
+    devices: tuple[str, ...] = ()  # -device drivers and what else a command line shows of hardware
+    confidential: Literal["sev", "sev-es", "snp", "tdx", "pkvm"] | None = None
 
 
 class ControlBlock(msgspec.Struct, frozen=True):
@@ -183,6 +245,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """One failure of one vCPU, as seen."""
 
     kind: Kind
+    arch: Arch | None = None  # ``None``: nothing shows it
+    arch_from: str | None = None
     source: Source = Source()
     suberror: int | None = None
     ndata: int | None = None  # as declared by the page or counted in the text
@@ -199,6 +263,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlBlock | None = None
     emulation: Emulation | None = None
     exit: Exit | None = None
+    setup: Setup | None = None  # kind "setup-refused"
+    symptom: Symptom | None = None
+    speaker: Speaker | None = None
+    seen_at: dict[str, int] = {}  # field → line of the input: "suberror", "data[2]", "rip", "code"
     silent: bool = False  # KVM injected #UD and went on: no VMM ever heard of it
     trace: tuple[Event, ...] = ()  # what happened on this vCPU before, oldest first
     host: Host = Host()

@@ -23,7 +23,7 @@ _STYLE = {"emulated": "good", "fails": "bad", "no-exit": "bad", "endless": "bad"
 _MANY = 12  # forms that are shown whole; more are listed
 
 
-class Wish(NamedTuple):
+class AtlasOptions(NamedTuple):
     text: str | None = None
     code: str | None = None
     mode: Mode = "long64"
@@ -33,7 +33,7 @@ class Wish(NamedTuple):
     as_json: bool = False
 
 
-def run(wish: Wish) -> int:
+def run(wish: AtlasOptions) -> int:
     """Show it; return the exit status."""
     try:
         known = atlas()
@@ -55,7 +55,7 @@ def _emit(value: Any) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
-def _bytes(known: Atlas, wish: Wish, text: str) -> int:
+def _bytes(known: Atlas, wish: AtlasOptions, text: str) -> int:
     try:
         code = bytes.fromhex(text.replace("0x", "").replace(",", " "))
     except ValueError:
@@ -70,7 +70,7 @@ def _bytes(known: Atlas, wish: Wish, text: str) -> int:
     return _show(wish, [(row, text_of(code[:15].ljust(15, b"\xf4"), wish.mode))])
 
 
-def _text(known: Atlas, wish: Wish, text: str) -> int:
+def _text(known: Atlas, wish: AtlasOptions, text: str) -> int:
     from kvmwhy.probe.lookup import find
 
     found = find(known, text, wish.mode)
@@ -80,7 +80,7 @@ def _text(known: Atlas, wish: Wish, text: str) -> int:
     return _show(wish, [(one.row, one.text) for one in found])
 
 
-def _show(wish: Wish, rows: list[tuple[Row, str]]) -> int:
+def _show(wish: AtlasOptions, rows: list[tuple[Row, str]]) -> int:
     lines: list[Line] = []
     for number, (row, text) in enumerate(rows):
         if wish.as_json:
@@ -96,7 +96,7 @@ def _show(wish: Wish, rows: list[tuple[Row, str]]) -> int:
     return DONE
 
 
-def _page(row: Row, text: str, wish: Wish) -> list[Line]:
+def _page(row: Row, text: str, wish: AtlasOptions) -> list[Line]:
     lines = [Line(f"{safe(text)}: {_headline(row)}", "answer")]
     if wish.kernel:
         version = kernel_version(wish.kernel)
@@ -180,7 +180,7 @@ def _column(known: Atlas, name: str) -> int | None:
     return None
 
 
-def _diff(known: Atlas, wish: Wish, old: str, new: str) -> int:
+def _diff(known: Atlas, wish: AtlasOptions, old: str, new: str) -> int:
     from kvmwhy.probe.encodings import text_of
 
     columns = []
@@ -214,7 +214,7 @@ def _diff(known: Atlas, wish: Wish, old: str, new: str) -> int:
     return DONE if count else NOTHING
 
 
-def _overview(known: Atlas, wish: Wish) -> int:
+def _overview(known: Atlas, wish: AtlasOptions) -> int:
     if wish.as_json:
         import msgspec
 

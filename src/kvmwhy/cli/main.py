@@ -109,10 +109,10 @@ def run(image: str, reg: tuple[str, ...], mem: str, cpl: str, **options: Any) ->
     The code lies at 0x10000 and runs in the mode that is asked for; memory is mapped one to one. Reads of what is
     not memory are answered with zeros.
     """
-    from kvmwhy.cli.run import Wish
+    from kvmwhy.cli.run import RunOptions
     from kvmwhy.cli.run import run as run_guest
 
-    sys.exit(run_guest(Wish(image=image, registers=reg, memory=mem, cpl=int(cpl), **options)))
+    sys.exit(run_guest(RunOptions(image=image, registers=reg, memory=mem, cpl=int(cpl), **options)))
 
 
 @kvmwhy.command(
@@ -170,11 +170,11 @@ def watch(max_size: str, listen: str | None, **options: Any) -> None:
     One JSON object a line, as `kvmwhy explain --json` makes them, with what the vCPU did before. An instance of
     tracefs of its own is used; other tracing on the host is left as it is.
     """
-    from kvmwhy.cli.watch import Wish, address, size
+    from kvmwhy.cli.watch import WatchOptions, address, size
     from kvmwhy.cli.watch import run as run_watch
 
     try:
-        wish = Wish(max_size=size(max_size), listen=address(listen), **options)
+        wish = WatchOptions(max_size=size(max_size), listen=address(listen), **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(run_watch(wish))
@@ -245,9 +245,9 @@ def reproduce(**options: Any) -> None:
     some. It runs in a VM without devices, for at most two seconds. Without --on, it runs on /dev/kvm if that can be
     used and no kernel was chosen, else on a model of KVM.
     """
-    from kvmwhy.cli.reproduce import Wish, run_command
+    from kvmwhy.cli.reproduce import ReproduceOptions, run_command
 
-    sys.exit(run_command(Wish(**options)))
+    sys.exit(run_command(ReproduceOptions(**options)))
 
 
 @kvmwhy.command(
@@ -279,10 +279,10 @@ def atlas(**options: Any) -> None:
     INSTRUCTION is in Intel's syntax; which registers and which address does not matter. A mnemonic alone asks about
     all of its forms.
     """
-    from kvmwhy.cli.atlas import Wish
+    from kvmwhy.cli.atlas import AtlasOptions
     from kvmwhy.cli.atlas import run as run_atlas
 
-    sys.exit(run_atlas(Wish(**options)))
+    sys.exit(run_atlas(AtlasOptions(**options)))
 
 
 @kvmwhy.command(
@@ -306,10 +306,10 @@ def probe(**options: Any) -> None:
     Each form is one small guest, whose operand is where there is no memory. It runs in one VM of 64 KiB, and needs
     /dev/kvm.
     """
-    from kvmwhy.cli.probe import Wish
+    from kvmwhy.cli.probe import ProbeOptions
     from kvmwhy.cli.probe import run as run_probe
 
-    sys.exit(run_probe(Wish(**options)))
+    sys.exit(run_probe(ProbeOptions(**options)))
 
 
 @kvmwhy.command(
@@ -335,10 +335,10 @@ def scan(**options: Any) -> None:
     any of them. A run that was stopped goes on where it was when it is given again. What cannot be read is named at the
     end.
     """
-    from kvmwhy.cli.scan import Wish
+    from kvmwhy.cli.scan import ScanOptions
     from kvmwhy.cli.scan import run as run_scan
 
-    sys.exit(run_scan(Wish(**options)))
+    sys.exit(run_scan(ScanOptions(**options)))
 
 
 @kvmwhy.command(
@@ -371,7 +371,7 @@ def triage(since: str | None, by: str, **options: Any) -> None:
     Failures are in one group if cause, instruction, access and place are the same. Groups on most hosts come first,
     each with what to do, and with the command that explains one of its failures in full.
     """
-    from kvmwhy.cli.triage import Wish, since_when
+    from kvmwhy.cli.triage import TriageOptions, since_when
     from kvmwhy.cli.triage import run as run_triage
 
     try:
@@ -379,7 +379,7 @@ def triage(since: str | None, by: str, **options: Any) -> None:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
-    sys.exit(run_triage(Wish(since=when, by=columns, **options)))
+    sys.exit(run_triage(TriageOptions(since=when, by=columns, **options)))
 
 
 @kvmwhy.command(

@@ -27,7 +27,7 @@ _PROGRESS_EVERY = 0.2  # seconds
 _MANY = 40
 
 
-class Wish(NamedTuple):
+class ProbeOptions(NamedTuple):
     """``everything``: also what no CPU has, and what has no operand in memory."""
 
     mode: Mode | None = None
@@ -39,7 +39,7 @@ class Wish(NamedTuple):
     as_json: bool = False
 
 
-def run(wish: Wish) -> int:
+def run(wish: ProbeOptions) -> int:
     """Probe; return the exit status."""
     try:
         forms = _forms(wish)
@@ -80,7 +80,7 @@ class Found(NamedTuple):
         return False
 
 
-def _forms(wish: Wish) -> list[Form]:
+def _forms(wish: ProbeOptions) -> list[Form]:
     """Raises ValueError."""
     modes = (wish.mode,) if wish.mode else MODES
     if wish.code is not None:
@@ -103,7 +103,7 @@ def _forms(wish: Wish) -> list[Form]:
     return [form for form in all_forms() if form.mode in modes and (wish.everything or (form.defined and form.memory))]
 
 
-def _ask(prober: Prober, forms: Sequence[Form], wish: Wish) -> list[Found]:
+def _ask(prober: Prober, forms: Sequence[Form], wish: ProbeOptions) -> list[Found]:
     release = platform.release()
     journal = None
     if wish.journal:
@@ -159,7 +159,7 @@ class _Progress:
             sys.stderr.write("\r" + " " * 40 + "\r")
 
 
-def _keep(wish: Wish, found: Sequence[Found]) -> None:
+def _keep(wish: ProbeOptions, found: Sequence[Found]) -> None:
     if wish.out:
         with open(wish.out, "w", encoding="ascii", errors="replace") as out:
             out.write(f"# {platform.release()} {time.strftime('%Y-%m-%d')}: mode, bytes, text, verdict, code, ndata,")

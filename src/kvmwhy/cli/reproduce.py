@@ -37,7 +37,7 @@ _NEWEST: Final = "7.3"
 _LAB_LIMIT: Final = 300.0  # seconds for one kernel
 
 
-class Wish(NamedTuple):
+class ReproduceOptions(NamedTuple):
     """What the command line asks for."""
 
     file: str
@@ -60,7 +60,7 @@ class Bench(NamedTuple):
     where: Where
 
 
-def run_command(wish: Wish) -> int:
+def run_command(wish: ReproduceOptions) -> int:
     """Reproduce; return the exit status."""
     try:
         failures = _failures(wish)
@@ -92,7 +92,7 @@ def run_command(wish: Wish) -> int:
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def _failures(wish: Wish) -> list[Failure]:
+def _failures(wish: ReproduceOptions) -> list[Failure]:
     """Distinct failures, in order; one of them if a number was given. Raises OSError."""
     found: dict[bytes, Failure] = {}
     if wish.file == "-":
@@ -122,7 +122,7 @@ def _collect(stream: BinaryIO, path: str | None, found: dict[bytes, Failure]) ->
 # -- machines ------------------------------------------------------------------------------------------
 
 
-def _bench(wish: Wish, failure: Failure) -> Bench:
+def _bench(wish: ReproduceOptions, failure: Failure) -> Bench:
     """/dev/kvm if it can be used and no kernel was chosen; else the model of the report's kernel and vendor."""
     modelled = wish.on == "model" or (wish.on == "auto" and (wish.kernel or wish.vendor))
     if not modelled:
@@ -157,7 +157,7 @@ def _host() -> Where:
 # -- running -------------------------------------------------------------------------------------------
 
 
-def _one(wish: Wish, failure: Failure, number: int) -> int:
+def _one(wish: ReproduceOptions, failure: Failure, number: int) -> int:
     if number and not wish.as_json:
         show([Line(), Line("─" * 60, "dim"), Line()])
     made = plan(failure)
@@ -189,7 +189,7 @@ def _minimise(made: Plan, bench: Bench) -> tuple[Plan, list[str]]:
     return found.plan, [f"{len(found.dropped)} things the failure does not need: {', '.join(found.dropped)}"]
 
 
-def _export(wish: Wish, form: Format, failures: list[Failure]) -> int:
+def _export(wish: ReproduceOptions, form: Format, failures: list[Failure]) -> int:
     """The first failure that a guest can be made for, as a file on stdout."""
     for failure in failures:
         made = plan(failure)
@@ -209,7 +209,7 @@ def _export(wish: Wish, form: Format, failures: list[Failure]) -> int:
     return NOTHING
 
 
-def _matrix(wish: Wish, failure: Failure, made: Plan) -> int:
+def _matrix(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
     from kvmwhy.reproduce.matrix import answer, matrix, vendors_of
 
     vendors = (cast("Vendor", wish.vendor),) if wish.vendor else vendors_of(made)
@@ -232,7 +232,7 @@ def _matrix(wish: Wish, failure: Failure, made: Plan) -> int:
 # -- the lab -------------------------------------------------------------------------------------------
 
 
-def _lab(wish: Wish, failure: Failure, made: Plan) -> int:
+def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
     """The same guest on every real kernel that the lab has here."""
     root = Path(__file__).resolve().parents[3]
     if not (root / "lab" / "boot.py").is_file():

@@ -46,7 +46,7 @@ _SIZE: Final = re.compile(r"(0x[0-9a-fA-F]{1,16}|\d{1,20})([KMG]?)", re.ASCII)
 _FAILURES: Final = (InternalError, FailEntry, Unknown, Shutdown)
 
 
-class Wish(NamedTuple):
+class RunOptions(NamedTuple):
     """What the command line asks for."""
 
     image: str
@@ -65,7 +65,7 @@ class Wish(NamedTuple):
     as_json: bool
 
 
-def run(wish: Wish) -> int:
+def run(wish: RunOptions) -> int:
     """Run the guest; return the exit status."""
     try:
         guest = _guest(wish)
@@ -101,7 +101,7 @@ def open_machine(on: str, *, kernel: str | None = None, vendor: str | None = Non
     return Model(**{name: value for name, value in chosen.items() if value is not None})
 
 
-def _guest(wish: Wish) -> Guest:
+def _guest(wish: RunOptions) -> Guest:
     with open(wish.image, "rb") as stream:
         code = stream.read(1 << 30)
     if not code:
@@ -126,7 +126,7 @@ def _size(text: str, what: str) -> int:
     return int(found[1], 0) << _UNITS[found[2]]
 
 
-def _run(machine: Machine, vcpu: Vcpu, guest: Guest, wish: Wish) -> int:
+def _run(machine: Machine, vcpu: Vcpu, guest: Guest, wish: RunOptions) -> int:
     last: Exit | None = None
     for _ in range(wish.max_exits):
         last = vcpu.run(timeout=wish.timeout)

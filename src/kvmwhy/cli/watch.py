@@ -34,7 +34,7 @@ _METRICS_EVERY: Final = 5.0
 _WARM_UP: Final = Failure(kind="internal-error", suberror=1, ndata=3, data=(1, 0x9090_9090_9003_D90F, (1 << 64) - 1))
 
 
-class Wish(NamedTuple):
+class WatchOptions(NamedTuple):
     """What the command line asks for."""
 
     out: str | None
@@ -77,7 +77,7 @@ class _Stdout:
         """A pipe has no disk."""
 
 
-def run(wish: Wish) -> int:
+def run(wish: WatchOptions) -> int:
     """Watch until SIGINT, SIGTERM or the end of ``duration``; return the exit status."""
     try:
         with ExitStack() as stack:
@@ -97,7 +97,7 @@ def run(wish: Wish) -> int:
 class _Session:
     """Everything that one run has open. Whatever it was given goes away with ``stack``, the newest first."""
 
-    def __init__(self, wish: Wish, stack: ExitStack) -> None:
+    def __init__(self, wish: WatchOptions, stack: ExitStack) -> None:
         self.wish = wish
         self.metrics = counters.Metrics()
         self._problem: str | None = None
