@@ -82,8 +82,8 @@ def test_kill_and_run_again(tmp_path: Path, lake: tuple[list[str], int]) -> None
     paths, wanted = lake
     out = tmp_path / "out.parquet"
     code = (
-        "import sys; from kvmwhy.cli.scan import Wish, run\n"
-        "sys.exit(run(Wish((sys.argv[1],), sys.argv[2], 1, None, False, 1 << 20)))"
+        "import sys; from kvmwhy.cli.scan import ScanOptions, run\n"
+        "sys.exit(run(ScanOptions((sys.argv[1],), sys.argv[2], 1, None, False, 1 << 20)))"
     )
     command = [sys.executable, "-c", code, *paths, str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as first:

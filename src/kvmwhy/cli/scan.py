@@ -28,7 +28,7 @@ _OPENING: Final = 64 << 10  # bytes that could be read while a file is opened
 _EVERY: Final = 0.2  # seconds between two lines of progress
 
 
-class Wish(NamedTuple):
+class ScanOptions(NamedTuple):
     """What the command line asks for."""
 
     paths: tuple[str, ...]
@@ -39,7 +39,7 @@ class Wish(NamedTuple):
     piece: int = SIZE
 
 
-def run(wish: Wish) -> int:
+def run(wish: ScanOptions) -> int:
     """Scan, and return the exit status."""
     if wish.out is None:
         return _to_stdout(wish)
@@ -56,7 +56,7 @@ def run(wish: Wish) -> int:
     return BAD_INPUT
 
 
-def _to_stdout(wish: Wish) -> int:
+def _to_stdout(wish: ScanOptions) -> int:
     from kvmwhy.fleet import records
     from kvmwhy.fleet.row import to_json
 
@@ -70,7 +70,7 @@ def _to_stdout(wish: Wish) -> int:
     return _status(found, unread)
 
 
-def _to_file(wish: Wish, out: str, stack: ExitStack) -> int:
+def _to_file(wish: ScanOptions, out: str, stack: ExitStack) -> int:
     parts = Parts(out, wish.paths, size=wish.piece, fresh=wish.fresh)
     done = parts.done()
     missing = parts.missing(done)
@@ -91,7 +91,7 @@ def _to_file(wish: Wish, out: str, stack: ExitStack) -> int:
     return _status(found, unread)
 
 
-def _engine(wish: Wish, tasks: list[Task], stack: ExitStack, tell: Tell | None) -> Engine:
+def _engine(wish: ScanOptions, tasks: list[Task], stack: ExitStack, tell: Tell | None) -> Engine:
     if wish.cluster:
         from kvmwhy.fleet.cluster import cluster, connect
 

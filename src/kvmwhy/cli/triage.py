@@ -21,7 +21,7 @@ _AGO: Final = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Wish(NamedTuple):
+class TriageOptions(NamedTuple):
     """What the command line asks for."""
 
     records: tuple[str, ...]
@@ -63,7 +63,7 @@ def since_when(text: str | None) -> datetime | None:
         raise wrong from None
 
 
-def run(wish: Wish) -> int:
+def run(wish: TriageOptions) -> int:
     """Triage, and return the exit status."""
     try:
         found = _triage(wish)
@@ -95,7 +95,7 @@ def run(wish: Wish) -> int:
     return DONE
 
 
-def _triage(wish: Wish) -> Triage:
+def _triage(wish: TriageOptions) -> Triage:
     from kvmwhy.fleet.triage import triage
 
     version = version_of(wish.signature)
