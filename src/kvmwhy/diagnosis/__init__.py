@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.diagnosis.answer import Advice, Mechanism, Origin
 from kvmwhy.diagnosis.cause import Cause, Finding
 from kvmwhy.diagnosis.facts import Facts, gather
 from kvmwhy.diagnosis.knowledge import known
@@ -15,10 +16,18 @@ _RANK = {"certain": 0, "likely": 1, "possible": 2}
 
 
 class Diagnosis(NamedTuple):
-    """A failure explained: its facts, and at least one finding, best first."""
+    """A failure explained: what happened, whose doing it may have been, and the catalogue's pages that apply.
+
+    ``mechanism`` is one answer, ``origins`` a distribution, best first. ``findings`` has at least one. ``advice`` is
+    what each role can do, the likeliest first; ``collect`` is what is missing here and would settle it.
+    """
 
     facts: Facts
     findings: tuple[Finding, ...]
+    mechanism: Mechanism | None = None
+    origins: tuple[Origin, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    collect: tuple[str, ...] = ()
 
     @property
     def failure(self) -> Failure:

@@ -34,3 +34,11 @@ class Origin(NamedTuple):
     reports: int = 0  # labelled public reports of this mechanism and origin
     for_: tuple[Proof, ...] = ()
     against: tuple[Proof, ...] = ()
+
+
+class Advice(NamedTuple):
+    """What one of the three can do, chosen by the facts. ``origin`` is whose doing it then was."""
+
+    role: Literal["guest", "vmm", "host"]
+    text: str
+    origin: str | None = None
