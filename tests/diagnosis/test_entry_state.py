@@ -174,17 +174,3 @@ def test_guests_that_had_run_break_no_rule(path: Path) -> None:
         for error in (0x80000021, 0xFFFFFFFF):
             found = diagnose(refused(failure.cpu, error)).findings
             assert "entry-rule-broken" not in [f.cause.id for f in found]
-
-
-def test_shared_reports_of_running_guests_break_no_rule() -> None:
-    """The same for public reports, where they are at hand; two are known not to show a CPU's own state."""
-    corpus = Path(__file__).parents[3] / "shared" / "corpus"
-    if not corpus.is_dir():
-        pytest.skip("the shared corpus of public reports is not here")
-    for path in sorted(corpus.glob("*/evidence.txt")):
-        for failure in read(path.read_bytes()).failures:
-            if failure.cpu is None or failure.kind == "entry-failure":
-                continue
-            error = 0xFFFFFFFF if failure.host.vendor == "svm" or "amd" in path.parent.name else 0x80000021
-            found = diagnose(refused(failure.cpu, error)).findings
-            assert "entry-rule-broken" not in [f.cause.id for f in found], path.parent.name
