@@ -124,15 +124,15 @@ def same(name: str, want: Any, have: Any) -> bool:
     return compare(want, have)
 
 
-def score(folder: Path, *, left_out: bool = False) -> Score:
-    """One report. ``left_out``: without the known bugs that were written with it."""
+def score(folder: Path) -> Score:
+    """One report."""
     label = json.loads((folder / "case.json").read_text())
     want = wanted(label)
     best: dict[str, tuple[bool, str, str]] = {name: (False, str(value), "nothing") for name, value in want.items()}
     named: list[tuple[str, str]] = []
     most = -1
     for failure in read((folder / "evidence.txt").read_bytes()).failures:
-        diagnosis = diagnose(failure, without=frozenset({folder.name} if left_out else ()))
+        diagnosis = diagnose(failure)
         have = got(to_object(diagnosis))
         fields = {name: (same(name, value, have[name]), str(value), str(have[name])) for name, value in want.items()}
         right = sum(ok for ok, _, _ in fields.values())
@@ -160,8 +160,6 @@ def main() -> None:
             for line in differs:
                 print(f"    {line}")
     totals(scores)
-    print("\nleave one out (each report without the known bugs that were written with it):")
-    families([score(folder, left_out=True) for folder in folders])
 
 
 def families(scores: list[Score]) -> None:

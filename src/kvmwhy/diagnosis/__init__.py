@@ -40,15 +40,11 @@ class Diagnosis(NamedTuple):
         return f"Possibly: {best.answer}" if hedged else best.answer
 
 
-def diagnose(failure: Failure, *, syntax: Syntax = "intel", without: frozenset[str] = frozenset()) -> Diagnosis:
-    """Explain one failure. When no rule is at least likely, "undecided" says what to collect.
-
-    ``without`` names public reports whose known bugs are left out, to see what the rest makes of them.
-    """
+def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
+    """Explain one failure. When no rule is at least likely, "undecided" says what to collect."""
     facts = gather(failure, syntax=syntax)
     found = [finding for rule in RULES if (finding := rule(facts)) is not None]
-    if failure.kind not in {"other", "shutdown"} or failure.silent:
-        found += known(facts, without=without)
+    found += known(facts)
     if failure.cpu_shared:
         found = [f._replace(confidence="possible", against=(*f.against, _SHARED)) for f in found]
     # Of what is only possible, a bug that was seen with these very marks says more than a rule that fits many.

@@ -7,6 +7,6 @@ if the version is known to have the bug.
 
 from __future__ import annotations
 
-from kvmwhy.diagnosis.knowledge.match import bugs, causes, known
+from kvmwhy.diagnosis.knowledge.match import bugs, causes, known, matches
 
-__all__ = ["bugs", "causes", "known"]
+__all__ = ["bugs", "causes", "known", "matches"]

@@ -25,6 +25,19 @@ _NAMED: Final[dict[str, Callable[[Facts], object]]] = {
 }
 
 
+class Match(NamedTuple):
+    """A bug whose conditions all hold, with what the evidence says about each."""
+
+    bug: Bug
+    within: Within
+    finding: Finding
+
+    @property
+    def weight(self) -> float:
+        """Log-odds for the bug's origin."""
+        return self.bug.weight + (0.5 if self.within == "yes" and self.bug.versions else 0)
+
+
 class _Ready(NamedTuple):
     """A bug with what it asks for laid out. ``order`` is its place among all."""
 
@@ -44,7 +57,7 @@ class _Bucket(NamedTuple):
 @cache
 def bugs() -> tuple[Bug, ...]:
     """Every known bug. Read on the first call only."""
-    from kvmwhy.diagnosis.knowledge import (
+    from kvmwhy.diagnosis.knowledge.bugs import (
         cpu,
         emulator,
         firmware,
@@ -83,11 +96,8 @@ def _bucket(found: list[_Ready]) -> _Bucket:
     return _Bucket([(_NAMED[name], values) for name, values in by.items()], rest)
 
 
-def known(facts: Facts, *, without: frozenset[str] = frozenset()) -> tuple[Finding, ...]:
-    """One finding for each known bug that fits, likely ones first.
-
-    ``without`` names public reports; bugs that were written with one of them are left out.
-    """
+def matches(facts: Facts, *, omit: frozenset[str] = frozenset()) -> tuple[Match, ...]:
+    """Every known bug that fits, likely ones first. ``omit`` has the ids of bugs that are not to be used."""
     bucket = _index().get((facts.failure.kind, facts.failure.suberror))
     if bucket is None:
         return ()
@@ -96,13 +106,15 @@ def known(facts: Facts, *, without: frozenset[str] = frozenset()) -> tuple[Findi
     if not holding:
         return ()
     holding.sort(key=lambda ready: ready.order)
-    found = [
-        finding
-        for ready in holding
-        if not without.intersection(ready.bug.corpus) and (finding := _finding(ready, facts)) is not None
-    ]
-    found.sort(key=lambda finding: finding.confidence != "likely")
-    return tuple(found)
+    fitting = [match for ready in holding if ready.bug.id not in omit and (match := _match(ready, facts)) is not None]
+    fitting.sort(key=lambda match: match.finding.confidence != "likely")
+    return tuple(fitting)
+
+
+def known(facts: Facts, *, omit: frozenset[str] = frozenset()) -> tuple[Finding, ...]:
+    """One finding for each known bug that fits, likely ones first; those of the nursery last."""
+    fitting = matches(facts, omit=omit)
+    return tuple(match.finding for match in sorted(fitting, key=lambda match: match.bug.nursery))
 
 
 @cache
@@ -122,7 +134,7 @@ def _holds(must: tuple[Asked, ...], facts: Facts) -> bool:
     return True
 
 
-def _finding(ready: _Ready, facts: Facts) -> Finding | None:
+def _match(ready: _Ready, facts: Facts) -> Match | None:
     bug = ready.bug
     answers = [(one, one.test(facts, one.value)) for one in ready.may]
     within, about = _version(bug, facts)
@@ -134,10 +146,12 @@ def _finding(ready: _Ready, facts: Facts) -> Finding | None:
     against = [f"not shown: whether {one.text}" for one, answer in answers if answer is None]
     if about:
         (for_ if within == "yes" else against).append(about)
-    elif bug.who == "outer-hypervisor" and facts.failure.host.hypervisor is None:
+    elif bug.origin == "outer-hypervisor" and facts.failure.host.hypervisor is None:
         against.append("nothing here says whether this host is itself a virtual machine")
-    confidence: Confidence = "likely" if within == "yes" and bug.at_most == "likely" else "possible"
-    return Finding(_cause(ready.order), confidence, f"{bug.title}.", tuple(for_), tuple(against))
+    sure = within == "yes" and bug.at_most == "likely" and not bug.nursery
+    confidence: Confidence = "likely" if sure else "possible"
+    title = f"Also look at: {bug.title}." if bug.nursery else f"{bug.title}."
+    return Match(bug, within, Finding(_cause(ready.order), confidence, title, tuple(for_), tuple(against)))
 
 
 def _version(bug: Bug, facts: Facts) -> tuple[Within, str | None]:
@@ -145,7 +159,7 @@ def _version(bug: Bug, facts: Facts) -> tuple[Within, str | None]:
     if bug.versions is None:
         return "maybe", None
     host = facts.failure.host
-    if bug.who == "vmm":
+    if bug.of_qemu:
         name, within, what = host.qemu, qemu_within(host.qemu, bug.versions), "QEMU"
     else:
         name, within, what = host.kernel, kernel_within(host.kernel, bug.versions), "the host's kernel"

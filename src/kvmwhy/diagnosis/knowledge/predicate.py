@@ -21,9 +21,8 @@ class Shape(NamedTuple):
 
     ``reason`` is the basic exit reason or exit code of suberrors 1, 3 and 4.
     ``event`` is the event in delivery: its types and vectors. ``registers`` and ``control`` test bits of a register
-    or of a field of a VMCS or VMCB dump; ``control`` may give several spellings as "one|other". ``host`` looks
-    for one of its texts, in lower case, in kvmwhy's own words about the host, ``hypervisor`` in the name of the one
-    around the host: never in the log itself.
+    or of a field of a VMCS or VMCB dump; ``control`` may give several spellings as "one|other". ``hypervisor``
+    has words of the name of the one around the host.
     """
 
     kind: Kind | None = None
@@ -56,7 +55,7 @@ class Shape(NamedTuple):
     place: tuple[str, ...] | None = None
     structure: tuple[str, ...] | None = None  # stack frame | IDT | TSS | GDT | page tables
     control: tuple[Bits, ...] | None = None
-    host: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None  # kinds of lines of the host's kernel, one of which must be there
     hypervisor: tuple[str, ...] | None = None
 
 
@@ -268,9 +267,9 @@ CONDITIONS: Final[dict[str, Condition]] = {
         lambda f, w: _of(f.delivery.structure if f.delivery else None, w), lambda w: f"what KVM met is: {_or(w)}", 1
     ),
     "control": Condition(_control, _say_bits, 2),
-    "host": Condition(
-        lambda f, w: any(one in text.lower() for text in f.failure.host.facts for one in w) or None,
-        lambda w: f"the host's log speaks of: {_or(w)}",
+    "events": Condition(
+        lambda f, w: any(event.kind in w for event in f.failure.host.events) or None,
+        lambda w: f"the host's kernel logs: {_or(w)}",
         2,
     ),
     "hypervisor": Condition(
@@ -308,9 +307,3 @@ def asked(shape: Shape | None) -> tuple[Asked, ...]:
 def describe(shape: Shape) -> list[str]:
     """What a shape asks for, in words."""
     return [one.text for one in asked(shape) if not (shape.silent and one.name == "kind")]
-
-
-def specificity(shape: Shape) -> int:
-    """How much a shape sets apart. Suberrors 2 to 4 are rarer than 1, which alone says next to nothing."""
-    rare = 1 if shape.suberror in {2, 3, 4} else 0
-    return rare + sum(CONDITIONS[one.name].weight for one in asked(shape))

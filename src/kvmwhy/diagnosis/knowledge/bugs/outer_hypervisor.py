@@ -21,7 +21,7 @@ BUGS: Final = (
     Bug(
         id="bug-vmware-unrestricted-guest",
         title="VMware's nested VT-x refuses KVM's entries with unrestricted guest",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=(7,), hypervisor=_VMWARE),
         what=(
@@ -43,7 +43,7 @@ BUGS: Final = (
     Bug(
         id="bug-vmware-int-in-real-mode",
         title="A nested entry was refused at an INT of the BIOS in real mode",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=(7,), mode=("real16",), reset=("ran",), bytes=(b"\xcd",)),
         what=(
@@ -59,7 +59,7 @@ BUGS: Final = (
     Bug(
         id="bug-hyperv-nested-svm-smm",
         title="Hyper-V and WSL 2 on AMD cannot enter SMM in a nested guest",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, smm=True, rip=(0x8000,)),
         hints=Shape(hypervisor=_HYPER_V),
@@ -79,7 +79,7 @@ BUGS: Final = (
     Bug(
         id="bug-hyperv-nested-svm-cpu-host",
         title="Nested guests on AMD under Hyper-V fail with -cpu host",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, smm=False, hypervisor=_HYPER_V),
         what=(
@@ -94,9 +94,9 @@ BUGS: Final = (
     Bug(
         id="bug-azure-evmcs-field",
         title="KVM of 5.4 uses a VMCS field that Hyper-V's enlightened VMCS does not have",
-        who="host-kernel",
+        origin="host-kernel",
         family="outer-hypervisor",
-        shape=Shape("entry-failure", hardware_error=(0, 7, 0x8000_0021), host=("evmcs field",)),
+        shape=Shape("entry-failure", hardware_error=(0, 7, 0x8000_0021), events=("evmcs-field",)),
         versions=Affected(fixed="5.15"),
         at_most="possible",
         what=(
@@ -112,7 +112,7 @@ BUGS: Final = (
     Bug(
         id="bug-hyperv-runner-no-number",
         title="On CI runners under Hyper-V an entry fails now and then, without a number",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=(0,), hypervisor=_HYPER_V),
         what=(
@@ -128,7 +128,7 @@ BUGS: Final = (
     Bug(
         id="bug-nested-vmresume-no-number",
         title="A running 64-bit guest could not be entered again, without a number",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=(0,), mode=("long64",), reset=("ran",)),
         what=(
@@ -146,7 +146,7 @@ BUGS: Final = (
     Bug(
         id="bug-tcg-svm-return-address",
         title="QEMU's emulated SVM restarted a block of code, and the guest pushed twice",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("internal-error", 1, mode=("prot32",), linear=((0x4000_0000, 0x4000_0FFF),), bytes=(b"\x00\x00",)),
         what=(
@@ -162,7 +162,7 @@ BUGS: Final = (
     Bug(
         id="bug-esxi-nested-amd-3.13",
         title="kvm_amd of the 3.13 era inside ESXi sends guests to the BIOS's dummy vector",
-        who="host-kernel",
+        origin="host-kernel",
         family="outer-hypervisor",
         shape=Shape("internal-error", 1, mode=("prot32",), linear=((0xF000_FF53, 0xF000_FF53),), bytes=(b"\x00\x00",)),
         versions=Affected(fixed="3.19"),
@@ -179,7 +179,7 @@ BUGS: Final = (
     Bug(
         id="bug-nested-la57-host-state",
         title="A KVM with five-level paging runs in a KVM that does not allow CR4.LA57 for it",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("entry-failure", hardware_error=(8,), hypervisor=_KVM),
         what=(
@@ -197,7 +197,7 @@ BUGS: Final = (
     Bug(
         id="bug-outer-notify-exit",
         title="The hypervisor around this host hands it NOTIFY exits, which it never asked for",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("internal-error", 4, reason=(75,)),
         hints=Shape(vendor="vmx"),
@@ -215,7 +215,7 @@ BUGS: Final = (
     Bug(
         id="bug-outer-bus-lock-exit",
         title="The hypervisor around this host hands it BUS_LOCK exits, which it does not know",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape("internal-error", 4, reason=(74,)),
         hints=Shape(vendor="vmx"),
@@ -232,7 +232,7 @@ BUGS: Final = (
     Bug(
         id="bug-nested-svm-without-nrips",
         title="The outer hypervisor hides NRIPS, so that KVM must decode instructions only to skip them",
-        who="outer-hypervisor",
+        origin="outer-hypervisor",
         family="outer-hypervisor",
         shape=Shape(
             "internal-error", 1, vendor="svm", reason=(0x6F, 0x72, 0x78, 0x7C, 0x80, 0x81, 0x89, 0x8A, 0x8B, 0x8D)

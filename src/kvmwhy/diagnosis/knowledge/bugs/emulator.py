@@ -16,7 +16,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulator-avx-moves",
         title="Host kernels before 6.19 cannot emulate AVX moves",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape(
             "internal-error",
@@ -54,7 +54,7 @@ BUGS: Final = (
     Bug(
         id="bug-silent-avx-moves",
         title="A program of the guest died of SIGILL because host kernels before 6.19 cannot emulate AVX moves",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape(
             "other", silent=True, encoding=("vex",), mnemonic=("vmovups", "vmovdqu", "vmovdqa", "vmovntdq", "vmovaps")
@@ -76,7 +76,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulator-movntdqa",
         title="Host kernels before 6.19 cannot emulate MOVNTDQA",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=("movntdqa", "vmovntdqa")),
         versions=Affected(fixed="6.19"),
@@ -92,7 +92,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulator-clflushopt",
         title="Old host kernels cannot emulate CLFLUSHOPT",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=("clflushopt",)),
         versions=Affected(fixed="5.10", stable=("5.4.79", "4.19.159", "4.14.208", "4.4.245")),
@@ -110,7 +110,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulator-movbe16",
         title="Host kernels before 6.9 cannot emulate MOVBE with 16-bit operands",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape(
             "internal-error",
@@ -131,7 +131,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulator-cet-branches",
         title="KVM from 6.18 on refuses to emulate calls, returns and interrupts while CET is on",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape(
             "internal-error",
@@ -155,7 +155,7 @@ BUGS: Final = (
     Bug(
         id="bug-old-kvm-sse-moves",
         title="An old or forked KVM without the SSE moves",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape(
             "internal-error",
@@ -181,7 +181,7 @@ BUGS: Final = (
     Bug(
         id="bug-x87-mmio",
         title="A 32-bit driver uses x87 for 64-bit device registers",
-        who="guest",
+        origin="guest-code",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=("fild", "fistp"), mode=("prot32",)),
         what=(
@@ -198,7 +198,7 @@ BUGS: Final = (
     Bug(
         id="bug-movdir-doorbell",
         title="The guest rings a doorbell with MOVDIRI, MOVDIR64B or ENQCMD, and the doorbell is emulated",
-        who="guest",
+        origin="guest-code",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=("movdiri", "movdir64b", "enqcmd", "enqcmds")),
         what=(
@@ -216,7 +216,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulator-hint-nops",
         title="KVM's emulator stops at hints that every CPU may ignore",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=("cldemote", "rdsspd", "rdsspq")),
         what=(
@@ -234,7 +234,7 @@ BUGS: Final = (
     Bug(
         id="bug-cmpxchg16b-not-ram",
         title="A kernel's allocator works in memory that is emulated: CMPXCHG16B cannot be",
-        who="guest",
+        origin="guest-code",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=("cmpxchg16b",)),
         what=(

@@ -24,7 +24,7 @@ BUGS: Final = (
     Bug(
         id="bug-smi-in-sti-shadow",
         title="KVM took STI's interrupt shadow into SMM, a state that VM entry refuses",
-        who="host-kernel",
+        origin="host-kernel",
         family="smm",
         shape=Shape("entry-failure", hardware_error=_INVALID_STATE, smm=True, rip=(0x8000,)),
         hints=Shape(control=(("guest_interruptibility|interruptibility", 1, 1),)),
@@ -52,10 +52,10 @@ BUGS: Final = (
     Bug(
         id="bug-shadow-pae-root-me-mask",
         title="KVM put every possible encryption bit into the roots of its 32-bit shadow page tables",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape(
-            "entry-failure", hardware_error=_INVALID_STATE, mode=("real16", "prot16", "prot32"), host=("kernel oopsed",)
+            "entry-failure", hardware_error=_INVALID_STATE, mode=("real16", "prot16", "prot32"), events=("host-oops",)
         ),
         versions=Affected(since="5.18", fixed="5.19"),
         at_most="possible",
@@ -76,7 +76,7 @@ BUGS: Final = (
     Bug(
         id="bug-vmx-exit-control-typo",
         title="KVM cleared the wrong control word on CPUs with the PERF_GLOBAL_CTRL erratum",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape(
             "entry-failure",
@@ -102,7 +102,7 @@ BUGS: Final = (
     Bug(
         id="bug-sev-es-debugctl",
         title="KVM switched LBR virtualization off for an SEV-ES guest, which must always have it",
-        who="host-kernel",
+        origin="host-kernel",
         family="confidential-guest",
         shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, registers=(("rcx", _ALL, 0x1D9),)),
         versions=Affected(since="5.11", fixed="6.10"),
@@ -125,7 +125,7 @@ BUGS: Final = (
     Bug(
         id="bug-sev-es-ghcb-einval",
         title="KVM killed an SEV-ES guest for an invalid GHCB, with EINVAL",
-        who="host-kernel",
+        origin="host-kernel",
         family="confidential-guest",
         shape=Shape("run-error", errno=("EINVAL",), registers=(("rip", _ALL, 0), ("efer", _EFER_LME, _EFER_LME))),
         versions=Affected(since="5.11", fixed="5.16"),
@@ -149,7 +149,7 @@ BUGS: Final = (
     Bug(
         id="bug-snp-vmsa-gone",
         title="An SNP guest took a vCPU's save area away while KVM was entering it",
-        who="host-kernel",
+        origin="host-kernel",
         family="confidential-guest",
         shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, reset=("zero",)),
         versions=Affected(since="6.11", fixed="6.16"),
@@ -172,7 +172,7 @@ BUGS: Final = (
     Bug(
         id="bug-svm-efer-lmsle",
         title="KVM let the guest set EFER.LMSLE on a CPU that no longer has it",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, registers=(("efer", _EFER_LMSLE, _EFER_LMSLE),)),
         versions=Affected(fixed="7.0"),
@@ -194,7 +194,7 @@ BUGS: Final = (
     Bug(
         id="bug-single-step-in-mov-ss-shadow",
         title="KVM single-stepped into an interrupt shadow without the pending #DB that VM entry wants",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("entry-failure", hardware_error=_INVALID_STATE, registers=(("rflags", _TF, _TF),)),
         versions=Affected(fixed="5.17"),
@@ -216,7 +216,7 @@ BUGS: Final = (
     Bug(
         id="bug-real-mode-error-code",
         title="KVM injected an exception with an error code into real mode, which has none",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape(
             "entry-failure",
@@ -239,7 +239,7 @@ BUGS: Final = (
     Bug(
         id="bug-recovery-thread-enomem",
         title="KVM could not start its huge-page thread at the first KVM_RUN, and never tried again",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("run-error", errno=("ENOMEM",), reset=("reset",), mode=("real16",)),
         versions=Affected(fixed="6.14"),
@@ -262,9 +262,9 @@ BUGS: Final = (
     Bug(
         id="bug-vfio-huge-fault",
         title="Two faults on a passed-through BAR raced in the host, and one was taken for out of memory",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-memory",
-        shape=Shape("run-error", errno=("EFAULT",), host=("vfio",)),
+        shape=Shape("run-error", errno=("EFAULT",), events=("vfio-fault",)),
         versions=Affected(since="6.12", fixed="6.15", stable=("6.14.7",)),
         what=(
             "vfio-pci maps BARs with huge pages on demand. It did not align the fault to the size it tried, and now and"
@@ -284,9 +284,9 @@ BUGS: Final = (
     Bug(
         id="bug-fsdax-page-count",
         title="KVM dropped the reference of the wrong page of a DAX file",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-memory",
-        shape=Shape("run-error", errno=("EFAULT",), host=("dax", "zone device")),
+        shape=Shape("run-error", errno=("EFAULT",), events=("zone-device-page",)),
         versions=Affected(since="5.16", fixed="6.13"),
         what=(
             "KVM took a page of a file on persistent memory, made a huge mapping of it and released the first page of"
@@ -306,7 +306,7 @@ BUGS: Final = (
     Bug(
         id="bug-gpu-pages-efault",
         title="Host kernels before 6.13 cannot map a graphics driver's pages into a guest",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-memory",
         shape=Shape("run-error", errno=("EFAULT",), mode=("long64",), cpl=3),
         versions=Affected(fixed="6.13"),
@@ -331,9 +331,9 @@ BUGS: Final = (
     Bug(
         id="bug-ksm-bad-page-state",
         title="The host's page merging (KSM) broke pages of the guest",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-memory",
-        shape=Shape("run-error", errno=("EFAULT",), host=("bad page state",)),
+        shape=Shape("run-error", errno=("EFAULT",), events=("bad-page-state",)),
         at_most="possible",
         what=(
             "In linux-next of late August 2024 a guest that stood still at start, so that KSM merged its pages, failed"
@@ -348,9 +348,9 @@ BUGS: Final = (
     Bug(
         id="bug-mmio-walk-einval",
         title="KVM walked its page tables from the wrong level and saw reserved bits that are none",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
-        shape=Shape("run-error", errno=("EINVAL",), host=("reserved bits",)),
+        shape=Shape("run-error", errno=("EINVAL",), events=("mmio-spte-reserved",)),
         versions=Affected(since="5.10", fixed="5.11"),
         what=(
             "Looking up an emulated device's page, KVM took the level of the root from the vCPU instead of the walk."
@@ -367,7 +367,7 @@ BUGS: Final = (
     Bug(
         id="bug-nested-smi-eio",
         title="An SMI came while KVM had a nested entry pending, and KVM gave the VM up",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("run-error", errno=("EIO",), mode=("real16",), reset=("ran",)),
         at_most="possible",
@@ -388,7 +388,7 @@ BUGS: Final = (
     Bug(
         id="bug-seamcall-exit",
         title="The guest executed SEAMCALL or TDCALL, and KVM had no handler for the exit",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("internal-error", 4, reason=(76, 77)),
         hints=Shape(vendor="vmx"),
@@ -412,7 +412,7 @@ BUGS: Final = (
     Bug(
         id="bug-msr-immediate-exit",
         title="The guest used RDMSR or WRMSRNS with an immediate, and KVM had no handler for the exit",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("internal-error", 4, reason=(84, 85)),
         hints=Shape(vendor="vmx"),
@@ -429,7 +429,7 @@ BUGS: Final = (
     Bug(
         id="bug-pml-full-in-l2",
         title="The log of dirty pages filled up while a nested guest ran, and KVM has no handler for that",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("internal-error", 4, reason=(62,)),
         hints=Shape(vendor="vmx"),
@@ -448,7 +448,7 @@ BUGS: Final = (
     Bug(
         id="bug-rsm-pcid",
         title="KVM could not restore CR4.PCIDE and CR3 together when leaving SMM",
-        who="host-kernel",
+        origin="host-kernel",
         family="smm",
         shape=Shape("internal-error", 1, mnemonic=("rsm",), smm=True),
         versions=Affected(fixed="4.15", stable=("4.4.112",)),
@@ -471,7 +471,7 @@ BUGS: Final = (
     Bug(
         id="bug-rsm-triple-fault",
         title="RSM could not restore the saved state, which KVM ends in a triple fault since 5.14",
-        who="host-kernel",
+        origin="host-kernel",
         family="smm",
         shape=Shape("shutdown", mnemonic=("rsm",)),
         versions=Affected(since="5.14"),
@@ -492,7 +492,7 @@ BUGS: Final = (
     Bug(
         id="bug-rsm-truncates-rip",
         title="KVM cut the restored RIP to 32 bits when the SMI handler had left 64-bit mode",
-        who="host-kernel",
+        origin="host-kernel",
         family="smm",
         shape=Shape(
             "internal-error", 1, mode=("long64",), linear=((0x8000_0000, 0xFFFF_FFFF),), access=("fetch",), smm=False
@@ -518,7 +518,7 @@ BUGS: Final = (
     Bug(
         id="bug-mtrr-ap-runs-into-vga",
         title="The 4.2 rework of guest memory types sent OVMF's second processors astray",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape(
             "internal-error",
@@ -549,7 +549,7 @@ BUGS: Final = (
     Bug(
         id="bug-l1-reset-nested-vmcs",
         title="A reset of a guest that is itself a hypervisor left its nested VMCS loaded",
-        who="host-kernel",
+        origin="host-kernel",
         family="vcpu-state",
         shape=Shape("entry-failure", hardware_error=_CONTROLS, rip=(0xFFF0,), reset=("mixture",)),
         at_most="possible",
@@ -569,7 +569,7 @@ BUGS: Final = (
     Bug(
         id="bug-intel-pt-in-guests",
         title="KVM's Intel PT for guests loads states that VM entry refuses",
-        who="host-kernel",
+        origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape(
             "entry-failure",
@@ -593,7 +593,7 @@ BUGS: Final = (
     Bug(
         id="bug-task-switch-with-cet",
         title="KVM refuses hardware task switches while CET is on",
-        who="host-kernel",
+        origin="host-kernel",
         family="emulator-gap",
         shape=Shape(
             "internal-error", 1, layout=("none",), mode=("prot16", "prot32"), registers=(("cr4", _CR4_CET, _CR4_CET),)

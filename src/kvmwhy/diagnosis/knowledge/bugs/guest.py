@@ -12,7 +12,7 @@ BUGS: Final = (
     Bug(
         id="bug-l1-vmx-operand-not-ram",
         title="The guest's hypervisor gave a VMX instruction an operand where there is no RAM",
-        who="guest",
+        origin="guest-code",
         family="emulator-gap",
         shape=Shape(
             "internal-error", 1, vendor="vmx", reason=(19, 21, 22, 23, 25, 27, 50, 53, 58), layout=("final-no-bytes",)
@@ -31,7 +31,7 @@ BUGS: Final = (
     Bug(
         id="bug-l1-vmcb-not-ram",
         title="The guest's hypervisor executed VMRUN, VMLOAD or VMSAVE with an address where there is no RAM",
-        who="guest",
+        origin="guest-code",
         family="emulator-gap",
         shape=Shape("internal-error", 1, vendor="svm", reason=(0x80, 0x82, 0x83), layout=("final-no-bytes",)),
         what=(
@@ -50,7 +50,7 @@ BUGS: Final = (
     Bug(
         id="bug-sgx-epc-not-backed",
         title="The guest executed ENCLS on memory that the host does not back",
-        who="guest",
+        origin="guest-code",
         family="host-memory",
         shape=Shape("internal-error", 1, vendor="vmx", reason=(60,)),
         what=(
@@ -69,7 +69,7 @@ BUGS: Final = (
     Bug(
         id="bug-illumos-double-fault",
         title="KVM's port in illumos cannot run guests on CPUs without EPT",
-        who="host-kernel",
+        origin="host-kernel",
         family="simultaneous-events",
         shape=Shape("internal-error", 2, first_word=0x8000_0008),
         at_most="possible",
@@ -86,7 +86,7 @@ BUGS: Final = (
     Bug(
         id="bug-unikraft-jump-to-minus-one",
         title="Unikraft's ELF loader let the program call through a pointer of all ones",
-        who="guest",
+        origin="guest-code",
         family="fetch-non-ram",
         shape=Shape("internal-error", 1, mode=("long64",), linear=(((1 << 64) - 1, (1 << 64) - 1),), access=("fetch",)),
         what=(

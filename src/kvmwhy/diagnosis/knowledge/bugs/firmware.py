@@ -12,7 +12,7 @@ BUGS: Final = (
     Bug(
         id="bug-seabios-endbr",
         title="SeaBIOS was built with ENDBR instructions, which KVM's emulator cannot do",
-        who="firmware",
+        origin="guest-firmware",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mode=("real16", "prot16", "prot32"), mnemonic=("endbr32", "endbr64")),
         what=(
@@ -33,7 +33,7 @@ BUGS: Final = (
     Bug(
         id="bug-seabios-rsm-igd",
         title="SeaBIOS's SMI handler returned through a damaged save area, with an Intel GPU passed through",
-        who="firmware",
+        origin="guest-firmware",
         family="smm",
         shape=Shape("internal-error", 1, mnemonic=("rsm",), smm=False, linear=((0xE_0000, 0xF_FFFF),)),
         what=(
@@ -49,7 +49,7 @@ BUGS: Final = (
     Bug(
         id="bug-edk2-split-lock",
         title="EDK2's exception handler exchanges descriptor-table registers across a cache line",
-        who="firmware",
+        origin="guest-firmware",
         family="split-lock",
         shape=Shape("exception-exit", exception=17, mnemonic=("xchg",)),
         what=(

@@ -15,7 +15,7 @@ BUGS: Final = (
             "Sapphire and Emerald Rapids report a stale interrupt in delivery when a Windows guest uses the VP assist"
             " page"
         ),
-        who="cpu",
+        origin="cpu",
         family="cpu-erratum",
         shape=Shape("internal-error", 3, vendor="vmx", reason=(32,), event=((0,), None)),
         hints=Shape(registers=(("rcx", (1 << 64) - 1, 0x4000_0070),)),
@@ -39,7 +39,7 @@ BUGS: Final = (
     Bug(
         id="bug-vmresume-not-launched",
         title="VMRESUME of a running guest failed as if the guest had never been launched",
-        who="cpu",
+        origin="cpu",
         family="cpu-erratum",
         shape=Shape("entry-failure", hardware_error=(5,), mode=("long64",), reset=("ran",)),
         what=(
@@ -57,7 +57,7 @@ BUGS: Final = (
     Bug(
         id="bug-tdx-poisoned-memory",
         title="A memory error hit a trust domain, and the TDX module will not run it any more",
-        who="cpu",
+        origin="confidential-stack",
         family="confidential-guest",
         shape=Shape("internal-error", 4, first_word=0xE000_0604_0000_0000),
         what=(

@@ -35,7 +35,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-reset-gif",
         title="QEMU set an AMD-only flag in the nested state at reset, and the rest of the reset was never loaded",
-        who="vmm",
+        origin="vmm",
         family="vcpu-state",
         shape=Shape("entry-failure", hardware_error=(0x8000_0021,), reset=("mixture",), mode=("real16",)),
         hints=Shape(smm=False),
@@ -56,7 +56,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-cxl-window-xsave",
         title="QEMU emulates CXL memory access by access, and the guest uses it as RAM",
-        who="vmm",
+        origin="vmm",
         family="emulator-gap",
         shape=Shape("internal-error", 1, mnemonic=_XSAVE, mode=("long64",)),
         hints=Shape(place=_ABOVE),
@@ -73,7 +73,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-cxl-window-tables",
         title="The guest's page tables lie in CXL memory that QEMU emulates access by access",
-        who="vmm",
+        origin="vmm",
         family="event-delivery",
         shape=Shape("internal-error", 3, reason=(48, 49), structure=("page tables",), place=_ABOVE, mode=("long64",)),
         what=(
@@ -90,7 +90,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-memslot-gap",
         title="QEMU took a memory slot away for a moment to change it, while another vCPU ran in it",
-        who="vmm",
+        origin="vmm-race",
         family="memslot-race",
         shape=Shape(
             "internal-error",
@@ -116,7 +116,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-migration-nested-smm",
         title="After migration in the middle of an SMI, QEMU loaded half of the vCPU's state",
-        who="vmm",
+        origin="vmm",
         family="vcpu-state",
         shape=Shape("internal-error", 3, reason=(48, 49), rip=(0xFFF0,), mode=("long64",), smm=False),
         what=(
@@ -135,7 +135,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-multiboot-split-lock",
         title="QEMU's multiboot option ROM loads a descriptor across a cache line",
-        who="vmm",
+        origin="guest-firmware",
         family="split-lock",
         shape=Shape("exception-exit", exception=17, linear=((0xC_0000, 0xD_FFFF),), mode=("prot16", "prot32")),
         what=(
@@ -154,7 +154,7 @@ BUGS: Final = (
     Bug(
         id="bug-qemu-sev-term-unknown",
         title="An SEV guest asked to be terminated, and QEMU does not know that request",
-        who="vmm",
+        origin="confidential-stack",
         family="confidential-guest",
         shape=Shape("other", vmm_exit=(24,)),
         what=(
@@ -175,7 +175,7 @@ BUGS: Final = (
     Bug(
         id="bug-vmm-memory-fault-exit",
         title="The VMM does not know the exit for memory that is private when it should be shared, or the reverse",
-        who="vmm",
+        origin="vmm",
         family="confidential-guest",
         shape=Shape("other", vmm_exit=(39,)),
         what=(
@@ -193,7 +193,7 @@ BUGS: Final = (
     Bug(
         id="bug-vmm-tdx-exit",
         title="The VMM does not know the exit for a trust domain's request",
-        who="vmm",
+        origin="vmm",
         family="confidential-guest",
         shape=Shape("other", vmm_exit=(40,)),
         what=(

@@ -12,7 +12,7 @@ BUGS: Final = (
     Bug(
         id="bug-emulate-invalid-state-off",
         title="kvm_intel was loaded with emulate_invalid_guest_state=0, so big real mode cannot run",
-        who="host-setup",
+        origin="host-setup",
         family="invalid-guest-state",
         shape=Shape("entry-failure", hardware_error=(0x8000_0021,), mode=("real16",), big_segments=True),
         hints=Shape(smm=False),
@@ -34,7 +34,7 @@ BUGS: Final = (
     Bug(
         id="bug-patched-kvm-unhandled-exit",
         title="A patched kvm_intel intercepts an instruction and has no handler for it",
-        who="host-setup",
+        origin="host-kernel",
         family="unhandled-exit",
         shape=Shape("internal-error", 4, reason=(16, 51, 67, 68)),
         hints=Shape(vendor="vmx"),
@@ -58,7 +58,7 @@ BUGS: Final = (
     Bug(
         id="bug-tdx-stack-mismatch",
         title="QEMU and the host's kernel belong to different generations of TDX",
-        who="host-setup",
+        origin="host-setup",
         family="confidential-guest",
         shape=Shape("run-error", errno=("EIO",), vendor="tdx", reset=("zero", "reset", "unknown")),
         what=(
@@ -73,7 +73,7 @@ BUGS: Final = (
     Bug(
         id="bug-m-counts-mib",
         title="The guest got a few MiB of RAM, because -m counts MiB",
-        who="host-setup",
+        origin="vm-configuration",
         family="event-delivery",
         shape=Shape(
             "internal-error", 3, reason=(48, 49), structure=("stack frame",), mode=("prot32",), linear=((0, 0x4FF),)

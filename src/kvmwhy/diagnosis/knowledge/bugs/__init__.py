@@ -1,0 +1,1 @@
+"""Known bugs, one module for each that made them."""

@@ -1,0 +1,350 @@
+"""Signs from the code that KVM was asked to emulate, could not fetch, or whose event it could not deliver."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.diagnosis.knowledge.sign import EMULATION, Answer, Sign, Test, weights
+from kvmwhy.diagnosis.scene import Scene
+from kvmwhy.record import At
+
+_FETCH: Final = ("fetch-not-ram",)
+_DELIVERY: Final = ("event-delivery",)
+_FIRMWARE: Final = ("bios", "option-rom", "flash", "reset-vector")
+_VGA: Final = range(0xA_0000, 0xC_0000)
+_MIB: Final = 1 << 20
+_4_GIB: Final = 1 << 32
+_SAVE_AREAS: Final = ("xsave", "xrstor", "fxsave", "fxrstor", "cmpxchg16b", "cmpxchg8b")
+_MEMORY_EXITS: Final = (48, 49, 0x400, 14)  # EPT violation and misconfiguration, nested page fault, page fault
+_IVT_WORDS: Final = (0xF000_FF53, 0xFF53_F000, 0xF000_E2C3, 0xF000_FEA5, 0xF000_EF57, 0xF000_E987, 0xF000_F859)
+
+
+def _in(*places: str) -> Test:
+    def test(scene: Scene) -> Answer:
+        return scene.rip_place in places and At(register="rip")
+
+    return test
+
+
+def _firmware_tables(scene: Scene) -> Answer:
+    """SeaBIOS keeps its descriptor table in the F segment, OVMF's SEC phase in the flash."""
+    cpu = scene.failure.cpu
+    gdt = cpu.segments.get("gdt") if cpu else None
+    if gdt is None or scene.rip_place in _FIRMWARE:
+        return None
+    return (0xE_0000 <= gdt.base < _MIB or 0xFFC0_0000 <= gdt.base < _4_GIB) and At(register="gdt")
+
+
+def _fetched_though_readable(scene: Scene) -> Answer:
+    """The VMM reads code where KVM a moment before found none: the slot was away."""
+    code = scene.code
+    if code is None or len(code) < 2 or scene.paging or code[:2] in {b"\0\0", b"\xff\xff"}:
+        return None
+    below = scene.linear is not None and (scene.linear < 0xA_0000 or 0xC_0000 <= scene.linear < 0xFEC0_0000)
+    return below and At(register="rip")
+
+
+def _vga(scene: Scene) -> Answer:
+    linear = scene.linear if scene.linear is not None else scene.rip
+    return (linear in _VGA or scene.gpa in _VGA) and At(register="rip")
+
+
+def _zeros_in_a_hole(scene: Scene) -> Answer:
+    code = scene.code
+    empty = code is None or not any(code)
+    return scene.paging is False and scene.linear is not None and scene.linear > _MIB and empty and At(register="rip")
+
+
+def _jump_under_paging(scene: Scene) -> Answer:
+    return (
+        scene.paging is True
+        and scene.mode in {"long64", "prot32", "compat32"}
+        and _linear_high(scene)
+        and At(register="rip")
+    )
+
+
+def _linear_high(scene: Scene) -> bool:
+    return scene.linear is None or not _MIB > scene.linear >= 0xA_0000
+
+
+def _low_flat(scene: Scene) -> Answer:
+    low = scene.linear is not None and 0x500 <= scene.linear < 0xA_0000
+    return low and scene.mode in {"prot32", "real16"} and At(register="rip")
+
+
+def _simd(scene: Scene, cpl: int) -> Answer:
+    name, encoding = scene.mnemonic, scene.encoding
+    if name is None or scene.cpl != cpl or not scene.memory_operand:
+        return None
+    return name if encoding in {"vex", "evex"} or name.startswith(_SIMD) else None
+
+
+_SIMD: Final = ("movap", "movup", "movdq", "movnt", "movss", "movlp", "movhp", "movq", "paddd", "pxor", "maskmov")
+
+
+def _save_area(scene: Scene) -> Answer:
+    name = scene.mnemonic
+    return name if name and name.startswith(_SAVE_AREAS) and scene.mode == "long64" and scene.cpl == 0 else None
+
+
+def _bytes_differ(scene: Scene) -> Answer:
+    """KVM's bytes and the VMM's, read at the same address, have nothing in common."""
+    mine, other = scene.reported_bytes, scene.code
+    if not mine or not other or scene.paging is None:
+        return None
+    length = min(len(mine), len(other), 4)
+    return mine[:length] != other[:length] and any(other[:length]) and At(register="rip")
+
+
+def _vectoring_elsewhere(scene: Scene) -> Answer:
+    """An event in delivery, and an exit that no delivery can cause."""
+    reason = scene.exit_reason
+    return reason is not None and reason not in _MEMORY_EXITS and scene.vectoring is not None and At(word=1)
+
+
+def _past_small_ram(scene: Scene) -> Answer:
+    """An address of the first 128 MiB, where every VM of common size has RAM."""
+    if scene.gpa is None or scene.paging is not False:
+        return None
+    return _MIB <= scene.gpa < 128 * _MIB and At(word=3)
+
+
+def _past_known_ram(scene: Scene) -> Answer:
+    return scene.gpa is not None and scene.ram is not None and scene.ram <= scene.gpa < 0xC000_0000 and At(word=3)
+
+
+SIGNS: Final = (
+    Sign(
+        "code-in-firmware",
+        (*EMULATION, "fetch-not-ram", "exception-exit", "guest-loops", "event-delivery"),
+        _in(*_FIRMWARE),
+        "the code at RIP lies in the firmware",
+        weights(guest_firmware=1.5, guest_code=-0.5),
+        "0xc0000 to 0xfffff and the flash below 4 GiB hold SeaBIOS, OVMF and option ROMs.",
+    ),
+    Sign(
+        "firmware-tables",
+        (*EMULATION, "fetch-not-ram", "exception-exit", "event-delivery"),
+        _firmware_tables,
+        "the descriptor table is the firmware's: no operating system had started",
+        weights(guest_firmware=0.5, outer_hypervisor=0.5, guest_code=-0.5),
+        "SeaBIOS: GDT in the F segment; OVMF: in the flash.",
+    ),
+    Sign(
+        "real-mode-emulated",
+        EMULATION,
+        lambda scene: scene.mode == "real16" and not scene.smm and At(register="rip"),
+        "KVM emulates real mode here: the CPU, or its hypervisor, lacks unrestricted guest",
+        weights(guest_firmware=1, cpu=0.5, outer_hypervisor=1, host_setup=0.5),
+        "arch/x86/kvm/vmx/vmx.c: emulation_required; with unrestricted guest real mode runs by itself.",
+    ),
+    Sign(
+        "save-area-in-emulated-memory",
+        EMULATION,
+        _save_area,
+        "the kernel uses this memory as RAM (`{}`), and it is emulated access by access",
+        weights(vmm=1.5, vm_configuration=1, guest_code=0.5),
+        "FPU save areas and slab objects lie in what was onlined as RAM: CXL windows and such that QEMU models as a device.",
+    ),
+    Sign(
+        "cxl-memory",
+        None,
+        lambda scene: "cxl" in scene.devices,
+        "the VM has CXL memory, which QEMU emulates access by access",
+        weights(vmm=2, vm_configuration=0.5),
+        "hw/cxl: a fixed memory window is an I/O region; as system RAM it cannot run under KVM.",
+    ),
+    Sign(
+        "user-simd",
+        EMULATION,
+        lambda scene: _simd(scene, 3),
+        "a program of the guest uses `{}` on device memory",
+        weights(guest_code=1, host_kernel=1),
+        "memcpy and memset of C libraries on a mapped BAR.",
+    ),
+    Sign(
+        "kernel-simd",
+        EMULATION,
+        lambda scene: _simd(scene, 0),
+        "the guest's kernel uses `{}` on device memory",
+        weights(guest_code=0.5, host_kernel=0.5),
+        "Windows display drivers and boot loaders copy to video memory so.",
+    ),
+    Sign(
+        "handler-came-later",
+        EMULATION,
+        lambda scene: scene.verdict.since if scene.verdict and scene.verdict.since else None,
+        "KVM emulates this instruction since {} only",
+        weights(host_kernel=1.5),
+        "arch/x86/kvm/emulate.c, dated by release.",
+    ),
+    Sign(
+        "handler-exists",
+        EMULATION,
+        lambda scene: bool(scene.verdict and scene.verdict.outcome == "handler") and At(register="rip"),
+        "KVM's emulator has a handler for this instruction",
+        weights(host_kernel=1, outer_hypervisor=0.5),
+        "A handler that fails on a plain instruction did so for its surroundings, or the kernel is older.",
+    ),
+    Sign(
+        "handler-never",
+        ("emulation-no-handler",),
+        lambda scene: bool(scene.verdict and scene.verdict.never) and At(register="rip"),
+        "no kernel emulates this instruction",
+        weights(guest_code=0.5, vmm=0.5, host_kernel=-0.5),
+        "Then whoever let the guest touch that address, or the guest, is to be mended.",
+    ),
+    Sign(
+        "rsm",
+        EMULATION,
+        lambda scene: scene.mnemonic == "rsm" and At(register="rip"),
+        "the return from system-management mode failed: what it loads is not what was saved",
+        weights(guest_firmware=0.5, host_kernel=0.5, guest_code=0.5),
+        "arch/x86/kvm/smm.c: emulator_leave_smm refuses a damaged save area.",
+    ),
+    Sign(
+        "walk-meets-reserved-bits",
+        EMULATION,
+        lambda scene: scene.walk_reserved,
+        "KVM's own walk of the guest's page tables meets a reserved bit, though the CPU walked them",
+        weights(vm_configuration=1, guest_code=1),
+        "The CPUID that the VMM gives decides which bits are reserved: 1 GiB pages, physical width.",
+    ),
+    Sign(
+        "bytes-differ",
+        EMULATION,
+        _bytes_differ,
+        "KVM read other bytes at RIP than the VMM",
+        weights(outer_hypervisor=1.5, host_kernel=0.5),
+        "A hypervisor below that hands on stale bytes or another address; a slot that changed in between.",
+    ),
+    Sign(
+        "arm-no-syndrome",
+        EMULATION,
+        lambda scene: scene.arch == "arm64",
+        "Arm gives KVM no instruction to emulate for such an access",
+        weights(guest_code=1.5, vmm=0.5),
+        "arch/arm64/kvm/mmio.c: loads and stores with write-back, pairs and SIMD have no syndrome.",
+    ),
+    Sign(
+        "arm-device-memory-not-mapped",
+        EMULATION,
+        lambda scene: scene.arch == "arm64" and scene.speaker not in {None, "qemu"},
+        "the VMM, {}, may leave parts of a device's memory without a slot".replace("{}, ", ""),
+        weights(vmm=1),
+        "QEMU maps BARs that other VMMs leave to exits.",
+    ),
+    Sign(
+        "fetch-though-readable",
+        _FETCH,
+        _fetched_though_readable,
+        "the VMM reads ordinary code where KVM found no memory a moment before: the slot had been taken away",
+        weights(vmm_race=3, vmm=0.5),
+        "KVM_SET_USER_MEMORY_REGION deletes before it adds; firmware's changes to the BIOS area make such gaps.",
+    ),
+    Sign(
+        "code-in-vga-window",
+        _FETCH,
+        _vga,
+        "the guest runs in the legacy VGA window: it ran off the end of low memory",
+        weights(guest_firmware=1, guest_code=0.5, host_kernel=0.5),
+        "Application processors start below 640 KiB; what falls out of their code ends at 0xa0000 or 0xb0000.",
+    ),
+    Sign(
+        "several-vcpus-one-fetch",
+        _FETCH,
+        lambda scene: scene.vcpus > 1,
+        "several vCPUs failed in the same place",
+        weights(host_kernel=1, vmm_race=1, guest_firmware=0.5),
+        "One wild jump is one vCPU's; the same on several is memory that went away, or their common start-up code.",
+    ),
+    Sign(
+        "more-than-255-vcpus",
+        _FETCH,
+        lambda scene: scene.mode == "long64" and scene.cpu_number is not None,
+        "processor {} of the guest is meant",
+        weights(guest_firmware=1.5, vm_configuration=0.5),
+        "OVMF's start-up code counts processors; more than 255 need x2APIC everywhere.",
+    ),
+    Sign(
+        "jump-into-a-hole",
+        _FETCH,
+        _zeros_in_a_hole,
+        "without paging the guest jumped where there is no RAM",
+        weights(guest_code=1),
+        "Boot loaders and small kernels that call through a wrong pointer.",
+    ),
+    Sign(
+        "interrupt-vector-as-address",
+        _FETCH,
+        lambda scene: scene.rip in _IVT_WORDS and At(register="rip"),
+        "RIP is an entry of the real-mode interrupt table, used as a flat address",
+        weights(guest_code=1, guest_firmware=0.5),
+        "f000:ff53 is the BIOS's dummy handler.",
+    ),
+    Sign(
+        "jump-under-paging",
+        _FETCH,
+        _jump_under_paging,
+        "the guest's own page tables lead there",
+        weights(guest_code=1),
+        "With paging on, an operating system was running: its jump or its tables are wrong.",
+    ),
+    Sign(
+        "low-flat-code",
+        _FETCH,
+        _low_flat,
+        "RIP lies in conventional memory, which every PC has",
+        weights(guest_code=0.5, host_kernel=0.5, vmm_race=0.5),
+        "Either the slot is missing for a moment, or RIP is not what it seems.",
+    ),
+    Sign(
+        "event-with-a-foreign-exit",
+        _DELIVERY,
+        _vectoring_elsewhere,
+        "an event was still marked as being delivered on an exit that no delivery can cause",
+        weights(cpu=2.5, outer_hypervisor=0.5),
+        "SDM vol. 3C, 28.2.4: IDT-vectoring information is valid only for exits during the delivery.",
+    ),
+    Sign(
+        "tables-above-4-gib",
+        _DELIVERY,
+        lambda scene: scene.gpa is not None and scene.gpa >= _4_GIB and At(word=3),
+        "the address lies above 4 GiB, in memory that is emulated or missing",
+        weights(vmm=1.5, vm_configuration=0.5, guest_code=0.5),
+        "Hot-plugged and CXL memory that a kernel took for RAM.",
+    ),
+    Sign(
+        "beyond-small-ram",
+        _DELIVERY,
+        _past_small_ram,
+        "the stack or table lies in the first 128 MiB, yet there is no RAM: the VM has very little",
+        weights(vm_configuration=2.5),
+        "QEMU's -m counts MiB when no unit is given.",
+    ),
+    Sign(
+        "beyond-known-ram",
+        (*_DELIVERY, "fetch-not-ram", "not-this"),
+        _past_known_ram,
+        "the address lies past the end of the VM's RAM",
+        weights(vm_configuration=2, guest_code=0.5),
+        "The command line gives the size.",
+    ),
+    Sign(
+        "stack-in-the-hole",
+        _DELIVERY,
+        lambda scene: scene.gpa is not None and 0xA_0000 <= scene.gpa < _MIB and At(word=3),
+        "the stack or table lies between 640 KiB and 1 MiB, where no operating system may put it",
+        weights(guest_code=2),
+        "The PC's legacy hole.",
+    ),
+    Sign(
+        "table-in-low-ram",
+        _DELIVERY,
+        lambda scene: scene.gpa is not None and scene.gpa < 0xA_0000 and At(word=3),
+        "the address lies in conventional memory, which every PC has",
+        weights(host_kernel=0.5, vmm_race=1, vmm=0.5),
+        "Then the slot or KVM's table for it is at fault, for a moment or for good.",
+    ),
+)

@@ -1,0 +1,383 @@
+"""Signs from a refused set-up: which call, which MSR, and what the host or the VMM says about it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
+from kvmwhy.diagnosis.scene import Scene
+from kvmwhy.record import At
+
+_SETUP: Final = ("setup-refused",)
+_BEFORE_ANY_VM: Final = ("open", "module", "KVM_CREATE_VM", "KVM_GET_API_VERSION")
+_ARGUMENTS: Final = (
+    "KVM_SET_GSI_ROUTING",
+    "KVM_SET_CPUID2",
+    "KVM_SET_DEVICE_ATTR",
+    "KVM_SET_USER_MEMORY_REGION",
+    "KVM_SET_USER_MEMORY_REGION2",
+    "KVM_SET_NESTED_STATE",
+    "KVM_SET_VCPU_EVENTS",
+    "KVM_SET_LAPIC",
+    "KVM_SET_XCRS",
+    "KVM_SET_XSAVE",
+    "KVM_IRQFD",
+    "KVM_IOEVENTFD",
+)
+_SREGS: Final = ("KVM_SET_SREGS", "KVM_SET_SREGS2")
+_MAX_SLOT: Final = ((1 << 31) - 1) << 12  # KVM_MEM_MAX_NR_PAGES
+_LAUNCH: Final = ("SEV", "SNP", "KVM_SEV", "TDX", "KVM_TDX", "TDH", "TDG")
+
+# What an MSR's number says about who is behind its refusal: first, last, origins, why.
+_MSRS: Final[tuple[tuple[str, tuple[tuple[int, int], ...], str, dict[str, float], str], ...]] = (
+    (
+        "msr-of-vmx-capabilities",
+        ((0x480, 0x493),),
+        "a capability of nested VMX",
+        weights(vmm=1.5, host_kernel=0.5, outer_hypervisor=0.5),
+        "target/i386/kvm: QEMU 4.2 and 5.0 wrote capabilities that the host's KVM, often in a VM, does not give.",
+    ),
+    (
+        "msr-of-performance-counters",
+        (
+            (0xC1, 0xC8),
+            (0x186, 0x18D),
+            (0x309, 0x30C),
+            (0x38D, 0x390),
+            (0x4C1, 0x4C8),
+            (0xC001_0000, 0xC001_0007),
+            (0xC001_0200, 0xC001_020B),
+            (0xC000_0300, 0xC000_0303),
+        ),
+        "a performance counter",
+        weights(vmm=1, outer_hypervisor=0.5, vm_configuration=0.5),
+        "QEMU wrote counters whatever CPUID says; hypervisors below show fewer.",
+    ),
+    (
+        "msr-of-perf-capabilities",
+        ((0x345, 0x345), (0x3F1, 0x3F1), (0x600, 0x600)),
+        "a capability of the performance counters",
+        weights(vm_configuration=1, vmm=0.5, host_kernel=0.5),
+        "-cpu host or max with migration, or a model that the host's KVM does not take (pmu=off ends it).",
+    ),
+    (
+        "msr-of-kvm-itself",
+        ((0x4B56_4D00, 0x4B56_4DFF), (0x11, 0x12)),
+        "an MSR of KVM's own",
+        weights(host_kernel=1.5, vm_configuration=0.5),
+        "Documentation/virt/kvm/x86/msr.rst: only KVM decides about them.",
+    ),
+    (
+        "msr-of-hyper-v",
+        ((0x4000_0000, 0x4000_0FFF),),
+        "an MSR of the Hyper-V interface",
+        weights(vmm=0.5, host_kernel=0.5, vm_configuration=1),
+        "hv- flags that the host's kernel does not know.",
+    ),
+    (
+        "msr-listed-but-refused",
+        (
+            (0xE1, 0xE1),
+            (0xD90, 0xD90),
+            (0xDA0, 0xDA0),
+            (0x1C4, 0x1C5),
+            (0x10A, 0x10A),
+            (0x122, 0x122),
+            (0x6E0, 0x6E0),
+            (0x140, 0x140),
+            (0x3A, 0x3A),
+            (0xCF, 0xCF),
+        ),
+        "a feature that KVM lists and then refuses",
+        weights(host_kernel=1, vm_configuration=0.5, outer_hypervisor=0.5),
+        "arch/x86/kvm/x86.c: kvm_probe_msr_to_save against the check of the write.",
+    ),
+    (
+        "msr-of-memory-types",
+        ((0x200, 0x21F), (0x250, 0x26F), (0x277, 0x277), (0x2FF, 0x2FF)),
+        "a memory-type register, whose width is the CPU's",
+        weights(vm_configuration=1.5, vmm=0.5),
+        "A state from a machine with more physical address bits.",
+    ),
+    (
+        "msr-of-amd",
+        ((0xC000_0080, 0xC000_0104), (0xC001_0010, 0xC001_0FFF), (0xC001_1000, 0xC001_1FFF)),
+        "an MSR of AMD's",
+        weights(vmm=0.5, host_kernel=0.5, vm_configuration=0.5),
+        "Feature and value belong together; migration and models mix them.",
+    ),
+    (
+        "msr-of-traces-and-branches",
+        ((0x560, 0x58F), (0x1C8, 0x1C9), (0x14CE, 0x14CE), (0x1200, 0x122F), (0x1500, 0x162F), (0x680, 0x6DF)),
+        "Intel PT or branch records",
+        weights(vm_configuration=0.5, host_kernel=0.5, vmm=0.5),
+        "Given only where module parameters and the CPU allow it.",
+    ),
+)
+
+
+def _call(*names: str) -> Test:
+    def test(scene: Scene) -> Answer:
+        return scene.call if scene.call in names else None
+
+    return test
+
+
+def _call_with(call: str, *errnos: str) -> Test:
+    def test(scene: Scene) -> Answer:
+        return scene.errno if scene.call == call and scene.errno in errnos else None
+
+    return test
+
+
+def _msr(ranges: tuple[tuple[int, int], ...]) -> Test:
+    def test(scene: Scene) -> Answer:
+        number = scene.msr
+        return hex(number) if number is not None and any(low <= number <= high for low, high in ranges) else None
+
+    return test
+
+
+def _detail(*words: str) -> Test:
+    """The reader's slug of the message says so."""
+
+    def test(scene: Scene) -> Answer:
+        return scene.detail is not None and any(word in scene.detail for word in words)
+
+    return test
+
+
+def _long_without_efer(scene: Scene) -> Answer:
+    """arch/x86/kvm/x86.c: kvm_is_valid_sregs: CS.L with EFER.LMA clear, or paging without what it needs."""
+    cpu = scene.failure.cpu
+    cs = cpu.segments.get("cs") if cpu else None
+    return bool(cs and cs.long and cpu and cpu.get("efer") == 0) and At(register="cs")
+
+
+def _launch(scene: Scene) -> bool:
+    return scene.call is not None and scene.call.startswith(_LAUNCH)
+
+
+def _put_registers_on_arm(scene: Scene) -> Answer:
+    return scene.detail == "put-registers" and scene.failure.cpu is None and scene.arch != "x86"
+
+
+def _put_registers(scene: Scene) -> Answer:
+    return (
+        scene.call in _SREGS and not _long_without_efer(scene) and (scene.failure.cpu is None) and scene.arch == "x86"
+    )
+
+
+SIGNS: Final = (
+    Sign(
+        "refused-before-any-vm",
+        _SETUP,
+        _call(*_BEFORE_ANY_VM),
+        "KVM refused before there was any VM ({})",
+        weights(host_setup=1.5, vmm=-1),
+        "Rights, modules, firmware settings and other hypervisors decide; the guest and the VMM have no part in it yet.",
+    ),
+    Sign(
+        "virtualization-is-taken",
+        _SETUP,
+        _call_with("KVM_CREATE_VM", "EBUSY"),
+        "another user holds the CPU's virtualization ({})",
+        weights(host_setup=2),
+        "virt/kvm: hardware_enable_all fails with EBUSY where VMX or SVM is on already.",
+    ),
+    Sign(
+        "vm-type-refused",
+        _SETUP,
+        _call_with("KVM_CREATE_VM", "EINVAL", "EOPNOTSUPP"),
+        "this kind of VM is refused ({})",
+        weights(vm_configuration=1, host_setup=0.5),
+        "kvm_arch_init_vm: VM type, IPA size, parameters of the host's kernel.",
+    ),
+    Sign(
+        "dev-kvm-refused",
+        _SETUP,
+        _call_with("open", "EACCES", "EPERM", "ENOENT", "ENODEV", "ENXIO"),
+        "/dev/kvm cannot be opened ({})",
+        weights(host_setup=1.5),
+        "Rights, a missing module, or virtualization that is off.",
+    ),
+    Sign(
+        "no-virtualization-here",
+        _SETUP,
+        lambda scene: (
+            scene.event(
+                "vmx-disabled-by-bios",
+                "svm-disabled-by-bios",
+                "no-hardware-support",
+                "hyp-mode-unavailable",
+                "disabled-by-bios",
+            )
+            or _detail("no-hardware-support", "disabled-by-bios", "hyp-mode")(scene)
+        ),
+        "the kernel found no virtualization to use",
+        weights(host_setup=1.5, outer_hypervisor=0.5, cpu=0.5),
+        "Switched off in the firmware, held by another hypervisor, hidden from this VM, or not there.",
+    ),
+    Sign(
+        "enable-failed",
+        ("setup-refused", "host-trouble"),
+        lambda scene: scene.event("enable-virtualization-failed"),
+        "virtualization could not be enabled on a CPU",
+        weights(host_setup=1.5, outer_hypervisor=0.5),
+        "virt/kvm/kvm_main.c: another hypervisor is active, or the CPU refuses.",
+    ),
+    Sign(
+        "no-memory-for-the-vm",
+        _SETUP,
+        lambda scene: scene.errno if scene.errno in {"ENOMEM", "ENOSPC", "EMFILE", "EAGAIN"} else None,
+        "the host has no room for it ({})",
+        weights(host_setup=2),
+        "Memory, file descriptors or address-space identifiers are used up.",
+    ),
+    Sign(
+        "argument-refused",
+        _SETUP,
+        _call(*_ARGUMENTS),
+        "KVM refused what the VMM passed in ({})",
+        weights(vmm=1.5),
+        "Such calls fail for their arguments; the VMM makes them.",
+    ),
+    Sign(
+        "slot-too-large",
+        _SETUP,
+        lambda scene: bool(scene.call and "MEMORY_REGION" in scene.call and scene.value and scene.value > _MAX_SLOT),
+        "the region is larger than a slot may be (8 TiB less a page)",
+        weights(vm_configuration=3),
+        "virt/kvm/kvm_main.c: KVM_MEM_MAX_NR_PAGES.",
+    ),
+    Sign(
+        "msr-refused",
+        _SETUP,
+        _call("KVM_SET_MSRS", "KVM_GET_MSRS"),
+        "KVM refused the value of an MSR",
+        weights(vmm=0.5, host_kernel=0.5),
+        "VMM, CPU model and kernel must agree about each.",
+    ),
+    *(
+        Sign(name, _SETUP, _msr(ranges), f"MSR {{}} is {what}", by_origin, source)
+        for name, ranges, what, by_origin, source in _MSRS
+    ),
+    Sign(
+        "registers-of-a-protected-guest",
+        _SETUP,
+        lambda scene: scene.call in {"KVM_SET_MSRS", *_SREGS, "KVM_SET_REGS"} and scene.confidential,
+        "the VMM writes registers of a protected guest ({}), which nobody may",
+        weights(vmm=1.5),
+        "arch/x86/kvm/x86.c: guest_state_protected.",
+    ),
+    Sign(
+        "state-from-elsewhere",
+        _SETUP,
+        lambda scene: scene.migrated,
+        "the state comes from another machine or a snapshot",
+        weights(vm_configuration=1.5, vmm=0.5),
+        "Models, widths and features of both machines must be alike.",
+    ),
+    Sign(
+        "special-registers-refused",
+        _SETUP,
+        _put_registers,
+        "the special registers were refused: CR4, EFER or a segment does not fit this CPU model",
+        weights(vm_configuration=1, vmm=0.5),
+        "arch/x86/kvm/x86.c: kvm_is_valid_sregs; after migration, bits that the CPU lacks.",
+    ),
+    Sign(
+        "long-segment-without-long-mode",
+        _SETUP,
+        _long_without_efer,
+        "CS has its L bit while EFER is 0: the guest's own descriptor, which KVM_SET_SREGS refuses",
+        weights(guest_code=3, vmm=-1),
+        "arch/x86/kvm/x86.c: kvm_is_valid_sregs.",
+    ),
+    Sign(
+        "registers-differ-between-cores",
+        _SETUP,
+        _put_registers_on_arm,
+        "constant ID registers were read on one kind of core and written on another",
+        weights(host_setup=2, host_kernel=0.5),
+        "big.LITTLE: QEMU reads them where it happens to run; KVM refuses another value.",
+    ),
+    Sign(
+        "capability-missing",
+        _SETUP,
+        lambda scene: (
+            scene.call is not None
+            and (
+                scene.call.startswith("KVM_CAP")
+                or scene.call in {"KVM_CHECK_EXTENSION", "KVM_ENABLE_CAP", "capability"}
+            )
+            and not _detail("disable-exits")(scene)
+        ),
+        "a capability is missing here",
+        weights(host_kernel=1, cpu=1, vmm=0.5),
+        "Too old a kernel, or hardware without it (no GIC, no AIA).",
+    ),
+    Sign(
+        "exits-cannot-be-disabled",
+        _SETUP,
+        lambda scene: scene.call == "KVM_CAP_X86_DISABLE_EXITS" or _detail("disable-exits")(scene),
+        "KVM cannot leave this instruction without an exit",
+        weights(outer_hypervisor=2, vmm=0.5),
+        "PAUSE, HLT and MWAIT exits can be off only if the CPU that KVM sees allows it; hypervisors below do not.",
+    ),
+    Sign(
+        "vcpu-not-created",
+        _SETUP,
+        _call(
+            "KVM_CREATE_VCPU",
+            "KVM_ARM_VCPU_INIT",
+            "KVM_GET_ONE_REG",
+            "KVM_SET_ONE_REG",
+            "KVM_CREATE_DEVICE",
+            "KVM_CREATE_IRQCHIP",
+        ),
+        "a vCPU or its interrupt controller could not be made ({})",
+        weights(host_kernel=0.5, vm_configuration=0.5, vmm=0.5),
+        "Numbers, features and CPU type asked for against those there are.",
+    ),
+    Sign(
+        "firmware-refused-the-launch",
+        _SETUP,
+        lambda scene: _launch(scene) and str(scene.firmware_error) if scene.firmware_error else None,
+        "the security processor or the TDX module refused the launch (error {})",
+        weights(confidential_stack=1.5, vm_configuration=0.5),
+        "SEV API: firmware error codes; the platform's state, policy and versions.",
+    ),
+    Sign(
+        "kernel-refused-the-launch",
+        _SETUP,
+        lambda scene: _launch(scene) and scene.firmware_error == 0,
+        "the kernel refused the launch before the firmware saw it",
+        weights(vm_configuration=1, host_kernel=0.5, vmm=0.5),
+        "arch/x86/kvm/svm/sev.c: an argument, an order or a VM type that does not fit.",
+    ),
+    Sign(
+        "confidential-setup",
+        _SETUP,
+        lambda scene: scene.confidential,
+        "a confidential guest ({}) is being set up",
+        weights(confidential_stack=1, host_setup=0.5),
+        "Firmware, BIOS settings, module parameters and versions all have a say.",
+    ),
+    Sign(
+        "young-vmm-setup",
+        _SETUP,
+        lambda scene: scene.young_vmm,
+        "{} makes the VM by itself",
+        weights(vmm=1),
+        "Few hosts have seen it yet.",
+    ),
+    Sign(
+        "vendor-kernel-on-riscv",
+        _SETUP,
+        lambda scene: scene.arch in {"riscv64", "loongarch"},
+        "KVM is young on this architecture, and boards come with kernels of their vendors",
+        weights(host_kernel=1.5, cpu=0.5),
+        "Extensions in draft versions; parts that upstream has and the vendor's kernel lacks.",
+    ),
+)

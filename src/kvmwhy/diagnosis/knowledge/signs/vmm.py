@@ -1,0 +1,232 @@
+"""Signs from what the VMM says: exits it does not know, a guest's own end, other hypervisors, and nothing at all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
+from kvmwhy.diagnosis.scene import Scene
+from kvmwhy.record import At
+
+_UNKNOWN: Final = ("exit-unknown-to-vmm",)
+_SHUTDOWN: Final = ("triple-fault",)
+_OTHER: Final = ("not-this",)
+_SHOWN_NOT: Final = ("not-shown",)
+_MEMORY_FAULT, _SYSTEM_EVENT, _SET_TPR = 39, 24, 11
+
+
+def _speaker(*names: str) -> Test:
+    def test(scene: Scene) -> Answer:
+        return scene.speaker if scene.speaker in names else None
+
+    return test
+
+
+def _traced(*events: str) -> Test:
+    def test(scene: Scene) -> Answer:
+        names = {event.name for event in scene.failure.trace}
+        return all(name in names for name in events)
+
+    return test
+
+
+SIGNS: Final = (
+    Sign(
+        "confidential-guest-ended-itself",
+        _UNKNOWN,
+        lambda scene: (
+            scene.failure.exit_reason == _SYSTEM_EVENT
+            and scene.state not in {"reset", "startup"}
+            and (bool(scene.confidential) or scene.hidden_state)
+        ),
+        "a confidential guest asked for its end",
+        weights(confidential_stack=2, vmm=-0.5),
+        "KVM_SYSTEM_EVENT_SEV_TERM: firmware or guest found something it cannot trust.",
+    ),
+    Sign(
+        "confidential-exit",
+        (*_UNKNOWN, "exit-unhandled", "host-trouble", "triple-fault"),
+        lambda scene: scene.confidential,
+        "the guest is a confidential one ({})",
+        weights(confidential_stack=1, vmm=0.5),
+        "Its exits are newer than most VMMs, and its end is often its own.",
+    ),
+    Sign(
+        "memory-attribute-exit",
+        _UNKNOWN,
+        lambda scene: scene.failure.exit_reason == _MEMORY_FAULT,
+        "the exit asks the VMM to convert memory between private and shared",
+        weights(vmm=1.5),
+        "KVM_EXIT_MEMORY_FAULT; the VMM keeps the attributes.",
+    ),
+    Sign(
+        "ordinary-exit",
+        _UNKNOWN,
+        lambda scene: (
+            scene.failure.exit_reason not in {None, _MEMORY_FAULT} and not scene.confidential and not scene.hidden_state
+        ),
+        "the exit is an ordinary one that the VMM has no case for",
+        weights(vmm=1),
+        "include/uapi/linux/kvm.h: the VMM is older than the kernel.",
+    ),
+    Sign(
+        "guest-restarts",
+        (*_SHUTDOWN, "exit-unknown-to-vmm"),
+        lambda scene: scene.guest_restarts,
+        "the guest was restarting itself: that is how it ends",
+        weights(none=2.5),
+        "Linux falls back to a triple fault when nothing else resets the machine.",
+    ),
+    Sign(
+        "stack-at-the-top",
+        _SHUTDOWN,
+        lambda scene: scene.mmio_at_top,
+        "the guest pushed onto a stack at address 0: it never set its stack pointer",
+        weights(guest_code=3),
+        "The VMM logged an access just below 4 GiB.",
+    ),
+    Sign(
+        "kvm-injected-into-its-guest",
+        _SHUTDOWN,
+        _traced("kvm_emulate_insn", "kvm_inj_exception"),
+        "KVM emulated an instruction and put the exception into the guest before it died",
+        weights(host_kernel=1.5),
+        "An exception that hardware would not have raised is KVM's.",
+    ),
+    Sign(
+        "triple-fault-at-first-code",
+        _SHUTDOWN,
+        lambda scene: (
+            scene.state in {"reset", "startup"} or (scene.young_vmm and scene.rip is not None and scene.paging)
+        ),
+        "it died at its first code",
+        weights(vmm=1, guest_code=0.5),
+        "Page tables, GDT and entry point are the VMM's or the loader's.",
+    ),
+    Sign(
+        "split-lock-in-firmware",
+        ("exception-exit",),
+        lambda scene: (
+            scene.failure.exception == 17 and scene.rip_place in {"bios", "option-rom", "flash"} and At(register="rip")
+        ),
+        "the split lock is in firmware or an option ROM",
+        weights(guest_firmware=1.5),
+        "A descriptor table that straddles a cache line.",
+    ),
+    Sign(
+        "split-lock",
+        ("exception-exit", "guest-loops"),
+        lambda scene: scene.failure.exception == 17 or scene.event("split-lock"),
+        "the CPU raised #AC for a locked access across two cache lines",
+        weights(guest_code=1, guest_firmware=0.5, host_setup=0.5),
+        "Whose code does it, and that the host detects it.",
+    ),
+    Sign(
+        "kvm-of-2007",
+        ("exception-exit", "exit-unknown-to-vmm", "emulation-failed", "entry-refused-guest-state"),
+        lambda scene: scene.old_format,
+        "this is printed by the qemu-kvm of 2007 to 2009",
+        weights(host_kernel=1.5, vmm=0.5),
+        "Real mode ran as virtual-8086 code, and the emulator knew few instructions.",
+    ),
+    Sign(
+        "another-hypervisor",
+        _OTHER,
+        _speaker("xen", "bhyve", "haxm", "hyperkit", "hyper-v", "acrn"),
+        "{} reports it: the place of the host's kernel is taken by that hypervisor",
+        weights(host_kernel=1.5),
+        "Its emulator or its VMX code lacks something.",
+    ),
+    Sign(
+        "own-hypervisor",
+        _OTHER,
+        _speaker("noirvisor", "noah", "hvf", "simplevisor", "hyperplatform"),
+        "{} makes the guest's state and controls by itself",
+        weights(vmm=1.5),
+        "A small hypervisor's own fields.",
+    ),
+    Sign(
+        "vmx-root-mode-taken",
+        _OTHER,
+        lambda scene: scene.detail in {"vmx-root-mode", "svm-in-use"},
+        "two hypervisors want the same CPU",
+        weights(host_setup=3),
+        "VirtualBox finds KVM there.",
+    ),
+    Sign(
+        "tcg-left-ram",
+        _OTHER,
+        _speaker("tcg", "qemu-tcg"),
+        "QEMU's own CPU emulator ran the guest where there is no RAM",
+        weights(guest_code=1, vm_configuration=1, guest_firmware=0.5),
+        "accel/tcg: the guest jumped, or has too little RAM.",
+    ),
+    Sign(
+        "nothing-fails-in-the-trace",
+        _SHOWN_NOT,
+        lambda scene: scene.failure.kind == "healthy" or bool(scene.failure.trace),
+        "nothing fails in what is shown",
+        weights(none=2),
+        "A trace that ends in ordinary exits, or a dump made on purpose.",
+    ),
+    Sign(
+        "dump-without-its-line",
+        _SHOWN_NOT,
+        lambda scene: scene.failure.control is not None,
+        "the kernel dumped the control block, as it does for a refused entry",
+        weights(outer_hypervisor=0.5, host_kernel=0.5),
+        "arch/x86/kvm/vmx/vmx.c: dump_vmcs.",
+    ),
+    Sign(
+        "harmless-flood",
+        ("guest-loops",),
+        lambda scene: scene.event("emulating-exchange"),
+        "KVM only says that it emulates a locked exchange as a plain write",
+        weights(none=3),
+        "arch/x86/kvm/x86.c: emulator_cmpxchg_emulated: a remark, not a failure.",
+    ),
+    Sign(
+        "hypercall-status-as-exit",
+        ("exit-unknown-to-kvm",),
+        lambda scene: (
+            scene.arch in {"ppc64", "ppc"}
+            and scene.failure.hardware_reason is not None
+            and bool(scene.failure.hardware_reason >> 63)
+        ),
+        "the number is the negative status of a call to the hypervisor below",
+        weights(outer_hypervisor=1, host_kernel=0.5),
+        "arch/powerpc/kvm: nested KVM-HV hands on what H_ENTER_NESTED returned.",
+    ),
+    Sign(
+        "empty-vectors-on-power",
+        ("guest-loops",),
+        lambda scene: scene.arch in {"ppc64", "ppc"},
+        "the guest's exception vectors are empty",
+        weights(guest_firmware=1, host_kernel=0.5),
+        "KVM-PR emulates supervisor code; firmware that has no handler yet loops.",
+    ),
+    Sign(
+        "forced-emulation",
+        ("undef-injected",),
+        _speaker("kvm-unit-tests"),
+        "the test uses KVM's forced-emulation prefix, which a module parameter must allow",
+        weights(host_setup=2),
+        "kvm.force_emulation_prefix.",
+    ),
+    Sign(
+        "illumos-port",
+        (
+            *_SHUTDOWN,
+            "emulation-no-handler",
+            "emulation-gives-up",
+            "entry-refused-guest-state",
+            "simultaneous-events",
+            "guest-loops",
+            "undef-injected",
+        ),
+        _speaker("illumos", "illumos-kvm"),
+        "this is illumos' port of KVM, of 2011",
+        weights(host_kernel=1),
+        "What Linux mended since then is missing there.",
+    ),
+)

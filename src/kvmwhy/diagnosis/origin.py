@@ -1,0 +1,118 @@
+"""Whose doing it was: a distribution over the origins.
+
+The prior is counted from labelled public reports of the mechanism, with an expert's pseudo-counts where they are few.
+Each sign that is there adds its weights (log-odds), and so does the best of the known bugs whose conditions all hold.
+Nothing else decides. The temperature was fitted so that the shares keep their word on reports that were left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
+from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.knowledge import priors
+from kvmwhy.diagnosis.knowledge.match import matches
+from kvmwhy.diagnosis.knowledge.sign import ORIGINS, Answer, Sign, Weights
+from kvmwhy.diagnosis.knowledge.signs import SIGNS
+from kvmwhy.diagnosis.knowledge.weights import FITTED, TEMPERATURE
+from kvmwhy.diagnosis.scene import scene_of
+from kvmwhy.record import At, HostEvent
+
+_MOST_PROOFS: Final = 6
+
+
+class Omit(NamedTuple):
+    """What a run that scores the program against a report leaves out: the report's counts, and what only it supports.
+
+    ``counts`` are of its mechanism; ``fitted`` replaces the fitted weights.
+    """
+
+    counts: Mapping[str, int] = MappingProxyType({})
+    entries: frozenset[str] = frozenset()
+    fitted: dict[str, Weights] | None = None
+
+
+class Evidence(NamedTuple):
+    """One sign or known bug that holds here."""
+
+    id: str
+    proof: Proof
+    weights: Weights
+
+
+_NOTHING: Final = Omit()
+
+
+def origins(facts: Facts, mechanism: Mechanism, *, omit: Omit = _NOTHING) -> tuple[Origin, ...]:
+    """Every origin with its share, best first; the shares sum to 1."""
+    counts = priors.COUNTS.get(mechanism.id, {})
+    evidence = evidence_of(facts, mechanism.id, omit=omit)
+    shares = shares_of(mechanism.id, evidence, omit=omit)
+    out = []
+    for origin in sorted(ORIGINS, key=lambda name: -shares[name]):
+        weighed = sorted(((e.weights.get(origin, 0), e.proof) for e in evidence), key=lambda pair: -abs(pair[0]))
+        out.append(
+            Origin(
+                origin,
+                shares[origin],
+                counts.get(origin, 0) - omit.counts.get(origin, 0),
+                tuple(proof for weight, proof in weighed if weight > 0)[:_MOST_PROOFS],
+                tuple(proof for weight, proof in weighed if weight < 0)[:_MOST_PROOFS],
+            )
+        )
+    return tuple(out)
+
+
+def shares_of(
+    mechanism: str, evidence: tuple[Evidence, ...], *, omit: Omit = _NOTHING, temperature: float = TEMPERATURE
+) -> dict[str, float]:
+    """Softmax over the logarithm of the prior and the sum of the weights."""
+    scores = {origin: math.log(share) for origin, share in priors.prior(mechanism, without=omit.counts).items()}
+    for one in evidence:
+        for origin, weight in one.weights.items():
+            scores[origin] += weight
+    most = max(scores.values())
+    raised = {origin: math.exp((score - most) * temperature) for origin, score in scores.items()}
+    total = sum(raised.values())
+    return {origin: value / total for origin, value in raised.items()}
+
+
+def evidence_of(facts: Facts, mechanism: str, *, omit: Omit = _NOTHING) -> tuple[Evidence, ...]:
+    """The signs that are there, and the one known bug that says most."""
+    scene = scene_of(facts, mechanism)
+    found = [
+        Evidence(sign.id, _proof(sign, answer), weights_of(sign, omit))
+        for sign in _signs_of(mechanism)
+        if sign.id not in omit.entries and (answer := sign.test(scene))
+    ]
+    fitting = [match for match in matches(facts) if match.bug.id not in omit.entries and not match.bug.nursery]
+    if fitting:
+        best = max(fitting, key=lambda match: match.weight)
+        bug = best.bug
+        proof = Proof(f"it looks like a known bug: {bug.title}", At(register="rip") if facts.rip is not None else None)
+        found.append(Evidence(bug.id, proof, {bug.origin: best.weight}))
+    return tuple(found)
+
+
+def weights_of(sign: Sign, omit: Omit = _NOTHING) -> Weights:
+    """The fitted weights where reports support them, else the expert's."""
+    fitted = FITTED if omit.fitted is None else omit.fitted
+    return fitted.get(sign.id, sign.weights)
+
+
+@cache
+def _signs_of(mechanism: str) -> tuple[Sign, ...]:
+    return tuple(sign for sign in SIGNS if sign.mechanisms is None or mechanism in sign.mechanisms)
+
+
+def _proof(sign: Sign, answer: Answer) -> Proof:
+    if isinstance(answer, HostEvent):
+        return Proof(sign.says, answer.at)
+    if isinstance(answer, At):
+        return Proof(sign.says, answer)
+    return Proof(sign.says.replace("{}", answer if isinstance(answer, str) else "").strip())

@@ -1,0 +1,276 @@
+"""What the signs of an origin ask about: one failure's facts, and what stands around it, by short names.
+
+All of it is read off ``Facts`` and ``Host``; nothing is concluded here but what a name states. Where a fact was
+not shown the value is ``None``, or the set lacks it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from kvmwhy.arch.x86.physical_map import what_lives_at
+from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.knowledge.kernel_version import Release, release_of
+from kvmwhy.diagnosis.knowledge.predicate import basic_reason
+from kvmwhy.record import Failure, HostEvent
+
+if TYPE_CHECKING:
+    from kvmwhy.emulator.verdict import Verdict
+
+# VMMs without firmware that fill the vCPU's first state themselves, and few hosts have seen.
+_YOUNG: Final = frozenset(
+    (
+        *("km", "uhyve", "hermit", "ukvm", "solo5", "gokvm", "hyperlight", "enarx"),
+        *("nanvix", "libkrun", "gvisor", "stratovirt", "dragonball", "openvmm"),
+    )
+)
+_EFER_LME: Final = 1 << 8
+_DEVICES: Final = (  # a slug, and what a driver's or an object's name holds
+    ("vfio", ("vfio", "hostdev")),
+    ("cxl", ("cxl",)),
+    ("gpu-blob", ("blob", "venus", "virtio-gpu-rutabaga")),
+    ("virtio-gpu", ("virtio-gpu", "virtio-vga")),
+    ("virtiofs", ("vhost-user-fs", "virtiofs", "virtio-fs")),
+    ("dev-shm", ("/dev/shm", "memory-backend-shm")),  # noqa: S108  a name, not a file that is opened
+    ("hugetlb", ("hugetlb", "hugepages", "/dev/huge", "mem-prealloc")),
+    ("memory-file", ("memory-backend-file",)),
+    ("balloon", ("balloon",)),
+    ("free-page-reporting", ("free-page-reporting",)),
+)
+_EVENT_DEVICES: Final = (("vfio", "vfio"), ("dma-buf", "dma-buf"), ("hugetlb", "hugetlb"), ("cxl", "cxl"))
+
+
+class Scene(NamedTuple):
+    """See the module."""
+
+    mechanism: str
+    facts: Facts
+    failure: Failure
+    arch: str | None
+    vendor: str | None
+    errno: str | None
+    # a refused set-up
+    call: str | None
+    msr: int | None
+    value: int | None
+    firmware_error: int | None
+    status: int | None
+    detail: str | None
+    # around the failure
+    events: dict[str, HostEvent]
+    speaker: str | None
+    kernel: str | None
+    release: Release | None
+    outer: str | None
+    dmi: str | None
+    rivals: tuple[str, ...]
+    devices: frozenset[str]
+    confidential: str | None
+    ram: int | None
+    # the vCPU
+    state: str | None
+    rip: int | None
+    linear: int | None
+    rip_place: str | None
+    paging: bool | None
+    mode: str | None
+    cpl: int | None
+    smm: bool | None
+    # the words and the code
+    exit_reason: int | None
+    vectoring: int | None
+    gpa: int | None
+    mnemonic: str | None
+    encoding: str | None
+    memory_operand: bool
+    verdict: Verdict | None
+    broken: tuple[str, ...]
+    kept: int
+    undecided: int
+
+    def event(self, *kinds: str) -> HostEvent | None:
+        """The first event of one of these kinds."""
+        return next((self.events[kind] for kind in kinds if kind in self.events), None)
+
+    @property
+    def young_vmm(self) -> str | None:
+        return self.speaker if self.speaker in _YOUNG else None
+
+    @property
+    def code(self) -> bytes | None:
+        """What the VMM read at RIP, after the failure."""
+        code = self.failure.code
+        return None if code is None or code.rip_at is None else code.at_rip()
+
+    @property
+    def reported_bytes(self) -> bytes:
+        """What KVM itself had fetched."""
+        return (self.facts.reading.failure.insn if self.facts.reading else None) or b""
+
+    @property
+    def all_rules_kept(self) -> bool:
+        return self.kept >= _MANY_RULES and not self.broken
+
+    @property
+    def shadow_shown(self) -> str | None:
+        """An interrupt shadow in a dump of the control block of a refused entry."""
+        control = self.failure.control
+        if control is None or self.failure.kind != "entry-failure":
+            return None
+        value = next((control.fields[name] for name in _INTERRUPTIBILITY if name in control.fields), 0)
+        return f"interruptibility {value:#x}" if value & 3 else None
+
+    @property
+    def hidden_state(self) -> bool:
+        """Tracked registers are alive, and what the CPU keeps for itself reads as zero: an encrypted guest."""
+        cpu = self.failure.cpu
+        if cpu is None:
+            return False
+        cr0, efer, cs = cpu.get("cr0") or 0, cpu.get("efer") or 0, cpu.segments.get("cs")
+        no_segment = cs is not None and not (cs.selector or cs.base or cs.limit or cs.attributes & 0xFF00)
+        return no_segment and bool(cr0 & 1 or efer & _EFER_LME)
+
+    @property
+    def left_over(self) -> str | None:
+        """A control register that keeps bits although RIP, CS and the general registers are as after a reset."""
+        reset, cpu = self.facts.reset, self.failure.cpu
+        if reset is None or cpu is None or not {"rip", "cs", "gprs"} <= set(reset.parts):
+            return None
+        return next((name.upper() for name in ("cr4", "cr3", "efer", "cr0") if name in reset.differ), None)
+
+    @property
+    def vcpus(self) -> int:
+        """How many vCPUs failed alike in this evidence, as far as it says."""
+        return self.failure.source.count
+
+    @property
+    def cpu_number(self) -> int | None:
+        """The number that OVMF's start-up code keeps in RCX, if it passes what an xAPIC can name."""
+        cpu = self.failure.cpu
+        count = cpu.get("rcx") if cpu else None
+        return count if count is not None and 0x100 <= count < 0x400 and self.rip_place is not None else None
+
+    @property
+    def walk_reserved(self) -> bool:
+        """The trace's software walk ended in present and reserved."""
+        return any(
+            event.name == "kvm_mmu_walker_error" and "RSVD" in str(event.fields.values())
+            for event in self.failure.trace
+        )
+
+    @property
+    def migrated(self) -> bool:
+        return self.event("tsc-frequency-mismatch", "incoming-migration", "restored-snapshot") is not None or (
+            self.detail is not None and any(word in self.detail for word in ("migrat", "incoming", "restore", "load"))
+        )
+
+    @property
+    def guest_restarts(self) -> bool:
+        return self.event("guest-restarts") is not None
+
+    @property
+    def mmio_at_top(self) -> bool:
+        """The VMM logged an access in the last page below 4 GiB: a stack that began at address 0."""
+        return self.event("mmio-below-4-gib") is not None
+
+    @property
+    def old_format(self) -> bool:
+        return self.failure.source.vmm == "qemu-kvm" or self.speaker == "qemu-kvm"
+
+
+_MANY_RULES: Final = 20
+_INTERRUPTIBILITY: Final = ("guest_interruptibility", "interruptibility")
+
+
+def scene_of(facts: Facts, mechanism: str) -> Scene:
+    """Lay out what the signs ask. Pure; never raises on any record."""
+    failure, host = facts.failure, facts.failure.host
+    setup, cpu = failure.setup, failure.cpu
+    events: dict[str, HostEvent] = {}
+    for event in host.events:
+        events.setdefault(event.kind, event)
+    checked = facts.checked
+    gpa = facts.access.gpa if facts.access else None
+    if gpa is None and facts.said:
+        gpa = facts.said.gpa
+    return Scene(
+        mechanism=mechanism,
+        facts=facts,
+        failure=failure,
+        arch=failure.arch or ("x86" if facts.vendor.vendor else None),
+        vendor=facts.vendor.vendor,
+        errno=failure.errno,
+        call=setup.call if setup else None,
+        msr=setup.msr if setup else None,
+        value=setup.value if setup else None,
+        firmware_error=setup.firmware_error if setup else None,
+        status=setup.status if setup and setup.status is not None else _status(events),
+        detail=setup.detail if setup else None,
+        events=events,
+        speaker=_speaker(failure),
+        kernel=host.kernel,
+        release=release_of(host.kernel),
+        outer=host.hypervisor,
+        dmi=host.dmi,
+        rivals=host.rivals,
+        devices=_devices(host.devices, events),
+        confidential=host.confidential or _confidential(failure, facts.vendor.vendor),
+        ram=host.ram_bytes,
+        state=facts.reset.state if facts.reset else None,
+        rip=facts.rip,
+        linear=facts.linear_rip,
+        rip_place=_place(facts),
+        paging=facts.paging,
+        mode=facts.mode.name if facts.mode else None,
+        cpl=facts.cpl,
+        smm=cpu.smm if cpu else None,
+        exit_reason=basic_reason(facts),
+        vectoring=facts.vectoring,
+        gpa=gpa,
+        mnemonic=facts.instruction.mnemonic if facts.instruction else None,
+        encoding=facts.instruction.encoding if facts.instruction else None,
+        memory_operand=bool(facts.instruction and facts.instruction.memory),
+        verdict=facts.verdict,
+        broken=tuple(violation.rule.id for violation in checked.violations) if checked else (),
+        kept=len(checked.passed) if checked else 0,
+        undecided=len(checked.unknown) if checked else 0,
+    )
+
+
+def _place(facts: Facts) -> str | None:
+    """What lives at RIP: physical without paging; firmware maps itself one to one with it."""
+    linear = facts.linear_rip
+    if linear is None:
+        return None
+    place = what_lives_at(linear, ram_bytes=facts.failure.host.ram_bytes)
+    if place is None:
+        return None
+    identity = facts.paging is not True or place.name in {"flash", "reset-vector", "bios", "option-rom"}
+    return place.name if identity else None
+
+
+def _speaker(failure: Failure) -> str | None:
+    name = failure.speaker.name if failure.speaker else failure.source.vmm
+    return name.lower().replace(" ", "-") if name else None
+
+
+def _devices(named: tuple[str, ...], events: dict[str, HostEvent]) -> frozenset[str]:
+    found = {slug for slug, marks in _DEVICES for name in named if any(mark in name for mark in marks)}
+    found |= {slug for slug, mark in _EVENT_DEVICES if any(mark in kind for kind in events)}
+    return frozenset(found)
+
+
+def _confidential(failure: Failure, vendor: str | None) -> str | None:
+    """The kind of confidential guest, where the call or the numbers are such a guest's."""
+    call = failure.setup.call if failure.setup else ""
+    if vendor == "tdx" or call.startswith(("TDX", "KVM_TDX", "TDH")):
+        return "tdx"
+    if "SNP" in call:
+        return "snp"
+    return "sev" if call.startswith(("SEV", "KVM_SEV")) else None
+
+
+def _status(events: dict[str, HostEvent]) -> int | None:
+    event = events.get("seamcall-failed")
+    status = event.fields.get("status") if event else None
+    return status if isinstance(status, int) else None
