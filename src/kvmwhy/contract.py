@@ -19,7 +19,6 @@ ID: Final = "urn:kvmwhy:schema:explanation:2"
 
 Hex = Annotated[str, Meta(pattern="^-?0x[0-9a-f]{1,16}$", description="A number of up to 64 bits.")]
 Vendor = Literal["vmx", "svm", "tdx", "pvm"]
-Fields = dict[str, int | str]
 
 
 class _Part(msgspec.Struct):
@@ -92,7 +91,7 @@ class AnsweredBy(_Part, kw_only=True):
     """The program and the knowledge that answered."""
 
     version: str
-    knowledge: Annotated[str, Meta(description="A digest of the causes, bugs, weights and priors.")]
+    knowledge: Annotated[str, Meta(description="The edition of the causes, bugs, weights and priors: a date.")]
 
 
 class ExitPart(_Part, kw_only=True):
@@ -171,7 +170,8 @@ class HostEventPart(_Part, kw_only=True):
     kind: str
     at: At = At()
     time: float | None = None
-    fields: Fields = msgspec.field(default_factory=dict)
+    numbers: dict[str, Hex] = msgspec.field(default_factory=dict)
+    texts: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class HostPart(_Part, kw_only=True):
@@ -207,21 +207,24 @@ class SetupPart(_Part, kw_only=True):
     firmware_error: Hex | None = None
     status: Hex | None = None
     detail: str | None = None
-    fields: Fields = msgspec.field(default_factory=dict)
+    numbers: dict[str, Hex] = msgspec.field(default_factory=dict)
+    texts: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class SymptomPart(_Part, kw_only=True):
     """What a person saw of a failure whose record is elsewhere."""
 
     kind: str
-    fields: Fields = msgspec.field(default_factory=dict)
+    numbers: dict[str, Hex] = msgspec.field(default_factory=dict)
+    texts: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class SpeakerPart(_Part, kw_only=True):
     """Who printed this, if it was not KVM."""
 
     name: str
-    fields: Fields = msgspec.field(default_factory=dict)
+    numbers: dict[str, Hex] = msgspec.field(default_factory=dict)
+    texts: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class ControlPart(_Part, kw_only=True):
@@ -245,8 +248,20 @@ class EventPart(_Part, kw_only=True):
 
     name: str
     time: Annotated[int | None, Meta(description="Nanoseconds on the trace's clock.")] = None
-    numbers: dict[str, str] = msgspec.field(default_factory=dict)
+    numbers: dict[str, Hex] = msgspec.field(default_factory=dict)
     texts: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class StoredPart(_Part, kw_only=True):
+    """How a record that was read back had been answered."""
+
+    schema: int
+    version: str | None = None
+    knowledge: str | None = None
+    answer: str | None = None
+    mechanism: str | None = None
+    origin: str | None = None
+    same: Annotated[bool | None, Meta(description="Today's mechanism and likeliest origin are the same.")] = None
 
 
 class LivePart(_Part, kw_only=True):
@@ -264,7 +279,7 @@ class Explanation(_Part, kw_only=True):
 
     schema: Annotated[int, Meta(description="The version of this form.")] = SCHEMA
     kind: Kind
-    answer: Annotated[str | None, Meta(description="The whole answer in a sentence or two.")] = None
+    answer: Annotated[str, Meta(description="The whole answer in a sentence or two.")] = ""
     mechanism: MechanismPart | None = None
     origins: Annotated[list[OriginPart], Meta(description="Best first.")] = msgspec.field(default_factory=list)
     collect: Annotated[list[str], Meta(description="What is missing here and would settle it.")] = msgspec.field(
@@ -317,7 +332,5 @@ class Explanation(_Part, kw_only=True):
     )
     repairs: list[str] = msgspec.field(default_factory=list)
     torn: list[str] = msgspec.field(default_factory=list)
-    stored: Annotated[dict[str, Any] | None, Meta(description="How a record that was read back had been answered.")] = (
-        None
-    )
+    stored: StoredPart | None = None
     live: LivePart | msgspec.UnsetType = msgspec.UNSET

@@ -241,6 +241,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     fields: dict[str, int | str] = {}
 
 
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """How a record that was read back had been answered, and by what."""
+
+    schema: int
+    version: str | None = None
+    knowledge: str | None = None
+    answer: str | None = None
+    mechanism: str | None = None
+    origin: str | None = None  # the likeliest
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """One failure of one vCPU, as seen."""
 
@@ -270,5 +281,6 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     silent: bool = False  # KVM injected #UD and went on: no VMM ever heard of it
     trace: tuple[Event, ...] = ()  # what happened on this vCPU before, oldest first
     host: Host = Host()
+    stored: Stored | None = None
     repairs: tuple[str, ...] = ()  # undone without loss: encodings, quoting
     damage: tuple[str, ...] = ()  # torn, lost or guessed

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from kvmwhy.contract import READ
 from kvmwhy.readers import Evidence
 from kvmwhy.record import Failure
 
-SCHEMA: Final = 1
 FORMAT: Final = "kvmwhy JSON"
 
 _MARK: Final = re.compile(rb"\{\s{0,16}\"schema\"\s{0,4}:")
@@ -26,7 +26,10 @@ _NOT_REGISTERS: Final = frozenset(
 _MOST: Final = 1 << 64
 # As it is in the object / as it is in the record; the rest has one name.
 _NUMBERS: Final = ("hardware_error", "hardware_reason", "exception_error_code")
-_PLAIN: Final = ("kind", "suberror", "ndata", "exception", "errno", "exit_reason", "cpu_shared", "silent")
+_PLAIN: Final = (
+    "kind", "arch", "arch_from", "suberror", "ndata", "exception", "errno", "exit_reason", "cpu_shared", "silent",
+    "seen_at",
+)  # fmt: skip
 
 
 def detect(data: bytes) -> bool:
@@ -73,8 +76,8 @@ def _records(objects: list[Any], line: int) -> tuple[list[Failure], list[str]]:
     failures: list[Failure] = []
     damage: list[str] = []
     for item in objects:
-        if not isinstance(item, dict) or item.get("schema") != SCHEMA:
-            damage.append(f"the JSON object in line {line} has not the schema {SCHEMA}, which this kvmwhy reads")
+        if not isinstance(item, dict) or item.get("schema") not in READ:
+            damage.append(f"the JSON object in line {line} has none of the schemas that this kvmwhy reads: 1, 2")
             continue
         try:
             failures.append(record(item))
@@ -90,7 +93,14 @@ def record(item: dict[str, Any]) -> Failure:
     values["data"] = [_number(word) for word in item.get("data") or ()]
     values["source"] = dict(item.get("source") or {})
     if host := item.get("host"):
-        values["host"] = {**host, "ram_bytes": _optional(host.get("ram_bytes"))}
+        events = [{**event, "fields": _fields(event)} for event in host.get("events") or ()]
+        values["host"] = {**host, "ram_bytes": _optional(host.get("ram_bytes")), "events": events}
+    if setup := item.get("setup"):
+        numbers = {name: _optional(setup.get(name)) for name in ("msr", "value", "firmware_error", "status")}
+        values["setup"] = {**setup, **numbers, "fields": _fields(setup)}
+    for name in ("symptom", "speaker"):
+        if part := item.get(name):
+            values[name] = {**part, "fields": _fields(part)}
     if cpu := item.get("cpu"):
         values["cpu"] = _cpu(cpu)
         values["cpu_shared"] = bool(item.get("cpu_shared", cpu.get("shared", False)))
@@ -110,7 +120,9 @@ def record(item: dict[str, Any]) -> Failure:
         }
     if seen := item.get("exit_seen"):
         values["exit"] = {name: v if name == "isa" else _optional(v) for name, v in seen.items()}
-    values["trace"] = list(_events(item.get("trace") or ()))
+    values["trace"] = list(_events(item.get("trace") or (), schema=item["schema"]))
+    if "answer" in item:
+        values["stored"] = _stored(item)
     values["repairs"] = item.get("repairs") or []
     values["damage"] = item.get("torn", item.get("damage")) or []
     return msgspec.convert(values, Failure)
@@ -128,10 +140,30 @@ def _cpu(cpu: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def _events(trace: Any) -> Iterator[dict[str, Any]]:
+def _events(trace: Any, *, schema: int) -> Iterator[dict[str, Any]]:
+    """Schema 1 had seconds, as floats."""
     for event in trace:
-        fields: dict[str, Any] = {name: _number(value) for name, value in event["numbers"].items()}
-        yield {"name": event["name"], "time": event["time"], "fields": fields | event["texts"]}
+        time = event["time"]
+        seconds = time if time is None or schema == 1 else time / 1e9
+        yield {"name": event["name"], "time": seconds, "fields": _fields(event)}
+
+
+def _fields(part: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: _number(value) for name, value in (part.get("numbers") or {}).items()}
+    return numbers | (part.get("texts") or {})
+
+
+def _stored(item: dict[str, Any]) -> dict[str, Any]:
+    """How it had been answered. Schema 1 had only the sentence, and did not say whose it was."""
+    by, origins = item.get("answered_by") or {}, item.get("origins") or [{}]
+    return {
+        "schema": item["schema"],
+        "version": by.get("version"),
+        "knowledge": by.get("knowledge"),
+        "answer": item["answer"],
+        "mechanism": (item.get("mechanism") or {}).get("id"),
+        "origin": origins[0].get("id"),
+    }
 
 
 def _number(text: Any) -> int:

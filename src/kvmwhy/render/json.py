@@ -1,81 +1,148 @@
-"""The JSON contract: one object per distinct failure. Every u64 is a ``0x`` string.
-
-Keys are only ever added; a change of meaning takes a new ``schema``. Besides what other programs
-rely on, the object holds all that was read, so that kvmwhy can read its own output back.
-"""
+"""The JSON of one explained failure: a diagnosis laid out as ``kvmwhy.contract`` types it."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
+from kvmwhy import __version__
 from kvmwhy.abi.internal_error import SUBERRORS
+from kvmwhy.contract import (
+    AccessPart,
+    AnsweredBy,
+    CausePart,
+    CodePart,
+    ControlPart,
+    EmulationPart,
+    EmulatorPart,
+    EventPart,
+    ExitPart,
+    ExitSeenPart,
+    Explanation,
+    FixPart,
+    HostEventPart,
+    HostPart,
+    InstructionPart,
+    MechanismPart,
+    OperandPart,
+    OriginPart,
+    ProofPart,
+    SetupPart,
+    SourcePart,
+    SpeakerPart,
+    StoredPart,
+    SymptomPart,
+    Vendor,
+)
 from kvmwhy.diagnosis import Diagnosis
+from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
+from kvmwhy.diagnosis.cause import Finding
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.record import Code, ControlBlock, Cpu, Emulation, Event, Exit, Host
+from kvmwhy.diagnosis.knowledge.edition import EDITION
+from kvmwhy.record import Code, ControlBlock, Emulation, Event, Exit, Host, Setup, Source
 from kvmwhy.render.safe import safe
 
-SCHEMA: Final = 1
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def to_json(diagnosis: Diagnosis) -> bytes:
     """One line of JSON, without its newline. ASCII control characters are escaped by JSON itself."""
-    return _encode(to_object(diagnosis))
+    return _encode(to_explanation(diagnosis))
 
 
 def to_object(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The same as plain values."""
+    plain: dict[str, Any] = msgspec.to_builtins(to_explanation(diagnosis))
+    return plain
+
+
+def to_explanation(diagnosis: Diagnosis) -> Explanation:
     facts = diagnosis.facts
     failure = facts.failure
-    source = failure.source
-    suberror = failure.suberror
-    return {
-        "schema": SCHEMA,
-        "kind": failure.kind,
-        "answer": diagnosis.answer,
-        "source": {
-            "path": None if source.path is None else safe(source.path),
-            "line": source.line,
-            "vmm": source.vmm,
-            "vcpu": source.vcpu,
-            "count": source.count,
-            "last_line": source.last_line,
-            "time": None if source.time is None else safe(source.time),
-            "last_time": None if source.last_time is None else safe(source.last_time),
-            "writer": None if source.writer is None else safe(source.writer),
-        },
-        "suberror": suberror,
-        "suberror_name": None if suberror is None else SUBERRORS.get(suberror),
-        "hardware_error": _hex(failure.hardware_error),
-        "hardware_reason": _hex(failure.hardware_reason),
-        "exception": failure.exception,
-        "exception_error_code": _hex(failure.exception_error_code),
-        "errno": failure.errno,
-        "exit_reason": failure.exit_reason,
-        "ndata": failure.ndata,
-        "data": [hex(word) for word in failure.data],
-        "layout": facts.layout,
-        "layout_also": [other.layout for other in facts.reading.also] if facts.reading else [],
-        "vendor": facts.vendor.vendor,
-        "vendor_from": safe(facts.vendor.why),
-        "exit": _exit(facts),
-        "cpu": _cpu(facts),
-        "code": _code(failure.code),
-        "instruction": _instruction(facts),
-        "access": _access(facts),
-        "causes": [_cause(f) for f in diagnosis.findings],
-        "host": _host(failure.host),
-        "cpu_shared": failure.cpu_shared,
-        "silent": failure.silent,
-        "exit_seen": _exit_seen(failure.exit),
-        "control": _control(failure.control),
-        "emulation": _emulation(failure.emulation),
-        "trace": [_event(event) for event in failure.trace],
-        "damage": damage(facts),
-        "repairs": [safe(text) for text in failure.repairs],
-        "torn": [safe(text) for text in failure.damage],
-    }
+    return Explanation(
+        kind=failure.kind,
+        answer=safe(diagnosis.answer),
+        mechanism=_mechanism(diagnosis.mechanism),
+        origins=[_origin(origin) for origin in diagnosis.origins],
+        collect=[safe(text) for text in diagnosis.collect],
+        answered_by=AnsweredBy(version=__version__, knowledge=EDITION),
+        source=_source(failure.source),
+        arch=failure.arch,
+        arch_from=_text(failure.arch_from),
+        suberror=failure.suberror,
+        suberror_name=None if failure.suberror is None else SUBERRORS.get(failure.suberror),
+        hardware_error=_hex(failure.hardware_error),
+        hardware_reason=_hex(failure.hardware_reason),
+        exception=failure.exception,
+        exception_error_code=_hex(failure.exception_error_code),
+        errno=failure.errno,
+        exit_reason=failure.exit_reason,
+        ndata=failure.ndata,
+        data=[hex(word) for word in failure.data],
+        layout=facts.layout,
+        layout_also=[other.layout for other in facts.reading.also] if facts.reading else [],
+        vendor=cast("Vendor | None", facts.vendor.vendor),
+        vendor_from=safe(facts.vendor.why),
+        exit=_exit(facts),
+        cpu=_cpu(facts),
+        code=_code(failure.code),
+        instruction=_instruction(facts),
+        access=_access(facts),
+        causes=[_cause(finding) for finding in diagnosis.findings],
+        host=_host(failure.host),
+        setup=_setup(failure.setup),
+        symptom=None
+        if failure.symptom is None
+        else SymptomPart(
+            kind=safe(failure.symptom.kind),
+            numbers=_numbers(failure.symptom.fields),
+            texts=_texts(failure.symptom.fields),
+        ),
+        speaker=None
+        if failure.speaker is None
+        else SpeakerPart(
+            name=safe(failure.speaker.name),
+            numbers=_numbers(failure.speaker.fields),
+            texts=_texts(failure.speaker.fields),
+        ),
+        seen_at={safe(name): line for name, line in failure.seen_at.items()},
+        cpu_shared=failure.cpu_shared,
+        silent=failure.silent,
+        exit_seen=_exit_seen(failure.exit),
+        control=_control(failure.control),
+        emulation=_emulation(failure.emulation),
+        trace=[_event(event) for event in failure.trace],
+        stored=_stored(diagnosis),
+        damage=damage(facts),
+        repairs=[safe(text) for text in failure.repairs],
+        torn=[safe(text) for text in failure.damage],
+    )
+
+
+def differs(diagnosis: Diagnosis) -> bool | None:
+    """Whether today's answer is another than the stored one; ``None`` where that cannot be told."""
+    stored = diagnosis.failure.stored
+    if stored is None or stored.mechanism is None or diagnosis.mechanism is None:
+        return None
+    origin = diagnosis.origins[0].id if diagnosis.origins else None
+    return (stored.mechanism, stored.origin) != (diagnosis.mechanism.id, origin)
+
+
+def _stored(diagnosis: Diagnosis) -> StoredPart | None:
+    stored = diagnosis.failure.stored
+    if stored is None:
+        return None
+    different = differs(diagnosis)
+    return StoredPart(
+        schema=stored.schema,
+        version=_text(stored.version),
+        knowledge=_text(stored.knowledge),
+        answer=_text(stored.answer),
+        mechanism=_text(stored.mechanism),
+        origin=_text(stored.origin),
+        same=None if different is None else not different,
+    )
 
 
 def damage(facts: Facts) -> list[str]:
@@ -88,56 +155,182 @@ def damage(facts: Facts) -> list[str]:
     return [safe(text) for text in dict.fromkeys((*facts.failure.repairs, *facts.failure.damage, *remarks, *ambiguous))]
 
 
-def _host(host: Host) -> dict[str, Any]:
-    return {
-        "kernel": None if host.kernel is None else safe(host.kernel),
-        "qemu": None if host.qemu is None else safe(host.qemu),
-        "ram_bytes": _hex(host.ram_bytes),
-        "vendor": host.vendor,
-        "vendor_from": None if host.vendor_from is None else safe(host.vendor_from),
-        "hypervisor": None if host.hypervisor is None else safe(host.hypervisor),
-        "rivals": [safe(name) for name in host.rivals],
-        "unrestricted_guest_hint": host.unrestricted_guest_hint,
-        "facts": [safe(fact) for fact in host.facts],
-    }
-
-
-def _exit_seen(seen: Exit | None) -> dict[str, Any] | None:
-    """The words as the text gave them by name; ``exit`` has what they were taken for."""
-    if seen is None:
-        return None
-    numbers = ("reason", "info1", "info2", "intr_info", "error_code")
-    return {**{name: _hex(getattr(seen, name)) for name in numbers}, "isa": seen.isa}
-
-
-def _control(block: ControlBlock | None) -> dict[str, Any] | None:
-    if block is None:
-        return None
-    return {"kind": block.kind, "fields": {safe(name): hex(value) for name, value in block.fields.items()}}
-
-
-def _emulation(said: Emulation | None) -> dict[str, Any] | None:
-    if said is None:
-        return None
-    return {"rip": hex(said.rip), "cs_base": hex(said.cs_base), "insn": said.insn.hex(" "), "mode": said.mode}
-
-
-def _event(event: Event) -> dict[str, Any]:
-    """Numbers and texts apart, since a number is written as a text."""
-    fields = event.fields.items()
-    return {
-        "name": safe(event.name),
-        "time": event.time,
-        "numbers": {safe(name): hex(value) for name, value in fields if isinstance(value, int)},
-        "texts": {safe(name): safe(value) for name, value in fields if isinstance(value, str)},
-    }
+def _text(text: str | None) -> str | None:
+    return None if text is None else safe(text)
 
 
 def _hex(value: int | None) -> str | None:
     return None if value is None else hex(value)
 
 
-def _exit(facts: Facts) -> dict[str, Any] | None:
+def _numbers(fields: dict[str, int | str]) -> dict[str, str]:
+    """Numbers and texts apart, since a number is written as a text."""
+    return {safe(name): hex(value) for name, value in fields.items() if isinstance(value, int)}
+
+
+def _texts(fields: dict[str, int | str]) -> dict[str, str]:
+    return {safe(name): safe(value) for name, value in fields.items() if isinstance(value, str)}
+
+
+# -- the answers -----------------------------------------------------------------------------------
+
+
+def _proofs(proofs: tuple[Proof, ...]) -> list[ProofPart]:
+    return [ProofPart(text=safe(proof.text), at=proof.at) for proof in proofs]
+
+
+def _mechanism(mechanism: Mechanism | None) -> MechanismPart | None:
+    if mechanism is None:
+        return None
+    return MechanismPart(
+        id=mechanism.id,
+        text=safe(mechanism.text),
+        certainty=mechanism.certainty,
+        for_=_proofs(mechanism.for_),
+        against=_proofs(mechanism.against),
+    )
+
+
+def _origin(origin: Origin) -> OriginPart:
+    return OriginPart(
+        id=origin.id,
+        share=round(origin.share, 4),
+        reports=origin.reports,
+        for_=_proofs(origin.for_),
+        against=_proofs(origin.against),
+    )
+
+
+def _cause(finding: Finding) -> CausePart:
+    return CausePart(
+        id=finding.cause.id,
+        family=finding.cause.family,
+        confidence=finding.confidence,
+        title=finding.cause.title,
+        for_=[safe(text) for text in finding.for_],
+        against=[safe(text) for text in finding.against],
+        fix=FixPart(**finding.advice._asdict()),
+        references=list(finding.cause.references),
+    )
+
+
+# -- what was seen ---------------------------------------------------------------------------------
+
+
+def _source(source: Source) -> SourcePart:
+    return SourcePart(
+        path=_text(source.path),
+        line=source.line,
+        vmm=source.vmm,
+        vcpu=source.vcpu,
+        count=source.count,
+        last_line=source.last_line,
+        time=_text(source.time),
+        last_time=_text(source.last_time),
+        writer=_text(source.writer),
+    )
+
+
+def _host(host: Host) -> HostPart:
+    return HostPart(
+        kernel=_text(host.kernel),
+        qemu=_text(host.qemu),
+        ram_bytes=_hex(host.ram_bytes),
+        vendor=host.vendor,
+        vendor_from=_text(host.vendor_from),
+        hypervisor=_text(host.hypervisor),
+        rivals=[safe(name) for name in host.rivals],
+        unrestricted_guest_hint=host.unrestricted_guest_hint,
+        events=[
+            HostEventPart(
+                kind=event.kind,
+                at=event.at,
+                time=event.time,
+                numbers=_numbers(event.fields),
+                texts=_texts(event.fields),
+            )
+            for event in host.events
+        ],
+        cpu_name=_text(host.cpu_name),
+        dmi=_text(host.dmi),
+        parameters={safe(name): safe(value) for name, value in host.parameters.items()},
+        machine=_text(host.machine),
+        cpu_model=_text(host.cpu_model),
+        devices=[safe(name) for name in host.devices],
+        confidential=host.confidential,
+    )
+
+
+def _setup(setup: Setup | None) -> SetupPart | None:
+    if setup is None:
+        return None
+    return SetupPart(
+        call=safe(setup.call),
+        msr=_hex(setup.msr),
+        value=_hex(setup.value),
+        register=_text(setup.register),
+        firmware_error=_hex(setup.firmware_error),
+        status=_hex(setup.status),
+        detail=setup.detail,
+        numbers=_numbers(setup.fields),
+        texts=_texts(setup.fields),
+    )
+
+
+def _exit_seen(seen: Exit | None) -> ExitSeenPart | None:
+    """The words as the text gave them by name; ``exit`` has what they were taken for."""
+    if seen is None:
+        return None
+    return ExitSeenPart(
+        reason=_hex(seen.reason),
+        info1=_hex(seen.info1),
+        info2=_hex(seen.info2),
+        intr_info=_hex(seen.intr_info),
+        error_code=_hex(seen.error_code),
+        isa=seen.isa,
+    )
+
+
+def _control(block: ControlBlock | None) -> ControlPart | None:
+    if block is None:
+        return None
+    return ControlPart(kind=block.kind, fields={safe(name): hex(value) for name, value in block.fields.items()})
+
+
+def _emulation(emulation: Emulation | None) -> EmulationPart | None:
+    if emulation is None:
+        return None
+    return EmulationPart(
+        rip=hex(emulation.rip),
+        cs_base=hex(emulation.cs_base),
+        insn=emulation.insn.hex(" "),
+        mode=emulation.mode,
+    )
+
+
+def _event(event: Event) -> EventPart:
+    return EventPart(
+        name=safe(event.name),
+        time=None if event.time is None else round(event.time * 1e9),
+        numbers=_numbers(event.fields),
+        texts=_texts(event.fields),
+    )
+
+
+def _code(code: Code | None) -> CodePart | None:
+    return None if code is None else CodePart(window=_window(code.window), rip_at=code.rip_at)
+
+
+def _window(window: tuple[int | None, ...]) -> str:
+    if None in window:
+        return " ".join("??" if byte is None else f"{byte:02x}" for byte in window)
+    return bytes(window).hex(" ")  # type: ignore[arg-type]  # no None among them
+
+
+# -- what follows from it --------------------------------------------------------------------------
+
+
+def _exit(facts: Facts) -> ExitPart | None:
     failure, explained = facts.failure, facts.explained
     words = [safe(s) for s in explained.sentences] if explained else []
     name = explained.name if explained else None
@@ -155,19 +348,19 @@ def _exit(facts: Facts) -> dict[str, Any] | None:
             reason = failure.hardware_error
     elif failure.suberror != 2 or not words:
         return None
-    return {
-        "reason": _hex(reason),
-        "name": name,
-        "info1": _hex(info1),
-        "info2": _hex(info2),
-        "intr_info": _hex(intr_info),
-        "error_code": _hex(error_code),
-        "words": words,
-    }
+    return ExitPart(
+        reason=_hex(reason),
+        name=name,
+        info1=_hex(info1),
+        info2=_hex(info2),
+        intr_info=_hex(intr_info),
+        error_code=_hex(error_code),
+        words=words,
+    )
 
 
 def _cpu(facts: Facts) -> dict[str, Any] | None:
-    cpu: Cpu | None = facts.failure.cpu
+    cpu = facts.failure.cpu
     if cpu is None:
         return None
     return {
@@ -192,68 +385,34 @@ def _cpu(facts: Facts) -> dict[str, Any] | None:
     }
 
 
-def _code(code: Code | None) -> dict[str, Any] | None:
-    if code is None:
-        return None
-    return {
-        "window": _window(code.window),
-        "rip_at": code.rip_at,
-    }
-
-
-def _window(window: tuple[int | None, ...]) -> str:
-    if None in window:
-        return " ".join("??" if byte is None else f"{byte:02x}" for byte in window)
-    return bytes(window).hex(" ")  # type: ignore[arg-type]  # no None among them
-
-
-def _instruction(facts: Facts) -> dict[str, Any] | None:
+def _instruction(facts: Facts) -> InstructionPart | None:
     insn = facts.instruction
     if insn is None:
         return None
-    return {
-        "address": _hex(facts.rip if facts.rip is not None else insn.address),
-        "bytes": insn.bytes.hex(" "),
-        "text": insn.text,
-        "complete": insn.complete,
-        "source": facts.instruction_source,
-        "operands": [
-            {
-                "segment": o.segment,
-                "effective": _hex(o.effective),
-                "linear": _hex(o.linear),
-                "size": o.size,
-                "access": o.access,
-            }
-            for o in facts.operands
+    verdict = facts.verdict
+    return InstructionPart(
+        address=_hex(facts.rip if facts.rip is not None else insn.address),
+        bytes=insn.bytes.hex(" "),
+        text=insn.text,
+        complete=insn.complete,
+        source=facts.instruction_source,
+        operands=[
+            OperandPart(
+                segment=operand.segment,
+                effective=_hex(operand.effective),
+                linear=_hex(operand.linear),
+                size=operand.size,
+                access=operand.access,
+            )
+            for operand in facts.operands
         ],
-        "emulator": None
-        if facts.verdict is None
-        else {
-            "outcome": facts.verdict.outcome,
-            "since": facts.verdict.since,
-            "never": facts.verdict.never,
-            "slot": facts.verdict.slot,
-        },
-    }
+        emulator=verdict
+        and EmulatorPart(outcome=verdict.outcome, since=verdict.since, never=verdict.never, slot=verdict.slot),
+    )
 
 
-def _access(facts: Facts) -> dict[str, Any] | None:
+def _access(facts: Facts) -> AccessPart | None:
     access = facts.access
     if access is None:
         return None
-    return {"kind": access.kind, "gva": _hex(access.gva), "gpa": _hex(access.gpa), "what": access.what}
-
-
-def _cause(finding: Any) -> dict[str, Any]:
-    advice = finding.advice
-    return {
-        "id": finding.cause.id,
-        "family": finding.cause.family,
-        "confidence": finding.confidence,
-        "title": finding.cause.title,
-        "for": [safe(text) for text in finding.for_],
-        "against": [safe(text) for text in finding.against],
-        "fix": {who: text for who, text in advice._asdict().items() if text},
-        "references": list(finding.cause.references),
-    }
+    return AccessPart(kind=access.kind, gva=_hex(access.gva), gpa=_hex(access.gpa), what=access.what)
