@@ -38,8 +38,22 @@ STATUSES: dict[int, tuple[str, str]] = {
     0x0202: ("TDX_SYS_BUSY", "the TDX module is busy"),
     0x0203: ("TDX_RND_NO_ENTROPY", "no random numbers were available"),
     0x0300: ("TDX_PAGE_METADATA_INCORRECT", "a page is not of the expected kind"),
+    0x0301: ("TDX_PAGE_ALREADY_FREE", "the page is free already"),
+    0x0302: ("TDX_PAGE_NOT_OWNED_BY_TD", "the page belongs to another guest"),
+    0x0303: ("TDX_PAGE_NOT_FREE", "the page is in use"),
+    0x0400: ("TDX_TD_ASSOCIATED_PAGES_EXIST", "the guest still has pages"),
+    0x0500: ("TDX_SYSINIT_NOT_PENDING", "the TDX module was initialised already"),
+    0x0501: ("TDX_SYSINIT_NOT_DONE", "the TDX module is not initialised"),
+    0x0502: ("TDX_SYSINITLP_NOT_DONE", "the TDX module is not initialised on every logical CPU"),
+    0x0503: ("TDX_SYSINITLP_DONE", "the TDX module was initialised on this logical CPU already"),
+    0x0504: ("TDX_SYSCONFIGKEY_NOT_DONE", "the module's key is not set up on every package"),
     0x0505: ("TDX_SYS_NOT_READY", "the TDX module is not ready"),
     0x0506: ("TDX_SYS_SHUTDOWN", "the TDX module has been shut down"),
+    0x0507: ("TDX_SYSCONFIG_NOT_DONE", "the TDX module is not configured"),
+    0x0600: ("TDX_TD_NOT_INITIALIZED", "the guest (TD) is not initialised"),
+    0x0601: ("TDX_TD_INITIALIZED", "the guest (TD) was initialised already"),
+    0x0602: ("TDX_TD_NOT_FINALIZED", "the guest (TD) is not finalised"),
+    0x0603: ("TDX_TD_FINALIZED", "the guest (TD) was finalised already: its memory cannot be added to any more"),
     0x0604: ("TDX_TD_FATAL", "the guest (TD) was marked fatally broken earlier and cannot be entered"),
     0x0605: ("TDX_TD_NON_DEBUG", "the guest (TD) is not a debug one"),
     0x0606: ("TDX_TDCS_NOT_ALLOCATED", "the guest's control structure is not allocated"),
@@ -48,8 +62,36 @@ STATUSES: dict[int, tuple[str, str]] = {
     0x0700: ("TDX_VCPU_STATE_INCORRECT", "the vCPU is in the wrong state"),
     0x0701: ("TDX_VCPU_ASSOCIATED", "the vCPU is tied to another logical CPU"),
     0x0702: ("TDX_VCPU_NOT_ASSOCIATED", "the vCPU is not tied to this logical CPU"),
+    0x0705: ("TDX_MAX_VCPUS_EXCEEDED", "the guest has as many vCPUs as it may"),
     0x0706: ("TDX_TSC_ROLLBACK", "the time-stamp counter went back"),
+    0x0800: ("TDX_KEY_GENERATION_FAILED", "no key could be generated: entropy ran out; it can be tried again"),
+    0x0811: ("TDX_KEY_STATE_INCORRECT", "the key is in the wrong state"),
+    0x0815: ("TDX_KEY_CONFIGURED", "the key is set up already"),
+    0x0821: ("TDX_NO_HKID_READY_TO_WBCACHE", "no key waits for its cache to be flushed"),
+    0x0824: ("TDX_FLUSHVP_NOT_DONE", "a vCPU was not flushed"),
+    0x0B00: ("TDX_EPT_WALK_FAILED", "the walk of the secure EPT failed"),
+    0x0B08: ("TDX_TLB_TRACKING_NOT_DONE", "TLBs may still hold the page"),
+    0x0B0D: ("TDX_EPT_ENTRY_STATE_INCORRECT", "an entry of the secure EPT is in the wrong state"),
+    0x0C00: (
+        "TDX_METADATA_FIELD_ID_INCORRECT",
+        "the module does not know this field: module and kernel do not fit",
+    ),
+    0x0C01: ("TDX_METADATA_FIELD_NOT_WRITABLE", "the field cannot be written"),
+    0x0C02: ("TDX_METADATA_FIELD_NOT_READABLE", "the field cannot be read"),
 }
+# Leaf numbers of SEAMCALL: arch/x86/virt/vmx/tdx/tdx.h, TDX module ABI specification.
+LEAVES: dict[int, str] = dict(enumerate((
+    "TDH_VP_ENTER", "TDH_MNG_ADDCX", "TDH_MEM_PAGE_ADD", "TDH_MEM_SEPT_ADD", "TDH_VP_ADDCX", "TDH_MEM_PAGE_RELOCATE",
+    "TDH_MEM_PAGE_AUG", "TDH_MEM_RANGE_BLOCK", "TDH_MNG_KEY_CONFIG", "TDH_MNG_CREATE", "TDH_VP_CREATE", "TDH_MNG_RD",
+    "TDH_MEM_RD", "TDH_MNG_WR", "TDH_MEM_WR", "TDH_MEM_PAGE_DEMOTE", "TDH_MR_EXTEND", "TDH_MR_FINALIZE", "TDH_VP_FLUSH",
+    "TDH_MNG_VPFLUSHDONE", "TDH_MNG_KEY_FREEID", "TDH_MNG_INIT", "TDH_VP_INIT", "TDH_MEM_PAGE_PROMOTE",
+    "TDH_PHYMEM_PAGE_RDMD", "TDH_MEM_SEPT_RD", "TDH_VP_RD", "TDH_MNG_KEY_RECLAIMID", "TDH_PHYMEM_PAGE_RECLAIM",
+    "TDH_MEM_PAGE_REMOVE", "TDH_MEM_SEPT_REMOVE", "TDH_SYS_KEY_CONFIG", "TDH_SYS_INFO", "TDH_SYS_INIT", "TDH_SYS_RD",
+    "TDH_SYS_LP_INIT", "TDH_SYS_TDMR_INIT", "TDH_SYS_RDALL", "TDH_MEM_TRACK", "TDH_MEM_RANGE_UNBLOCK",
+    "TDH_PHYMEM_CACHE_WB", "TDH_PHYMEM_PAGE_WBINVD", "TDH_MEM_SEPT_WR", "TDH_VP_WR",
+    "TDH_SYS_LP_SHUTDOWN", "TDH_SYS_CONFIG",
+)))  # fmt: skip
+_LEAF_BITS: int = 0xFFFF  # above: version, and flags of the call
 # Statuses whose low half is a VMX exit reason (Linux, tdx_to_vmx_exit_reason).
 _WITH_EXIT_REASON = frozenset((0x0000, 0x0001, 0x0002, 0x0005, 0x0007))
 _HIGHEST_CLASS = 0x11
@@ -62,6 +104,11 @@ def _key(status: int) -> int:
 def status_name(status: int) -> str | None:
     entry = STATUSES.get(_key(status))
     return entry[0] if entry else None
+
+
+def leaf_name(leaf: int) -> str | None:
+    """TDH_SYS_INIT of 33; version bits of the call are left out."""
+    return LEAVES.get(leaf & _LEAF_BITS)
 
 
 def has_exit_reason(status: int) -> bool:

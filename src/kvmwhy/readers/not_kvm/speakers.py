@@ -1,0 +1,334 @@
+"""Hypervisors and emulators that are not KVM, and how each says that a guest failed.
+
+A *failure* line names one; *marks* are its other lines, whose values are kept beside it. Named groups are fields.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+
+class Form(NamedTuple):
+    speaker: str
+    pattern: re.Pattern[str]
+    anchors: tuple[str, ...]
+    failure: bool
+    source: str
+
+
+def _form(speaker: str, pattern: str, *anchors: str, failure: bool = True, source: str, flags: int = 0) -> Form:
+    return Form(speaker, re.compile(pattern, flags | re.MULTILINE), anchors, failure, source)
+
+
+_HEX: Final = r"(?:0x)?[0-9a-fA-F]{1,16}"
+
+FORMS: Final[tuple[Form, ...]] = (
+    # Xen: xen/arch/x86/hvm/vmx/{vmx,vmcs}.c, svm/svm.c, domain.c
+    _form(
+        "xen",
+        rf"\(XEN\)[^\n]{{0,60}}\bVM(?:LAUNCH|RESUME) error: (?P<instruction_error>{_HEX})",
+        "(XEN)",
+        source="vmx.c: vm_launch_fail, vm_resume_fail",
+    ),
+    _form(
+        "xen",
+        rf"\(XEN\)[^\n]{{0,80}}[Ff]ailed vm entry \(exit reason (?P<exit_reason>{_HEX})\)(?: "
+        rf"caused by (?P<cause>[a-zA-Z ()0-9-]{{3,60}}))?",
+        "ailed vm entry",
+        source="vmx.c: vmx_failed_vmentry",
+    ),
+    _form(
+        "xen",
+        rf"\(XEN\)[^\n]{{0,60}}VM(?:ENTRY|entry|Entry)? ?[Ff]ail(?:ure|ed)[^\n]{{0,40}}?(?:reason"
+        rf"|error)[: =]{{1,3}}(?P<exit_reason>{_HEX})?",
+        "(XEN)",
+        source="vmx.c",
+    ),
+    _form(
+        "xen",
+        r"\(XEN\)[^\n]{0,40}domain_crash called from (?P<where>[^\s]{1,120})",
+        "domain_crash called",
+        source="xen/include/xen/sched.h: domain_crash",
+    ),
+    _form(
+        "xen",
+        r"Domain (?P<domain>[0-9]{1,5}) \(vcpu#(?P<vcpu>[0-9]{1,4})\) crashed on cpu#(?P<cpu>[0-9]{1,4})",
+        "crashed on cpu#",
+        source="xen/arch/x86/domain.c: __domain_crash",
+    ),
+    _form(
+        "xen",
+        r"\(XEN\)[^\n]{0,60}(?:emulation failed|Unhandled (?:exit|vmexit)|unexpected VMEXIT"
+        r"|[Uu]nexpected vmexit|Bad vmexit|Fatal (?:machine check|page fault)|Unknown Host LBR|MCE"
+        r"|FATAL (?:TRAP|PAGE FAULT))",
+        "(XEN)",
+        source="hvm/emulate.c, vmx.c, svm.c, traps.c",
+    ),
+    _form(
+        "xen",
+        r"\(XEN\) \*\*\* Guest State \*\*\*|\(XEN\)[^\n]{0,20}\*{3,20} VMCS Area",
+        "(XEN)",
+        source="vmcs.c: vmcs_dump_vcpu",
+    ),
+    _form(
+        "xen",
+        r"\(XEN\)[^\n]{0,20}VMEntry: intr_info=(?P<vm_entry_interruption_info>[0-9a-f]{8}) "
+        r"errcode=(?P<vm_entry_error_code>[0-9a-f]{8})",
+        "VMEntry: intr_info",
+        failure=False,
+        source="vmcs.c",
+    ),
+    _form(
+        "xen",
+        r"\(XEN\)[^\n]{0,40}reason=(?P<exit_reason>[0-9a-f]{8}) qualification=(?P<qualification>[0-9a-f]{8,16})",
+        "qualification=",
+        failure=False,
+        source="vmcs.c",
+    ),
+    _form(
+        "xen",
+        r"\[ (?:Xen|XEN)-(?P<version>[0-9.]{1,12}[^\s]{0,20})",
+        "Xen-",
+        failure=False,
+        source="xen/arch/x86/x86_64/traps.c: print_xen_info",
+    ),
+    # HAXM: intel/haxm core/{vcpu,emulate,vmx}.c; QEMU's target/i386/hax
+    _form("haxm", r"haxm_panic: (?P<message>[^\n]{3,160})", "haxm_panic", source="haxm core/*.c: hax_panic_vcpu"),
+    _form(
+        "haxm",
+        r"haxm_error: (?:exit_|vcpu_vmexit_handler|[a-z_]{3,30}\(\): [^\n]{0,60}(?:fail|invalid|unhandled"
+        r"|unsupported))",
+        "haxm_error",
+        source="haxm core/vcpu.c",
+    ),
+    _form(
+        "haxm",
+        r"instr\[0\.\.[0-9]{1,2}\]=(?P<insn>(?:0x[0-9a-f]{1,2} ?){1,15})",
+        "instr[0..",
+        failure=False,
+        source="haxm core/vcpu.c: em_decode_insn",
+    ),
+    _form(
+        "haxm",
+        r"VCPU shutdown request|Unknown hax vcpu return (?P<status>[0-9a-fx]{1,10})|HAX is not working"
+        r"|hax[^\n]{0,30}(?:failed|can't be opened)|HAXM is not installed",
+        "VCPU shutdown request",
+        "hax ",
+        "HAX",
+        "hax_",
+        source="QEMU target/i386/hax: hax_vcpu_hax_exec",
+    ),
+    # bhyve: usr.sbin/bhyve/{vmexit,inout}.c; sys/amd64/vmm
+    _form(
+        "bhyve",
+        rf"Failed to emulate instruction \[(?P<insn>(?:0x[0-9a-f]{{2}} ?){{1,15}})\] at (?P<rip>{_HEX})",
+        "Failed to emulate instruction",
+        source="bhyve vmexit.c: vmexit_inst_emul",
+    ),
+    _form(
+        "bhyve",
+        r"bhyve[^\n]{0,60}(?:vm_run error|unhandled exit|Unhandled|triple[- ]fault|suspend)"
+        r"|vm_run error -1, errno (?P<errno>[0-9]{1,3})",
+        "bhyve",
+        "vm_run error",
+        source="bhyve bhyverun.c: vm_loop",
+    ),
+    _form(
+        "bhyve",
+        rf"vm exit\[(?P<vcpu>[0-9]{{1,4}})\]\s{{1,8}}reason\s{{1,8}}(?P<vendor>VMX|SVM|INOUT|INST_EMUL"
+        rf"|BOGUS|[A-Z_]{{3,20}})\s{{1,8}}rip\s{{1,8}}(?P<rip>{_HEX})",
+        "vm exit[",
+        source="bhyve vmexit.c: vmexit_vmx (also xhyve, hyperkit)",
+    ),
+    _form(
+        "bhyve",
+        r"^\s*exit_reason\s{1,8}(?P<exit_reason>[0-9]{1,5})",
+        "exit_reason",
+        failure=False,
+        source="bhyve vmexit.c",
+    ),
+    _form(
+        "bhyve",
+        rf"^\s*(?:exit_)?qualification\s{{1,8}}(?P<qualification>{_HEX})",
+        "qualification",
+        failure=False,
+        source="bhyve vmexit.c",
+    ),
+    _form(
+        "bhyve",
+        r"^\s*inst_error\s{1,8}(?P<instruction_error>[0-9]{1,5})",
+        "inst_error",
+        failure=False,
+        source="bhyve vmexit.c",
+    ),
+    # HyperKit and xhyve: bhyve's code on Hypervisor.framework
+    _form(
+        "hyperkit",
+        r"VMCS_PIN_BASED_CTLS:\s{1,20}(?P<pin_based_controls>0x[0-9a-f]{1,16})",
+        "VMCS_PIN_BASED_CTLS",
+        source="xhyve src/vmm/intel/vmcs.c: vmx_dump",
+    ),
+    _form(
+        "hyperkit",
+        r"\b(?:hyperkit|xhyve)\b[^\n]{0,80}(?:fail|error|exit|assert|trap)",
+        "hyperkit",
+        "xhyve",
+        source="moby/hyperkit",
+    ),
+    # Hypervisor.framework
+    _form(
+        "hvf",
+        r"\b(?P<call>hv_v(?:m|cpu)_[a-z_]{2,30})\b[^\n]{0,60}(?:fail|error|returned|HV_)"
+        r"|\b(?P<status>HV_(?:ERROR|BUSY|BAD_ARGUMENT|NO_RESOURCES|NO_DEVICE|DENIED|UNSUPPORTED"
+        r"|ILLEGAL_GUEST_STATE))\b",
+        "hv_v",
+        "HV_ERROR",
+        "HV_B",
+        "HV_NO_",
+        "HV_DENIED",
+        "HV_UNSUPPORTED",
+        "HV_ILLEGAL",
+        source="Hypervisor.framework hv_error.h; QEMU accel/hvf",
+    ),
+    _form(
+        "hvf",
+        rf"VM-entry failure exit reason: (?P<exit_reason>{_HEX})",
+        "VM-entry failure exit reason",
+        source="noah src/main.c: check_vm_entry",
+    ),
+    _form(
+        "hvf",
+        r"failed to initialize (?:hvf|HVF)|-accel hvf: [^\n]{2,80}",
+        "initialize hvf",
+        "initialize HVF",
+        "-accel hvf",
+        source="QEMU accel/hvf",
+    ),
+    # Windows Hypervisor Platform
+    _form("whpx", r"WHPX: (?P<message>[^\n]{3,160})", "WHPX:", source="QEMU target/i386/whpx/whpx-all.c"),
+    _form(
+        "whpx",
+        r"\bWHv[A-Z][A-Za-z]{3,40}[^\n]{0,60}(?:fail|error|0x[0-9a-fA-F]{8})"
+        r"|WHPX: No accelerator found, hr=(?P<hr>[0-9a-fA-F]{8})|failed to initialize (?:whpx|WHPX)",
+        "WHv",
+        "initialize whpx",
+        "initialize WHPX",
+        source="WinHvPlatform.h",
+    ),
+    _form(
+        "whpx",
+        r"WHPX: Unexpected VP exit code (?P<exit_code>[0-9]{1,6})",
+        "VP exit code",
+        failure=False,
+        source="whpx-all.c: whpx_vcpu_run",
+    ),
+    # VirtualBox
+    _form(
+        "virtualbox",
+        r"Guru Meditation (?P<status>-?[0-9]{1,6}) \((?P<error>V(?:ERR|INF)_[A-Z0-9_]{3,48})\)",
+        "Guru Meditation",
+        source="VirtualBox src/VBox/VMM/VMMR3/VMMGuruMeditation.cpp",
+    ),
+    _form("virtualbox", r"\b(?P<error>VERR_[A-Z0-9_]{3,48})\b", "VERR_", source="VirtualBox include/iprt/err.h"),
+    _form(
+        "virtualbox",
+        r"TRAP=(?P<vector>[0-9a-f]{2}) ERRCD=(?P<error_code>[0-9a-f]{8,16}) "
+        r"CR2=(?P<cr2>[0-9a-f]{8,16}) E?R?IP=(?P<rip>[0-9a-f]{8,16})",
+        "TRAP=",
+        failure=False,
+        source="VMMGuruMeditation.cpp",
+    ),
+    # VMware
+    _form(
+        "vmware",
+        r"MONITOR PANIC: (?P<message>[^\n]{3,160})|VMware (?:Workstation|Player|ESX"
+        r"|Fusion)[^\n]{0,30}unrecoverable error: ?(?P<error>[^\n]{0,120})"
+        r"|Module '(?P<module>[A-Za-z0-9_]{2,24})' power on failed|MonitorMode power on failed"
+        r"|Virtualized (?:Intel VT-x|AMD-V)[^\n]{0,12} is not supported on this platform",
+        "MONITOR PANIC",
+        "unrecoverable error",
+        "power on failed",
+        "not supported on this platform",
+        source="vmware.log",
+    ),
+    # Hyper-V
+    _form(
+        "hyper-v",
+        r"Hyper-V-(?:Worker|Hypervisor|VMMS)[^\n]{0,200}|unrecoverable error occurred on "
+        r"a virtual processor that caused a triple fault|\bMSHV_[A-Z_]{3,30}\b[^\n]{0,60}(?:fail|error)"
+        r"|mshv[^\n]{0,60}(?:failed|error)",
+        "Hyper-V-",
+        "virtual processor that caused",
+        "MSHV_",
+        "mshv",
+        source="Windows event log; drivers/hv/mshv",
+    ),
+    # QEMU's own emulator, TCG
+    _form(
+        "tcg",
+        rf"qemu(?:-system-[a-z0-9_]{{2,12}})?: fatal: Trying to execute code outside RAM or ROM at (?P<address>{_HEX})",
+        "outside RAM or ROM",
+        source="QEMU cputlb.c: get_page_addr_code (until 2.x)",
+    ),
+    _form(
+        "tcg",
+        r"qemu(?:-system-[a-z0-9_]{2,12})?: fatal: (?P<message>[^\n]{3,160})",
+        ": fatal: ",
+        source="QEMU cpu_abort",
+    ),
+    _form(
+        "tcg",
+        r"qemu(?:-system-[a-z0-9_]{2,12})?: hardware error: (?P<message>[^\n]{3,160})",
+        "hardware error: ",
+        source="QEMU hw_error",
+    ),
+    _form(
+        "tcg",
+        r"qemu(?:-[a-z0-9_-]{2,20})?: (?:unhandled CPU exception|uncaught target signal) (?P<message>[^\n]{1,80})",
+        "unhandled CPU exception",
+        "uncaught target signal",
+        source="QEMU linux-user",
+    ),
+    _form(
+        "tcg",
+        r"\bCCS=[0-9a-f]{8,16} CCD=[0-9a-f]{8,16} CCO=[A-Z]{2,8}",
+        "CCS=",
+        source="QEMU target/i386/cpu-dump.c: CPU_DUMP_CCOP",
+    ),
+    _form(
+        "tcg",
+        r"^\s{0,6}[0-9]{1,9}: v=[0-9a-f]{2} e=[0-9a-f]{4} i=[01] cpl=[0-3]",
+        ": v=",
+        source="QEMU -d int: do_interrupt_all",
+    ),
+    _form(
+        "tcg",
+        r"check_exception old: 0x[0-9a-f]{1,8} new 0x[0-9a-f]{1,4}",
+        "check_exception old",
+        source="QEMU target/i386/tcg/excp_helper.c",
+    ),
+    # Unicorn, Bochs, NoirVisor
+    _form(
+        "unicorn",
+        r"\((?P<error>UC_ERR_[A-Z_]{2,30})\)",
+        "(UC_ERR_",
+        source="unicorn uc.c: uc_strerror",
+    ),
+    _form(
+        "bochs",
+        r"\[CPU[0-9]{0,2}\s{0,4}\][^\n]{0,80}(?:exception with no resolution|\(UNDEFINED|>>PANIC<<)"
+        r"|exception with no resolution, shutdown status",
+        "with no resolution",
+        "[CPU",
+        source="bochs cpu/exception.cc",
+    ),
+    _form("noirvisor", r"\[NoirVisor\] [^\n]{0,40}(?:Error|Failed)[^\n]{0,80}", "[NoirVisor]", source="NoirVisor"),
+    _form(
+        "noirvisor",
+        r"\[NoirVisor\] Failed at VM-Entry, Code=(?P<instruction_error>[0-9]{1,3})",
+        "[NoirVisor]",
+        failure=False,
+        source="NoirVisor",
+    ),
+)

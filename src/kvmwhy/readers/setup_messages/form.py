@@ -1,0 +1,47 @@
+"""One message of a refused set-up: the call it is about, and what of it the text shows."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+NUMBER: Final = r"(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20})(?![0-9a-zA-Z])"
+
+
+class Form(NamedTuple):
+    """A message of one program, after its format string.
+
+    A form that *follows* is printed because of another refusal (``failed to initialize kvm: …``): beside that one it
+    adds at most the errno. Named groups of the pattern are fields of the record: ``msr``, ``value``, ``register``,
+    ``fw`` (decimal), ``fwx`` (hexadecimal), ``status``, ``ret`` (a negative errno), ``slot``, ``start``, ``size``,
+    ``call``, ``vcpu``.
+    """
+
+    call: str
+    detail: str
+    pattern: re.Pattern[str]
+    anchors: tuple[str, ...]
+    vmm: str | None
+    source: str
+    follows: bool
+    errno: str | None
+    reach: int
+
+
+def form(
+    call: str,
+    detail: str,
+    pattern: str,
+    *anchors: str,
+    vmm: str | None = None,
+    source: str,
+    follows: bool = False,
+    errno: str | None = None,
+    reach: int = 0,
+) -> Form:
+    """A space in ``pattern`` stands for any run of spaces and one line's end: mail folds lines.
+
+    ``errno`` is what the message means where it prints none; it is looked for up to ``reach`` lines further on.
+    """
+    spaced = pattern.replace(" ", r"[ \t]{0,8}(?:\n[ \t]{0,8})?")
+    return Form(call, detail, re.compile(spaced), anchors, vmm, source, follows, errno, reach)

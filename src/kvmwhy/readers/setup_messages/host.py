@@ -1,0 +1,288 @@
+"""What a host says when KVM itself cannot be had: the kernel at its start, modprobe, kvm-ok, emulators, libvirt.
+
+These are lines of the kernel (arch/x86/kvm/x86.c kvm_arch_init, {vmx,svm}.c, virt/kvm/kvm_main.c; arch/*/kvm), and of
+programs that look whether /dev/kvm is there. Older spellings are kept beside newer ones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.readers.setup_messages.form import Form, form
+
+_X86: Final = "arch/x86/kvm/x86.c: kvm_arch_init (__kvm_x86_vendor_init)"
+_MAIN: Final = "virt/kvm/kvm_main.c"
+
+FORMS: Final[tuple[Form, ...]] = (
+    form(
+        "module",
+        "no-hardware",
+        r"\bkvm: no hardware support(?: for '(?P<module>[a-z_]{3,12})')?",
+        "no hardware support",
+        source=_X86,
+    ),
+    form(
+        "module",
+        "disabled-by-bios",
+        r"\bkvm: (?:support for '(?P<module>[a-z_]{3,12})' )?disabled by bios",
+        "disabled by bios",
+        source=_X86,
+    ),
+    form(
+        "module",
+        "other-module",
+        r"\bkvm: already loaded (?:the other module|vendor module '(?P<module>[a-z_]{3,12})')",
+        "already loaded",
+        source=_X86,
+    ),
+    form(
+        "module",
+        "enable-failed",
+        r"\bkvm: enabling virtualization on CPU ?(?P<cpu>[0-9]{1,5}) failed",
+        "nabling virtualization on CPU",
+        source=f"{_MAIN}: hardware_enable_nolock, __kvm_enable_virtualization",
+    ),
+    form(
+        "module",
+        "no-hardware",
+        r"\b(?:kvm_intel: )?VMX not supported by CPU ?[0-9]{1,5}",
+        "VMX not supported by CPU",
+        source="arch/x86/kvm/vmx/vmx.c: __kvm_is_vmx_supported",
+    ),
+    form(
+        "module",
+        "disabled-by-bios",
+        r"\b(?:kvm_intel: )?VMX not enabled \(by BIOS\) in MSR_IA32_FEAT_CTL",
+        "VMX not enabled (by BIOS)",
+        source="arch/x86/kvm/vmx/vmx.c: __kvm_is_vmx_supported",
+    ),
+    form(
+        "module",
+        "disabled-by-bios",
+        r"VMX \((?:inside|outside) TXT\) disabled by BIOS|SGX/VMX disabled or unsupported by BIOS",
+        "disabled by BIOS",
+        "unsupported by BIOS",
+        source="arch/x86/kernel/cpu/feat_ctl.c: init_ia32_feat_ctl",
+    ),
+    form(
+        "module",
+        "no-hardware",
+        r"\bSVM not supported by CPU ?[0-9]{1,5}|has_svm: (?:not amd|svm not available)"
+        r"|\bSVM not supported, [^\n]{2,60}",
+        "SVM not supported",
+        "has_svm: ",
+        source="arch/x86/kvm/svm/svm.c: __kvm_is_svm_supported",
+    ),
+    form(
+        "module",
+        "disabled-by-bios",
+        r"\bSVM disabled \(by BIOS\)(?: in MSR_VM_CR)?",
+        "SVM disabled (by BIOS)",
+        source="arch/x86/kvm/svm/svm.c: __kvm_is_svm_supported",
+    ),
+    form(
+        "module",
+        "vmxon-failed",
+        r"\bVMXON faulted, MSR_IA32_FEAT_CTL \(0x3a\) = (?P<value>0x[0-9a-f]{1,16})",
+        "VMXON faulted",
+        source="arch/x86/kvm/vmx/vmx.c: kvm_cpu_vmxon",
+        follows=True,
+    ),
+    form(
+        "module",
+        "inconsistent-cpus",
+        r"\bkvm: CPU ?[0-9]{1,5} feature inconsistency|CPU compatibility check failed"
+        r"|kvm: mismatched? (?:VMCS|vmcs)[^\n]{0,40}",
+        "feature inconsistency",
+        "compatibility check failed",
+        source="arch/x86/kvm/vmx/vmx.c: vmx_check_processor_compat",
+    ),
+    # arm64, riscv64, s390x, ppc64
+    form(
+        "module",
+        "no-hyp-mode",
+        r"HYP mode not available",
+        "HYP mode not available",
+        source="arch/arm64/kvm/arm.c: kvm_arm_init",
+    ),
+    form(
+        "module",
+        "no-hyp-mode",
+        r"\bkvm \[[0-9]{1,7}\]: (?:error initializing Hyp mode|Cannot run in Hyp mode"
+        r"|Hyp mode initialization failed|error initialising Hyp mode)",
+        "Hyp mode",
+        source="arch/arm64/kvm/arm.c",
+    ),
+    form(
+        "module",
+        "vgic",
+        r"kvm \[[0-9]{1,7}\]: (?:no GICV resource entry|Cannot obtain GICV resource"
+        r"|error: no compatible GIC node|vgic[^\n]{0,20}fail[^\n]{0,40}|GICv[23] (?:physical"
+        r"|virtual)[^\n]{0,40}not page aligned)",
+        "no GICV resource",
+        "obtain GICV resource",
+        "no compatible GIC",
+        "not page aligned",
+        "vgic init",
+        source="arch/arm64/kvm/vgic/vgic-v2.c, vgic-v3.c, vgic-init.c",
+        follows=True,
+    ),
+    form(
+        "module",
+        "no-hardware",
+        r"hypervisor extension not available|require SBI (?:v0\.2 or higher|RFENCE extension)",
+        "hypervisor extension not available",
+        "require SBI ",
+        source="arch/riscv/kvm/main.c: riscv_kvm_init",
+    ),
+    form(
+        "module",
+        "no-hardware",
+        r"KVM-HV: Host does not support[^\n]{0,60}|kvm_hv: (?:Host|Failed)[^\n]{2,60}",
+        "KVM-HV: ",
+        "kvm_hv: ",
+        source="arch/powerpc/kvm/book3s_hv.c: kvmppc_book3s_init_hv",
+    ),
+    # Loading the modules
+    form(
+        "module",
+        "modprobe",
+        r"could not insert (?:module )?'?(?:[\w./-]{0,60}/)?(?P<module>kvm(?:[_-](?:intel|amd|hv"
+        r"|pr))?)(?:\.ko(?:\.[xzg][a-z]{1,2})?)?'?:?",
+        "could not insert",
+        source="kmod tools/modprobe.c, insmod.c",
+    ),
+    form(
+        "module",
+        "modprobe",
+        r"(?:FATAL: )?(?:Error inserting|Module) (?P<module>kvm(?:[_-](?:intel|amd|hv"
+        r"|pr))?) (?:\([^\n()]{1,120}\)|not found)",
+        "Error inserting kvm",
+        "Module kvm",
+        source="module-init-tools modprobe.c; kmod tools/modprobe.c",
+    ),
+    # kvm-ok of cpu-checker
+    form(
+        "module",
+        "no-hardware",
+        r"Your CPU does not support KVM extensions",
+        "not support KVM extensions",
+        source="cpu-checker kvm-ok",
+    ),
+    form(
+        "module",
+        "disabled-by-bios",
+        r"KVM \((?:vmx|svm)\) is disabled by your BIOS",
+        "disabled by your BIOS",
+        source="cpu-checker kvm-ok",
+    ),
+    form(
+        "open",
+        "device",
+        r"INFO: /dev/kvm does not exist",
+        "/dev/kvm does not exist",
+        source="cpu-checker kvm-ok",
+        errno="ENOENT",
+        follows=True,
+    ),
+    # The Android emulator
+    form(
+        "module",
+        "no-hardware",
+        r"KVM requires a CPU that supports vmx or svm",
+        "supports vmx or svm",
+        vmm="android-emulator",
+        source="external/qemu android/emulation/CpuAccelerator.cpp",
+    ),
+    form(
+        "open",
+        "device",
+        r"/dev/kvm is not found|KVM is not installed on this machine",
+        "/dev/kvm is not found",
+        "KVM is not installed",
+        vmm="android-emulator",
+        source="external/qemu CpuAccelerator.cpp",
+        errno="ENOENT",
+    ),
+    form(
+        "open",
+        "device",
+        r"This user doesn't have permissions to use KVM|/dev/kvm device: permission denied"
+        r"|have permission to access /dev/kvm",
+        "permissions to use KVM",
+        "/dev/kvm device",
+        "access /dev/kvm",
+        vmm="android-emulator",
+        source="external/qemu CpuAccelerator.cpp",
+        errno="EACCES",
+    ),
+    form(
+        "open",
+        "device",
+        r"emulation currently requires hardware acceleration",
+        "requires hardware acceleration",
+        vmm="android-emulator",
+        source="external/qemu main-common.c",
+        follows=True,
+    ),
+    # libvirt and what stands on it
+    form(
+        "open",
+        "domain-requires-kvm",
+        r"Domain requires KVM, but it is not available",
+        "Domain requires KVM",
+        vmm="libvirt",
+        source="src/qemu/qemu_process.c: qemuProcessStartValidate",
+    ),
+    form(
+        "open",
+        "domain-requires-kvm",
+        r"could not find capabilities for (?:domaintype|virttype)=kvm|could not get preferred machine "
+        r"for [^\n]{1,120} type=kvm|KVM is not supported by '[^'\n]{1,120}' on this host"
+        r"|invalid argument: [^\n]{0,60}virttype=kvm",
+        "type=kvm",
+        "KVM is not supported by",
+        vmm="libvirt",
+        source="src/conf/capabilities.c; src/qemu/qemu_capabilities.c",
+    ),
+    form(
+        "open",
+        "device",
+        r"KVM (?:kernel module )?is not (?:loaded|available)(?: on this (?:host|system|machine))?"
+        r"|KVM virtualization is not (?:available|supported)|KVM acceleration (?:can NOT be used"
+        r"|not available|is not available)|KVM support is not available|kvm is not available",
+        "KVM kernel module is not",
+        "KVM is not",
+        "KVM virtualization is not",
+        "KVM acceleration",
+        "KVM support is not",
+        "kvm is not available",
+        source="virt-manager, crc, multipass, gnome-boxes, docker desktop",
+        errno=None,
+    ),
+    form(
+        "open",
+        "device",
+        r"/dev/kvm (?:does not exist|doesn't exist|not found|is missing|not present|is not (?:present"
+        r"|available))|\b(?:missing|can't find|cannot find) /dev/kvm\b",
+        "/dev/kvm",
+        source="many",
+        errno="ENOENT",
+    ),
+    form(
+        "open",
+        "device",
+        r"/dev/kvm is not (?:accessible|writable|readable|usable)",
+        "/dev/kvm is not",
+        source="many",
+        errno="EACCES",
+    ),
+    form(
+        "open",
+        "device",
+        r"Insufficient devices\.kubevirt\.io/kvm",
+        "Insufficient devices.kubevirt.io/kvm",
+        source="kubevirt's device plugin: a node without /dev/kvm",
+        errno="ENOENT",
+    ),
+)

@@ -1,0 +1,183 @@
+"""Every message of a refused set-up in a text, in order: those of the tables, then those of other words."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import Final, NamedTuple
+
+from kvmwhy.readers.errno_spelled import find_errno, name_of
+from kvmwhy.readers.setup_messages import confidential, host, other_vmms, qemu, tolerant
+from kvmwhy.readers.setup_messages.form import Form
+from kvmwhy.record import Arch
+
+FORMS: Final[tuple[Form, ...]] = (*qemu.FORMS, *confidential.FORMS, *other_vmms.FORMS, *host.FORMS)
+MOST: Final = 20_000
+# A line of the tables' own source, or of a patch: printf's conversions stand where the values should.
+_CODE: Final = re.compile(
+    r"%(?:s|d|[0-9]*l{0,2}[xud])\b|PRI[xud][0-9A-Z]{1,4}|\berrp?,|^\s*[-+]\s|error_(?:report|setg)"
+    r"|fprintf\(|pr_(?:err|warn|info)|#\[error|\bbail!|\becho\b|\bgrep\b"
+)
+_NUMBER: Final = re.compile(r"-?(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20})")
+_WIDEST: Final = 1 << 64
+
+
+class Message(NamedTuple):
+    """One line about a refusal."""
+
+    at: int
+    end: int
+    call: str
+    detail: str
+    errno: str | None
+    follows: bool
+    vmm: str | None
+    arch: Arch | None
+    fields: dict[str, int | str]
+
+
+def messages(text: str) -> list[Message]:
+    """In the order of the text; no two of one place."""
+    exact = _exact(text)
+    taken = sorted((message.at, message.end) for message in exact)
+    found = [*exact, *_tolerant(text, taken)]
+    found.sort(key=lambda message: message.at)
+    return found[:MOST]
+
+
+def _exact(text: str) -> list[Message]:
+    matches = []
+    for order, form in enumerate(FORMS):
+        if any(anchor in text for anchor in form.anchors):
+            matches += [(m.start(), order, form, m) for m in islice(form.pattern.finditer(text), MOST)]
+    matches.sort(key=lambda item: item[:2])
+    found: list[Message] = []
+    behind = -1
+    for start, _, form, match in matches:
+        if start < behind:
+            continue
+        begin = text.rfind("\n", max(0, start - 4096), start) + 1 or max(0, start - 4096)
+        if _CODE.search(text, begin, start) or _CODE.search(text, match.end(), _line_end(text, match.end())):
+            continue
+        behind = match.end()
+        found.append(_of_form(text, form, match))
+    return found
+
+
+def _line_end(text: str, at: int) -> int:
+    end = text.find("\n", at, at + 4096)
+    return min(len(text), at + 4096) if end < 0 else end
+
+
+def _of_form(text: str, form: Form, match: re.Match[str]) -> Message:
+    groups = {name: value for name, value in match.groupdict().items() if value is not None}
+    fields = {name: value for name, raw in groups.items() if (value := _value(name, raw)) is not None}
+    call = _call(form, groups)
+    return Message(
+        match.start(), match.end(), call, form.detail, _errno(text, form, match, groups), form.follows, form.vmm,
+        _arch(form, call), fields,
+    )  # fmt: skip
+
+
+def _value(name: str, raw: str) -> int | str | None:
+    if name in {"capability", "missing", "module", "command", "what", "variant"} or (
+        name == "register" and not _NUMBER.fullmatch(raw)
+    ):
+        return " ".join(raw.split()).strip(" ,.")
+    if name in {"call", "verb", "snp"} or not _NUMBER.fullmatch(raw):
+        return None
+    number = int(raw, 16 if "x" in raw or name == "fwx" else 10)
+    return number if -_WIDEST < number < _WIDEST else None
+
+
+def _call(form: Form, groups: dict[str, str]) -> str:
+    named = groups.get("call")
+    if named is not None:
+        named = named.removeprefix("KVM_") if "SEV" in named else named
+        return named if named.startswith(("KVM_", "SEV_", "SNP_")) else f"SEV_{named}"
+    if "variant" in groups:
+        return _of_variant(groups["variant"])
+    if groups.get("verb") == "GET":
+        return form.call.replace("SET", "GET")
+    if "snp" in groups and form.call == "SEV_INIT":
+        return "SNP_INIT"
+    return form.call
+
+
+def _of_variant(name: str) -> str:
+    """SNP_LAUNCH_START of SnpLaunchStart, KVM_TDX_INIT_VM of TdxInitVm."""
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper().removeprefix("SEV_SNP").lstrip("_")
+    if words.startswith(("TDX", "INITIALIZE_TDX", "FINALIZE_TDX")):
+        return "KVM_" + {"INITIALIZE_TDX": "TDX_INIT_VM", "FINALIZE_TDX": "TDX_FINALIZE_VM"}.get(words, words)
+    if words.startswith(("SNP_", "SEV_")):
+        return words
+    return "SNP_INIT" if "INIT" in words else f"SNP_{words}"
+
+
+def _errno(text: str, form: Form, match: re.Match[str], groups: dict[str, str]) -> str | None:
+    """By ``ret``, else by the words behind the message, on its line or folded onto the next."""
+    ret = groups.get("ret")
+    if ret is not None and int(ret) < -1:
+        return name_of(int(ret))
+    end = _line_end(text, match.end())
+    if spelled := find_errno(text, match.start(), end):
+        return spelled.name
+    if not text[match.end() : end].strip(" :\"'`)") and (folded := find_errno(text, end, min(len(text), end + 60))):
+        between = text[end : folded.start].strip()
+        return folded.name if not between else form.errno
+    return form.errno
+
+
+_X86: Final = frozenset(
+    {
+        "msr",
+        "special-registers",
+        "xsave",
+        "xcrs",
+        "nested-state",
+        "disabled-by-bios",
+        "pit",
+        "vmxon-failed",
+        "enable-failed",
+    }
+)
+_ARM64: Final = frozenset({"vgic", "no-hyp-mode", "pvtime", "pmu", "gic-state"})
+_BY_DETAIL: Final[dict[str, Arch]] = {
+    **dict.fromkeys(_X86, "x86"), **dict.fromkeys(_ARM64, "arm64"),
+    "pgste": "s390x", "protected-virtualization": "s390x", "s390-capability": "s390x", "aia": "riscv64",
+    "hash-table": "ppc64", "ppc-capability": "ppc64",
+}  # fmt: skip
+
+
+def _arch(form: Form, call: str) -> Arch | None:
+    if call.startswith(("SEV", "SNP", "KVM_TDX")):
+        return "x86"
+    return _BY_DETAIL.get(form.detail)
+
+
+def _tolerant(text: str, taken: list[tuple[int, int]]) -> list[Message]:
+    found: list[Message] = []
+    n = 0
+    for start, end in tolerant.lines_of_interest(text):
+        while n < len(taken) and taken[n][1] <= start:
+            n += 1
+        if n < len(taken) and taken[n][0] < end:
+            continue  # a table has this line
+        refusal = tolerant.read_line(text, start, end)
+        if refusal is not None:
+            found.append(
+                Message(
+                    refusal.at,
+                    refusal.end,
+                    refusal.call,
+                    refusal.detail,
+                    refusal.errno,
+                    False,
+                    None,
+                    _BY_DETAIL.get(refusal.detail),
+                    {},
+                )
+            )
+            if len(found) >= MOST:
+                break
+    return found

@@ -1,0 +1,505 @@
+"""QEMU's messages of 0.12 to 10.2: accel/kvm/kvm-all.c (kvm-all.c before 2.9), target/*/kvm, hw/intc, hw/ppc.
+
+Old ones went to stderr by fprintf, newer ones by error_report with ``qemu-system-…: `` and ``-accel kvm: `` before
+them; since 9.2 (``kvm: Report errors from kvm_arch_put_registers``) the register group has a name.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.readers.setup_messages.form import NUMBER, Form, form
+
+_ALL: Final = "accel/kvm/kvm-all.c"
+_X86: Final = "target/i386/kvm/kvm.c"
+_INIT: Final = f"{_ALL}: kvm_init"
+_PUT: Final = f"{_X86}: kvm_arch_put_registers"
+
+# What "Putting registers after …: Failed to set %s" says (kvm_arch_put_registers), and the ioctl behind it.
+_GROUPS: Final = (
+    ("special registers", "KVM_SET_SREGS", "special-registers"),
+    ("general purpose registers", "KVM_SET_REGS", "general-registers"),
+    ("XSAVE", "KVM_SET_XSAVE", "xsave"),
+    ("XCRS", "KVM_SET_XCRS", "xcrs"),
+    ("MSRs", "KVM_SET_MSRS", "msr"),
+    ("feature control MSR", "KVM_SET_MSRS", "msr"),
+    ("TSC deadline MSR", "KVM_SET_MSRS", "msr"),
+    ("one-MSR values", "KVM_SET_MSRS", "msr"),
+    ("nested state", "KVM_SET_NESTED_STATE", "nested-state"),
+    ("vCPU events", "KVM_SET_VCPU_EVENTS", "vcpu-events"),
+    ("MP state", "KVM_SET_MP_STATE", "mp-state"),
+    ("guest debug", "KVM_SET_GUEST_DEBUG", "debug-registers"),
+    ("debug registers", "KVM_SET_DEBUGREGS", "debug-registers"),
+    ("Xen state", "KVM_XEN_VCPU_SET_ATTR", "xen-state"),
+)
+
+FORMS: Final[tuple[Form, ...]] = (
+    # /dev/kvm
+    form(
+        "open", "device", r"access KVM ker?nn?[ea]l module", "KVM kernel module", "KVM Kern", source=_INIT, vmm="qemu"
+    ),
+    form(
+        "open", "device", r"[Cc]ould [Nn]ot [Aa]ccess KVM [Kk]ern[ea]l [Mm]odule", "ccess KVM", source=_INIT, vmm="qemu"
+    ),
+    form("open", "device", r"KVM [Kk]ern[ea]l [Mm]odule: (?=[A-Z])", "odule: ", source=_INIT, vmm="qemu"),
+    form(
+        "KVM_GET_API_VERSION",
+        "version-too-old",
+        r"kvm version too old",
+        "kvm version too old",
+        source=_INIT,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_GET_API_VERSION",
+        "version-too-new",
+        r"kvm version not supported",
+        "kvm version not sup",
+        source=_INIT,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "vm",
+        r"ioctl ?\(KVM_CREATE_VM\) failed:?(?: [0-9]{1,3}(?= ))?",
+        "KVM_CREATE_VM",
+        source=_INIT,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "vm-type",
+        r"(?:kvm-type|vm-type|VM type) '?[A-Za-z0-9_-]{2,24}'? (?:is )?not supported by KVM",
+        "not supported by KVM",
+        source="target/i386/kvm/kvm.c: kvm_arch_get_default_type, kvm_get_vm_type",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "pgste",
+        r"Host kernel setup problem detected",
+        "Host kernel setup problem",
+        source=_INIT,
+        vmm="qemu",
+        follows=True,
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "module-missing",
+        r"PPC KVM module is not loaded",
+        "PPC KVM module is not",
+        source=_INIT,
+        vmm="qemu",
+        follows=True,
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "kvm-type",
+        r"[Ii]nvalid argument (?:in )?kvm-type=",
+        "kvm-type=",
+        source="hw/ppc/spapr.c: spapr_kvm_type; hw/arm/virt.c",
+        vmm="qemu",
+        errno="EINVAL",
+    ),
+    form(
+        "KVM_CHECK_EXTENSION",
+        "ipa-size",
+        r"(?:-m and ,maxmem option values require an IPA range|IPA range \()",
+        "IPA range",
+        source="hw/arm/virt.c: virt_kvm_type",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_VCPU",
+        "too-many-vcpus",
+        r"Number of (?:SMP|hotpluggable) cpus requested \([0-9]{1,5}\) exceeds the (?:maximum|recommended) cpus supported by KVM",  # noqa: E501
+        "cpus supported by KVM",
+        source=_INIT,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        r"kvm does not support (?P<capability>[A-Z][A-Za-z0-9_\x20-]{3,60})",
+        "kvm does not support",
+        source=_INIT,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "init",
+        r"[Ff]ailed to [Ii]nitialize [Kk][Vv][Mm]\b",
+        "nitialize kvm",
+        "nitialize KVM",
+        source="accel/accel-system.c (vl.c): configure_accelerator",
+        vmm="qemu",
+        follows=True,
+    ),
+    # vCPUs
+    form(
+        "KVM_CREATE_VCPU",
+        "vcpu",
+        r"kvm_init_vcpu: kvm_(?:get_vcpu|create_vcpu) failed(?: \((?P<vcpu>[0-9]{1,5})\))?",
+        "kvm_init_vcpu",
+        source=f"{_ALL}: kvm_init_vcpu",
+        vmm="qemu",
+    ),
+    form("KVM_CREATE_VCPU", "vcpu", r"kvm_create_vcpu failed", "kvm_create_vcpu failed", source=_ALL, vmm="qemu"),
+    form(
+        "KVM_GET_VCPU_MMAP_SIZE",
+        "vcpu",
+        r"kvm_init_vcpu: KVM_GET_VCPU_MMAP_SIZE failed",
+        "kvm_init_vcpu",
+        source=f"{_ALL}: kvm_init_vcpu",
+        vmm="qemu",
+    ),
+    form(
+        "mmap",
+        "vcpu",
+        r"kvm_init_vcpu: mmap'ing vcpu (?:state|dirty gfns) failed(?: \((?P<vcpu>[0-9]{1,5})\))?",
+        "kvm_init_vcpu",
+        source=f"{_ALL}: kvm_init_vcpu",
+        vmm="qemu",
+    ),
+    form(
+        "vcpu-init",
+        "vcpu-init",
+        r"kvm_init_vcpu: kvm_arch_init_vcpu failed(?: \((?P<vcpu>[0-9]{1,5})\))?",
+        "kvm_init_vcpu",
+        source=f"{_ALL}: kvm_init_vcpu",
+        vmm="qemu",
+    ),
+    form(
+        "vcpu-init",
+        "vcpu-init",
+        r"kvm_init_vcpu failed",
+        "kvm_init_vcpu",
+        source="cpus.c: qemu_kvm_cpu_thread_fn",
+        vmm="qemu",
+    ),
+    # registers
+    form(
+        "KVM_SET_MSRS",
+        "msr",
+        rf"error: failed to set MSR (?P<msr>{NUMBER}) to (?P<value>{NUMBER})",
+        "failed to set MSR",
+        source=f"{_X86}: kvm_buf_set_msrs",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_GET_MSRS",
+        "msr",
+        rf"error: failed to get MSR (?P<msr>{NUMBER})",
+        "failed to get MSR",
+        source=f"{_X86}: kvm_get_msrs",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_MSRS",
+        "msr",
+        r"kvm_(?:buf_set|put)_msrs: Assertion",
+        "_set_msrs",
+        "kvm_put_msrs",
+        source=f"{_X86}: kvm_buf_set_msrs, kvm_put_msrs",
+        vmm="qemu",
+        follows=True,
+    ),
+    form(
+        "KVM_GET_MSRS",
+        "msr",
+        r"kvm_get_msrs: Assertion",
+        "kvm_get_msrs",
+        source=f"{_X86}: kvm_get_msrs",
+        vmm="qemu",
+        follows=True,
+    ),
+    *(
+        form(
+            call,
+            detail,
+            rf"utting registers after [a-z]{{2,12}}: (?:Failed|failed) to set {words}",
+            "utting registers after",
+            source=_PUT,
+            vmm="qemu",
+        )
+        for words, call, detail in _GROUPS
+    ),
+    form(
+        "registers",
+        "registers",
+        r"utting registers after [a-z]{2,12}:",
+        "utting registers after",
+        source=_PUT,
+        vmm="qemu",
+        follows=True,
+    ),
+    form(
+        "registers",
+        "registers",
+        r"[Ff]ailed to put registers(?: after [a-z]{2,12})?",
+        "to put registers",
+        source=f"{_ALL}: do_kvm_cpu_synchronize_post_init, _post_reset, kvm_cpu_exec",
+        vmm="qemu",
+    ),
+    form(
+        "registers",
+        "get-registers",
+        r"[Ff]ailed to get registers(?=:)",
+        "to get registers",
+        source=f"{_ALL}: do_kvm_cpu_synchronize_state",
+        vmm="qemu",
+    ),
+    # memory
+    form(
+        "KVM_SET_USER_MEMORY_REGION",
+        "memory-region",
+        rf"kvm_set_user_memory_region: (?P<call>KVM_SET_USER_MEMORY_REGION2?) failed, slot=(?P<slot>[0-9]{{1,5}}),"
+        rf" start=(?P<start>{NUMBER}), size=(?P<size>{NUMBER})"
+        r"(?:, flags=0x[0-9a-f]{1,8}, guest_memfd=-?[0-9]{1,7}, guest_memfd_offset=0x[0-9a-f]{1,16})?",
+        "kvm_set_user_memory_region",
+        source=f"{_ALL}: kvm_set_user_memory_region",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_USER_MEMORY_REGION",
+        "memory-region",
+        r"kvm_set_phys_mem: error (?:un)?registering (?:prefix |suffix |overlapping )?slot",
+        "kvm_set_phys_mem",
+        source=f"{_ALL}: kvm_set_phys_mem",
+        vmm="qemu",
+        follows=True,
+    ),
+    form(
+        "KVM_SET_USER_MEMORY_REGION",
+        "no-free-slot",
+        r"(?:kvm_(?:get|alloc)_slot|_slot): no free slot available",
+        "no free slot available",
+        source=f"{_ALL}: kvm_alloc_slot",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_MEMORY_ATTRIBUTES",
+        "memory-attributes",
+        r"kvm_set_memory_attributes: "
+        r"failed to set memory \((?P<start>0x[0-9a-f]{1,16})\+(?P<size>(?:0x)?[0-9a-f]{1,16})\)",
+        "kvm_set_memory_attributes",
+        source=f"{_ALL}: kvm_set_memory_attributes",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_GUEST_MEMFD",
+        "guest-memfd",
+        r"(?:KVM does not support guest_memfd|[Ee]rror creating KVM guest_memfd|[Ff]ailed to create guest_memfd)",
+        "guest_memfd",
+        source=f"{_ALL}: kvm_create_guest_memfd",
+        vmm="qemu",
+    ),
+    # interrupts, devices
+    form(
+        "KVM_SET_GSI_ROUTING",
+        "irq-routing",
+        r"kvm_irqchip_commit_routes: Assertion",
+        "kvm_irqchip_commit_routes",
+        source=f"{_ALL}: kvm_irqchip_commit_routes",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_IRQCHIP",
+        "irqchip",
+        r"Create kernel irqchip failed",
+        "irqchip failed",
+        source=f"{_ALL}: kvm_irqchip_create; hw/i386/kvm/i8254.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
+        "split-irqchip",
+        r"Could not enable split IRQ ?chip mode",
+        "split IRQ",
+        source=f"{_X86}: kvm_arch_irqchip_create",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_PIT2",
+        "pit",
+        r"Create kernel PIC irqchip failed",
+        "PIC irqchip failed",
+        source="hw/i386/kvm/i8254.c: kvm_pit_realizefn",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_IOEVENTFD",
+        "ioeventfd",
+        r"kvm_(?:mem|io)_ioeventfd_(?:add|del): error (?:adding|deleting) ioeventfd",
+        "_ioeventfd_",
+        source=f"{_ALL}: kvm_mem_ioeventfd_add",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_DEVICE_ATTR",
+        "device-attribute",
+        r"KVM_(?P<verb>SET|GET)_DEVICE_ATTR failed: Group [0-9]{1,4} attr (?P<value>0x[0-9a-f]{1,16})",
+        "_DEVICE_ATTR failed",
+        source=f"{_ALL}: kvm_device_access",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_DEVICE",
+        "vgic",
+        r"error creating in-kernel VGIC",
+        "in-kernel VGIC",
+        source="hw/intc/arm_gic_kvm.c, arm_gicv3_kvm.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_DEVICE",
+        "vgic",
+        r"(?:[Ii]nitiali[sz]e|[Cc]reating) in-kernel (?:ITS|GIC)[^\n]{0,40}fail",
+        "in-kernel ",
+        source="hw/intc/arm_gicv3_its_kvm.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_DEVICE",
+        "vgic",
+        r"host does not support in-kernel GIC",
+        "in-kernel GIC",
+        source="hw/arm/virt.c, hw/intc/arm_gicv3_kvm.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_DEVICE_ATTR",
+        "pmu",
+        r"failed to (?:set irq for|init) PMU",
+        "for PMU",
+        "init PMU",
+        source="target/arm/kvm.c: kvm_arm_pmu_set_irq, kvm_arm_pmu_init",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_DEVICE_ATTR",
+        "pvtime",
+        r"failed to init PVTIME IPA",
+        "PVTIME IPA",
+        source="target/arm/kvm.c: kvm_arm_pvtime_init",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_ONE_REG",
+        "one-register",
+        r"(?:Could not|[Ff]ailed to) set register [^\n]{1,60}",
+        "set register",
+        source="target/arm/kvm.c: write_list_to_kvmstate",
+        vmm=None,
+    ),
+    form(
+        "KVM_SET_DEVICE_ATTR",
+        "aia",
+        r"KVM AIA: failed to (?:[a-z]{2,6}) [^\n]{2,60}",
+        "KVM AIA",
+        source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_DEVICE",
+        "aia",
+        r"KVM AIA: (?:[Ff]ailed|cannot)[^\n]{2,60}",
+        "KVM AIA",
+        source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_ONE_REG",
+        "one-register",
+        r"Unable to (?:set|enable|read|retrieve|get) (?:KVM (?:ISA|SBI|CSR)|ISA extension|multi-letter"
+        r"|vlenb|KVM_GET_REG_LIST|KVM_REG)[^\n]{0,60}",
+        "Unable to ",
+        source="target/riscv/kvm/kvm-cpu.c",
+        vmm="qemu",
+    ),
+    # ppc64, s390x
+    form(
+        "KVM_PPC_ALLOCATE_HTAB",
+        "hash-table",
+        r"Failed to allocate KVM HPT of order [0-9]{1,3}",
+        "KVM HPT",
+        source="hw/ppc/spapr.c: spapr_reallocate_hpt",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
+        "ppc-capability",
+        r"(?:KVM (?:implementation )?(?:does not|doesn't) support (?:the )?[^\n]{3,60}"
+        r"|[Rr]equested [^\n]{3,60} not supported by (?:kvm|KVM))(?=[^\n]{0,60}cap-|, try"
+        r"|[^\n]{0,80}appending)",
+        "supported by ",
+        "KVM doesn't support",
+        "KVM does not support",
+        "not support",
+        source="hw/ppc/spapr_caps.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
+        "s390-capability",
+        r"KVM: (?:could not|failed to) enable [^\n]{3,60}",
+        "KVM: could not enable",
+        "KVM: failed to enable",
+        source="target/s390x/kvm/kvm.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_S390_PV_COMMAND",
+        "protected-virtualization",
+        r"KVM PV command [0-9]{1,2} \((?P<command>KVM_PV_[A-Z_]{2,24})\) failed: header rc [0-9a-f]{1,8} "
+        r"rrc [0-9a-f]{1,8} IOCTL rc: (?P<ret>-?[0-9]{1,4})",
+        "KVM PV command",
+        source="hw/s390x/pv.c (target/s390x/kvm/pv.c): s390_pv_cmd",
+        vmm="qemu",
+    ),
+    # capabilities of a machine
+    form(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        r"(?:qemu[a-z0-9_-]{0,24}|kvm|-accel kvm|-machine [a-z0-9.,=_-]{1,80}): "
+        r"(?:error: )?KVM (?:does not|doesn't) support "
+        r"(?:the )?(?P<capability>[A-Za-z0-9_\x20-]{3,40})",
+        "KVM does not support",
+        "KVM doesn't support",
+        source=_ALL,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
+        "dirty-ring",
+        r"Enabling of KVM dirty ring failed",
+        "dirty ring failed",
+        source=_INIT,
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
+        "capability",
+        r"[Ff]ailed to enable (?:KVM|kvm)[^\n]{1,60}",
+        "enable KVM",
+        "enable kvm",
+        source=_X86,
+        vmm=None,
+    ),
+    form(
+        "KVM_GET_SUPPORTED_CPUID",
+        "features",
+        r"Host doesn't support requested features",
+        "support requested features",
+        source="target/i386/cpu.c: x86_cpu_filter_features",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
+        "x2apic",
+        r"current -smp configuration requires kernel irqchip and X2APIC API support",
+        "X2APIC API support",
+        source="hw/i386/x86-common.c: x86_cpus_init",
+        vmm="qemu",
+    ),
+)

@@ -1,0 +1,111 @@
+"""Failures of other hypervisors are recognised, named, and lose against KVM's own record."""
+
+# ruff: noqa: E501  # lines stand as the programs print them
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvmwhy.ingest.normalize import clean
+from kvmwhy.readers import not_kvm
+from kvmwhy.readers.precedence import standing
+from kvmwhy.record import ControlBlock, Cpu, Failure, Source, Speaker, Symptom
+
+# After the format strings named in readers/not_kvm/speakers.py, with values of our own.
+SPOKEN: list[tuple[str, dict[str, Any], str]] = [
+    ("xen", {"instruction_error": 7}, "(XEN) d2v0 VMLAUNCH error: 0x7\n(XEN) *** Guest State ***\n"),
+    ("xen", {"exit_reason": 0x80000021}, "(XEN) Failed vm entry (exit reason 0x80000021) caused by invalid guest state (0).\n"),
+    ("xen", {"domain": 11, "vcpu": 1}, "(XEN) Domain 11 (vcpu#1) crashed on cpu#0:\n"),
+    ("haxm", {"insn": "0xf2 0x66 0xab"}, "haxm_panic: em_decode_insn() failed: vcpu_id=0, len=3, CS:IP=0x0:0xd0, instr[0..5]=0xf2 0x66 0xab\n"),
+    ("bhyve", {"rip": 0xFFFFFFFF8104BB80}, "Failed to emulate instruction [0x0f 0xae 0x3b] at 0xffffffff8104bb80\n"),
+    ("bhyve", {"exit_reason": 33}, "vm exit[0]\n\treason\t\tVMX\n\trip\t\t0x000000000009e019\n\tinst_length\t3\n\texit_reason\t33\n"),
+    ("hyperkit", {"exit_reason": 33}, "vm exit[0]\n\treason\t\tVMX\n\trip\t\t0x9e019\n\texit_reason\t33\nVMCS_PIN_BASED_CTLS:           0x000000000000003f\n"),
+    ("whpx", {"exit_code": 4}, "qemu-system-x86_64: WHPX: Unexpected VP exit code 4\n"),
+    ("virtualbox", {"error": "VERR_TRPM_DONT_PANIC", "status": -2403}, "!! VCPU0: Guru Meditation -2403 (VERR_TRPM_DONT_PANIC)\n"),
+    ("vmware", {}, "Module 'MonitorMode' power on failed.\n"),
+    ("hvf", {"exit_reason": 0x21}, "[3526:164603] VM-entry failure exit reason: 21\n"),
+    ("tcg", {"address": 0xA0063}, "qemu: fatal: Trying to execute code outside RAM or ROM at 0x000a0063\n"),
+    ("tcg", {}, "CCS=000000c2 CCD=00002c06 CCO=CLR\n"),
+    ("unicorn", {"error": "UC_ERR_FETCH_UNMAPPED"}, "unicorn.UcError: Invalid memory fetch (UC_ERR_FETCH_UNMAPPED)\n"),
+    ("noirvisor", {"instruction_error": 7}, "[NoirVisor] Error while launching the Guest! VMX Status: 1\n[NoirVisor] Failed at VM-Entry, Code=7  Reason: x\n"),
+    ("guest-kernel", {}, "[    0.19] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000004\n[    0.19] Hardware name: linux,dummy-virt (DT)\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "text"), SPOKEN, ids=[f"{name}-{n}" for n, (name, _, _) in enumerate(SPOKEN)]
+)
+def test_the_speaker_is_named_and_its_values_are_kept(name: str, fields: dict[str, Any], text: str) -> None:
+    """Each in the words of its own source."""
+    (failure,) = not_kvm.read(clean(text.encode())).failures
+    assert failure.kind == "not-kvm"
+    assert failure.speaker is not None
+    assert failure.speaker.name == name
+    assert fields.items() <= failure.speaker.fields.items()
+    assert not_kvm.detect(text)
+
+
+TRIPLE = """check_exception old: 0xffffffff new 0xe
+     0: v=0e e=0002 i=0 cpl=0 IP=0008:00100010 pc=00100010 SP=0010:00090000 CR2=c0000000
+check_exception old: 0xe new 0xd
+     1: v=08 e=0000 i=0 cpl=0 IP=0008:00100010 pc=00100010 SP=0010:00090000 env->regs[R_EAX]=00000000
+check_exception old: 0x8 new 0xd
+Triple fault
+"""
+
+
+def test_tcgs_log_names_the_first_exception_of_a_triple_fault() -> None:
+    """The page fault came first; #GP and #DF only followed from it."""
+    (failure,) = not_kvm.read(clean(TRIPLE.encode())).failures
+    assert failure.speaker is not None
+    expected = {"vector": 14, "error_code": 2, "pc": 0x100010, "cr2": 0xC0000000, "triple_fault": 1}
+    assert expected.items() <= failure.speaker.fields.items()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(XEN) Bringing up CPU1\n",
+        "#define VERR_VMX_IN_VMX_ROOT_MODE (-4011)\n",
+        "modprobe vboxdrv\n",
+        "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\n",
+        "[    0.0] Hypervisor detected: VMware\n",
+    ],
+)
+def test_what_is_no_failure_has_no_speaker(text: str) -> None:
+    """Names of hypervisors alone say nothing, and a host's own panic is the kernel log's."""
+    assert not_kvm.read(clean(text.encode())).failures == ()
+
+
+KVM = Failure(kind="internal-error", suberror=1, source=Source(line=3))
+XEN = Failure(kind="not-kvm", speaker=Speaker(name="xen"), source=Source(line=1, last_line=40))
+TCG = Failure(kind="not-kvm", speaker=Speaker(name="tcg"), source=Source(line=1))
+DUMP = Failure(kind="other", cpu=Cpu(registers={"rip": 1}), source=Source(line=2))
+PAUSED = Failure(kind="symptom", symptom=Symptom(kind="paused-unknown"))
+
+
+def test_kvms_own_record_wins() -> None:
+    """Beside it, what only looks like one, and its symptoms, say nothing more."""
+    assert standing((TCG, KVM, PAUSED)) == (KVM,)
+
+
+def test_a_dump_alone_is_the_emulators() -> None:
+    """TCG dumps the registers in the form of QEMU under KVM."""
+    (failure,) = standing((DUMP, TCG))
+    assert failure.kind == "not-kvm"
+    assert failure.cpu == DUMP.cpu
+
+
+def test_a_control_block_in_xens_lines_is_xens() -> None:
+    """Xen dumps its VMCS as Linux does."""
+    block = Failure(kind="entry-failure", control=ControlBlock("vmcs", {"cr3": 1}), source=Source(line=5))
+    (failure,) = standing((block, XEN))
+    assert failure.kind == "not-kvm"
+    assert failure.control == block.control
+
+
+def test_a_symptom_stands_where_nothing_else_is() -> None:
+    """It is better than nothing."""
+    assert standing((PAUSED,)) == (PAUSED,)
