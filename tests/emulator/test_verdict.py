@@ -74,10 +74,49 @@ def test_never(code: str) -> None:
         ("40", "32"),  # inc eax, not REX
     ],
 )
-def test_handlers_from_the_beginning(code: str, mode: str) -> None:
+def test_handlers_of_every_kernel_in_use(code: str, mode: str) -> None:
     """These have been carried out since 5.4 or before."""
-    found = ask(code, mode, DEBIAN)
-    assert (found.outcome, found.since, found.never) == ("handler", None, False)
+    for kernel in ("5.4", DEBIAN):
+        found = ask(code, mode, kernel)
+        assert (found.outcome, found.never) == ("handler", False)
+
+
+@pytest.mark.parametrize(
+    ("code", "mode", "without", "with_"),
+    [
+        ("c9", "64", "3.1", "3.6"),  # leave
+        ("660f7f07", "64", "2.6.32", "3.6"),  # movdqa
+        ("f30f6f00", "64", "2.6.32", "3.1"),  # movdqu
+        ("0f38f000", "64", "3.11", "3.18"),  # movbe
+        ("0f2900", "64", "3.11", "3.18"),  # movaps
+        ("660fe700", "64", "3.11", "3.18"),  # movntdq
+        ("0fae00", "32", "4.4", "4.14"),  # fxsave
+        ("0f1000", "64", "4.14", "4.19"),  # movups
+        ("0faa", "real", "3.18", "4.4"),  # rsm
+        ("0fc8", "64", "3.1", "3.6"),  # bswap
+        ("d938", "32", "3.6", "3.11"),  # fnstcw
+        ("0f0100", "32", "3.1", "3.6"),  # sgdt
+        ("f6e0", "32", "2.6.32", "3.1"),  # mul
+    ],
+)
+def test_handlers_of_old_kernels(code: str, mode: str, without: str, with_: str) -> None:
+    """arch/x86/kvm/emulate.c of 2.6.32, 3.1, 3.6, 3.11, 3.18, 4.4, 4.14 and 4.19: absent in one, there in the next."""
+    assert ask(code, mode, without).outcome == "no-handler"
+    assert ask(code, mode, with_).outcome == "handler"
+    assert ask(code, mode).since == with_
+
+
+def test_the_form_of_a_record_dates_a_nameless_kernel() -> None:
+    """A record that only kernels up to 3.5 can have written: LEAVE had no handler there."""
+    old = verdict(b"\xc9", mode=LONG64, newest=(3, 5))
+    assert (old.outcome, old.since) == ("no-handler", "3.6")
+    assert verdict(b"\xc9", mode=LONG64, newest=(5, 15)).outcome == "handler"
+
+
+def test_every_form_of_0f_ae_was_clflush_once() -> None:
+    """Up to 3.11 twobyte_table has one entry for 0f ae and ignores ModRM: XSAVE was carried out as a no-op."""
+    assert ask("480fae27", kernel="3.10.0-1160.el7").outcome == "handler"
+    assert ask("480fae27", kernel="4.4.0").outcome == "no-handler"
 
 
 def test_avx_moves_came_in_6_19() -> None:
@@ -117,7 +156,7 @@ def test_movntdqa_was_the_wrong_way_round() -> None:
 
 def test_movbe() -> None:
     """MOVBE is old, its 16-bit form came in 6.9."""
-    assert ask("0f38f000", kernel="6.8").since is None
+    assert ask("0f38f000", kernel="6.8").since == "3.18"
     assert ask("660f38f000", kernel="6.8").outcome == "no-handler"
     assert ask("660f38f000", kernel="6.9").since == "6.9"
 

@@ -49,6 +49,7 @@ CET = "From 6.18 on KVM refuses it while the guest uses CET (shadow stacks or br
 TZCNT = "KVM ignores the F3 prefix and carries out {0}, whose result differs from {1}'s on a CPU that has {1}."
 WBNOINVD = "KVM ignores the F3 prefix and carries out WBINVD."
 MOVNTDQA = "Linux 6.19 and 7.0 carry it out the wrong way round: they store the register to memory. 7.1 has it right."
+ANY_CLFLUSH = "Nothing is saved, loaded or flushed: FXSAVE, XSAVE and LDMXCSR leave memory and registers as they were."
 NEEDS_AVX = "The guest gets #UD if it has not turned AVX on (CR4.OSXSAVE, XCR0)."
 ATOMIC = "On memory that is not RAM, KVM does it as a read and then a plain write: it is not atomic."
 LEA_REGISTER = "Before 6.0 KVM accepted this invalid form of LEA and produced a bogus value."

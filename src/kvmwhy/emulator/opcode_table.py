@@ -14,7 +14,7 @@ RowOutcome = Literal["handler", "none", "empty", "ud"]
 Version = tuple[int, int]
 
 NEWEST = "7.3"  # the newest kernel the table was read from
-OLDEST = "5.4"
+OLDEST = "2.6.32"
 
 
 class Row(NamedTuple):

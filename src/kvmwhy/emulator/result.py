@@ -19,7 +19,7 @@ class Verdict(NamedTuple):
     ``gives-up``: it decodes, but its handler (or the lack of one) fails. ``injects-ud``: the guest gets
     #UD, which is no failure of KVM's. ``fetch``: the bytes do not reach to the end of the opcode.
 
-    ``since`` is the first mainline kernel with the handler, ``None`` if that is 5.4 or older, or there
+    ``since`` is the first mainline kernel with the handler, ``None`` if that is 2.6.32 or older, or there
     is none. ``never``: no kernel up to the newest one known carries it out. ``caveat``: it is carried
     out, but not as hardware does it. Without a kernel version the answer is for the newest one.
     """
@@ -47,6 +47,13 @@ def no_handler(name: str, opcode_map: str, opcode: int) -> Verdict:
 def too_old(since: str, name: str, version: Version) -> Verdict:
     running = f"{version[0]}.{version[1]}"
     sentence = f"Linux {running} has no handler for this instruction ({name}); it came in {since}."
+    return Verdict("no-handler", since, False, None, name, sentence)
+
+
+def older_record(since: str, name: str, newest: Version) -> Verdict:
+    """The host's kernel is not named, but what it reported has the form of kernels up to ``newest``."""
+    last = f"{newest[0]}.{newest[1]}"
+    sentence = f"KVM has a handler for this instruction ({name}) since Linux {since}; this record is of {last} or older."
     return Verdict("no-handler", since, False, None, name, sentence)
 
 

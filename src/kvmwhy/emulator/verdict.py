@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.emulator import caveats, result
-from kvmwhy.emulator.opcode_table import OLDEST, Row, Slot, Version, by_modrm, slot
+from kvmwhy.emulator.opcode_table import OLDEST, Row, Slot, Version, by_modrm, slot, version_of
 from kvmwhy.emulator.prefixes import Prefixes, read_prefixes
-from kvmwhy.emulator.result import Outcome, Verdict
+from kvmwhy.emulator.result import Outcome, Verdict, older_record
 from kvmwhy.emulator.vex import is_vex, vex_verdict
 
 __all__ = ["Outcome", "Verdict", "kernel_version", "verdict"]
@@ -23,6 +23,7 @@ __all__ = ["Outcome", "Verdict", "kernel_version", "verdict"]
 _RESERVED_NOPS_SINCE: Version = (5, 8)
 _CET_SINCE: Version = (6, 18)
 _MOVNTDQA_RIGHT: Version = (7, 1)
+_ANY_CLFLUSH: Version = (3, 11)  # the newest table read that has one entry for all of 0f ae, CLFLUSH's
 _REAL = ("real16", "vm86")  # what KVM's table calls real: everything below protected mode
 _KERNEL = re.compile(r"\D{0,16}?(\d{1,3})\.(\d{1,4})")
 _ESCAPE = {"0": "", "0f": "0f ", "0f38": "0f 38 ", "0f3a": "0f 3a "}
@@ -46,13 +47,18 @@ def kernel_version(release: str | None) -> Version | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def verdict(code: bytes, *, mode: Mode, kernel: str | None = None) -> Verdict:
+def verdict(code: bytes, *, mode: Mode, kernel: str | None = None, newest: Version | None = None) -> Verdict:
     """What KVM's emulator makes of the first instruction in ``code``.
 
-    Where that was measured on a kernel of this series (see ``atlas``), the sentence says so.
+    Where that was measured on a kernel of this series (see ``atlas``), the sentence says so. ``newest``: the
+    newest release that the host can run, where its name is not known.
     """
     version = kernel_version(kernel)
     found = by_table(code, mode=mode, version=version)
+    if version is None and newest is not None and found.since is not None and found.outcome == "handler":
+        first = version_of(found.since)
+        if first is not None and newest < first:
+            return older_record(found.since, found.slot, newest)
     if version is not None:
         from kvmwhy.emulator.atlas_note import seen
 
@@ -115,6 +121,9 @@ def _legacy(code: bytes, opcode: _Opcode, mode: Mode, version: Version | None) -
         rows = tuple(row for row in rows[:1] if not row.prefix)
     split = bool(rows and rows[0].prefix)
     name = _name(opcode, split)
+    if (opcode.map, opcode.byte) == ("0f", 0xAE) and version is not None and version <= _ANY_CLFLUSH:
+        sentence = f"Kernels up to {'.'.join(map(str, _ANY_CLFLUSH))}, at least, take {name} for CLFLUSH, and do nothing."
+        return Verdict("handler", None, False, None, name, sentence, caveats.ANY_CLFLUSH)
     if split:
         if prefixes.conflict:
             return result.never(
