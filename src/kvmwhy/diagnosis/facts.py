@@ -1,12 +1,13 @@
 """Facts before rules: what follows from one failure alone, worked out once.
 
-Nothing here is an opinion. A fact that cannot be had is ``None``; a rule that needs it stays silent.
+Nothing here is an opinion. A fact that cannot be had is ``None`` (or ``NOT_SHOWN``); a rule that needs it stays
+silent. Every fact is typed, and :meth:`Facts.at` says where it was seen; sentences are made of them at the end.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from kvmwhy.abi.internal_error import Reading, decode_emulation
 from kvmwhy.abi.x86.describe import (
@@ -21,22 +22,29 @@ from kvmwhy.abi.x86.describe import (
     explain_unexpected,
 )
 from kvmwhy.abi.x86.entry_failure import EntryFailure, describe_entry_failure
-from kvmwhy.abi.x86.vendor_guess import (
-    VendorGuess,
-    vendor_of_delivery,
-    vendor_of_entry_failure,
-    vendor_of_reason,
-    vendor_of_simultaneous,
-    vendor_of_unexpected,
-)
+from kvmwhy.abi.x86.record_age import Age, age_of
+from kvmwhy.abi.x86.vendor_guess import VendorGuess
 from kvmwhy.arch.x86.instruction import Instruction, Syntax, decode_first
 from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode, cpu_cpl, cpu_mode, linear_rip
 from kvmwhy.arch.x86.operand import Operand, operand_address
 from kvmwhy.arch.x86.physical_map import Place, what_lives_at
-from kvmwhy.arch.x86.reset_state import ResetVerdict, is_reset_state
+from kvmwhy.arch.x86.reset_state import UNSEEN, Loaded, ResetVerdict, is_reset_state
+from kvmwhy.diagnosis.access import Access, access_of, nothing_at_rip
+from kvmwhy.diagnosis.code_window import Window, window_of
 from kvmwhy.diagnosis.delivery import Delivery, delivery_of
-from kvmwhy.emulator.verdict import Verdict, verdict
-from kvmwhy.record import Cpu, Failure
+from kvmwhy.diagnosis.emulation import (
+    INVALID_STATE,
+    VIRTUALIZATION,
+    Fetch,
+    Why,
+    fetch_of,
+    walk_error,
+    why_by_words,
+)
+from kvmwhy.diagnosis.loops import Loop, loop_of
+from kvmwhy.diagnosis.vendor import vendor_of
+from kvmwhy.emulator.verdict import Verdict, kernel_version, verdict
+from kvmwhy.record import Arch, At, Failure, HostEvent
 
 if TYPE_CHECKING:
     from kvmwhy.arch.x86.vm_entry import Checked
@@ -46,33 +54,23 @@ _decode = lru_cache(maxsize=4096)(decode_first)
 _verdict = lru_cache(maxsize=4096)(verdict)
 _explain = lru_cache(maxsize=4096)(explain_exit)
 
-AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
-
-# Exits whose producer reports no bytes although nothing was wrong with the fetch: VMX instructions
-# and INVPCID with their operand on MMIO (kvm_handle_memory_failure), ENCLS, invalid guest state.
-_NO_FETCH_VMX = frozenset({19, 20, 21, 22, 23, 24, 25, 26, 27, 50, 53, 58, 60, 33})
-_NO_FETCH_SVM = frozenset({0x80, 0x82, 0x83})
-_CR0_PG = 1 << 31
-_RFLAGS_1 = 1 << 1  # always set
-_MODES = {"real16": REAL16, "vm86": VM86, "prot16": PROT16, "prot32": PROT32, "long64": LONG64}
-
-
-class Access(NamedTuple):
-    """The memory access that KVM could not carry out. ``what`` says what lives there."""
-
-    kind: AccessKind
-    gva: int | None
-    gpa: int | None
-    place: Place | None
-    what: str | None
-    why: str
-    assumed: bool = False  # place and what hold if the linear address is mapped one to one
+_CR0_PG: Final = 1 << 31
+_RFLAGS_1: Final = 1 << 1  # always set
+_MODES: Final = {"real16": REAL16, "vm86": VM86, "prot16": PROT16, "prot32": PROT32, "long64": LONG64}
+_NO: Final = frozenset({"n", "0", "no", "off"})
+_YES: Final = frozenset({"y", "1", "yes", "on"})
 
 
 class Facts(NamedTuple):
-    """What one failure tells. Words that mean one thing: see docs/architecture.md."""
+    """What one failure tells. Words that mean one thing: see docs/architecture.md.
+
+    Of another architecture than x86 only ``failure`` and ``arch`` are filled in: the rest is about x86's registers,
+    instructions and exits.
+    """
 
     failure: Failure
+    arch: Arch | None  # None: nothing shows it, and x86 is assumed
+    age: Age  # which kernels can have written this record
     reading: Reading | None  # suberror 1
     vendor: VendorGuess
     words: ExitWords | None
@@ -88,18 +86,42 @@ class Facts(NamedTuple):
     linear_rip: int | None
     paging: bool | None
     reset: ResetVerdict | None
-    instruction: Instruction | None
+    window: Window  # what the VMM read at RIP
+    instruction: Instruction | None  # never of bytes that are none: zeros outside RAM, or another event's
     instruction_source: Literal["report", "code"] | None
+    foreign_bytes: bool | None  # KVM's bytes are not those that the VMM read at RIP
     operands: tuple[Operand, ...]
     verdict: Verdict | None
-    fetch_failed: bool | None  # KVM could not read one byte at RIP
+    fetch: Fetch
+    walk_error: int | None  # the code with which KVM's own walk of the guest's page tables failed
+    why: Why  # why KVM emulated at all
+    unrestricted: bool | None  # whether the host's CPU runs real mode by itself (Intel)
     checked: Checked | None  # the manual's rules held against a refused entry, where there is a state to hold them to
     access: Access | None
+    loop: Loop | None  # the exit that a trace consists of
+
+    @property
+    def is_x86(self) -> bool:
+        return self.arch in {"x86", None}
 
     @property
     def emulated(self) -> bool:
         """KVM was asked to carry out an instruction, and could not: reported, or only traced."""
         return self.failure.suberror == 1 or self.failure.emulation is not None
+
+    @property
+    def fetch_failed(self) -> bool | None:
+        """KVM could not read one byte at RIP."""
+        match self.fetch:
+            case Fetch.READ:
+                return False
+            case Fetch.NO_BYTES:
+                return True
+            case Fetch.FAULTED if self.instruction_source != "report":
+                return True if self.words is not None else None
+            case Fetch.FAULTED:
+                return False
+        return None
 
     @property
     def layout(self) -> str | None:
@@ -113,19 +135,34 @@ class Facts(NamedTuple):
     def place_of(self, gpa: int | None) -> Place | None:
         return None if gpa is None else what_lives_at(gpa, ram_bytes=self.failure.host.ram_bytes)
 
+    def events(self, *kinds: str) -> tuple[HostEvent, ...]:
+        """The lines of the host's kernel of these kinds."""
+        return tuple(event for event in self.failure.host.events if event.kind in kinds)
+
+    def at(self, what: str) -> At:
+        """Where a part of the record was seen: ``suberror``, ``errno``, ``rip``, ``code``; ``data[3]`` is a word."""
+        line = self.failure.seen_at.get(what, self.failure.source.line)
+        if what.startswith("data[") and what[5:-1].isdigit():
+            return At(line=line, word=int(what[5:-1]))
+        if self.failure.cpu and (what in self.failure.cpu.registers or what in self.failure.cpu.segments):
+            return At(line=line, register=what)
+        return At(line=line)
+
 
 def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     """Work out every fact of this failure. Pure; never raises on any record."""
+    if failure.arch not in {None, "x86"}:
+        return _foreign(failure)
     reading = None
     if failure.suberror == 1:
         reading = decode_emulation(failure.data, failure.ndata, cut=failure.ndata is None)
     words = _words(reading) or _named_words(failure)
     cpu = failure.cpu
     emulation = failure.emulation
-    vendor = _vendor(failure, words)
+    vendor = vendor_of(failure, reading, words)
     reset = is_reset_state(cpu) if cpu and cpu.registers else None
     # All zeros is what a VMM prints of a protected guest: no real CPU was in that mode.
-    mode = cpu_mode(cpu) if cpu and not (reset and reset.state == "zero") else None
+    mode = cpu_mode(cpu) if cpu and not (reset and reset.state in UNSEEN) else None
     if mode is None and emulation and emulation.mode:
         mode = _MODES[emulation.mode]._replace(why="the trace of the emulation says so")
     rip = cpu.get("rip") if cpu else None
@@ -138,19 +175,6 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     paging = None if cr0 is None else bool(cr0 & _CR0_PG)
     if paging is None and mode and mode.name in {"long64", "compat32", "compat16"}:
         paging = True  # long mode has no other way
-    fetch_failed = not emulation.insn if emulation else _fetch_failed(reading, words, vendor.vendor)
-    code, source = _bytes(failure, reading)
-    asked = failure.suberror == 1 or emulation is not None
-    code_mode = mode or (_mode_of(code, failure.host.kernel) if asked and code else None)
-    instruction = None
-    if code and code_mode:
-        instruction = _decode(code[:15], bitness=code_mode.bitness, address=rip or 0, syntax=syntax)
-    operands: tuple[Operand, ...] = ()
-    judged = None
-    if instruction and mode and cpu and cpu.registers:
-        operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
-    if instruction and code_mode and asked:
-        judged = _verdict(code, mode=code_mode, kernel=failure.host.kernel)
     vectoring = _vectoring(failure, vendor.vendor, words)
     said = None
     if failure.suberror == 3:
@@ -162,6 +186,8 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         delivery = delivery_of(failure, vectoring, said.gpa if said else None, mode)
     facts = Facts(
         failure=failure,
+        arch=failure.arch,
+        age=_age(failure),
         reading=reading,
         vendor=vendor,
         words=words,
@@ -171,21 +197,164 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         vectoring=vectoring,
         delivery=delivery,
         mode=mode,
-        code_mode=code_mode,
+        code_mode=mode,
         cpl=cpu_cpl(cpu) if cpu else None,
         rip=rip,
         linear_rip=linear,
         paging=paging,
         reset=reset,
-        instruction=instruction,
-        instruction_source=source,
-        operands=operands,
-        verdict=judged,
-        fetch_failed=fetch_failed,
+        window=window_of(failure.code),
+        instruction=None,
+        instruction_source=None,
+        foreign_bytes=None,
+        operands=(),
+        verdict=None,
+        fetch=fetch_of(failure, reading, words, said, vendor.vendor),
+        walk_error=walk_error(failure),
+        why=Why.NOT_SHOWN,
+        unrestricted=_unrestricted(failure, words, reset),
         checked=_checked(failure, vendor.vendor, reset),
         access=None,
+        loop=loop_of(failure.trace),
     )
-    return facts._replace(access=_access(facts))
+    facts = _with_instruction(facts, syntax)
+    facts = facts._replace(access=access_of(facts))
+    return facts._replace(why=_why(facts))
+
+
+def _foreign(failure: Failure) -> Facts:
+    """Of another architecture: nothing of what x86's tables would make of it."""
+    return Facts(
+        failure=failure,
+        arch=failure.arch,
+        age=Age(),
+        reading=None,
+        vendor=VendorGuess(None, "this is not x86"),
+        words=None,
+        explained=None,
+        entry=None,
+        said=None,
+        vectoring=None,
+        delivery=None,
+        mode=None,
+        code_mode=None,
+        cpl=None,
+        rip=None,
+        linear_rip=None,
+        paging=None,
+        reset=None,
+        window=Window.NOT_SHOWN,
+        instruction=None,
+        instruction_source=None,
+        foreign_bytes=None,
+        operands=(),
+        verdict=None,
+        fetch=Fetch.NOT_SHOWN,
+        walk_error=None,
+        why=Why.NOT_SHOWN,
+        unrestricted=None,
+        checked=None,
+        access=None,
+        loop=loop_of(failure.trace),
+    )
+
+
+def _age(failure: Failure) -> Age:
+    """The kernel's own name counts; where it is not shown, the form of the record."""
+    version = kernel_version(failure.host.kernel)
+    if version is not None:
+        return Age(version, version)
+    return age_of(failure.suberror, failure.data, failure.ndata)
+
+
+def _with_instruction(facts: Facts, syntax: Syntax) -> Facts:
+    """The instruction that KVM met, if the bytes shown are it."""
+    failure = facts.failure
+    code, source = _bytes(facts)
+    asked = failure.suberror == 1 or failure.emulation is not None
+    kernel, newest = failure.host.kernel, facts.age.newest
+    code_mode = facts.mode or (_mode_of(code, kernel) if asked and code else None)
+    instruction = None
+    if code and code_mode:
+        instruction = _decode(code[:15], bitness=code_mode.bitness, address=facts.rip or 0, syntax=syntax)
+    operands: tuple[Operand, ...] = ()
+    judged = None
+    cpu = failure.cpu
+    if instruction and facts.mode and cpu and cpu.registers:
+        mode = facts.mode
+        operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
+    if instruction and code_mode and asked:
+        judged = _verdict(code, mode=code_mode, kernel=kernel, newest=newest)
+    return facts._replace(
+        code_mode=code_mode,
+        instruction=instruction,
+        instruction_source=source,
+        foreign_bytes=_foreign_bytes(facts, code, source),
+        operands=operands,
+        verdict=judged,
+    )
+
+
+def _bytes(facts: Facts) -> tuple[bytes, Literal["report", "code"] | None]:
+    """The report's own bytes if it has any: the VMM's window was read later, and may differ.
+
+    No bytes of an instruction are: zeros or ff where there is no RAM; what an earlier emulation left in the buffer,
+    when this one's fetch failed.
+    """
+    failure, reading = facts.failure, facts.reading
+    if reading and reading.failure.insn:
+        return reading.failure.insn, "report"
+    if failure.emulation and failure.emulation.insn and facts.walk_error is None:
+        return failure.emulation.insn, "report"
+    if failure.code and (code := failure.code.at_rip()) and not nothing_at_rip(facts):
+        return code, "code"
+    return b"", None
+
+
+def _foreign_bytes(facts: Facts, code: bytes, source: str | None) -> bool | None:
+    if source != "report" or facts.window != Window.CODE or facts.failure.code is None:
+        return None
+    shown = facts.failure.code.at_rip()
+    length = min(len(shown), len(code))
+    return code[:length] != shown[:length]
+
+
+def _unrestricted(failure: Failure, words: ExitWords | None, reset: ResetVerdict | None) -> bool | None:
+    """Only without unrestricted guest does KVM use virtual-8086 mode, or emulate what the CPU cannot enter."""
+    if failure.control is not None:
+        from kvmwhy.arch.x86.vm_entry.state import unrestricted_of
+
+        if (dumped := unrestricted_of(failure.control)) is not None:
+            return dumped
+    parameters = failure.host.parameters
+    for name in ("kvm_intel.unrestricted_guest", "kvm_intel.ept"):
+        if parameters.get(name, "").lower() in _NO:
+            return False
+    if parameters.get("kvm_intel.unrestricted_guest", "").lower() in _YES:
+        return True
+    if reset is not None and reset.loaded == Loaded.VM86:
+        return False
+    return False if words is not None and words.reason == INVALID_STATE else None
+
+
+def _why(facts: Facts) -> Why:
+    """By the words; without them, by what the instruction and the CPU's mode leave."""
+    if not facts.emulated:
+        return Why.NOT_SHOWN
+    insn = facts.instruction
+    if insn is not None and insn.mnemonic in VIRTUALIZATION and facts.vectoring is None:
+        return Why.NESTED
+    why = why_by_words(facts.words, facts.said, facts.vendor.vendor, delivering=facts.vectoring is not None)
+    if why != Why.NOT_SHOWN:
+        return why
+    access = facts.access
+    if access is not None and access.kind == "fetch":
+        return Why.FETCH
+    if access is not None and access.place is not None and access.place.ram is False:
+        return Why.OPERAND
+    if insn is not None and facts.mode is not None and facts.mode.name in {"real16", "vm86"}:
+        return Why.REAL_MODE
+    return Why.NOT_SHOWN
 
 
 def _checked(failure: Failure, vendor: str | None, reset: ResetVerdict | None) -> Checked | None:
@@ -193,7 +362,7 @@ def _checked(failure: Failure, vendor: str | None, reset: ResetVerdict | None) -
     if failure.kind != "entry-failure" or failure.cpu is None or vendor not in {"vmx", "svm"}:
         return None
     hidden = failure.control is None and not failure.cpu.registers.get("rflags", _RFLAGS_1) & _RFLAGS_1
-    if hidden or (reset and reset.state == "zero"):
+    if hidden or (reset and reset.state in UNSEEN):
         return None
     from kvmwhy.arch.x86.vm_entry import check  # 110 rules, for refused entries alone
 
@@ -213,49 +382,6 @@ def _named_words(failure: Failure) -> ExitWords | None:
     if exit_ is None or not failure.emulation or exit_.info1 is None:
         return None
     return ExitWords(exit_.reason, exit_.info1, exit_.info2 or 0, exit_.intr_info or 0, exit_.error_code or 0)
-
-
-def _vendor(failure: Failure, words: ExitWords | None) -> VendorGuess:
-    """The numbers first, since they are this failure's own; then what the text around it says."""
-    if failure.exit and failure.exit.isa:
-        return VendorGuess(failure.exit.isa, "the kernel's own text around these words is of that vendor")
-    if failure.control:
-        return VendorGuess("vmx" if failure.control.kind == "vmcs" else "svm", f"a {failure.control.kind.upper()} dump")
-    guess = VendorGuess(None, "nothing in this evidence shows whether the host has VMX or SVM")
-    if words is not None:
-        guess = vendor_of_reason(words.reason, info1=words.info1, info2=words.info2, intr_info=words.intr_info)
-    elif failure.hardware_error is not None:
-        guess = vendor_of_entry_failure(failure.hardware_error)
-    elif failure.suberror == 2:
-        guess = vendor_of_simultaneous(failure.data)
-    elif failure.suberror == 3:
-        guess = vendor_of_delivery(failure.data)
-    elif failure.suberror == 4:
-        guess = vendor_of_unexpected(failure.data)
-    host = failure.host
-    if guess.vendor is None and host.vendor:
-        return VendorGuess(host.vendor, host.vendor_from or "the text around the failure says so")
-    if guess.vendor is None and failure.cpu and (model := _cpu_model(failure.cpu)):
-        return model
-    return guess
-
-
-def _cpu_model(cpu: Cpu) -> VendorGuess | None:
-    """EDX holds the CPU's signature after a reset (SDM vol. 3A, 11.1.1.3): family, model, stepping.
-
-    VMs are mostly given their host's vendor's model; Penryn and older ones are not counted, since
-    people offer those to guests on AMD, too.
-    """
-    signature = cpu.get("rdx")
-    if signature is None or signature >> 28 or cpu.get("rip") not in {None, 0xFFF0, 0xE05B}:
-        return None
-    family, model = signature >> 8 & 0xF, signature >> 12 & 0xF0 | signature >> 4 & 0xF
-    if family == 6 and model >= 0x1A and not cpu.get("rax"):
-        return VendorGuess("vmx", f"EDX after reset, {signature:#x}, is the signature of an Intel CPU")
-    extended = signature >> 20 & 0xFF
-    if family == 0xF and 6 <= extended <= 0x0B and not cpu.get("rax"):
-        return VendorGuess("svm", f"EDX after reset, {signature:#x}, is the signature of an AMD CPU")
-    return None
 
 
 def _vectoring(failure: Failure, vendor: str | None, words: ExitWords | None) -> int | None:
@@ -284,38 +410,6 @@ def _explained(failure: Failure, vendor: str | None, words: ExitWords | None) ->
     return None
 
 
-def _fetch_failed(reading: Reading | None, words: ExitWords | None, vendor: str | None) -> bool | None:
-    """Whether the very first code fetch failed: nothing was read, so nothing could be emulated.
-
-    The final form without bytes says so, unless another producer than the emulator wrote it.
-    """
-    if reading is None:
-        return None
-    if reading.failure.insn:
-        return False
-    if words is None or reading.failure.layout != "final-no-bytes":
-        return None
-    basic = words.reason & 0xFFFF
-    if not any(words):
-        return None  # no VM entry has happened yet
-    if vendor in {"vmx", None} and (basic in _NO_FETCH_VMX or basic == 0xDEAD):
-        return None
-    if vendor == "svm" and words.reason in _NO_FETCH_SVM:
-        return None
-    return not reading.failure.debug
-
-
-def _bytes(failure: Failure, reading: Reading | None) -> tuple[bytes, Literal["report", "code"] | None]:
-    """The report's own bytes if it has any: the VMM's window was read later, and may differ."""
-    if reading and reading.failure.insn:
-        return reading.failure.insn, "report"
-    if failure.emulation and failure.emulation.insn:
-        return failure.emulation.insn, "report"
-    if failure.code and (code := failure.code.at_rip()):
-        return code, "code"
-    return b"", None
-
-
 def _mode_of(code: bytes, kernel: str | None) -> Mode:
     """Without registers: KVM failed on these bytes, so a mode in which it can do them is ruled out."""
     modes = (LONG64, PROT32, REAL16)
@@ -323,125 +417,3 @@ def _mode_of(code: bytes, kernel: str | None) -> Mode:
     if len(fitting) == 1:
         return fitting[0]._replace(certain=False, why="only in this mode would KVM fail on these bytes")
     return LONG64._replace(certain=False, why="the CPU's mode is not shown; 64-bit code is assumed")
-
-
-# -- the access ------------------------------------------------------------------------------------
-
-
-def _access(facts: Facts) -> Access | None:
-    match facts.failure.suberror:
-        case 1 if facts.vectoring:
-            return _vectored_access(facts)
-        case 1:
-            return _emulation_access(facts)
-        case 3:
-            return _delivery_access(facts)
-        case None if facts.failure.emulation:
-            return _emulation_access(facts)
-    return None
-
-
-def _vectored_access(facts: Facts) -> Access | None:
-    """Suberror 1 while an event was being delivered: the words are about the delivery's access."""
-    said = facts.said
-    gpa = said.gpa if said else None
-    place = facts.place_of(gpa)
-    delivery = facts.delivery
-    what = "; ".join(t for t in (delivery.what if delivery else None, place.text if place else None) if t) or None
-    return Access(
-        "event-delivery", delivery.gva if delivery else None, gpa, place, what, "an event was being delivered"
-    )
-
-
-def _emulation_access(facts: Facts) -> Access | None:
-    said = facts.said
-    straddles = _straddles(facts)
-    if straddles is None and (facts.fetch_failed or (said and said.kind == "fetch")):
-        return _fetch(facts, said.gpa if said else None, said.why if said and said.kind == "fetch" else None)
-    if straddles is not None:
-        return _placed(
-            facts,
-            "fetch",
-            straddles,
-            None,
-            "the instruction goes on in the next page, and its bytes end here",
-        )
-    operand = _memory_operand(facts)
-    gpa = said.gpa if said else None
-    kind = said.kind if said else None
-    if operand is None and kind is None:
-        # Old kernels said nothing: the VMM's own view of the code must do.
-        unreadable = facts.failure.code is not None and facts.failure.code.unreadable_at_rip
-        if unreadable or _rip_outside_ram(facts):
-            return _fetch(facts, None, None)
-        return None
-    why = said.why if said and said.kind else "the instruction's own operand"
-    if kind is None and operand is not None:
-        saves = (facts.instruction.mnemonic or "").startswith(("xsave", "fxsave")) if facts.instruction else False
-        kind = "write" if saves or operand.access in {"write", "cond-write"} else "read"
-        if facts.words is None:
-            if _rip_outside_ram(facts):
-                return _fetch(facts, None, None)
-            if facts.verdict and facts.verdict.outcome == "handler":
-                return None  # KVM can do this one: whatever failed, it was not this operand
-    return _placed(facts, kind or "read", operand.linear if operand else None, gpa, why)
-
-
-def _fetch(facts: Facts, gpa: int | None, why: str | None) -> Access:
-    why = why or ("KVM could read no byte there" if facts.fetch_failed else "RIP points there")
-    return _placed(facts, "fetch", facts.linear_rip, gpa, why)
-
-
-def _rip_outside_ram(facts: Facts) -> bool:
-    """What lives at RIP is no RAM: surely without paging, most likely if CR0 is not shown."""
-    if facts.paging:
-        return False
-    place = facts.place_of(facts.linear_rip)
-    return place is not None and place.ram is False and place.name not in {"flash", "reset-vector"}
-
-
-def _straddles(facts: Facts) -> int | None:
-    """The address at which an instruction was cut off by the end of its page, if it was."""
-    insn = facts.reading.failure.insn if facts.reading else None
-    if not insn or facts.linear_rip is None or facts.instruction is None or facts.instruction.complete:
-        return None
-    end = facts.linear_rip + len(insn)
-    return end if end & 0xFFF == 0 else None
-
-
-def _memory_operand(facts: Facts) -> Operand | None:
-    """The operand that was accessed: the one at the reported GPA, else the one spelt out."""
-    candidates = [o for o in facts.operands if o.linear is not None]
-    gpa = facts.said.gpa if facts.said else None
-    if gpa is not None:
-        near = [o for o in candidates if o.linear is not None and (gpa - o.linear) & 0xFFF < max(o.size, 1)]
-        if near:
-            return near[0]
-    if len(candidates) > 1 and facts.paging is False:
-        outside = [o for o in candidates if (p := facts.place_of(o.linear)) and p.ram is False]
-        candidates = outside or candidates
-    return candidates[0] if candidates else None
-
-
-def _delivery_access(facts: Facts) -> Access | None:
-    delivery, said = facts.delivery, facts.said
-    if delivery is None or said is None:
-        return None
-    kind: AccessKind = (
-        "page-walk" if said.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
-    )
-    place = facts.place_of(delivery.gpa)
-    what = "; ".join(text for text in (delivery.what, place.text if place else None) if text) or None
-    return Access(kind, delivery.gva, delivery.gpa, place, what, delivery.why)
-
-
-def _placed(facts: Facts, kind: AccessKind, gva: int | None, gpa: int | None, why: str) -> Access:
-    if gpa is None and facts.paging is False:
-        gpa = gva
-    if gpa is None and gva is not None and gva < 1 << 32:
-        # Firmware and boot code map low memory one to one. Whoever uses this says that it is assumed.
-        place = facts.place_of(gva)
-        if place and place.ram is False:
-            return Access(kind, gva, None, place, f"{place.text}, if mapped one to one", why, assumed=True)
-    place = facts.place_of(gpa)
-    return Access(kind, gva, gpa, place, place.text if place else None, why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.emulator.opcode_table import version_of
 
 
 def hexadecimal(value: int) -> str:
@@ -50,6 +51,14 @@ def end_of_ram(facts: Facts, gpa: int | None) -> list[str]:
         return []
     mib = (gpa >> 20) + 1
     return [f"a guest with {mib} MiB of RAM or more has RAM at {gpa:#x}: was -m too small? (it counts MiB)"]
+
+
+def may_be_older(facts: Facts) -> bool:
+    """The handler came with some release, and nothing shows that the host's kernel is not older."""
+    first = version_of(facts.verdict.since) if facts.verdict and facts.verdict.since else None
+    if first is None or facts.failure.host.kernel is not None:
+        return False
+    return facts.age.oldest is None or facts.age.oldest < first
 
 
 def silently(facts: Facts) -> str:

@@ -53,7 +53,7 @@ def too_old(since: str, name: str, version: Version) -> Verdict:
 def older_record(since: str, name: str, newest: Version) -> Verdict:
     """The host's kernel is not named, but what it reported has the form of kernels up to ``newest``."""
     last = f"{newest[0]}.{newest[1]}"
-    sentence = f"KVM has a handler for this instruction ({name}) since Linux {since}; this record is of {last} or older."
+    sentence = f"KVM has a handler for it ({name}) since Linux {since}; this record is of {last} or before."
     return Verdict("no-handler", since, False, None, name, sentence)
 
 

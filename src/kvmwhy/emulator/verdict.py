@@ -122,7 +122,8 @@ def _legacy(code: bytes, opcode: _Opcode, mode: Mode, version: Version | None) -
     split = bool(rows and rows[0].prefix)
     name = _name(opcode, split)
     if (opcode.map, opcode.byte) == ("0f", 0xAE) and version is not None and version <= _ANY_CLFLUSH:
-        sentence = f"Kernels up to {'.'.join(map(str, _ANY_CLFLUSH))}, at least, take {name} for CLFLUSH, and do nothing."
+        last = ".".join(map(str, _ANY_CLFLUSH))
+        sentence = f"Kernels up to {last}, at least, take {name} for CLFLUSH, and do nothing."
         return Verdict("handler", None, False, None, name, sentence, caveats.ANY_CLFLUSH)
     if split:
         if prefixes.conflict:

@@ -193,7 +193,13 @@ _STATES: Final = {
     "reset": "the guest had executed nothing",
     "startup": "the processor had only been placed by a start-up IPI",
     "zero": "all registers read as zero",
+    "half-reset": "the processor is at its start with control registers that a reset clears",
+    "first": "the firmware was in its first instructions",
+    "smi-entry": "an SMI handler was about to start",
     "mixture": "the registers mix two states",
+    "hidden": "the registers are encrypted",
+    "unread": "what the control block holds reads as zero",
+    "impossible": "no guest can be in this state",
     "ran": "the guest had been running",
     "unknown": "the registers tell no state",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.phrasing import at, emulated_because, emulates_all, instruction, operand, silently
+from kvmwhy.diagnosis.phrasing import at, emulated_because, emulates_all, instruction, may_be_older, operand, silently
 
 CAUSE = Cause(
     id="emulator-no-handler",
@@ -55,7 +55,7 @@ def rule(facts: Facts) -> Finding | None:
     if verdict is None or insn is None or facts.fetch_failed or facts.vectoring is not None:
         return None
     # A verdict without a kernel is the newest kernel's; the host's may be older than the handler.
-    too_old = verdict.outcome == "handler" and verdict.since is not None and facts.failure.host.kernel is None
+    too_old = verdict.outcome == "handler" and may_be_older(facts)
     if verdict.outcome != "no-handler" and not too_old:
         return None
     from_report = facts.instruction_source == "report"

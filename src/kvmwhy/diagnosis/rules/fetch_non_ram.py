@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
+from kvmwhy.diagnosis.code_window import EMPTY, Window
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.phrasing import article, at, end_of_ram, hexadecimal
 
@@ -56,7 +57,8 @@ def _fetch(facts: Facts) -> Finding:
     assert access is not None  # noqa: S101 -- the caller looked
     place, for_, against = access.place, [], []
     # That the fetch failed is KVM's own word; that the guest's own jump led there seldom is the only way.
-    confidence: Confidence = "possible" if access.assumed and facts.words is None else "likely"
+    guessed = access.assumed or (facts.window in EMPTY and (place is None or place.ram is None))
+    confidence: Confidence = "possible" if guessed and facts.words is None else "likely"
     known = facts.failure.host.ram_bytes is not None and place is not None and place.ram is False
     if known and (facts.fetch_failed or facts.words is not None):
         confidence = "certain"
@@ -66,8 +68,9 @@ def _fetch(facts: Facts) -> Finding:
         for_.append(f"{access.why}")
     if facts.fetch_failed and access.why != "KVM could read no byte there":
         for_.append(access.why)
-    if facts.failure.code and facts.failure.code.unreadable_at_rip:
-        for_.append("the VMM could not read the code at RIP either (Code= shows ??)")
+    if facts.window == Window.UNREADABLE:
+        walk = ", whose address it takes from the guest's page tables" if facts.paging else ""
+        for_.append(f"the VMM could not read the code at RIP either (Code= shows ??){walk}")
     if place and place.ram is False:
         for_.append(f"RIP is {article(access.what or '')}")
     elif place and place.ram:
@@ -89,6 +92,8 @@ def _fetch(facts: Facts) -> Finding:
     else:
         what = f", {article(place.text)}" if place and place.ram is False else ""
         answer = f"The guest jumped to {where}{what}: there is no RAM to fetch an instruction from."
+        if facts.paging and facts.words is None and facts.window == Window.UNREADABLE and not what:
+            answer = f"KVM could not fetch the instruction at {where}: the guest's page tables lead there to no RAM, or nowhere."
     return Finding(CAUSE, confidence, answer, tuple(for_), tuple(against))
 
 

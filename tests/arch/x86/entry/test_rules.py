@@ -15,7 +15,7 @@ from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import kernel_log
 from kvmwhy.record import ControlBlock, Cpu, Segment
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "kernel-log"
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "kernel-log"
 BIT63 = 1 << 63
 
 

@@ -551,7 +551,7 @@ BUGS: Final = (
         title="A reset of a guest that is itself a hypervisor left its nested VMCS loaded",
         origin="host-kernel",
         family="vcpu-state",
-        shape=Shape("entry-failure", hardware_error=_CONTROLS, rip=(0xFFF0,), reset=("mixture",)),
+        shape=Shape("entry-failure", hardware_error=_CONTROLS, rip=(0xFFF0,), reset=("mixture", "half-reset")),
         at_most="possible",
         what=(
             "When save and restore of nested state were new (2019), resetting a VM while a hypervisor ran in it left"
