@@ -9,6 +9,7 @@ from kvmwhy.diagnosis.answer import Advice, Mechanism, Origin
 from kvmwhy.diagnosis.cause import Cause, Finding
 from kvmwhy.diagnosis.facts import Facts, gather
 from kvmwhy.diagnosis.knowledge import known
+from kvmwhy.diagnosis.mechanism import mechanism
 from kvmwhy.diagnosis.rules import RULES, UNDECIDED
 from kvmwhy.record import Failure
 
@@ -51,7 +52,7 @@ def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
     found.sort(key=lambda f: (_RANK[f.confidence], f.confidence == "possible" and not f.cause.id.startswith("bug-")))
     if not found or found[0].confidence == "possible":
         found.append(UNDECIDED(facts, tuple(found)))
-    return Diagnosis(facts, tuple(found))
+    return Diagnosis(facts, tuple(found), mechanism(facts))
 
 
 def catalogue() -> dict[str, Cause]:

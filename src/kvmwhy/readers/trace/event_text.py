@@ -43,7 +43,6 @@ _MSR: Final = re.compile(rf"msr_(read|write) {_X} = {_X}( \(#GP\))?")
 _CR: Final = re.compile(rf"cr_(read|write) {_X} = {_X}")
 _ONE: Final = {
     "kvm_fast_mmio": ("gpa", re.compile(rf"fast mmio at gpa {_X}")),
-    "kvm_mmu_walker_error": ("pferr", re.compile(rf"pferr {_X}")),
     "kvm_nested_intr_vmexit": ("rip", re.compile(rf"rip: {_X}")),
 }
 _MMIO_TYPES: Final = {"unsatisfied-read": 0, "read": 1, "write": 2}

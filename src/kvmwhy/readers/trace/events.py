@@ -24,7 +24,6 @@ STORY: Final = frozenset({
     "kvm_inj_exception",
     "kvm_inj_virq",
     "kvm_mmio",
-    "kvm_mmu_walker_error",  # KVM's own walk of the guest's page tables failed
     "kvm_msr",
     "kvm_nested_intr_vmexit",
     "kvm_nested_vmenter",

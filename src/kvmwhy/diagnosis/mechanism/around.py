@@ -1,0 +1,174 @@
+"""What no exit of a vCPU tells: other hypervisors, refused set-ups, the host's own lines, and nothing at all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.diagnosis.answer import Mechanism, Proof
+from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
+from kvmwhy.record import At, HostEvent
+
+_SPEAKERS: Final = {
+    "xen": "Xen",
+    "haxm": "HAXM",
+    "bhyve": "bhyve",
+    "whpx": "Windows Hypervisor Platform",
+    "hvf": "macOS's Hypervisor framework",
+    "virtualbox": "VirtualBox",
+    "vmware": "VMware",
+    "hyper-v": "Hyper-V",
+    "tcg": "QEMU's own emulator (TCG)",
+}
+# Lines of the host's kernel that name another mechanism than "the host's own trouble", where nothing else does.
+# Source: the function that prints the line, and what it returns.
+_BY_EVENT: Final[dict[str, tuple[str, str]]] = {
+    # arch/arm64/kvm/mmu.c: kvm_handle_guest_abort returns -EFAULT; user_mem_abort likewise
+    "abort-not-handled": (
+        "run-errno",
+        "KVM cannot handle this kind of abort of the guest, and KVM_RUN fails with EFAULT",
+    ),
+    "host-memory-missing": ("run-errno", "No memory of the VMM is behind the guest's, and KVM_RUN fails with EFAULT"),
+    # arch/riscv/kvm/vcpu_exit.c: kvm_riscv_vcpu_exit
+    "riscv-exit-error": ("run-errno", "KVM_RUN failed with the error that the host's kernel logged"),
+    # arch/arm64/kvm/handle_exit.c: the default of handle_exit's switch sets KVM_EXIT_INTERNAL_ERROR
+    "exception-type-unknown": ("exit-unhandled", "KVM has no handler for the code with which EL2 came back"),
+    # arch/powerpc/kvm/book3s_pr.c and booke.c: a program check is injected, again and again
+    "ppc-emulation-failed": ("guest-loops", "KVM cannot emulate an instruction, and the guest meets it again for ever"),
+    # arch/powerpc/kvm/book3s_hv.c: kvmppc_handle_exit_hv
+    "ppc-unknown-trap": ("exit-unknown-to-kvm", "KVM did not know the trap with which the guest was left"),
+    "ppc-trap-in-host": ("exit-unhandled", "The guest was left in hypervisor mode, for which KVM has no handler"),
+    "ppc-memory-fault": ("run-errno", "KVM has no support for a fault of the guest's memory, and KVM_RUN fails"),
+    # arch/s390/kvm/intercept.c: handle_validity; kvm-s390.c: kvm_arch_vcpu_ioctl_run
+    "s390-validity": ("run-errno", "The SIE block is not valid, and KVM_RUN fails with EINVAL"),
+    "s390-vcpu-stopped": ("run-errno", "The vCPU is stopped, and KVM_RUN fails with EINVAL"),
+    # arch/mips/kvm/mips.c: kvm_mips_handle_exit, its default
+    "mips-exception-unknown": ("exit-unhandled", "KVM has no handler for the guest's exception"),
+    # arch/x86/kvm/emulate.c: emulator_cmpxchg_emulated; the guest goes on
+    "exchange-as-write": ("guest-loops", "KVM keeps emulating a locked instruction as a plain write"),
+    "ept-misconfig": ("exit-unknown-to-kvm", "KVM found an EPT entry misconfigured and passed the exit on"),
+    "unexpected-exit": ("exit-unhandled", "The CPU left the guest for a reason that KVM has no handler for"),
+}
+_HARMLESS: Final = frozenset({"healthy", "symptom", "unread"})
+
+
+def not_kvm(facts: Facts) -> Mechanism | None:
+    """Another hypervisor's words, or an emulator's."""
+    failure = facts.failure
+    if failure.kind != "not-kvm":
+        return None
+    name = failure.speaker.name if failure.speaker else ""
+    who = _SPEAKERS.get(name, name or "another hypervisor")
+    text = f"This is a failure of {who}, not of KVM."
+    return Mechanism("not-this", text, "certain", (Proof(f"the text is that of {who}", facts.at("speaker")),))
+
+
+def setup_refused(facts: Facts) -> Mechanism | None:
+    """An ioctl other than KVM_RUN."""
+    failure = facts.failure
+    if failure.kind != "setup-refused":
+        return None
+    call = failure.setup.call if failure.setup else "a call that is not shown"
+    shown = {"open": "opening /dev/kvm", "module": "loading KVM's module"}.get(call, call)
+    detail = ""
+    if failure.setup is not None and failure.setup.msr is not None:
+        detail = f" of MSR {failure.setup.msr:#x}"
+    errno = f" with {failure.errno}" if failure.errno else ""
+    text = f"{shown[0].upper()}{shown[1:]}{detail} was refused{errno}: the VM was not set up as asked."
+    return Mechanism("setup-refused", text, "certain", (Proof("the message names the call", facts.at("setup")),))
+
+
+def injected(facts: Facts) -> Mechanism | None:
+    """KVM refused something and put an exception into the guest: nobody outside is told."""
+    failure = facts.failure
+    if failure.silent and failure.emulation is not None:
+        text = "KVM could not emulate an instruction and gave the guest #UD for it; no VMM was told."
+        return Mechanism(
+            "undef-injected",
+            text,
+            "certain",
+            (Proof("the trace shows the injected #UD", At(event=len(failure.trace) - 1)),),
+        )
+    if failure.kind != "undef-injected":
+        return None
+    event = failure.host.events[0] if failure.host.events else None
+    other = _named_by_event(facts)
+    if other is not None:
+        return other
+    what = "a register or an instruction"
+    if event is not None and isinstance(event.fields.get("msr"), int):
+        what = f"MSR {event.fields['msr']:#x}"
+    elif event is not None and event.kind.startswith("sysreg"):
+        what = "a system register"
+    text = f"KVM refused the guest {what} and gave it an exception instead; the VM goes on."
+    return Mechanism(
+        "undef-injected", text, "certain", (Proof("the host's kernel says so", event.at if event else None),)
+    )
+
+
+def host_trouble(facts: Facts) -> Mechanism | None:
+    """Only the host's own lines are here."""
+    if facts.failure.kind != "host-trouble":
+        return None
+    other = _named_by_event(facts)
+    if other is not None:
+        return other
+    event = facts.failure.host.events[0] if facts.failure.host.events else None
+    what = f" ({event.kind.replace('-', ' ')})" if event else ""
+    text = f"Only trouble of the host's own is shown{what}; what became of a guest is not."
+    return Mechanism(
+        "host-trouble", text, "certain", (Proof("the host's kernel log says so", event.at if event else None),)
+    )
+
+
+def _named_by_event(facts: Facts) -> Mechanism | None:
+    """A line of the kernel that tells how KVM_RUN ended, though no VMM's line is here."""
+    for answer in (no_syndrome_logged(facts), riscv(facts)):
+        if answer is not None:
+            return answer
+    event = _first(facts.failure.host.events)
+    if event is None:
+        return None
+    mechanism, text = _BY_EVENT[event.kind]
+    return Mechanism(mechanism, f"{text}.", "likely", (Proof("the host's kernel says so", event.at),))
+
+
+def _first(events: tuple[HostEvent, ...]) -> HostEvent | None:
+    return next((event for event in events if event.kind in _BY_EVENT), None)
+
+
+def loops(facts: Facts) -> Mechanism | None:
+    """A trace without a failure in which one exit repeats."""
+    loop = facts.loop
+    if (
+        loop is None
+        or facts.failure.kind not in {"healthy", "other", "symptom"}
+        or facts.failure.exit_reason is not None
+    ):
+        return None
+    where = f" at {loop.rip:#x}" if loop.rip is not None else ""
+    reason = loop.reason if isinstance(loop.reason, str) else f"{loop.reason:#x}"
+    return Mechanism(
+        "guest-loops",
+        f"No failure is reported: the guest leaves for the same reason ({reason}){where} again and again.",
+        "possible",
+        (Proof(f"{loop.times} exits of the trace are the same", At(event=loop.event)),),
+    )
+
+
+def not_shown(facts: Facts) -> Mechanism:
+    """A symptom, a dump that names nothing, a trace in which nothing fails."""
+    failure = facts.failure
+    if failure.kind == "healthy":
+        text = "Nothing fails in this evidence."
+    elif failure.kind == "internal-error":
+        text = "KVM reported an internal error; which one this VMM does not print."
+        if failure.suberror is not None:
+            text = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has."
+    elif failure.kind == "symptom":
+        text = "A symptom is shown, without the record that would say what happened."
+    elif failure.cpu is not None or failure.control is not None:
+        text = "The vCPU's state is shown, without a line that says what failed."
+    else:
+        text = "What happened is not shown here."
+    return Mechanism("not-shown", text, "certain" if failure.kind in _HARMLESS else "likely")

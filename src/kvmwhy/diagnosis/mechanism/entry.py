@@ -1,0 +1,181 @@
+"""KVM_EXIT_FAIL_ENTRY: which of three the refused entry is, by the number and by whose rule is broken.
+
+vmx_handle_exit and svm_handle_exit store the number: VMX's whole exit reason with bit 31, or the VM-instruction error
+of a VMLAUNCH or VMRESUME that failed; SVM's VMEXIT_INVALID.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kvmwhy.abi.x86 import svm, vmx
+from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
+from kvmwhy.diagnosis.facts import Facts
+
+if TYPE_CHECKING:
+    from kvmwhy.arch.x86.vm_entry import Violation
+
+_INVALID_SVM: Final = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF, 0xFFFF})  # the last: kvm of 2008 printed 16 bits
+_BASIC: Final = frozenset(vmx.ENTRY_FAILURE_REASONS)  # that kvm printed them without bit 31
+_GUEST: Final = frozenset({"guest"})
+_KERNELS: Final = frozenset({"controls", "host", "event"})
+
+
+def entry_refused(facts: Facts) -> Mechanism | None:
+    """Every form of the record: the VMM's line, a dump of the control block, or both."""
+    failure = facts.failure
+    if failure.kind == "entry-failure":
+        if not facts.is_x86:
+            return _elsewhere(facts)
+        if failure.hardware_error is not None:
+            return _by_number(facts, failure.hardware_error)
+        return _by_dump(facts)
+    if failure.control is not None and failure.kind == "other" and failure.suberror is None:
+        return _by_dump(facts)
+    return None
+
+
+def _elsewhere(facts: Facts) -> Mechanism:
+    number = facts.failure.hardware_error
+    return Mechanism(
+        "entry-refused-controls",
+        "KVM refused to enter this vCPU (KVM_EXIT_FAIL_ENTRY).",
+        "certain",
+        (
+            Proof(
+                f"the reason is {number:#x}" if number is not None else "no reason was printed",
+                facts.at("hardware_error"),
+            ),
+        ),
+    )
+
+
+def _by_number(facts: Facts, number: int) -> Mechanism:
+    at = facts.at("hardware_error")
+    if number == 0:
+        return _no_number(facts)
+    if number in _INVALID_SVM:
+        return _svm(facts, number)
+    basic = number & 0xFFFF
+    if basic in _BASIC and (number == basic or number >> 31 & 1):
+        return _vmx(facts, basic, number)
+    if number in vmx.VM_INSTRUCTION_ERRORS:
+        meaning = vmx.VM_INSTRUCTION_ERRORS[number]
+        text = f"VMLAUNCH or VMRESUME failed with VM-instruction error {number}: {meaning}."
+        return Mechanism(
+            "entry-refused-controls",
+            text,
+            "certain",
+            (Proof(f"{number:#x} is a VM-instruction error: numbers of that list end at 28", at),),
+        )
+    sentence = facts.entry.sentence if facts.entry else f"{number:#x}"
+    return Mechanism(
+        "entry-refused-controls", f"KVM refused to enter the guest: {sentence}.", "possible", (Proof(sentence, at),)
+    )
+
+
+def _no_number(facts: Facts) -> Mechanism:
+    for_ = [
+        Proof("hardware error 0x0: the entry failed, and no error number was to be had", facts.at("hardware_error"))
+    ]
+    against = []
+    exit_ = facts.failure.exit
+    if exit_ is not None and not exit_.reason >> 31 & 1 and facts.failure.control is not None:
+        name = vmx.reason_name(exit_.reason) or f"{exit_.reason:#x}"
+        against.append(Proof(f"the dump has a valid exit reason ({name}): the entry may have succeeded in truth"))
+    return Mechanism(
+        "entry-vmfail-no-number",
+        "VMLAUNCH or VMRESUME failed without an error number (VMfailInvalid): to KVM, no VMCS was current.",
+        "certain" if facts.vendor.vendor in {"vmx", None} else "likely",
+        tuple(for_),
+        tuple(against),
+    )
+
+
+def _vmx(facts: Facts, basic: int, number: int) -> Mechanism:
+    at = facts.at("hardware_error")
+    if basic == vmx.MSR_LOAD_FAIL:
+        text = "The CPU refused to enter the guest because an MSR of the VM-entry list could not be loaded."
+        return Mechanism("entry-refused-controls", text, "certain", (Proof(f"{number:#x} is exit reason 34", at),))
+    if basic == vmx.MCE_DURING_VMENTRY:
+        text = "A machine check happened while the CPU was entering the guest."
+        return Mechanism("entry-refused-controls", text, "likely", (Proof(f"{number:#x} is exit reason 41", at),))
+    broken = _broken(facts, _GUEST)
+    text = "The CPU refused to enter the guest because of its state"
+    text += (
+        f": {broken[0].rule.sentence}; here {broken[0].value}." if broken else "; which rule it breaks is not shown."
+    )
+    for_ = (
+        Proof(f"{number:#x} is exit reason 33, invalid guest state, with the entry-failure bit", at),
+        *_said(broken),
+    )
+    return Mechanism("entry-refused-guest-state", text, "certain", for_)
+
+
+def _svm(facts: Facts, number: int) -> Mechanism:
+    """A fault in the control area is shown, or the save area is taken for it."""
+    proof = Proof(f"{number:#x} is VMEXIT_INVALID", facts.at("hardware_error"))
+    guest, controls = _broken(facts, _GUEST), _broken(facts, _KERNELS)
+    if controls and not guest:
+        rule = controls[0]
+        text = f"VMRUN refused the control block: {rule.rule.sentence}; here {rule.value}."
+        return Mechanism("entry-refused-controls", text, "likely", (proof, *_said(controls)))
+    text = "VMRUN refused to enter the guest because of its state"
+    text += f": {guest[0].rule.sentence}; here {guest[0].value}." if guest else "; which rule it breaks is not shown."
+    against = () if guest else (Proof("a fault in the control area gives the same number"),)
+    certainty: Certainty = "certain" if guest and facts.failure.control else "likely"
+    return Mechanism("entry-refused-guest-state", text, certainty, (proof, *_said(guest)), against)
+
+
+def _by_dump(facts: Facts) -> Mechanism | None:
+    """A dump alone. Failed entries and exits without a handler print one, warnings of KVM may."""
+    failure = facts.failure
+    exit_, control = failure.exit, failure.control
+    if control is None:
+        return None
+    if exit_ is not None and control.kind == "vmcs":
+        if exit_.reason >> 31 & 1 and exit_.reason & 0xFFFF in _BASIC:
+            return _vmx(facts, exit_.reason & 0xFFFF, exit_.reason)
+        return _unhandled(facts, exit_.reason & 0xFFFF)
+    if exit_ is not None and exit_.reason in _INVALID_SVM:
+        return _svm(facts, exit_.reason)
+    if exit_ is not None:
+        return _unhandled(facts, exit_.reason)
+    broken = _broken(facts, _GUEST)
+    if not broken:
+        return None
+    return Mechanism(
+        "entry-refused-guest-state",
+        f"The guest's state in this dump is one that no CPU enters: {broken[0].rule.sentence}; here {broken[0].value}.",
+        "possible",
+        _said(broken),
+        (Proof("the end of the dump, which has the exit reason, is missing"),),
+    )
+
+
+def _unhandled(facts: Facts, reason: int) -> Mechanism | None:
+    """A dump with a valid exit: of one without handler it is a record, of any other it says nothing."""
+    control = facts.failure.control
+    if control is not None and control.kind == "vmcs":
+        known = vmx.REASONS.get(reason)
+        handled = known.handled if known else False
+        name = known.name if known else f"{reason:#x}"
+    else:
+        code = svm.find_code(reason)
+        handled, name = bool(code and code.handled), code.name if code else f"{reason:#x}"
+    if handled:
+        return None
+    return Mechanism(
+        "exit-unhandled",
+        f"The CPU left the guest with {name} ({reason:#x}), for which KVM has no handler.",
+        "likely",
+        (Proof("KVM dumps the control block for an exit without a handler, and this is one", facts.at("exit")),),
+    )
+
+
+def _broken(facts: Facts, about: frozenset[str]) -> list[Violation]:
+    return [one for one in facts.checked.violations if one.rule.about in about] if facts.checked else []
+
+
+def _said(broken: list[Violation]) -> tuple[Proof, ...]:
+    return tuple(Proof(f"{one.rule.sentence}; here {one.value} ({one.rule.section})") for one in broken[:3])

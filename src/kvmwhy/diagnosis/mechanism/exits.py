@@ -1,0 +1,153 @@
+"""Exits that end a guest without an internal error of KVM's: by KVM's own number of the exit."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.abi import kvm_run
+from kvmwhy.abi.x86 import svm, tdx, vmx
+from kvmwhy.abi.x86.exceptions import MNEMONICS
+from kvmwhy.abi.x86.intr_info import describe_event
+from kvmwhy.diagnosis.answer import Mechanism, Proof
+from kvmwhy.diagnosis.facts import Facts
+
+_SHUTDOWN: Final = 8
+_AC: Final = 17
+# KVM asks its VMM for these in the ordinary course of things, or lets a signal through: no VMM calls them unknown.
+_ORDINARY: Final = frozenset({2, 4, 5, 6, 7, 10, 11, 12, 26, 31})
+_INJECTED: Final = frozenset({"undef-injected"})
+
+
+def simultaneous_events(facts: Facts) -> Mechanism | None:
+    """KVM_INTERNAL_ERROR_SIMUL_EX: handle_exception_nmi in vmx.c."""
+    if facts.failure.suberror != 2:
+        return None
+    data = facts.failure.data
+    text = "A second exception came while an event was being delivered"
+    if len(data) > 1:
+        first, second = (describe_event(word, "vmx") for word in data[:2])
+        text = f"While {first} was being delivered, {second} came on top"
+    return Mechanism("simultaneous-events", f"{text}.", "certain", (Proof("suberror 2 says so", facts.at("suberror")),))
+
+
+def exit_unhandled(facts: Facts) -> Mechanism | None:
+    """KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, or the line that the kernel logs with it."""
+    failure = facts.failure
+    unexpected = facts.events("unexpected-exit")
+    logged = failure.kind == "internal-error" and failure.suberror is None and failure.exit is not None and unexpected
+    if failure.suberror != 4 and not logged:
+        return None
+    code = failure.data[0] if failure.data else failure.exit.reason if failure.exit else None
+    shown = "an exit that is not shown" if code is None else f"{code:#x}"
+    name = _exit_name(facts, code)
+    if name:
+        shown = f"{name} ({code:#x})"
+    if logged and unexpected:
+        proof = Proof("the host's kernel calls the exit unexpected", unexpected[0].at)
+    else:
+        proof = Proof("suberror 4 says that KVM has no handler", facts.at("suberror"))
+    if facts.vendor.vendor == "tdx":
+        text = f"The TDX module ended the guest: {shown}, a status that KVM has no handler for."
+    else:
+        text = f"The CPU left the guest with {shown}, for which KVM has no handler."
+    against = [Proof("kernels up to 7.3 do have a handler for it")] if _handled(facts, code) else []
+    return Mechanism("exit-unhandled", text, "certain", (proof,), tuple(against))
+
+
+def _exit_name(facts: Facts, code: int | None) -> str | None:
+    if facts.explained and facts.explained.name:
+        return facts.explained.name
+    if code is None:
+        return None
+    match facts.vendor.vendor:
+        case "vmx":
+            return vmx.reason_name(code)
+        case "svm":
+            return svm.code_name(code)
+        case "tdx":
+            return tdx.slot_name(code)
+    return None
+
+
+def _handled(facts: Facts, code: int | None) -> bool:
+    """The kernel's own tables: kvm_vmx_exit_handlers and svm_exit_handlers."""
+    if code is None:
+        return False
+    if facts.vendor.vendor == "vmx":
+        reason = vmx.REASONS.get(code & 0xFFFF)
+        return bool(reason and reason.handled)
+    if facts.vendor.vendor == "svm":
+        known = svm.find_code(code)
+        return bool(known and known.handled)
+    return False
+
+
+def triple_fault(facts: Facts) -> Mechanism | None:
+    """KVM_EXIT_SHUTDOWN: a triple fault on VMX, the shutdown intercept on SVM, or what ends a protected guest."""
+    failure = facts.failure
+    if failure.kind != "shutdown" and not (failure.kind == "other" and failure.exit_reason == _SHUTDOWN):
+        return None
+    text = (
+        "The guest shut down: an exception could not be delivered, nor the double fault that followed (triple fault)."
+    )
+    return Mechanism(
+        "triple-fault", text, "certain", (Proof("the exit was KVM_EXIT_SHUTDOWN", facts.at("exit_reason")),)
+    )
+
+
+def exception_exit(facts: Facts) -> Mechanism | None:
+    """KVM_EXIT_EXCEPTION: an intercepted exception that KVM has no use for, and #AC of a split lock."""
+    failure = facts.failure
+    if failure.kind != "exception-exit":
+        return None
+    vector = failure.exception
+    name = "an exception" if vector is None else f"exception {vector} ({MNEMONICS.get(vector, 'reserved')})"
+    text = f"KVM handed {name} of the guest to the VMM, which has no use for it."
+    if vector == _AC:
+        text = (
+            "A locked access of the guest crossed a cache line, and the host forbids that: KVM handed #AC to the VMM."
+        )
+    return Mechanism(
+        "exception-exit", text, "certain", (Proof("the exit was KVM_EXIT_EXCEPTION", facts.at("exception")),)
+    )
+
+
+def unknown_to_kvm(facts: Facts) -> Mechanism | None:
+    """KVM_EXIT_UNKNOWN; 0 is also what the page holds before KVM fills it in."""
+    failure = facts.failure
+    if failure.kind == "unknown-exit":
+        number = failure.hardware_reason
+        shown = "" if number is None else f" {number:#x}"
+        text = f"KVM did not know the hardware's reason{shown} and passed it on (KVM_EXIT_UNKNOWN)."
+        if number is not None and number >> 63:
+            error = (1 << 64) - number
+            text = f"KVM passed on {number:#x} in the place of the hardware's reason: -{error}, an error code."
+        proof = Proof("the exit was KVM_EXIT_UNKNOWN", facts.at("hardware_reason"))
+        return Mechanism("exit-unknown-to-kvm", text, "certain", (proof,))
+    if failure.kind == "other" and failure.exit_reason == kvm_run.EXIT_UNKNOWN:
+        return Mechanism(
+            "exit-unknown-to-kvm",
+            "The page says KVM_EXIT_UNKNOWN, as it does before a vCPU runs and while it is inside KVM_RUN.",
+            "likely",
+            (Proof("exit_reason is 0", facts.at("exit_reason")),),
+        )
+    return None
+
+
+def unknown_to_vmm(facts: Facts) -> Mechanism | None:
+    """A valid exit for which this VMM has no case."""
+    failure = facts.failure
+    reason = failure.exit_reason
+    if failure.kind != "other" or reason is None or failure.silent:
+        return None
+    if reason in {kvm_run.EXIT_INTERNAL_ERROR, kvm_run.EXIT_FAIL_ENTRY}:
+        return None
+    name = kvm_run.exit_name(reason)
+    if reason in _ORDINARY and failure.speaker is None and failure.source.vmm is None:
+        return None  # a page of a vCPU that runs
+    return Mechanism(
+        "exit-unknown-to-vmm",
+        f"KVM left the guest with {name} ({reason}), which this VMM does not handle.",
+        "certain" if reason not in _ORDINARY else "likely",
+        (Proof(f"the VMM calls exit {reason} unknown or unexpected", facts.at("exit_reason")),),
+    )
