@@ -173,3 +173,14 @@ def svm_sev(s: State) -> Offence:
     control = s.field("nested_ctl")
     wrong = (control & _SEV and not control & _NESTED_PAGING) or (control & _SEV_ES and not control & _SEV)
     return f"nested control={control:#x}" if wrong else None
+
+
+@book.rule("15.36.20", "SEV_FEATURES must have no bit that ALLOWED_SEV_FEATURES lacks", about="controls")
+def svm_allowed_sev_features(s: State) -> Offence:
+    if not s.field("nested_ctl") & _SEV_ES:
+        return None
+    allowed, features = s.field("allowed_sev_features"), s.field("guest_sev_features")
+    if not allowed >> 63 & 1:  # the check is off
+        return None
+    beyond = features & ~allowed
+    return f"SEV_FEATURES={features:#x}, ALLOWED_SEV_FEATURES={allowed:#x}" if beyond else None

@@ -1,7 +1,7 @@
 """SDM vol. 3C, 27.3.1.1, 27.3.1.3 and 27.3.1.4: the guest's registers, descriptor tables, RIP and RFLAGS.
 
 Left out, since no dump shows what they need: reserved bits that differ from CPU to CPU (PERF_GLOBAL_CTRL,
-RTIT_CTL, LBR_CTL, optional bits of CR4 and CR3), UINV and FRED.
+RTIT_CTL, LBR_CTL, optional bits of CR3), UINV and FRED.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kvmwhy.arch.x86.vm_entry.state import (
     EFER_LMA,
     EFER_LME,
     RFLAGS_IF,
+    NotShownError,
     State,
 )
 
@@ -29,6 +30,7 @@ _LOAD_DEBUG, _LOAD_PAT, _LOAD_EFER, _LOAD_BNDCFGS, _LOAD_CET = 1 << 2, 1 << 14, 
 
 # Bits that no CPU had by 2025.
 _CR4_RESERVED: Final = 1 << 15 | 1 << 19 | 1 << 26 | 7 << 29 | ~0x1_FFFF_FFFF & (1 << 64) - 1
+_CR4_EVERYWHERE: Final = 0x7FF | CR4_VMXE  # VME to OSXMMEXCPT: every CPU with VMX has them
 _DEBUGCTL_RESERVED: Final = 7 << 3 | (1 << 64) - (1 << 16)
 _EFER_DEFINED: Final = 1 << 0 | 1 << 8 | 1 << 10 | 1 << 11  # SCE, LME, LMA, NXE
 _CR3_HIGH: Final = ((1 << 12) - 1) << 52 & ~(3 << 61)  # 61 and 62 are LAM's
@@ -66,8 +68,13 @@ def cr4_fixed(s: State) -> Offence:
 
 @book.rule("27.3.1.1", "reserved bits of CR4 must be 0")
 def cr4_reserved(s: State) -> Offence:
+    """Which are reserved IA32_VMX_CR4_FIXED1 says (SDM vol. 3D, A.8). What Linux uses for itself, the CPU has."""
     cr4 = s.register("cr4")
-    return f"CR4={cr4:#x}" if cr4 & _CR4_RESERVED else None
+    if cr4 & _CR4_RESERVED:
+        return f"CR4={cr4:#x}"
+    if s.dumped and cr4 & ~(_CR4_EVERYWHERE | s.fields.get("host_cr4", 0)):
+        raise NotShownError(f"IA32_VMX_CR4_FIXED1 of this CPU, for CR4={cr4:#x}")
+    return None
 
 
 @book.rule("27.3.1.1", "CR0.WP must be 1 if CR4.CET is")
