@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.diagnosis.emulation import Why
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.emulator.opcode_table import version_of
 
@@ -75,11 +76,13 @@ def emulated_because(facts: Facts) -> str:
     """Why KVM emulated an instruction that touches no memory."""
     if emulates_all(facts):
         return "kvm_pvm emulates the guest's ring-0 code, so the operand need not be the reason"
-    if facts.words and facts.vendor.vendor == "vmx" and facts.words.reason == 0x80000021:
+    if facts.why == Why.INVALID_STATE:
         return "KVM emulated it because the guest's state is one that this CPU cannot run (invalid guest state)"
-    if facts.mode and facts.mode.name in {"real16", "vm86"}:
+    if facts.why == Why.REAL_MODE:
         return (
             "it touches no memory: KVM emulated it because it emulates real mode as a whole,"
             " as it must on Intel CPUs without unrestricted guest"
         )
+    if facts.why == Why.INTERCEPT and facts.explained and facts.explained.name:
+        return f"it touches no memory: the exit was {facts.explained.name}, which KVM handles by emulation"
     return "it touches no memory: KVM emulated it for another reason than its operand"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvmwhy.abi.internal_error import Reading
 from kvmwhy.abi.x86.describe import ExitWords
 from kvmwhy.abi.x86.vendor_guess import (
@@ -14,7 +16,13 @@ from kvmwhy.abi.x86.vendor_guess import (
 )
 from kvmwhy.record import Cpu, Failure, Host
 
-_NOTHING = "nothing in this evidence shows whether the host has VMX or SVM"
+# Kinds of the host's lines that only one vendor's code prints (arch/x86/kvm/vmx, svm; drivers/crypto/ccp).
+_EVENTS: Final = (
+    *((mark, "vmx") for mark in ("vmread", "vmwrite", "vmclear", "vmptrld", "vmxon", "invept", "invvpid", "evmcs")),
+    *((mark, "vmx") for mark in ("ept-", "seamcall", "tdx-", "vmcs-", "nested-vmx")),
+    *((mark, "svm") for mark in ("rmp-", "sev-", "snp-", "ghcb", "vmcb-", "avic", "asid")),
+)
+_NOTHING: Final = "nothing in this evidence shows whether the host has VMX or SVM"
 
 
 def vendor_of(failure: Failure, reading: Reading | None, words: ExitWords | None) -> VendorGuess:
@@ -56,6 +64,10 @@ def _by_text(host: Host) -> VendorGuess | None:
     for module, vendor in (("kvm_intel.", "vmx"), ("kvm_amd.", "svm")):
         if any(name.startswith(module) for name in host.parameters):
             return VendorGuess(vendor, f"parameters of {module[:-1]} are shown")
+    for event in host.events:
+        for mark, vendor in _EVENTS:
+            if event.kind.startswith(mark):
+                return VendorGuess(vendor, f"the host's kernel speaks of {event.kind.replace('-', ' ')}")
     name = (host.cpu_name or "").lower()
     if "intel" in name:
         return VendorGuess("vmx", f"the host's CPU is {host.cpu_name}")

@@ -13,9 +13,9 @@ from kvmwhy.diagnosis.facts import Facts
 
 _SHUTDOWN: Final = 8
 _AC: Final = 17
+_NMI: Final = 2  # the type of an event, in bits 10:8
 # KVM asks its VMM for these in the ordinary course of things, or lets a signal through: no VMM calls them unknown.
 _ORDINARY: Final = frozenset({2, 4, 5, 6, 7, 10, 11, 12, 26, 31})
-_INJECTED: Final = frozenset({"undef-injected"})
 
 
 def simultaneous_events(facts: Facts) -> Mechanism | None:
@@ -27,6 +27,8 @@ def simultaneous_events(facts: Facts) -> Mechanism | None:
     if len(data) > 1:
         first, second = (describe_event(word, "vmx") for word in data[:2])
         text = f"While {first} was being delivered, {second} came on top"
+        if data[1] >> 8 & 7 == _NMI:
+            text = f"While {first} was being delivered, the host's own NMI came, and KVM took it for a second exception"
     return Mechanism("simultaneous-events", f"{text}.", "certain", (Proof("suberror 2 says so", facts.at("suberror")),))
 
 

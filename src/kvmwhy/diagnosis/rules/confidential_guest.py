@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.arch.x86.reset_state import UNSEEN
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 
@@ -38,6 +39,6 @@ def rule(facts: Facts) -> Finding | None:
         f"the first word, {failure.data[0]:#x}, is a status of the TDX module, not an exit reason",
         facts.vendor.why,
     ]
-    if facts.reset and facts.reset.state == "zero":
+    if facts.reset and facts.reset.state in UNSEEN:
         for_.append("all registers read as zero, as those of a protected guest do")
     return Finding(CAUSE, "likely", f"The TDX module ended this guest: {name} ({failure.data[0]:#x}).", tuple(for_))

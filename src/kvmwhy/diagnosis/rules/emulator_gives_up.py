@@ -49,13 +49,19 @@ def rule(facts: Facts) -> Finding | None:
     against = []
     if not facts.instruction.memory:
         for_.append(emulated_because(facts))
+    if facts.foreign_bytes:
+        against.append(
+            "the bytes that KVM was handed are not those that the VMM reads at RIP: another memory was fetched"
+        )
+        confidence = "possible"
     if facts.access and facts.access.kind == "fetch":
         against.append("RIP itself lies where there is no RAM: the bytes shown may not be what the guest ran")
         confidence = "possible"
+    whose = "KVM was handed its bytes" if facts.foreign_bytes else f"the guest ran it at {at(facts)}"
     return Finding(
         CAUSE,
         confidence,
-        f"KVM's emulator cannot finish `{instruction(facts)}` in this mode; the guest ran it at {at(facts)}.{silently(facts)}",
+        f"KVM's emulator cannot finish `{instruction(facts)}` in this mode; {whose}.{silently(facts)}",
         tuple(dict.fromkeys(for_)),
         tuple(against),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
+from kvmwhy.diagnosis.emulation import Why
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.phrasing import at, emulated_because, emulates_all, instruction, may_be_older, operand, silently
 
@@ -59,7 +60,10 @@ def rule(facts: Facts) -> Finding | None:
     if verdict.outcome != "no-handler" and not too_old:
         return None
     from_report = facts.instruction_source == "report"
-    confidence: Confidence = "certain" if from_report and not too_old else "likely"
+    if facts.why == Why.NESTED:
+        return None  # KVM has handlers of its own for VMX and SVM: their operand was at fault, or their state
+    sure = from_report and not too_old and facts.mode is not None and facts.mode.certain and not facts.foreign_bytes
+    confidence: Confidence = "certain" if sure else "likely"
     for_ = [verdict.sentence, _source(from_report)]
     against = []
     where = operand(facts)
@@ -78,6 +82,8 @@ def rule(facts: Facts) -> Finding | None:
             "it raises an event: if the IDT or the stack is not RAM, KVM fails at it although it is innocent"
         )
         confidence = "possible"
+    if facts.foreign_bytes:
+        against.append("the bytes that KVM was handed are not those that the VMM reads at RIP")
     if facts.mode is None and facts.code_mode:
         against.append(facts.code_mode.why)
     if facts.access and facts.access.kind == "fetch":

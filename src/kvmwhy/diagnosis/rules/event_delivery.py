@@ -93,14 +93,14 @@ def rule(facts: Facts) -> Finding | None:
         "TSS": "the TSS",
         "GDT": "the GDT",
         "page tables": "the page tables",
-    }.get(delivery.structure or "", "something it needs")
-    verb = "lie" if delivery.structure == "page tables" else "lies"
+    }.get(delivery.structure or "", "the memory that it touches")
+    verb = "are" if delivery.structure == "page tables" else "is"
     where = f" at {hexadecimal(access.gpa)}" if access.gpa is not None else ""
     what = f", {article(access.place.text)}" if access.place and access.place.ram is False else ""
     return Finding(
         CAUSE,
         confidence,
-        f"{event} could not be delivered: {structure} {verb}{where}{what}, where KVM has no RAM.",
+        f"{event} could not be delivered: {structure}{where}{what} {verb} no RAM to KVM.",
         tuple(for_),
         tuple(against),
     )

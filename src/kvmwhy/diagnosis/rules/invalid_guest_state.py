@@ -50,9 +50,14 @@ def rule(facts: Facts) -> Finding | None:
         return None  # entry-rule-broken names it
     for_ = ["the number is VMX exit reason 33 with the entry-failure bit: the guest's state was found invalid"]
     against = []
-    confidence: Confidence = "likely"
-    if failure.host.unrestricted_guest_hint:
-        for_.append("QEMU's advice about unrestricted mode is printed for every such failure and is usually wrong")
+    # The number alone says what happened, not why.
+    confidence: Confidence = "likely" if failure.control is not None else "possible"
+    if facts.unrestricted is False:
+        for_.append("this host runs guests without unrestricted guest: big real mode and mode switches need emulation")
+    elif failure.host.unrestricted_guest_hint and facts.mode is not None and facts.mode.name not in {"real16", "vm86"}:
+        for_.append(
+            "QEMU prints its advice about unrestricted mode for every such failure; the CPU was not in real mode"
+        )
     for_.extend(hints(facts))
     if result:
         for_.append(counted(result))

@@ -11,7 +11,7 @@ CAUSE = Cause(
     title="This is not a failure of KVM on x86",
     what=(
         "The exit reason is a negative errno in the place of a hardware number, or the registers are those of another"
-        " architecture. kvmwhy knows x86 only."
+        " architecture, and numbers mean other things there."
     ),
     recognise="`unknown exit, hardware reason ffffffffffffffea`; registers named NIP, MSR, GPR00, or X00, PSTATE.",
     confused_with="An x86 exit reason: those are small, or have bit 31 set.",
@@ -25,7 +25,7 @@ _ERRNOS = 4095
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
-    other = any("not those of an x86" in fact for fact in failure.host.facts)
+    other = not facts.is_x86
     reason = failure.hardware_reason
     negative = None if reason is None else (1 << 64) - reason
     if failure.kind == "run-error" and (other or failure.errno == "ENOSYS"):
@@ -34,7 +34,7 @@ def rule(facts: Facts) -> Finding | None:
         return None
     for_ = [f"{reason:#x} is -{negative}: an errno, not a reason of any x86 CPU"]
     if other:
-        for_.append("the registers beside it are not those of an x86 CPU")
+        for_.append(failure.arch_from or f"the architecture is {failure.arch}")
     return Finding(
         CAUSE,
         "likely" if other else "possible",
@@ -44,8 +44,9 @@ def rule(facts: Facts) -> Finding | None:
 
 
 def _run_error(facts: Facts, *, other: bool) -> Finding:
-    errno = facts.failure.errno
-    for_ = ["the registers beside it are not those of an x86 CPU"] if other else []
+    failure = facts.failure
+    errno = failure.errno
+    for_ = [failure.arch_from or f"the architecture is {failure.arch}"] if other else []
     if errno == "ENOSYS":
         for_.append(
             "KVM_RUN fails with ENOSYS on Arm only: the guest touched a device with an instruction that the CPU does not"
@@ -54,6 +55,6 @@ def _run_error(facts: Facts, *, other: bool) -> Finding:
     return Finding(
         CAUSE,
         "likely",
-        f"KVM_RUN failed with {errno or 'an error'} on another architecture than x86, which kvmwhy does not know.",
+        f"KVM_RUN failed with {errno or 'an error'} on {failure.arch or 'another architecture than x86'}.",
         tuple(for_),
     )

@@ -9,7 +9,7 @@ from kvmwhy.diagnosis.facts import Facts
 CAUSE = Cause(
     id="outer-hypervisor-entry",
     family="outer-hypervisor",
-    title="The VM entry was refused although the guest had done nothing: suspect the hypervisor around this host",
+    title="The CPU refused what KVM itself had set up: suspect the hypervisor around this host",
     what=(
         "VMLAUNCH or VMRESUME itself failed, which is about the controls that KVM loaded, not about the guest. On real"
         " hardware KVM's controls fit the CPU; in a VM, the outer hypervisor decides what fits and often gets it wrong."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.arch.x86.reset_state import UNSEEN
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 
@@ -35,7 +36,7 @@ def rule(facts: Facts) -> Finding | None:
     for_: list[str] = []
     if failure.control and failure.control.fields.get("nested_ctl", 0) & _SEV_ES_ENABLE:
         for_.append("the VMCB dump shows SEV-ES switched on")
-    if facts.reset and facts.reset.state == "zero":
+    if facts.reset and facts.reset.state in UNSEEN:
         for_.append("all registers read as zero, as those of a protected guest do")
     if not for_:
         return None

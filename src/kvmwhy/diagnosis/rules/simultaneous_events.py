@@ -27,6 +27,8 @@ CAUSE = Cause(
     example="80000008 80000b08: a double fault while the timer interrupt was being delivered",
 )
 
+_NMI = 2  # the type of an event, in bits 10:8
+
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
@@ -41,6 +43,16 @@ def rule(facts: Facts) -> Finding | None:
         )
     first, second = (describe_event(word, "vmx") for word in failure.data[:2])
     for_ = [f"being delivered: {first}", f"on top of it: {second}"]
+    if failure.data[1] >> 8 & 7 == _NMI:
+        return Finding(
+            CAUSE,
+            "certain",
+            f"The host's own NMI came while {first} was being delivered, and this KVM took it for a second exception.",
+            (*for_, "an NMI exit belongs to the host: the guest raised nothing (kernels look at NMIs first today)"),
+            fix=Fix(
+                host="Find out what sends NMIs to the host (watchdog, perf, hardware), and update the host's kernel."
+            ),
+        )
     if (failure.data[0] & 0x7FF) == (failure.data[1] & 0x7FF):
         for_.append("both words name the same event: it was raised again by its own delivery, or reported twice")
     return Finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.arch.x86.reset_state import State
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 
@@ -28,17 +29,19 @@ CAUSE = Cause(
 
 
 def rule(facts: Facts) -> Finding | None:
-    if facts.failure.kind not in {"entry-failure", "run-error"} or facts.reset is None:
+    reset = facts.reset
+    if reset is None:
         return None
     stale_l = facts.mode is not None and "L bit left" in facts.mode.why
-    if facts.reset.state != "mixture" and not stale_l:
+    mixed = reset.state in {State.MIXTURE, State.HALF_RESET, State.IMPOSSIBLE}
+    if not mixed and not (stale_l and facts.failure.kind == "entry-failure"):
         return None
-    for_ = [facts.reset.why] if facts.reset.state == "mixture" else []
+    for_ = [reset.why] if mixed else []
     if stale_l:
         for_.append("CS still has the L bit of 64-bit code, though the CPU is in real mode")
     return Finding(
         CAUSE,
-        "likely" if facts.reset.state == "mixture" else "possible",
+        "likely" if reset.state == State.MIXTURE else "possible",
         "The vCPU's state is a mixture of two: the VMM loaded part of a reset or saved state over another.",
         tuple(for_),
     )
