@@ -131,6 +131,8 @@ ROWS = {
     # IDT-vectoring information valid in info2 (SDM 3C, 24.9.3): the instruction is innocent
     "emulation while #UD is delivered": (
         extra(1, *flags_and_bytes("0f0b"), 0x31, 0, 0x80000306, 0, 0) + LONG, "event-delivery"),
+    # kvm-intel without unrestricted guest emulates real mode as a whole; MOVQ to RAM came between 3.1 and 3.6
+    "MMX in real mode": (EMULATION + RESET + code("0f 7e c0 66 0f 7f 07 90"), "emulation-no-handler"),
     # VMLAUNCH is never the emulator's
     "VMLAUNCH": (EMULATION + LONG + code("0f 01 c2 73 08 0f 0b 90"), "emulation-gives-up"),
     "suberror 2": (extra(2, 0x80000306, 0x80000B0E, 9, 3), "simultaneous-events"),
@@ -246,6 +248,13 @@ RECORDS = {
     "a #UD that nobody heard of": (
         Failure(kind="other", silent=True, emulation=Emulation(rip=0x1000, cs_base=0, insn=b"\x0f\xae\x27")),
         "undef-injected"),
+    # EXIT_REASON_TRIPLE_FAULT is 2 (SDM 3D, appendix C)
+    "a traced triple fault": (
+        Failure(kind="healthy", trace=(Event(name="kvm_exit", fields={"exit_reason": 2, "isa": 1}),)), "triple-fault"),
+    "the same exit for ever": (
+        Failure(kind="healthy",
+                trace=(Event(name="kvm_exit", fields={"exit_reason": 49, "guest_rip": 0x1000, "isa": 1}),) * 8),
+        "guest-loops"),
     # walk_addr_generic: the hardware walks what KVM's own walk calls reserved
     "KVM's own walk": (
         Failure(kind="internal-error", suberror=1, emulation=Emulation(rip=0x133025, cs_base=0, insn=b"\xec"),

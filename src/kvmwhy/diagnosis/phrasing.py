@@ -73,16 +73,18 @@ def emulates_all(facts: Facts) -> bool:
 
 
 def emulated_because(facts: Facts) -> str:
-    """Why KVM emulated an instruction that touches no memory."""
+    """Why KVM emulated an instruction whose operand is no reason for it."""
+    none = facts.instruction is None or not facts.instruction.memory
+    innocent = "it touches no memory" if none else "what it touches is RAM, as far as is shown"
     if emulates_all(facts):
         return "kvm_pvm emulates the guest's ring-0 code, so the operand need not be the reason"
     if facts.why == Why.INVALID_STATE:
         return "KVM emulated it because the guest's state is one that this CPU cannot run (invalid guest state)"
     if facts.why == Why.REAL_MODE:
         return (
-            "it touches no memory: KVM emulated it because it emulates real mode as a whole,"
-            " as it must on Intel CPUs without unrestricted guest"
+            f"{innocent}: KVM emulated it because it emulates real mode as a whole, as it must on Intel CPUs without"
+            " unrestricted guest (also with ept=0, and where an outer hypervisor does not offer it)"
         )
     if facts.why == Why.INTERCEPT and facts.explained and facts.explained.name:
-        return f"it touches no memory: the exit was {facts.explained.name}, which KVM handles by emulation"
-    return "it touches no memory: KVM emulated it for another reason than its operand"
+        return f"{innocent}: the exit was {facts.explained.name}, which KVM handles by emulation"
+    return f"{innocent}: KVM emulated it for another reason than its operand"

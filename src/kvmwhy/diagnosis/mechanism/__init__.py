@@ -19,6 +19,7 @@ from kvmwhy.diagnosis.mechanism.exits import (
     exception_exit,
     exit_unhandled,
     simultaneous_events,
+    traced_triple_fault,
     triple_fault,
     unknown_to_kvm,
     unknown_to_vmm,
@@ -65,6 +66,7 @@ _STEPS: Final[tuple[Callable[[Facts], Mechanism | None], ...]] = (
     unknown_to_vmm,
     injected,  # nobody outside was told
     host_trouble,
+    traced_triple_fault,  # of a trace in which no VMM is told of anything
     loops,
 )
 _BY_REGISTERS: Final = frozenset({"emulation-no-handler", "emulation-gives-up", "fetch-not-ram"})

@@ -221,7 +221,7 @@ def _no_handler(facts: Facts) -> Mechanism:
     where = operand(facts)
     if facts.access and facts.access.place and facts.access.place.ram is False and where:
         for_.append(Proof(f"it touched {where}: not RAM, so KVM had to emulate it", facts.at("rip")))
-    elif facts.instruction is not None and not facts.instruction.memory:
+    elif facts.why == Why.REAL_MODE or (facts.instruction is not None and not facts.instruction.memory):
         for_.append(Proof(emulated_because(facts), facts.at("rip")))
     if maybe:
         for_.append(Proof("the handler refuses nothing here, and the host's kernel is not shown", None))

@@ -74,21 +74,27 @@ def _by_number(facts: Facts, number: int) -> Mechanism:
     )
 
 
+def _valid_exit(facts: Facts) -> list[Proof]:
+    """The dump beside the number shows an exit that only a guest that was entered can have."""
+    exit_ = facts.failure.exit
+    if exit_ is None or facts.failure.control is None or exit_.isa == "svm" or exit_.reason >> 31 & 1:
+        return []
+    name = vmx.reason_name(exit_.reason) or f"{exit_.reason:#x}"
+    return [
+        Proof(f"the dump has a valid exit reason ({name}): the entry may have succeeded in truth", facts.at("exit"))
+    ]
+
+
 def _no_number(facts: Facts) -> Mechanism:
     for_ = [
         Proof("hardware error 0x0: the entry failed, and no error number was to be had", facts.at("hardware_error"))
     ]
-    against = []
-    exit_ = facts.failure.exit
-    if exit_ is not None and not exit_.reason >> 31 & 1 and facts.failure.control is not None:
-        name = vmx.reason_name(exit_.reason) or f"{exit_.reason:#x}"
-        against.append(Proof(f"the dump has a valid exit reason ({name}): the entry may have succeeded in truth"))
     return Mechanism(
         "entry-vmfail-no-number",
         "VMLAUNCH or VMRESUME failed without an error number (VMfailInvalid): to KVM, no VMCS was current.",
         "certain" if facts.vendor.vendor in {"vmx", None} else "likely",
         tuple(for_),
-        tuple(against),
+        tuple(_valid_exit(facts)),
     )
 
 
@@ -109,7 +115,7 @@ def _vmx(facts: Facts, basic: int, number: int) -> Mechanism:
         Proof(f"{number:#x} is exit reason 33, invalid guest state, with the entry-failure bit", at),
         *_said(broken),
     )
-    return Mechanism("entry-refused-guest-state", text, "certain", for_)
+    return Mechanism("entry-refused-guest-state", text, "certain", for_, tuple(_valid_exit(facts)))
 
 
 def _svm(facts: Facts, number: int) -> Mechanism:

@@ -10,8 +10,11 @@ from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.abi.x86.intr_info import describe_event
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.record import At
 
 _SHUTDOWN: Final = 8
+# The exits of a triple fault: of VMX and of SVM (field ``isa`` of the tracepoint).
+_TRIPLE_FAULTS: Final = (frozenset({2, "TRIPLE_FAULT"}), frozenset({0x7F, "shutdown"}))
 _AC: Final = 17
 _NMI: Final = 2  # the type of an event, in bits 10:8
 # KVM asks its VMM for these in the ordinary course of things, or lets a signal through: no VMM calls them unknown.
@@ -95,6 +98,19 @@ def triple_fault(facts: Facts) -> Mechanism | None:
     return Mechanism(
         "triple-fault", text, "certain", (Proof("the exit was KVM_EXIT_SHUTDOWN", facts.at("exit_reason")),)
     )
+
+
+def traced_triple_fault(facts: Facts) -> Mechanism | None:
+    """A trace that has the exit, though not what the VMM was told of it."""
+    if facts.failure.kind not in {"healthy", "other", "symptom"} or facts.failure.exit_reason is not None:
+        return None
+    for index, event in enumerate(facts.failure.trace):
+        if event.name != "kvm_exit":
+            continue
+        if event.fields.get("exit_reason", event.fields.get("reason")) in _TRIPLE_FAULTS[event.fields.get("isa") == 2]:
+            text = "The guest shut down: the trace ends in the exit of a triple fault."
+            return Mechanism("triple-fault", text, "likely", (Proof("the exit is traced", At(event=index)),))
+    return None
 
 
 def exception_exit(facts: Facts) -> Mechanism | None:

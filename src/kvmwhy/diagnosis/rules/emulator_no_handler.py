@@ -70,7 +70,7 @@ def rule(facts: Facts) -> Finding | None:
     place = facts.access.place if facts.access and facts.access.kind != "fetch" else None
     if place and place.ram is False:
         for_.append(f"it touched {where}: not RAM, so KVM had to emulate it")
-    elif not insn.memory or emulates_all(facts):
+    elif not insn.memory or emulates_all(facts) or facts.why == Why.REAL_MODE:
         for_.append(emulated_because(facts))
     elif place and place.ram:
         against.append(f"it touched {where}, which is normally RAM and needs no emulation")
