@@ -166,7 +166,8 @@ def not_shown(facts: Facts) -> Mechanism:
         if failure.suberror is not None:
             text = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has."
     elif failure.kind == "symptom":
-        text = "A symptom is shown, without the record that would say what happened."
+        seen = failure.symptom.kind.replace("-", " ") if failure.symptom else "not named"
+        text = f"Only a symptom is shown ({seen}), without the record that would say what happened."
     elif failure.cpu is not None or failure.control is not None:
         text = "The vCPU's state is shown, without a line that says what failed."
     else:

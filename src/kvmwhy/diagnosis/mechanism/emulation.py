@@ -178,7 +178,8 @@ def _by_verdict(facts: Facts) -> Mechanism | None:
     if verdict.outcome == "handler" and _cannot_fail(facts):
         why = "KVM can do this instruction without any memory but its own bytes, so it was the fetch that failed"
         return _no_ram(facts, [Proof(why, facts.at("code"))], "likely")
-    return _refused(facts, "likely", verdict.limit or verdict.sentence)
+    why = verdict.limit or f"{verdict.sentence} So its operand, or the CPU's state, is what made the handler refuse."
+    return _refused(facts, "likely", why)
 
 
 def _reserved_nop_of_old(facts: Facts) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvmwhy.abi.x86 import svm, vmx
+from kvmwhy.arch.x86.reset_state import State
 from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 
@@ -66,7 +67,7 @@ def _by_number(facts: Facts, number: int) -> Mechanism:
             "entry-refused-controls",
             text,
             "certain",
-            (Proof(f"{number:#x} is a VM-instruction error: numbers of that list end at 28", at),),
+            (Proof(f"{number:#x} is a VM-instruction error: numbers of that list end at 28", at), *_state(facts)),
         )
     sentence = facts.entry.sentence if facts.entry else f"{number:#x}"
     return Mechanism(
@@ -85,6 +86,14 @@ def _valid_exit(facts: Facts) -> list[Proof]:
     ]
 
 
+def _state(facts: Facts) -> list[Proof]:
+    """Whether the guest had run, where the registers tell."""
+    reset = facts.reset
+    if reset is None or reset.state in {State.UNKNOWN, State.RAN}:
+        return []
+    return [Proof(reset.why, facts.at("cs"))]
+
+
 def _no_number(facts: Facts) -> Mechanism:
     for_ = [
         Proof("hardware error 0x0: the entry failed, and no error number was to be had", facts.at("hardware_error"))
@@ -93,7 +102,7 @@ def _no_number(facts: Facts) -> Mechanism:
         "entry-vmfail-no-number",
         "VMLAUNCH or VMRESUME failed without an error number (VMfailInvalid): to KVM, no VMCS was current.",
         "certain" if facts.vendor.vendor in {"vmx", None} else "likely",
-        tuple(for_),
+        (*for_, *_state(facts)),
         tuple(_valid_exit(facts)),
     )
 
@@ -114,6 +123,7 @@ def _vmx(facts: Facts, basic: int, number: int) -> Mechanism:
     for_ = (
         Proof(f"{number:#x} is exit reason 33, invalid guest state, with the entry-failure bit", at),
         *_said(broken),
+        *_state(facts),
     )
     return Mechanism("entry-refused-guest-state", text, "certain", for_, tuple(_valid_exit(facts)))
 
@@ -130,7 +140,8 @@ def _svm(facts: Facts, number: int) -> Mechanism:
     text += f": {guest[0].rule.sentence}; here {guest[0].value}." if guest else "; which rule it breaks is not shown."
     against = () if guest else (Proof("a fault in the control area gives the same number"),)
     certainty: Certainty = "certain" if guest and facts.failure.control else "likely"
-    return Mechanism("entry-refused-guest-state", text, certainty, (proof, *_said(guest)), against)
+    for_ = (proof, *_said(guest), *_state(facts))
+    return Mechanism("entry-refused-guest-state", text, certainty, for_, against)
 
 
 def _by_dump(facts: Facts) -> Mechanism | None:
