@@ -99,7 +99,7 @@ ANCHORS: Final[tuple[str, ...]] = tuple(dict.fromkeys(anchor for form in FORMS f
 FORMAT: Final = "symptom"
 # Where the words are explained, defined or looked for, they are no symptom.
 _NOT_HERE: Final = re.compile(
-    r"==|!=|#define|\benum\b|@internal-error|\bgrep\b|\bcase\b|QERR_|\bif\b[^\n]{0,40}\(|^\s*[-+]\s"
+    r"==|!=|#define|\benum\b|@internal-error|\bgrep\b|\bcase\b|QERR_|\bif\b[^\n]{0,40}\("
     r"|`internal-error`"
 )
 _MOST: Final = 1000

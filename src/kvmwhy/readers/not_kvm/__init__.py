@@ -20,7 +20,7 @@ FORMAT: Final = "other hypervisor"
 _MOST: Final = 5000
 _TEXTS: Final = frozenset({"message", "cause", "where", "call", "error", "module", "insn", "version", "vendor"})
 _DECIMAL: Final = frozenset({"domain", "vcpu", "cpu", "status", "errno", "exit_code"})
-_NOT_HERE: Final = re.compile(r"#define|\bcase\b|^\s*[-+]\s|%[ds]|\bprintk?\(|\breturn\b|;\s*$|->")
+_NOT_HERE: Final = re.compile(r"#define|\bcase\b|%[ds]|\bprintk?\(|\breturn\b|;\s*$|->")
 # A guest's own panic, in a VM that KVM runs well.
 _GUEST_PANIC: Final = re.compile(
     r"Kernel panic - not syncing: (?P<message>(?:Attempted to kill init|VFS: Unable to mount root"

@@ -51,6 +51,7 @@ _BINARY: Final = re.compile(r"qemu-system-([a-z0-9_]{3,12})\b")
 _UNHANDLED_WRMSR: Final = re.compile(
     r"[Uu]nhandled (?:wrmsr: |WRMSR\()(0x[0-9a-f]{1,8})\)?(?: data | = )?(0x[0-9a-f]{1,16})?"
 )
+_REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "vgic"})
 _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "fw", "fwx", "status", "ret", "vcpu"})
 
 
@@ -61,12 +62,17 @@ def detect(text: str) -> bool:
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Every refusal, in order."""
     body = text.text
-    groups = grouped(body, messages(body), first_line)[:_MOST]
+    groups = [group for group in grouped(body, messages(body), first_line) if not _is_remark(group)][:_MOST]
     if not groups:
         return Evidence()
     host = host_of(body)
     failures = tuple(_failure(group, body, path, host, text.repairs) for group in groups)
     return Evidence(failures, format=FORMAT)
+
+
+def _is_remark(group: Group) -> bool:
+    """A line of the host's kernel that explains a refusal, and is none: the kernel log's reader has it."""
+    return group.message.follows and group.message.detail in _REMARKS
 
 
 def _failure(group: Group, text: str, path: str | None, host: Host, repairs: tuple[str, ...]) -> Failure:

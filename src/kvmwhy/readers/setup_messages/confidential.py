@@ -250,4 +250,14 @@ FORMS: Final[tuple[Form, ...]] = (
         source="arch/x86/virt/vmx/tdx/tdx.c: tdx_init",
         follows=True,
     ),
+    form(
+        "KVM_TDX",
+        "tdx-disabled",
+        r"virt/tdx: (?:module initialization failed|initialization failed)[^\n]{0,40}|kvm_intel: (?:Cannot enable TDX"
+        r"|TDX (?:is )?not supported|tdx: [^\n]{2,60}fail)",
+        "virt/tdx: ",
+        "kvm_intel: ",
+        source="arch/x86/virt/vmx/tdx/tdx.c: tdx_enable; arch/x86/kvm/vmx/tdx.c: tdx_bringup",
+        follows=True,
+    ),
 )

@@ -9,6 +9,7 @@ from kvmwhy.readers.setup_messages.message import Message
 # Lines between two messages of one refusal: QEMU's usage text, a wrapper's own lines, JSON around each.
 _NEAR: Final = 12
 # "registers" and "SEV" say less than an ioctl's name.
+_WHERE: Final = frozenset({"cpu", "vcpu"})  # the same refusal on another CPU
 _VAGUE: Final = frozenset({"registers", "vcpu-init", "SEV", "KVM_TDX"})
 
 
@@ -41,7 +42,8 @@ def grouped(text: str, found: list[Message], first_line: int) -> list[Group]:
 
 
 def _key(message: Message) -> tuple[object, ...]:
-    return (message.call, message.errno, *sorted(message.fields.items(), key=str))
+    told = {name: value for name, value in message.fields.items() if name not in _WHERE}
+    return (message.call, message.errno, *sorted(told.items(), key=str))
 
 
 def _join(group: Group, message: Message, line: int) -> Group | None:
@@ -53,7 +55,8 @@ def _join(group: Group, message: Message, line: int) -> Group | None:
     if mine.follows:  # what follows stands first: two streams, or a later line has the name
         return group._replace(message=_with(message, mine))
     if _key(mine) == _key(message):
-        return group if line == group.line else group._replace(times=group.times + 1, last_line=line)
+        once = line == group.line or message.detail == "enable-failed"  # on each CPU
+        return group if once else group._replace(times=group.times + 1, last_line=line)
     if _several_msrs(mine, message):
         msrs = f"{mine.fields.get('msrs') or hex(int(mine.fields['msr']))} {message.fields['msr']:#x}"
         return group._replace(message=mine._replace(fields={**mine.fields, "msrs": msrs}))

@@ -15,8 +15,9 @@ FORMS: Final[tuple[Form, ...]] = (*qemu.FORMS, *confidential.FORMS, *other_vmms.
 MOST: Final = 20_000
 # A line of the tables' own source, or of a patch: printf's conversions stand where the values should.
 _CODE: Final = re.compile(
-    r"%(?:s|d|[0-9]*l{0,2}[xud])\b|PRI[xud][0-9A-Z]{1,4}|\berrp?,|^\s*[-+]\s|error_(?:report|setg)"
-    r"|fprintf\(|pr_(?:err|warn|info)|#\[error|\bbail!|\becho\b|\bgrep\b"
+    r"%(?:s|d|[0-9]*l{0,2}[xud])\b|PRI[xud][0-9A-Z]{1,4}|\berrp?,|^[ \t]*//|error_(?:report|setg)|fprintf\("
+    r"|pr_(?:err|warn|info)|#\[(?:error|source)|\bbail!|\becho\b|\bgrep\b|\be\.into\(\)|\{[0-9a-z_]{0,12}(?::[#x?]{1,3})?\}",
+    re.MULTILINE,
 )
 _NUMBER: Final = re.compile(r"-?(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20})")
 _WIDEST: Final = 1 << 64

@@ -502,4 +502,20 @@ FORMS: Final[tuple[Form, ...]] = (
         source="hw/i386/x86-common.c: x86_cpus_init",
         vmm="qemu",
     ),
+    form(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        r"KVM with user space irqchip only works when the host kernel supports (?P<capability>KVM_CAP_ARM_USER_IRQ)",
+        "KVM with user space irqchip",
+        source="hw/intc/arm_gic.c: arm_gic_realize",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ARM_VCPU_INIT",
+        "secure-world",
+        r"cpu_address_space_init: Assertion `asidx == 0 \|\| !kvm_enabled\(\)' failed",
+        "cpu_address_space_init",
+        source="exec.c: cpu_address_space_init, for a CPU model with EL3",
+        vmm="qemu",
+    ),
 )

@@ -108,11 +108,16 @@ _FAILED: Final = re.compile(
 # A call's failure as strerror's words behind a colon: perror("KVM_SET_SREGS").
 _PERROR: Final = re.compile(r"[)'\"`]{0,2}(?:\s{0,2}ioctl)?\s{0,2}(?::|=|-+>?)\s{0,3}")
 _CODE: Final = re.compile(
-    r"^\s*(?:[-+](?![-+\d ]{2})[ \t]|//|/\*|\*[ /]|#\s?(?:define|include|ifdef|if)\b|@@ |case |if ?\("
+    r"^\s*(?:\+[ \t]|-(?:\t|[ ]{2})|//|/\*|\*[ /]|#\s?(?:define|include|ifdef|if)\b|@@ |case |if ?\("
     r"|else\b|return\b|fn |def |let |const |static |struct |pub |int )"
     r"|[;{]\s*(?:\\)?$|=>|->|&&|\|\||%[sdmlxuz](?![a-z])|%#?(?:l{0,2}|0?[0-9]{0,2})[xdu]\b|\\n\""
     r"|\bexpect\(|\bunwrap\(\)\s*[;,.]|\)\?;|\bstrerror\(|\berrp\b|\bperror\(|\berr\(|#\[error"
     r"|::\w+\([^)\n]{0,40}\);"
+)
+_NO_DEVICE: Final = re.compile(
+    r"(?:cannot|can't|could not|couldn't|unable to|failed to) (?:access|open|use|find|stat|read|write)"
+    r"(?: the)?(?: device| file| kvm device)? ['\"`]?/dev/kvm\b",
+    re.IGNORECASE,
 )
 _PANIC: Final = re.compile(r"panicked at|called `(?:Result|Option)::|thread '")
 _PROSE: Final = re.compile(
@@ -249,7 +254,10 @@ def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Re
             return None
         errno = _errno_of_cause(text, end)
         if errno is None:
-            return None  # "Error creating vCPU" alone is as often a heading, a test's name, a sentence
+            # "Error creating vCPU" alone is as often a heading, a test's name, a sentence.
+            if _NO_DEVICE.search(line) and not _PROSE.search(line):
+                return Refusal(start + match.start(), end, "open", "device", None)
+            return None
     if failed is None and not _glued(text, start + match.end(), errno):
         return None
     if _PROSE.search(line) and not panic:
