@@ -6,19 +6,29 @@ A *failure* line names one; *marks* are its other lines, whose values are kept b
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 
 class Form(NamedTuple):
     speaker: str
-    pattern: re.Pattern[str]
+    text: str  # the pattern's source, compiled only where an anchor is
     anchors: tuple[str, ...]
     failure: bool
     source: str
 
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return _compiled(self.text)
 
-def _form(speaker: str, pattern: str, *anchors: str, failure: bool = True, source: str, flags: int = 0) -> Form:
-    return Form(speaker, re.compile(pattern, flags | re.MULTILINE), anchors, failure, source)
+
+@cache
+def _compiled(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.MULTILINE)
+
+
+def _form(speaker: str, pattern: str, *anchors: str, failure: bool = True, source: str) -> Form:
+    return Form(speaker, pattern, anchors, failure, source)
 
 
 _HEX: Final = r"(?:0x)?[0-9a-fA-F]{1,16}"
@@ -143,21 +153,21 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     _form(
         "bhyve",
-        r"^\s*exit_reason\s{1,8}(?P<exit_reason>[0-9]{1,5})",
+        r"^[ \t]*exit_reason\s{1,8}(?P<exit_reason>[0-9]{1,5})",
         "exit_reason",
         failure=False,
         source="bhyve vmexit.c",
     ),
     _form(
         "bhyve",
-        rf"^\s*(?:exit_)?qualification\s{{1,8}}(?P<qualification>{_HEX})",
+        rf"^[ \t]*(?:exit_)?qualification\s{{1,8}}(?P<qualification>{_HEX})",
         "qualification",
         failure=False,
         source="bhyve vmexit.c",
     ),
     _form(
         "bhyve",
-        r"^\s*inst_error\s{1,8}(?P<instruction_error>[0-9]{1,5})",
+        r"^[ \t]*inst_error\s{1,8}(?P<instruction_error>[0-9]{1,5})",
         "inst_error",
         failure=False,
         source="bhyve vmexit.c",
@@ -298,7 +308,7 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     _form(
         "tcg",
-        r"^\s{0,6}[0-9]{1,9}: v=[0-9a-f]{2} e=[0-9a-f]{4} i=[01] cpl=[0-3]",
+        r"^[ \t]{0,6}[0-9]{1,9}: v=[0-9a-f]{2} e=[0-9a-f]{4} i=[01] cpl=[0-3]",
         ": v=",
         source="QEMU -d int: do_interrupt_all",
     ),

@@ -8,18 +8,28 @@ arch/src), crosvm (hypervisor, arch), libkrun, Dragonball, kvmtool's die_perror,
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 
 class Call(NamedTuple):
     name: str
     detail: str
-    pattern: re.Pattern[str]
+    text: str  # the pattern's source
     specific: bool  # says KVM by itself: nothing else has such an object
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return _compiled(self.text)
+
+
+@cache
+def _compiled(text: str) -> re.Pattern[str]:
+    return re.compile(text, re.IGNORECASE)
 
 
 def _call(name: str, detail: str, pattern: str, *, specific: bool = True) -> Call:
-    return Call(name, detail, re.compile(pattern.replace(" ", r"\s{1,3}"), re.IGNORECASE), specific)
+    return Call(name, detail, pattern.replace(" ", r"\s{1,3}"), specific)
 
 
 _THE: Final = r"(?:(?:the|a|an|new|kvm|guest|in-kernel) ){0,3}"

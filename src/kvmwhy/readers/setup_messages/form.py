@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 NUMBER: Final = r"(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20})(?![0-9a-zA-Z])"
@@ -19,13 +20,19 @@ class Form(NamedTuple):
 
     call: str
     detail: str
-    pattern: re.Pattern[str]
+    text: str  # the pattern's source: a hundred patterns are compiled only where their anchors are
     anchors: tuple[str, ...]
     vmm: str | None
     source: str
     follows: bool
     errno: str | None
-    reach: int
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return _compiled(self.text)
+
+
+_compiled = cache(re.compile)
 
 
 def form(
@@ -37,11 +44,10 @@ def form(
     source: str,
     follows: bool = False,
     errno: str | None = None,
-    reach: int = 0,
 ) -> Form:
     """A space in ``pattern`` stands for any run of spaces and one line's end: mail folds lines.
 
-    ``errno`` is what the message means where it prints none; it is looked for up to ``reach`` lines further on.
+    ``errno`` is what the message means where it prints none.
     """
     spaced = pattern.replace(" ", r"[ \t]{0,8}(?:\n[ \t]{0,8})?")
-    return Form(call, detail, re.compile(spaced), anchors, vmm, source, follows, errno, reach)
+    return Form(call, detail, spaced, anchors, vmm, source, follows, errno)

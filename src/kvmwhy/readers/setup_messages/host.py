@@ -32,7 +32,8 @@ FORMS: Final[tuple[Form, ...]] = (
         "module",
         "other-module",
         r"\bkvm: already loaded (?:the other module|vendor module '(?P<module>[a-z_]{3,12})')",
-        "already loaded",
+        "already loaded the other",
+        "already loaded vendor",
         source=_X86,
     ),
     form(

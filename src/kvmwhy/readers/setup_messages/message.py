@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache
 from itertools import islice
 from typing import Final, NamedTuple
 
+from kvmwhy.ingest.multi_search import present
 from kvmwhy.readers.errno_spelled import find_errno, name_of
 from kvmwhy.readers.setup_messages import confidential, host, other_vmms, qemu, tolerant
 from kvmwhy.readers.setup_messages.form import Form
@@ -48,9 +51,9 @@ def messages(text: str) -> list[Message]:
 
 def _exact(text: str) -> list[Message]:
     matches = []
-    for order, form in enumerate(FORMS):
-        if any(anchor in text for anchor in form.anchors):
-            matches += [(m.start(), order, form, m) for m in islice(form.pattern.finditer(text), MOST)]
+    for order in sorted(_forms_in(text)):
+        form = FORMS[order]
+        matches += [(m.start(), order, form, m) for m in islice(form.pattern.finditer(text), MOST)]
     matches.sort(key=lambda item: item[:2])
     found: list[Message] = []
     behind = -1
@@ -63,6 +66,18 @@ def _exact(text: str) -> list[Message]:
         behind = match.end()
         found.append(_of_form(text, form, match))
     return found
+
+
+def _forms_in(text: str) -> set[int]:
+    """The forms, by number, of which the text holds an anchor."""
+    find, owners = _search()
+    return {owners[which] for which in find(text.encode("utf-8", "replace"))}
+
+
+@cache
+def _search() -> tuple[Callable[[bytes], set[int]], tuple[int, ...]]:
+    each = [(anchor.encode(), order) for order, form in enumerate(FORMS) for anchor in form.anchors]
+    return present([anchor for anchor, _ in each]), tuple(order for _, order in each)
 
 
 def _line_end(text: str, at: int) -> int:

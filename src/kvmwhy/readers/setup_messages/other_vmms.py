@@ -24,10 +24,12 @@ FORMS: Final[tuple[Form, ...]] = (
         r"(?:[Ff]ailed|[Uu]nable) to (?:set|write) (?:KVM )?(?:vcpu )?(?:MSR"
         r"|msr):? (?P<msr>0x[0-9a-fA-F]{1,8})(?! to )(?:[^\n]{0,30}?(?:value"
         r"|=) (?P<value>0x[0-9a-fA-F]{1,16}))?",
-        "MSR 0x",
-        "MSR: 0x",
-        "msr 0x",
-        "msr: 0x",
+        "to set MSR",
+        "to write MSR",
+        "to set msr",
+        "to write msr",
+        "to set KVM MSR",
+        "to set vcpu MSR",
         source="firecracker src/vmm/src/arch/x86_64/vcpu.rs and others",
     ),
     form(

@@ -34,14 +34,16 @@ _GROUPS: Final = (
 )
 
 FORMS: Final[tuple[Form, ...]] = (
-    # /dev/kvm
+    # /dev/kvm; people retype this one
     form(
-        "open", "device", r"access KVM ker?nn?[ea]l module", "KVM kernel module", "KVM Kern", source=_INIT, vmm="qemu"
+        "open",
+        "device",
+        r"(?:[Cc]ould [Nn]ot [Aa]ccess )?KVM [Kk]ern[ea]l [Mm]odule(?=:)",
+        "KVM kern",
+        "KVM Kern",
+        source=_INIT,
+        vmm="qemu",
     ),
-    form(
-        "open", "device", r"[Cc]ould [Nn]ot [Aa]ccess KVM [Kk]ern[ea]l [Mm]odule", "ccess KVM", source=_INIT, vmm="qemu"
-    ),
-    form("open", "device", r"KVM [Kk]ern[ea]l [Mm]odule: (?=[A-Z])", "odule: ", source=_INIT, vmm="qemu"),
     form(
         "KVM_GET_API_VERSION",
         "version-too-old",
@@ -355,7 +357,8 @@ FORMS: Final[tuple[Form, ...]] = (
         "KVM_CREATE_DEVICE",
         "vgic",
         r"(?:[Ii]nitiali[sz]e|[Cc]reating) in-kernel (?:ITS|GIC)[^\n]{0,40}fail",
-        "in-kernel ",
+        "in-kernel ITS",
+        "in-kernel GIC",
         source="hw/intc/arm_gicv3_its_kvm.c",
         vmm="qemu",
     ),
@@ -388,7 +391,8 @@ FORMS: Final[tuple[Form, ...]] = (
         "KVM_SET_ONE_REG",
         "one-register",
         r"(?:Could not|[Ff]ailed to) set register [^\n]{1,60}",
-        "set register",
+        "not set register",
+        "to set register",
         source="target/arm/kvm.c: write_list_to_kvmstate",
         vmm=None,
     ),
@@ -413,7 +417,7 @@ FORMS: Final[tuple[Form, ...]] = (
         "one-register",
         r"Unable to (?:set|enable|read|retrieve|get) (?:KVM (?:ISA|SBI|CSR)|ISA extension|multi-letter"
         r"|vlenb|KVM_GET_REG_LIST|KVM_REG)[^\n]{0,60}",
-        "Unable to ",
+        *(f"Unable to {verb} {what}" for verb in ("set", "enable", "read", "get") for what in ("KVM", "ISA", "vlenb")),
         source="target/riscv/kvm/kvm-cpu.c",
         vmm="qemu",
     ),
@@ -430,12 +434,8 @@ FORMS: Final[tuple[Form, ...]] = (
         "KVM_ENABLE_CAP",
         "ppc-capability",
         r"(?:KVM (?:implementation )?(?:does not|doesn't) support (?:the )?[^\n]{3,60}"
-        r"|[Rr]equested [^\n]{3,60} not supported by (?:kvm|KVM))(?=[^\n]{0,60}cap-|, try"
-        r"|[^\n]{0,80}appending)",
-        "supported by ",
-        "KVM doesn't support",
-        "KVM does not support",
-        "not support",
+        r"|[Rr]equested [^\n]{3,60} not supported by (?:kvm|KVM))(?=[^\n]{0,120}-machine cap-)",
+        "-machine cap-",
         source="hw/ppc/spapr_caps.c",
         vmm="qemu",
     ),

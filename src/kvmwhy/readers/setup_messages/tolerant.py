@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
+from kvmwhy.ingest.multi_search import Finder, finder
 from kvmwhy.readers.errno_spelled import Spelled, find_errno
 from kvmwhy.readers.setup_messages.calls import CALLS, IOCTL, Call
 
@@ -96,7 +98,6 @@ ANCHORS: Final = (
     *(f"{verb} {thing}" for verb in _VERBS for thing in _MADE),
     *(f"{verb} {thing}" for verb in _SET for thing in _STATE),
 )  # fmt: skip
-_ANCHOR: Final = re.compile("|".join(map(re.escape, dict.fromkeys(ANCHORS))))
 
 _FAILED: Final = re.compile(
     r"\b(?:fail(?:ed|ure|s)?|error|errors|cannot|can't|can not|could not|couldn't|unable|not able|refused"
@@ -165,15 +166,27 @@ class Refusal(NamedTuple):
 
 def lines_of_interest(text: str) -> Iterator[tuple[int, int]]:
     """Where the lines are that hold an anchor."""
-    at, size = 0, len(text)
-    while found := _ANCHOR.search(text, at):
-        start = text.rfind("\n", 0, found.start()) + 1
-        end = text.find("\n", found.end())
-        end = size if end < 0 else end
-        yield start, end
-        at = end + 1
-        if at > size:
-            return
+    data = text.encode("utf-8", "replace")
+    narrow = len(data) == len(text)
+    place, done, end = 0, 0, -1  # of characters, of bytes
+    for _, at, _ in _search()(data):
+        if at < end:
+            continue
+        start = data.rfind(b"\n", 0, at) + 1
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        if narrow:
+            yield start, end
+            continue
+        place += len(data[done:start].decode("utf-8", "replace"))
+        size = len(data[start:end].decode("utf-8", "replace"))
+        yield place, place + size
+        place, done = place + size, end
+
+
+@cache
+def _search() -> Finder:
+    return finder([anchor.encode() for anchor in dict.fromkeys(ANCHORS)])
 
 
 def read_line(text: str, start: int, end: int) -> Refusal | None:
