@@ -59,7 +59,7 @@ LINES: list[tuple[str | None, str, dict[str, Any]]] = [
     (None, "INTERNAL_ERROR: 2", INTERNAL | {"suberror": 2}),
     (None, "vm: KVM_RUN failed: Invalid argument", KVM_RUN | {"errno": "EINVAL"}),
     ("qemu", "kvm: vm entry failed with error 0x80000021", ENTRY | {"hardware_error": 0x80000021}),
-    ("qemu", "qemu-system-x86_64: failed to initialize KVM: Device or resource busy", {"kind": "other", "errno": "EBUSY"}),  # noqa: E501
+    ("qemu", "qemu-system-x86_64: failed to initialize KVM: Device or resource busy", {"kind": "setup-refused", "errno": "EBUSY"}),  # noqa: E501
 ]  # fmt: skip
 
 

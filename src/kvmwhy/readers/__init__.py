@@ -14,6 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from kvmwhy.ingest import marks
 from kvmwhy.ingest.multi_search import present
+from kvmwhy.readers.anchors.not_kvm import ANCHORS as OTHER_HYPERVISORS
+from kvmwhy.readers.anchors.setup_messages import ANCHORS as SET_UPS
+from kvmwhy.readers.anchors.symptom import ANCHORS as SYMPTOMS
 from kvmwhy.record import Failure
 
 
@@ -59,7 +62,10 @@ OF_TEXT: Final = (
     Format("kernel log", "kernel_log", marks.KERNEL_LOG),
     Format("trace", "trace.ftrace", marks.TRACE),
     Format("illumos KVM ring buffer", "illumos_ring", marks.ILLUMOS),
+    Format("set-up message", "setup_messages", SET_UPS),
+    Format("other hypervisor", "not_kvm", OTHER_HYPERVISORS),
     Format("word dump", "word_dump", marks.WORDS, last=True),
+    Format("symptom", "symptom", SYMPTOMS, last=True),
 )
 
 

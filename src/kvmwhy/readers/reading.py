@@ -10,6 +10,7 @@ from kvmwhy.ingest.demux import Stream, streams
 from kvmwhy.readers import Evidence, readers_of
 from kvmwhy.readers.correlate import combine, told_by
 from kvmwhy.readers.host_context import host_of
+from kvmwhy.readers.precedence import standing
 from kvmwhy.record import Failure, Host, Source
 
 _MOST_DAMAGE: Final = 64
@@ -61,15 +62,21 @@ def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
     source = failure.source
     number = (source.line or 1) - 1
     writer = " on ".join(name for name in (stream.writer, stream.host) if name) or None
+    last_line = None if source.last_line is None else first_line + stream.line(source.last_line - 1)
     placed: Source = replace(
-        source, line=first_line + stream.line(number), time=source.time or stream.time(number), writer=writer
+        source,
+        line=first_line + stream.line(number),
+        last_line=last_line,
+        time=source.time or stream.time(number),
+        writer=writer,
     )
-    return replace(failure, source=placed)
+    seen_at = {name: first_line + stream.line(line - 1) for name, line in failure.seen_at.items()}
+    return replace(failure, source=placed, seen_at=seen_at)
 
 
 def _of_vms(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
     """Trouble of the host's kernel is a record of its own only where there is no other."""
-    return tuple(failure for failure in failures if not _only_host(failure)) or failures
+    return standing(tuple(failure for failure in failures if not _only_host(failure)) or failures)
 
 
 def _only_host(failure: Failure) -> bool:

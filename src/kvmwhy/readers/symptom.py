@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.anchors.symptom import ANCHORS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import Failure, Source, Symptom
 
@@ -95,7 +96,6 @@ FORMS: Final[tuple[Form, ...]] = (
         source="QMP",
     ),
 )
-ANCHORS: Final[tuple[str, ...]] = tuple(dict.fromkeys(anchor for form in FORMS for anchor in form.anchors))
 FORMAT: Final = "symptom"
 # Where the words are explained, defined or looked for, they are no symptom.
 _NOT_HERE: Final = re.compile(

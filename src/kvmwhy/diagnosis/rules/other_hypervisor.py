@@ -36,7 +36,7 @@ def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
     rivals = failure.host.rivals
     named = f"modules of another hypervisor are loaded on this host: {', '.join(rivals)}" if rivals else None
-    if failure.kind == "other" and failure.errno == "EBUSY":
+    if failure.kind in {"other", "setup-refused"} and failure.errno == "EBUSY":
         for_ = [
             "creating the VM failed with EBUSY: VMX or SVM is already in use on this host",
             *([named] if named else []),

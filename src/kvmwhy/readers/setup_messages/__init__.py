@@ -13,16 +13,13 @@ from typing import Final
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.anchors.setup_messages import ANCHORS
 from kvmwhy.readers.host_context import host_of
-from kvmwhy.readers.setup_messages import tolerant
 from kvmwhy.readers.setup_messages.group import Group, grouped
-from kvmwhy.readers.setup_messages.message import FORMS, messages
+from kvmwhy.readers.setup_messages.message import messages
 from kvmwhy.readers.setup_messages.registers import registers_behind
 from kvmwhy.record import Arch, Failure, Host, Setup, Source
 
-ANCHORS: Final[tuple[str, ...]] = tuple(
-    dict.fromkeys((*(anchor for form in FORMS for anchor in form.anchors), *tolerant.ANCHORS))
-)
 FORMAT: Final = "set-up message"
 _MOST: Final = 10_000
 _VMMS: Final = (

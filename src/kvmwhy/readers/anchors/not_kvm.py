@@ -1,0 +1,18 @@
+"""Hypervisors and emulators that are not KVM: what their lines about a failure hold."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ANCHORS: Final[tuple[str, ...]] = (
+    "(XEN)", "ailed vm entry", "domain_crash called", "crashed on cpu#", "VMEntry: intr_info", "Xen-", "haxm_panic",
+    "haxm_error", "instr[0..", "VCPU shutdown request", "hax ", "HAX", "hax_", "Failed to emulate instruction",
+    "bhyve", "vm_run error", "vm exit[", "exit_reason", "qualification", "inst_error", "VMCS_PIN_BASED_CTLS",
+    "hyperkit", "xhyve", "hv_v", "HV_ERROR", "HV_B", "HV_NO_", "HV_DENIED", "HV_UNSUPPORTED", "HV_ILLEGAL",
+    "VM-entry failure exit reason", "initialize hvf", "initialize HVF", "-accel hvf", "WHPX:", "WHv",
+    "initialize whpx", "initialize WHPX", "VP exit code", "Guru Meditation", "VERR_", "TRAP=", "MONITOR PANIC",
+    "unrecoverable error", "power on failed", "not supported on this platform", "Hyper-V-",
+    "virtual processor that caused", "MSHV_", "mshv", "outside RAM or ROM", ": fatal: ", "hardware error: ",
+    "unhandled CPU exception", "uncaught target signal", "CCS=", ": v=", "check_exception old", "(UC_ERR_",
+    "with no resolution", "[CPU", "[NoirVisor]", "Kernel panic - not syncing",
+)  # fmt: skip

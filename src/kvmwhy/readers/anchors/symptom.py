@@ -1,0 +1,11 @@
+"""Symptoms of a failure whose record is elsewhere."""
+
+from __future__ import annotations
+
+from typing import Final
+
+ANCHORS: Final[tuple[str, ...]] = (
+    "internal-error", "Resetting the Virtual Machine", "aused (unknown)", "aused (Unknown)", "aused(unknown)",
+    "PAUSED_UNKNOWN", "PausedUnknown", "paused-unknown", "paused unexpectedly", "paused due to", "internal error",
+    '"STOP"',
+)  # fmt: skip
