@@ -110,9 +110,7 @@ def _setup(group: Group, arch: Arch | None, text: str) -> Setup:
     if followers:
         more["followed_by"] = " ".join(followers)
     call = message.call
-    if call == "registers" and arch in {"arm64", "riscv64"}:
-        call = "KVM_SET_ONE_REG"
-    elif call == "vcpu-init":
+    if call == "vcpu-init":
         call = "KVM_ARM_VCPU_INIT" if arch == "arm64" else "KVM_SET_CPUID2" if message.errno == "E2BIG" else call
     msr, value = fields.get("msr"), fields.get("value")
     if call == "KVM_SET_MSRS" and msr is None and (refused := _of_kernel(text)):
