@@ -11,6 +11,51 @@ from __future__ import annotations
 
 # (call, errno, text)
 REFUSED: list[tuple[str, str | None, str]] = [
+    ("SEV_LAUNCH", None, "Error: SNP Launcher start failed\n\nCaused by:\n    Platform configuration invalid\n"),
+    (
+        "SEV_LAUNCH",
+        "EINVAL",
+        '[2026-01-02T03:04:05Z ERROR krun] Building the microVM failed: SecureVirtPrepare(SnpSecVirtPrepare(CreateLauncher(Custom { kind: Other, error: IoError(Os { code: 22, kind: InvalidInput, message: "Invalid argument" }) })))\nError creating the microVM: Invalid argument\n',
+    ),
+    (
+        "SNP_LAUNCH_FINISH",
+        "EIO",
+        "qemu-system-x86_64: sev_snp_launch_finish: SNP_LAUNCH_FINISH ret=-5 fw_error=11 'Bad measurement'\n",
+    ),
+    (
+        "KVM_GET_SUPPORTED_CPUID",
+        None,
+        "Error starting domain: operation failed: guest CPU doesn't match\nspecification: extra features: ..., missing features: tsx, hle, rtm\n",
+    ),
+    (
+        "module",
+        None,
+        "[ 3630.362249] kvm: enabling virtualization on CPU7 failed\n[ 3630.362250] kvm: enabling virtualization on CPU6 failed\n",
+    ),
+    (
+        "open",
+        "ENOENT",
+        '{"fault_message":"Internal error while starting microVM: Failed to validate KVM support: Error creating KVM object. [No such file or directory (os error 2)]"}\n',
+    ),
+    (
+        "open",
+        None,
+        "libvirt error code: 67, message: unsupported configuration: Emulator '/usr/bin/kvm-spice' does not support virt type 'kvm'\n",
+    ),
+    ("open", None, "Error: NoHypervisorFound\n"),
+    (
+        "KVM_CHECK_EXTENSION",
+        None,
+        "qemu-system-aarch64: Initialization of device arm_gic failed: KVM with user space irqchip only works when the host kernel supports KVM_CAP_ARM_USER_IRQ\n",
+    ),
+    ("open", None, "KVM acceleration requested but cannot access /dev/kvm\n"),
+    (
+        "open",
+        "EACCES",
+        "Failed to open hypervisor interface (is /dev/kvm available?): HypervisorCreate(Permission denied (os error 13))\n",
+    ),
+    ("KVM_CREATE_VM", None, "  Error: KVM_CREATE_VM ioctl\n"),
+    ("libkrun", "EINVAL", "start vm: krun_start_enter returned: -22 (EINVAL: libkrun rejected the VM configuration)\n"),
     (
         "open",
         "EACCES",

@@ -44,7 +44,7 @@ OF_TABLES: Final = (
     "could not insert", "Error inserting kvm", "Module kvm", "not support KVM extensions", "disabled by your BIOS",
     "supports vmx or svm", "permissions to use KVM", "requires hardware acceleration", "type=kvm", "KVM is not",
     "KVM virtualization is not", "KVM acceleration", "KVM support is not", "kvm is not available", "/dev/kvm",
-    "Insufficient devices.kubevirt.io/kvm",
+    "Insufficient devices.kubevirt.io/kvm", "SNP Launch", "SNP launch", "SEV Launch", "SEV launch", "SecureVirt",
 )  # fmt: skip
 _VERBS: Final = (
     "reate", "reating", "reate a", "reate the", "reating a", "reating the", "reate new", "reate KVM", "reating KVM",

@@ -16,7 +16,7 @@ from kvmwhy.readers import Evidence
 from kvmwhy.readers.anchors.setup_messages import ANCHORS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.setup_messages.group import Group, grouped
-from kvmwhy.readers.setup_messages.message import messages
+from kvmwhy.readers.setup_messages.message import messages, unfolded
 from kvmwhy.readers.setup_messages.registers import registers_behind
 from kvmwhy.record import Arch, Failure, Host, Setup, Source
 
@@ -53,7 +53,8 @@ _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "f
 
 
 def detect(text: str) -> bool:
-    return any(anchor in text for anchor in ANCHORS)
+    words = unfolded(text)
+    return any(anchor in words for anchor in ANCHORS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

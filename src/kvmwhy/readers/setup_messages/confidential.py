@@ -265,4 +265,22 @@ FORMS: Final[tuple[Form, ...]] = (
         source="arch/x86/virt/vmx/tdx/tdx.c: tdx_enable; arch/x86/kvm/vmx/tdx.c: tdx_bringup",
         follows=True,
     ),
+    form(
+        "SEV_LAUNCH",
+        "sev-launch",
+        r"(?:SNP|SEV|SEV-ES|SEV-SNP) [Ll]auncher? (?:start|update|finish|measure|policy|secret)[a-z\x20]{0,24} failed",
+        "SNP Launch",
+        "SNP launch",
+        "SEV Launch",
+        "SEV launch",
+        source="enarx crates/enarx-*/src/backend/{snp,sev}: the sev crate's Launcher",
+    ),
+    form(
+        "SEV_LAUNCH",
+        "sev-launch",
+        r"SecureVirt(?:Prepare|Attest)\((?:S(?:np|ev)SecVirt(?:Prepare|Attest)\()?(?P<what>[A-Za-z]{3,30})?",
+        "SecureVirt",
+        vmm="libkrun",
+        source="libkrun src/vmm/src/builder.rs, src/vmm/src/linux/tee",
+    ),
 )

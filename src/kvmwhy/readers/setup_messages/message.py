@@ -69,9 +69,14 @@ def _exact(text: str) -> list[Message]:
 
 
 def _forms_in(text: str) -> set[int]:
-    """The forms, by number, of which the text holds an anchor."""
+    """The forms, by number, of which the text holds an anchor, be it folded onto the next line."""
     find, owners = _search()
-    return {owners[which] for which in find(text.encode("utf-8", "replace"))}
+    return {owners[which] for which in find(unfolded(text).encode("utf-8", "replace"))}
+
+
+def unfolded(text: str) -> str:
+    """The words of a text with one blank between them."""
+    return " ".join(text.split())
 
 
 @cache
