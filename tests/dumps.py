@@ -193,4 +193,4 @@ def reports(draw: st.DrawFn, heads: st.SearchStrategy[tuple[str, dict[str, objec
     """A whole report: what was announced, then the registers."""
     head, fields = draw(heads if heads is not None else st.one_of(internal_errors(), other_heads()))
     dump, cpu, code = draw(dumps())
-    return Printed(head, dump, Failure(cpu=cpu, code=code, **fields))  # type: ignore[arg-type]  # a dict of its fields
+    return Printed(head, dump, Failure(arch="x86", arch_from="register names", cpu=cpu, code=code, **fields))  # type: ignore[arg-type]  # a dict of its fields

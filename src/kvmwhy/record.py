@@ -262,6 +262,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     suberror: int | None = None
     ndata: int | None = None  # as declared by the page or counted in the text
     data: tuple[int, ...] = ()
+    data_apart: dict[int, int] = {}  # words behind a gap in ``data``, by index: those before them are lost
     hardware_error: int | None = None  # KVM_EXIT_FAIL_ENTRY
     hardware_reason: int | None = None  # KVM_EXIT_UNKNOWN
     exception: int | None = None  # KVM_EXIT_EXCEPTION: vector

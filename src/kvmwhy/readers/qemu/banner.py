@@ -2,7 +2,8 @@
 
 They are plain fprintf of several vCPU threads, without a common lock: heads and words of different
 vCPUs may alternate. Words are given out first come, first served; where two failures competed for
-them, that is right only if both got the same, and what differs is left out in the end.
+them, that is right only if both got the same, and what differs is left out in the end. A word whose
+predecessors are missing is kept apart, under its index.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kvmwhy.abi.internal_error import MAX_NDATA
+from kvmwhy.record import Arch
 
+# strerror() of glibc, and of musl where it differs.
 ERRNO: Final = {
     "Bad address": "EFAULT",
     "Invalid argument": "EINVAL",
     "Input/output error": "EIO",
+    "I/O error": "EIO",
     "Function not implemented": "ENOSYS",
     "Cannot allocate memory": "ENOMEM",
+    "Out of memory": "ENOMEM",
     "Memory page has hardware error": "EHWPOISON",
     "Device or resource busy": "EBUSY",
+    "Resource busy": "EBUSY",
     "No such device or address": "ENXIO",
     "No such device": "ENODEV",
     "Exec format error": "ENOEXEC",
@@ -27,19 +33,50 @@ ERRNO: Final = {
     "Interrupted system call": "EINTR",
     "Resource temporarily unavailable": "EAGAIN",
     "Operation not supported": "EOPNOTSUPP",
+    "Not supported": "EOPNOTSUPP",
     "Bad file descriptor": "EBADF",
     "No such file or directory": "ENOENT",
     "No space left on device": "ENOSPC",
+    "File exists": "EEXIST",
+    "Argument list too long": "E2BIG",
 }
 ERRNO_NUMBERS: Final = {
+    1: "EPERM",
+    2: "ENOENT",
     4: "EINTR",
     5: "EIO",
+    6: "ENXIO",
+    7: "E2BIG",
+    8: "ENOEXEC",
     11: "EAGAIN",
     12: "ENOMEM",
+    13: "EACCES",
     14: "EFAULT",
     16: "EBUSY",
+    17: "EEXIST",
+    19: "ENODEV",
     22: "EINVAL",
+    28: "ENOSPC",
+    38: "ENOSYS",
+    95: "EOPNOTSUPP",
+    133: "EHWPOISON",
 }
+
+
+def errno_of(message: str) -> tuple[str, str] | None:
+    """The errno that ``message`` begins with, in any language, and its words."""
+    for words, errno in ERRNO.items():
+        if message.startswith(words):
+            return errno, words
+    if not message:
+        return None
+    from kvmwhy.readers.errno_localised import MESSAGES  # most logs are English
+
+    for words, errno in MESSAGES.items():
+        if message.startswith(words):
+            return errno, words
+    return None
+
 
 # Failures that can wait for words at one time; more are no log, but an attack on this reader.
 _MOST_OPEN: Final = 256
@@ -54,6 +91,11 @@ class Banner:
         self.kind = kind
         self.fields = fields
         self.data: list[int] = []
+        self.apart: dict[int, int] = {}  # words behind a gap, by index
+        self.arch: Arch | None = None  # where the words of the line are one architecture's
+        self.vcpu: int | None = None
+        self.quoted = False  # these words are in many a sentence, too
+        self.echo = False  # QEMU says this behind whatever else it announced
         self.closed = False  # no more words can follow, so they can be counted
         self.tailed = False  # its own last line was there
         self.torn = False  # words were lost, so they cannot
@@ -66,9 +108,19 @@ class Banner:
             self.damage.append(why)
 
     def remark(self, what: str) -> None:
-        """Say it once; a log can repeat itself without end."""
+        """Say it; a log can repeat itself without end."""
         if len(self.damage) < _MOST_REMARKS:
             self.damage.append(what)
+
+    def keep_apart(self, index: int, value: int) -> None:
+        """Keep a word whose predecessors have not come."""
+        self.apart.setdefault(index, value)
+
+    def append(self, value: int) -> None:
+        """Take the next word, and those that waited for it."""
+        self.data.append(value)
+        while (index := len(self.data)) in self.apart:
+            self.data.append(self.apart.pop(index))
 
     def key(self) -> tuple[object, ...]:
         """What tells it from another vCPU's."""
@@ -78,9 +130,18 @@ class Banner:
         """The fields of the record."""
         if self.kind != "internal-error":
             return {"kind": self.kind, **self.fields}
+        if self.apart:
+            self.tear(_gap(len(self.data), self.apart))
         counted = self.closed and not self.torn
         ndata = len(self.data) if counted else None
-        return {"kind": self.kind, "exit_reason": 17, "data": tuple(self.data), "ndata": ndata, **self.fields}
+        return {
+            "kind": self.kind,
+            "exit_reason": 17,
+            "data": tuple(self.data),
+            "data_apart": dict(sorted(self.apart.items())),
+            "ndata": ndata,
+            **self.fields,
+        }
 
 
 class Heads:
@@ -108,7 +169,7 @@ class Heads:
             nameless.damage.append("the line that names the suberror is missing")
             fits = [nameless]
         if not fits:
-            self._stray(index, value, digits)
+            self._stray(at, index, value, digits)
             return
         if len(fits) > 1:
             _compete(fits)
@@ -118,7 +179,7 @@ class Heads:
         if value is None or index >= MAX_NDATA:
             banner.tear(f"extra data[{index}] is cut: {digits[:40]!r}" if value is None else _too_many(index))
         else:
-            banner.data.append(value)
+            banner.append(value)
 
     def tail(self) -> None:
         """``emulation failure``: the words of a suberror 1 end."""
@@ -157,22 +218,41 @@ class Heads:
             if banner.rivals and banner is banner.rivals[0]:
                 _settle(banner.rivals)
 
-    def _stray(self, index: int, value: int | None, digits: str) -> None:
-        """A word that nobody waits for: a line is there twice, or one before it is lost."""
+    def _stray(self, at: int, index: int, value: int | None, digits: str) -> None:
+        """A word that nobody waits for: a line is there twice, or lines before it are lost."""
         if any(b.data[index : index + 1] == [value] for b in self.open):
             return
-        why = f"extra data[{index}] {digits[:18]} does not follow the words before it; it is left out"
-        if self.open:
+        if len(self.open) > 1:
+            why = f"extra data[{index}] {digits[:18]} does not follow the words before it; it may be any vCPU's"
             for banner in self.open:
                 banner.tear(why)
             self.open = []
-        elif self.found and not self.found[-1].torn and self.found[-1].data[index : index + 1] != [value]:
-            # Its words are counted, so this one is not of its log lines.
-            self.found[-1].remark(why)
+            return
+        if not self.open:
+            last = self.found[-1] if self.found else None
+            if last and (last.data[index : index + 1] == [value] or last.apart.get(index) == value):
+                return
+            if last and self.waiting:
+                last.remark(f"extra data[{index}] {digits[:18]} came late; it may be any vCPU's")
+                return
+            nameless = self.add(Banner(at, "internal-error", suberror=None))
+            nameless.damage.append("the line that names the suberror is missing")
+        if value is None:
+            self.open[-1].tear(f"extra data[{index}] is cut: {digits[:40]!r}")
+        elif index >= MAX_NDATA:
+            self.open[-1].tear(_too_many(index))
+        else:
+            self.open[-1].keep_apart(index, value)
 
 
 def _too_many(index: int) -> str:
     return f"extra data[{index}] cannot exist: the page holds {MAX_NDATA} words"
+
+
+def _gap(first: int, apart: dict[int, int]) -> str:
+    missing = [n for n in range(first, max(apart)) if n not in apart]
+    names = f"extra data[{missing[0]}]" if len(missing) == 1 else f"extra data[{missing[0]}] to [{missing[-1]}]"
+    return f"{names} {'is' if len(missing) == 1 else 'are'} missing; the words behind are shown by themselves"
 
 
 def _compete(fits: list[Banner]) -> None:

@@ -10,7 +10,6 @@ were unpadded and without 0x until 6.1.
 from __future__ import annotations
 
 import re
-from collections import deque
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -18,12 +17,17 @@ from msgspec.structs import replace
 from kvmwhy.abi.internal_error import MAX_NDATA, least_words
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.arch_clues import Clue, arch_of
 from kvmwhy.readers.host_context import host_of
-from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads
+from kvmwhy.readers.qemu import qemu_kvm_dump, rare_banners, registers_other_arch
+from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads, errno_of
+from kvmwhy.readers.qemu.pairing import pair
 from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump, find_old_dumps
-from kvmwhy.readers.qemu.registers_strict import CODE, END
+from kvmwhy.readers.qemu.rare_banners import find_rare_banners
+from kvmwhy.readers.qemu.registers_other_arch import ArchDump, find_arch_dumps
+from kvmwhy.readers.qemu.registers_strict import CODE, END, SEGMENTS
 from kvmwhy.readers.qemu.registers_tolerant import ORDER, Dump, Dumps
-from kvmwhy.record import Failure, Source
+from kvmwhy.record import Cpu, Failure, Source
 
 # What a token is, is the group that matched. The first letters of "error", "emulation" and "extra"
 # are left out: they are hex digits, and may be glued to a value. Mail may fold at any space.
@@ -40,7 +44,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<unknown>KVM:\s+unknown\s+exit,\s+hardware\s+reason\s*)"
     r"|(?P<other>KVM:\s+unknown\s+exit\s+reason\s*)"
     r"|(?P<exception>KVM:\s+exception\s)"
-    r"|(?P<run>rror:\s+kvm\s+run\s+failed)"
+    r"|(?P<run>kvm\s+run\s+failed\s)"
     r"|(?P<unhandled>kvm:\s+unhandled\s+exit\s+)"
     r"|(?P<returned>kvm_run\s+returned\s+-)"
     r"|(?P<unexpected>unexpected\s+exit\s+reason\s+0x)"
@@ -60,12 +64,18 @@ _HEX: Final = re.compile(r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-z])")
 _DECIMAL: Final = re.compile(r"([0-9]{1,10})(?![0-9a-z])")
 _EXCEPTION: Final = re.compile(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
 
-# fmt: off
-MARKS: Final = (
-    "EFER=", "Suberror", "KVM:", "xtra data", "kvm run", "run failed", "unhandled exit", "kvm_run returned",
-    "Code=", "GDT=", "RIP=", "EIP=", "KVM internal",
-)
-# fmt: on
+# Every line of a dump holds one of these, so that a window of a few lines is found, too.
+_REGISTERS: Final = (
+    "RAX=", "EAX=", "RSI=", "ESI=", "R8 =", "R12=", "RIP=", "EIP=", "ES =", "CS =", "SS =", "DS =", "FS =", "GS =",
+    "LDT=", "TR =", "GDT=", "IDT=", "CR0=", "DR0=", "DR6=", "EFER=", "Code=",
+)  # fmt: skip
+_ANNOUNCEMENTS: Final = (
+    "Suberror", "KVM:", "xtra data", "kvm run", "run failed", "unhandled exit", "kvm_run returned", "KVM internal",
+)  # fmt: skip
+ANCHORS: Final = (
+    *_ANNOUNCEMENTS, *_REGISTERS, *rare_banners.ANCHORS, *qemu_kvm_dump.ANCHORS, *registers_other_arch.ANCHORS,
+)  # fmt: skip
+MARKS: Final = ANCHORS
 _TAIL: Final = "emulation failure"
 _BEGINNINGS: Final = (
     "KVM internal error. Suberror:",
@@ -82,26 +92,29 @@ _BEGINNINGS: Final = (
 
 
 def detect(text: str) -> bool:
-    return any(mark in text for mark in MARKS)
+    return any(anchor in text for anchor in ANCHORS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Every failure in the text, in order. A dump without a banner is a failure of kind "other"."""
-    reader = _Reader(text.text)
+    body = text.text
+    others = find_arch_dumps(body)
+    reader = _Reader(body, others)
     reader.run()
-    if old := find_old_dumps(text.text):
-        reader.dumps.found = sorted([*reader.dumps.found, *map(_adopted, old)], key=lambda dump: dump.at)
     host = host_of("".join(reader.rest))
     failures = []
     line, counted = first_line, 0
-    for banner, dump, shared in _matched(reader):
-        line += text.text.count("\n", counted, banner.at)
+    for banner, dump, shared in pair(body, reader.heads.found, reader.dumps.found, reader.restarts):
+        line += body.count("\n", counted, banner.at)
         counted = banner.at
         outcome = banner.outcome()
         lost = _lost_words(outcome, host.kernel)
+        arch, arch_from = _arch(body, banner, dump)
         failures.append(
             Failure(
-                source=Source(path=path, line=line, vmm="qemu"),
+                arch=arch,
+                arch_from=arch_from,
+                source=Source(path=path, line=line, vmm="qemu", vcpu=_vcpu(banner, dump)),
                 cpu=dump.cpu() if dump else None,
                 cpu_shared=shared,
                 code=dump.code if dump else None,
@@ -111,10 +124,24 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
                 **outcome,
             )
         )
-    damage = _torn_end(text.text)
+    damage = _torn_end(body)
     if damage and failures:
         failures[-1] = replace(failures[-1], damage=(*failures[-1].damage, *damage))
     return Evidence(tuple(failures), damage, format="QEMU log" if failures or damage else None)
+
+
+def _arch(text: str, banner: Banner, dump: Dump | None) -> Clue:
+    if dump is not None and (dump.values or dump.whole):
+        return dump.arch, "register names"
+    if banner.arch is not None:
+        return banner.arch, "the announcement"
+    if banner.kind in {"internal-error", "entry-failure", "exception-exit"}:
+        return "x86", "the announcement"
+    return arch_of(text, banner.fields.get("errno"))
+
+
+def _vcpu(banner: Banner, dump: Dump | None) -> int | None:
+    return dump.vcpu if banner.vcpu is None and dump else banner.vcpu
 
 
 def _lost_words(outcome: dict[str, Any], kernel: str | None) -> tuple[str, ...]:
@@ -135,6 +162,18 @@ def _adopted(old: OldDump) -> Dump:
     return dump
 
 
+def _end_of_line(text: str, at: int) -> int:
+    end = text.find("\n", at)
+    return len(text) if end < 0 else end
+
+
+def _of_other_arch(found: ArchDump) -> Dump:
+    dump = Dump(found.at, over=None)
+    dump.arch, dump.damage, dump.vcpu = found.arch, list(found.damage), found.vcpu
+    dump.whole = Cpu(registers=found.registers)
+    return dump
+
+
 def _torn_end(text: str) -> tuple[str, ...]:
     """A last line that stops inside the words which announce a failure."""
     last = text[text.rfind("\n") + 1 :][:80].strip()
@@ -146,8 +185,9 @@ def _torn_end(text: str) -> tuple[str, ...]:
 class _Reader:
     """One pass over the tokens of a text."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, others: list[ArchDump]) -> None:
         self.text = text
+        self.others = others[::-1]  # the next one last
         self.heads = Heads()
         self.dumps = Dumps()
         self.restarts: list[int] = []
@@ -158,6 +198,10 @@ class _Reader:
         at, rest, begun, search = 0, 0, 0, _TOKEN.search
         while token := search(text, at):
             start, at = token.span()
+            if self.others and self.others[-1].at <= start:
+                at = self._other_arch(self.others.pop())
+                begun = len(dumps.found)
+                continue
             kind = token.lastindex
             if kind == _WORD:
                 self._word(start, at, *token.group(_WORD + 1, _WORD + 2))
@@ -166,6 +210,10 @@ class _Reader:
                 if name in {"RAX", "EAX"} and (end := dumps.whole(text, start)):
                     self.rest.append(text[rest:start])
                     at = rest = end
+                elif name == "CR0" and len(first) == 16:
+                    at = _end_of_line(text, at)  # host state of a VMCS dump: QEMU prints eight digits
+                elif name in SEGMENTS and not more and token[_FIELD][len(name)] == "=":
+                    pass  # likewise: QEMU pads the name, and prints more than the selector
                 elif name in ORDER:
                     dumps.field(start, name, [first, *more.split()] if more else [first], last=at == len(text))
             elif kind == _CODE:
@@ -180,9 +228,20 @@ class _Reader:
             if len(dumps.found) > begun:
                 begun = len(dumps.found)
                 heads.dump()
+        while self.others:
+            self._other_arch(self.others.pop())
         self.rest.append(text[rest:])
         heads.end()
         dumps.end()
+        heads.found += find_rare_banners(text)
+        dumps.found += map(_adopted, find_old_dumps(text))
+
+    def _other_arch(self, found: ArchDump) -> int:
+        """Take a dump of another architecture; return where it ends: R12= is a register of two architectures."""
+        self.dumps.end()
+        self.dumps.found.append(_of_other_arch(found))
+        self.heads.dump()
+        return found.end
 
     def _word(self, start: int, end: int, index: str, digits: str | None) -> None:
         # Until 6.1 the words had no fixed width: at the very end of a text one may be cut.
@@ -193,6 +252,9 @@ class _Reader:
         """Take the banner, and the words if no other failure waits for any; return where these begin and end."""
         number = _DECIMAL.match(self.text, end)
         if number is None:
+            if self.text.startswith("KVM", at):
+                banner = self.heads.add(Banner(at, "internal-error", suberror=None))
+                banner.damage.append("the number of the suberror is cut")
             return end, end
         alone = not self.heads.open
         banner = self.heads.add(Banner(at, "internal-error", suberror=int(number[1])))
@@ -268,16 +330,10 @@ class _Reader:
             self._numbered(at, "unknown-exit", "hardware_reason", value, exit_reason=0)
 
     def _returned(self, at: int, end: int) -> None:
-        """The old qemu-kvm printed the errno behind its banner."""
+        """qemu-kvm says this behind each failure, with an errno that is KVM_RUN's only if nothing else is announced."""
         number = _DECIMAL.match(self.text, end)
-        name = ERRNO_NUMBERS.get(int(number[1])) if number else None
-        if name is None:
-            return
-        last = self.heads.found[-1] if self.heads.found else None
-        if last and "errno" not in last.fields:
-            last.fields["errno"] = name
-        else:
-            self.heads.add(Banner(at, "run-error", errno=name))
+        if name := ERRNO_NUMBERS.get(int(number[1])) if number else None:
+            self.heads.add(Banner(at, "run-error", errno=name)).echo = True
 
     def _unexpected(self, end: int) -> None:
         last = self.heads.found[-1] if self.heads.found else None
@@ -288,89 +344,16 @@ class _Reader:
 
     def _run_error(self, at: int, end: int) -> None:
         message = " ".join(self.text[end : end + 80].split())
-        known = next((words for words in ERRNO if message.startswith(words)), "")
-        errno = ERRNO.get(known)
+        is_line = self.text.endswith("rror: ", 0, at)  # upstream QEMU has "error: "; qemu-kvm and reports may not
+        known = errno_of(message)
+        if known is None and not is_line:
+            return
+        errno, words = known or (None, "")
         if len(self.text) - end < 80 and "\n" not in self.text[end:]:
             # "or address" may have been cut off.
-            errno = None if any(w.startswith(message) and w != known for w in ERRNO) else errno
+            errno = None if any(w.startswith(message) and w != words for w in ERRNO) else errno
         banner = self.heads.add(Banner(at, "run-error", errno=errno))
+        banner.quoted = not is_line
         if errno is None:
             line = self.text[end : end + 80].partition("\n")[0].strip()
             banner.damage.append(f"the error {line[:60]!r} is not one that kvmwhy knows")
-
-
-# -- which dump belongs to which banner -----------------------------------------------------------
-
-
-class _Queue:
-    """The failures whose registers have not come yet, in order."""
-
-    def __init__(self) -> None:
-        self.banners: deque[Banner] = deque()
-        self.kinds: dict[tuple[object, ...], int] = {}
-
-    def add(self, banner: Banner) -> None:
-        self.banners.append(banner)
-        key = banner.key()
-        self.kinds[key] = self.kinds.get(key, 0) + 1
-
-    def take(self) -> Banner:
-        banner = self.banners.popleft()
-        key = banner.key()
-        self.kinds[key] -= 1
-        if not self.kinds[key]:
-            del self.kinds[key]
-        return banner
-
-    def drop_mentions(self) -> None:
-        """A title that quotes the banner comes before the log, has no words or tail, and no dump of its own."""
-        queue = self.banners
-        while (
-            len(queue) > 1
-            and queue[-1].data
-            and not queue[0].data
-            and not queue[0].tailed
-            and queue[0].fields == queue[-1].fields
-        ):
-            self.take()
-
-
-def _matched(reader: _Reader) -> list[tuple[Banner, Dump | None, bool]]:
-    """Give each dump to the failure that waits longest, since QEMU's threads queue for the lock.
-
-    With other failures waiting that is a guess, unless all of them are the same.
-    """
-    banners = deque(sorted(reader.heads.found, key=lambda b: b.at))
-    restarts = deque(reader.restarts)
-    dumps = reader.dumps.found
-    queue = _Queue()
-    matched: list[tuple[Banner, Dump | None, bool]] = []
-    doubtful_until = -1
-    for n, dump in enumerate(dumps):
-        while restarts and restarts[0] < dump.at:
-            born = restarts.popleft()
-            matched += ((banner, None, False) for banner in queue.banners)
-            while banners and banners[0].at < born:
-                matched.append((banners.popleft(), None, False))
-            queue = _Queue()
-        while banners and banners[0].at < dump.at:
-            queue.add(banners.popleft())
-        if n + 1 == len(dumps) or (banners and banners[0].at < dumps[n + 1].at):
-            queue.drop_mentions()
-        if queue.banners:
-            if len(queue.kinds) > 1:
-                doubtful_until = queue.banners[-1].at
-            banner = queue.take()
-            shared = banner.at <= doubtful_until
-            if shared:
-                banner.damage.append(
-                    "several failures were announced before this register dump; it may belong to any of them"
-                )
-        elif dump.negligible:
-            continue
-        else:
-            banner, shared = Banner(dump.at, "other"), False
-            banner.damage.append("the line that names the failure is missing; this is only a register dump")
-        matched.append((banner, dump, shared or dump.mixed))
-    matched += ((banner, None, False) for banner in (*queue.banners, *banners))
-    return sorted(matched, key=lambda m: m[0].at)

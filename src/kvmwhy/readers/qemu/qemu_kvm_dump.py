@@ -1,4 +1,4 @@
-"""The register dump of qemu-kvm up to 0.12 (RHEL 6): lower case, segments spelt out.
+"""The register dump of kvm-userspace (2006 on) and of qemu-kvm up to 0.12 (RHEL 6): lower case, segments spelt out.
 
     rax 0000000000000000 rbx … rip 00000000003d721c rflags 00000006
     cs 0008 (00000000/ffffffff p 1 dpl 0 db 0 s 1 type b l 1 g 1 avl 0)
@@ -6,25 +6,37 @@
     cr0 80010011 cr2 0 cr3 eae000 cr4 7b8 cr8 0 efer d00
     code: 8b 45 fc --> 89 01 …
 
-The format is that of qemu-kvm-x86.c, kvm_show_regs and kvm_show_code.
+The format is that of kvm_show_regs and kvm_show_code (libkvm-x86.c, later qemu-kvm-x86.c). Until 2007 the code had no
+arrow: it began at RIP, and had thirty bytes.
 """
 
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from kvmwhy.record import Code, Cpu, Segment
 
+# Each line of a dump holds one of these.
+ANCHORS: Final = (
+    "rax 00", "rax ff", "rsi 00", "rsi ff", "r8  00", "r8  ff", "r12 00", "r12 ff", "rflags 0", " dpl ", "gdt ", "cr0 ",
+)  # fmt: skip
+
 _NAMES: Final = "rax|rbx|rcx|rdx|rsi|rdi|rsp|rbp|r8|r9|r1[0-5]|rip"
 _FIELD: Final = re.compile(
-    rf"\b({_NAMES})\s+([0-9a-f]{{16}})\b"
-    r"|\b(rflags|cr[02348]|efer)\s+([0-9a-f]{1,16})\b"
-    r"|\b([c-gs]s|tr|ldt) ([0-9a-f]{4}) \(([0-9a-f]{8,16})/([0-9a-f]{8}) p ([01]) dpl ([0-3]) db ([01])"
+    rf"\b({_NAMES})\s{{1,40}}([0-9a-f]{{16}})\b"
+    r"|\b(rflags|cr[02348]|efer)\s{1,40}([0-9a-f]{1,16})\b"
+    r"|\b([c-gs]s|tr|ldt)\s([0-9a-f]{4})\s\(([0-9a-f]{8,16})/([0-9a-f]{8})\s{1,40}p ([01]) dpl ([0-3]) db ([01])"
     r"\s+s ([01]) type ([0-9a-f]) l ([01])\s+g ([01]) avl ([01])\)"
-    r"|\b([gi]dt) ([0-9a-f]{1,16})/([0-9a-f]{1,8})\b"
-    r"|\bcode:((?:\s+(?:[0-9a-f]{2}\b|-->))+)"
+    r"|\b([gi]dt)\s([0-9a-f]{1,16})/([0-9a-f]{1,8})\b"
+    r"|\bcode:((?:\s{1,40}(?:[0-9a-f]{2}\b|-->)){1,80})"
+)
+_GAP: Final = 200  # characters between two values of one dump
+_LEAST: Final = 8  # values; fewer are some other text
+_WITHOUT_ARROW: Final = 30
+_COMPLETE: Final = (
+    *"rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split(),
+    *"cs ds es ss fs gs tr ldt gdt idt cr0 cr2 cr3 cr4 efer".split(),
 )
 
 
@@ -37,38 +49,53 @@ class OldDump(NamedTuple):
 
 
 def find_old_dumps(text: str) -> list[OldDump]:
-    """Every dump of this form, in order; each begins at its ``rax``."""
-    if "rflags " not in text and " dpl " not in text:
+    """Every dump of this form, in order; a cut one begins with whatever is left of it."""
+    if not any(anchor in text for anchor in ("rflags ", " dpl ", "rsi 00", "rsi ff")):
         return []
-    starts = [m.start() for m in re.finditer(r"\brax {1,2}[0-9a-f]{16}\b", text)]
-    return [_read(text, start, end) for start, end in pairwise([*starts, len(text)])]
+    dumps: list[OldDump] = []
+    held: list[re.Match[str]] = []
+    names: set[str] = set()
+    for found in _FIELD.finditer(text):
+        name = found[1] or found[3] or found[5] or found[17] or "code"
+        apart = held and found.start() - held[-1].end() > _GAP
+        if apart or name in names or "code" in names:
+            dumps += _read(text, held)
+            held, names = [], set()
+        held.append(found)
+        names.add(name)
+    return dumps + _read(text, held)
 
 
-def _read(text: str, start: int, limit: int) -> OldDump:
+def _read(text: str, found: list[re.Match[str]]) -> list[OldDump]:
     registers: dict[str, int] = {}
     segments: dict[str, Segment] = {}
-    code, end = None, start
-    for m in _FIELD.finditer(text, start, limit):
+    code = None
+    for m in found:
         name, value, control, number, segment, *hidden, table, base, size, bytes_ = m.groups()
         if name:
-            registers.setdefault(name, int(value, 16))
+            registers[name] = int(value, 16)
+        elif control and m.end() == len(text):
+            pass  # these have no leading zeros: the last one of a text may be cut
         elif control:
-            registers.setdefault(control, int(number, 16))
+            registers[control] = int(number, 16)
         elif segment:
-            segments.setdefault(segment, _segment(hidden))
+            segments[segment] = _segment(hidden)
         elif table:
-            segments.setdefault(table, Segment(0, int(base, 16), int(size, 16), 0))
+            segments[table] = Segment(0, int(base, 16), int(size, 16), 0)
         else:
             code = _code(bytes_)
-        end = m.end()
-        if code:
-            break
-    lost = [] if "efer" in registers or code else ["the register dump is not complete"]
+    if len(registers) + len(segments) < _LEAST:
+        return []
+    missing = [name for name in _COMPLETE if name not in registers and name not in segments]
+    damage = []
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        damage.append(f"the register dump is not complete: no {', '.join(missing[:4])}{more}")
     registers.pop("cr8", None)
     cs = segments.get("cs")
     cpl = None if cs is None or "cr0" not in registers else _cpl(registers, cs)
     cpu = Cpu(registers=registers, segments=segments, cpl=cpl)
-    return OldDump(start, end, cpu, code, tuple(lost))
+    return [OldDump(found[0].start(), found[-1].end(), cpu, code, tuple(damage))]
 
 
 def _segment(fields: list[str]) -> Segment:
@@ -86,6 +113,6 @@ def _cpl(registers: dict[str, int], cs: Segment) -> int:
 
 def _code(text: str) -> Code | None:
     items = text.split()
-    rip_at = items.index("-->") if "-->" in items else None
     window = tuple(int(item, 16) for item in items if item != "-->")
+    rip_at = items.index("-->") if "-->" in items else 0 if len(window) <= _WITHOUT_ARROW else None
     return Code(window, rip_at) if window else None

@@ -19,7 +19,7 @@ from kvmwhy.readers.qemu.registers_strict import (
     match_whole,
     read_code,
 )
-from kvmwhy.record import Code, Cpu, Segment
+from kvmwhy.record import Arch, Code, Cpu, Segment
 
 _IN_ORDER: Final = (*GPR64, "RIP", "RFL", *STATE, *SEGMENTS, *TABLES, *CONTROL)
 ORDER: Final = {name: n for n, name in enumerate(_IN_ORDER)} | {
@@ -34,6 +34,7 @@ _HIGHEST: Final = {"CPL": 3, "II": 1, "A20": 1, "SMM": 1, "HLT": 1}
 _FIRST_LINE: Final = ORDER["RDX"]
 _LAST_BY_WIDTH: Final = ORDER["RFL"]  # up to here the names begin with R or E
 _WORTH_TELLING: Final = 8  # fewer values without a beginning are some other text
+_SEGMENT_WEIGHT: Final = 3  # a segment's line is QEMU's own: four numbers of given widths
 
 _MIXED: Final = "lines of several register dumps are mixed: some values may be another vCPU's"
 
@@ -55,6 +56,10 @@ class Dump:
         self.mixed = False
         self.damage: list[str] = []
         self.torn: set[str] = set()
+        self.arch: Arch = "x86"
+        self.vcpu: int | None = None
+        self.emulated = False  # printed by TCG
+        self.asked_for = False  # printed on request: "info registers"
 
     def cut(self, name: str, digits: str) -> None:
         self.torn.add(name)
@@ -92,7 +97,17 @@ class Dump:
 
     @property
     def negligible(self) -> bool:
-        return not self.whole and not self.code and len(self.values) < _WORTH_TELLING
+        weight = sum(_SEGMENT_WEIGHT if isinstance(value, Segment) else 1 for value in self.values.values())
+        return not self.whole and not self.code and weight < _WORTH_TELLING
+
+    @property
+    def is_only_code(self) -> bool:
+        return self.code is not None and self.whole is None and not self.values
+
+    @property
+    def can_take_code(self) -> bool:
+        """Whether its own line of code is missing."""
+        return self.code is None and self.arch == "x86"
 
     def close(self) -> None:
         """No more is coming: name what is missing."""

@@ -1,0 +1,133 @@
+"""Announcements that few logs hold: those of kvm-userspace and qemu-kvm of 2007 to 2012, and of other architectures.
+
+Formats: kvm-userspace libkvm.c and qemu-kvm.c (kvm_run, handle_unhandled, handle_failed_vmentry); QEMU's
+target/{arm,riscv,s390x,mips}/kvm*.c (kvm_arch_handle_exit, kvm_arm_handle_dabt_nisv, handle_intercept).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from kvmwhy.readers.qemu.banner import Banner, errno_of
+from kvmwhy.record import Arch
+
+_KINDS: Final = {0: "unknown-exit", 1: "exception-exit", 8: "shutdown", 9: "entry-failure", 17: "internal-error"}
+_MOST_EXIT_NUMBERS: Final = 64  # KVM_EXIT_*: higher numbers are the hardware's
+_SIEIC: Final = 13  # KVM_EXIT_S390_SIEIC
+_NISV: Final = 28  # KVM_EXIT_ARM_NISV
+_LOW_BITS: Final = "this VMM printed only the low 16 bits of the reason"
+
+Fields = dict[str, Any]
+
+
+def _unhandled(found: re.Match[str]) -> Fields:
+    """KVM_EXIT_UNKNOWN prints the vCPU, or, in 2007, two spaces; any other exit is printed by its own number."""
+    spaces, prefix, digits, vcpu = found.groups()
+    number = int(digits, 16 if prefix else 10)
+    if number >> 31 & 1:  # until 2.6.29 a failed entry was an unknown exit, too
+        return {"kind": "entry-failure", "hardware_error": number, "exit_reason": 9, "vcpu": vcpu}
+    if vcpu or len(spaces) > 1 or number > _MOST_EXIT_NUMBERS:
+        return {"kind": "unknown-exit", "hardware_reason": number, "exit_reason": 0, "vcpu": vcpu}
+    return _exit(number)
+
+
+def _exit(number: int) -> Fields:
+    return {"kind": _KINDS.get(number, "other"), "exit_reason": number}
+
+
+def _failed_entry(found: re.Match[str]) -> Fields:
+    return {"kind": "entry-failure", "hardware_error": int(found[1]), "exit_reason": 9, "damage": _LOW_BITS}
+
+
+def _exception(found: re.Match[str]) -> Fields:
+    return {
+        "kind": "exception-exit",
+        "exception": int(found[1]),
+        "exception_error_code": int(found[2], 16),
+        "exit_reason": 1,
+    }
+
+
+def _run(found: re.Match[str]) -> Fields | None:
+    known = errno_of(" ".join(found[1].split()))
+    return {"kind": "run-error", "errno": known[0]} if known else None
+
+
+def _entry_error(found: re.Match[str]) -> Fields:
+    return {"kind": "entry-failure", "hardware_error": int(found[1], 16), "exit_reason": 9}
+
+
+def _numbered(found: re.Match[str]) -> Fields:
+    return _exit(int(found[1]))
+
+
+def _intercept(_: re.Match[str]) -> Fields:
+    return _exit(_SIEIC)
+
+
+def _nisv(_: re.Match[str]) -> Fields:
+    return _exit(_NISV)
+
+
+class _Form(NamedTuple):
+    anchor: str
+    pattern: re.Pattern[str]
+    fields: Callable[[re.Match[str]], Fields | None]
+    arch: Arch | None = None
+
+
+_FORMS: Final = (
+    _Form(
+        "unhandled vm exit",
+        re.compile(r"\bunhandled vm exit:(\s{1,4})(0x)?([0-9a-f]{1,16})\b(?:\s+vcpu_id\s+([0-9]{1,5})\b)?"),
+        _unhandled,
+    ),
+    _Form("kvm_run: failed", re.compile(r"\bkvm_run:\s+failed\s+entry,\s+reason\s+([0-9]{1,5})\b"), _failed_entry),
+    _Form(
+        "exception ",
+        # A line of its own, and its register dump below it: other programs have exceptions, too.
+        re.compile(
+            r"^[ \t>]{0,16}exception\s([0-9]{1,2})\s\(([0-9a-f]{1,8})\)(?=\s{1,40}(?:rax|[RE]AX)[ =])", re.MULTILINE
+        ),
+        _exception,
+        "x86",
+    ),
+    _Form("kvm_run: ", re.compile(r"\bkvm_run:\s+(?!failed)([^\n]{2,80})"), _run),
+    _Form(
+        "vm entry failed with error", re.compile(r"\bkvm:\s+vm\s+entry\s+failed\s+with\s+error\s+0x([0-9a-f]{1,16})\b"),
+        _entry_error, "x86",
+    ),
+    _Form("un-handled exit reason", re.compile(r"\bun-handled exit reason ([0-9]{1,3})\b"), _numbered),
+    _Form("Unknown KVM exit: ", re.compile(r"\bUnknown KVM exit: ([0-9]{1,3})\b"), _numbered, "s390x"),
+    _Form(
+        "kvm_arch_handle_exit: unknown", re.compile(r"\bkvm_arch_handle_exit: unknown exit reason ([0-9]{1,3})\b"),
+        _numbered, "mips",
+    ),
+    _Form("Unknown intercept code", re.compile(r"\bUnknown intercept code: ([0-9]{1,3})\b"), _intercept, "s390x"),
+    _Form("KVM unimplemented icpt", re.compile(r"\bKVM unimplemented icpt (SOFT|IO)\b"), _intercept, "s390x"),
+    _Form(
+        "Data abort exception triggered",
+        re.compile(r"\bData abort exception triggered by guest memory access at physical address: 0x([0-9a-f]{1,16})\b"),
+        _nisv, "arm64",
+    ),
+)  # fmt: skip
+ANCHORS: Final = tuple(form.anchor for form in _FORMS if form.anchor != "exception ")
+
+
+def find_rare_banners(text: str) -> Iterator[Banner]:
+    """Every such announcement; not in order."""
+    for form in _FORMS:
+        if form.anchor not in text:
+            continue
+        for found in form.pattern.finditer(text):
+            fields = form.fields(found)
+            if fields is None:
+                continue
+            kind, damage, vcpu = fields.pop("kind"), fields.pop("damage", None), fields.pop("vcpu", None)
+            banner = Banner(found.start(), kind, **fields)
+            banner.arch = form.arch
+            banner.vcpu = int(vcpu) if vcpu else None
+            banner.damage += [damage] if damage else []
+            yield banner
