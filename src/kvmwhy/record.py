@@ -223,7 +223,11 @@ class Emulation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exit(msgspec.Struct, frozen=True, kw_only=True):
-    """The words of a VM-exit where the text gave them by name: a trace, a kernel log, a VMCS dump."""
+    """The words of a VM-exit where the text gave them by name: a trace, a kernel log, a VMCS dump.
+
+    Of other architectures: ``reason`` is arm64's exception class, riscv64's SCAUSE, s390x' intercept code; ``info1``
+    is ESR_EL2 or STVAL; ``info2`` is the guest's physical address.
+    """
 
     reason: int
     info1: int | None = None

@@ -18,7 +18,10 @@ from kvmwhy.record import Cpu, Failure, Host, Source
 _ASSUMED: Final = "it is assumed that the {second} and the {first} tell of the same failure: there is one of each"
 # Records of one RIP that are compared with each newcomer; a guest that fails there again and again has equal ones.
 _MOST_RIVALS: Final = 16
-_APART: Final = {"source", "host", "cpu", "cpu_shared", "kind", "repairs", "damage", "silent", "data", "ndata", "code"}
+_APART: Final = {
+    "source", "host", "cpu", "cpu_shared", "kind", "repairs", "damage", "silent", "data", "data_apart", "ndata", "code",
+    "arch_from", "seen_at",
+}  # fmt: skip
 _NAMES: Final = tuple(f.name for f in fields(Failure) if f.name not in _APART)
 
 
@@ -114,7 +117,10 @@ def merge(one: Failure, other: Failure) -> Failure:
     longer = one if len(one.data) >= len(other.data) else other
     more["data"] = longer.data
     more["ndata"] = longer.ndata if longer.ndata is not None else one.ndata or other.ndata
+    more["data_apart"] = longer.data_apart or one.data_apart or other.data_apart
     more["code"] = one.code or other.code
+    more["arch_from"] = one.arch_from if one.arch else other.arch_from
+    more["seen_at"] = other.seen_at | one.seen_at
     more["kind"] = other.kind if one.kind == "other" else one.kind
     more["cpu"] = _cpu(one.cpu, other.cpu)
     more["silent"] = one.silent and other.silent

@@ -45,6 +45,20 @@ _ONE: Final = {
     "kvm_fast_mmio": ("gpa", re.compile(rf"fast mmio at gpa {_X}")),
     "kvm_nested_intr_vmexit": ("rip", re.compile(rf"rip: {_X}")),
 }
+_WALK: Final = re.compile(rf"(?:addr {_X} )?pferr {_X}")
+_ENTRY_PC: Final = re.compile(r"PC: 0x([0-9a-f]{1,20})")
+_ARM_EXIT: Final = re.compile(rf"(?:(\w{{1,20}}): )?[HE]SR_EC: {_X}(?: \((\w{{1,40}})\))?, PC: {_X}")
+_RISCV_EXIT: Final = re.compile(
+    rf"SEPC: ?{_X}, SCAUSE: ?{_X}, STVAL: ?{_X}(?:, HTVAL: ?{_X})?(?:, HTINST: ?{_X})?"
+)
+_ARM_FAULT: Final = re.compile(rf"ipa {_X}, [he]sr {_X}, (?:hx)?far {_X}, pc {_X}")
+_S390: Final = re.compile(r"(\d{2,5})\[([0-9a-f]{16})-([0-9a-f]{16})\]: ([^\n]{0,200})")
+_ICPT: Final = re.compile(r"exit sie icptcode (\d{1,3})")
+_VALIDITY: Final = re.compile(r"got validity intercept ([0-9a-f]{4})")
+_VMENTER_ERRORS: Final = {  # arch/x86/include/uapi/asm/vmx.h and trace.h: VMX_VMENTER_INSTRUCTION_ERRORS
+    "VMLAUNCH_NONCLEAR_VMCS": 4, "VMRESUME_NONLAUNCHED_VMCS": 5, "VMRESUME_AFTER_VMXOFF": 6,
+    "VMENTRY_INVALID_CONTROL_FIELD": 7, "VMENTRY_INVALID_HOST_STATE_FIELD": 8, "VMENTRY_EVENTS_BLOCKED_BY_MOV_SS": 26,
+}  # fmt: skip
 _MMIO_TYPES: Final = {"unsatisfied-read": 0, "read": 1, "write": 2}
 
 
@@ -62,7 +76,7 @@ def fields(name: str, phrase: str) -> Fields:
 
 def vcpu_of(phrase: str) -> int | None:
     """The vCPU that the event names itself: asked of every event, so without a pattern where that goes."""
-    if phrase.startswith("vcpu "):
+    if phrase.startswith(("vcpu ", "VCPU ")):
         number = phrase[5:16].partition(" ")[0].rstrip(",:")
     elif "vcpu_id=" in phrase:
         number = phrase.partition("vcpu_id=")[2][:11].partition(" ")[0]
@@ -94,19 +108,38 @@ def _pairs(name: str, phrase: str) -> Fields | None:
 
 def _entry(phrase: str) -> Fields | None:
     if not (m := _ENTRY.match(phrase)):
-        return None
+        return _entry_pc(phrase)
     out: Fields = {"vcpu_id": int(m[1]), **_hexes("rip intr_info error_code", m.groups()[1:4])}
     return {**out, "immediate_exit": 1} if m[5] else out
 
 
+def _entry_pc(phrase: str) -> Fields | None:
+    """arm64's and riscv's; riscv's kernel (trace.h: kvm_entry) prints 016 before the digits instead of padding them."""
+    if not (m := _ENTRY_PC.match(phrase)):
+        return None
+    digits = m[1]
+    if digits.startswith("016") and len(digits) != 16:
+        digits = digits[3:] or "0"
+    return {"vcpu_pc": int(digits, 16)}
+
+
 def _exit(phrase: str) -> Fields | None:
     if not (m := _EXIT.match(phrase)):
-        return _nested_exit(phrase)
+        return _nested_exit(phrase) or _other_exit(phrase)
     vcpu, reason, rip, old1, old2, info1, info2, *rest = m.groups()
     out: Fields = {} if vcpu is None else {"vcpu_id": int(vcpu)}
     out |= _reason("exit_reason", reason)
     out |= _hexes("guest_rip info1 info2", (rip, info1 or old1, info2 or old2))
     return out | _hexes("intr_info error_code requests", tuple(rest))
+
+
+def _other_exit(phrase: str) -> Fields | None:
+    if m := _RISCV_EXIT.match(phrase):
+        return _hexes("sepc scause stval htval htinst", m.groups())
+    if m := _ARM_EXIT.match(phrase):
+        out: Fields = {"esr_ec": int(m[2], 16), "vcpu_pc": int(m[4], 16)}
+        return out | {key: name for key, name in (("ret", m[1]), ("class", m[3])) if name}
+    return None
 
 
 def _nested_exit(phrase: str) -> Fields | None:
@@ -167,6 +200,33 @@ def _fault(phrase: str) -> Fields | None:
     return out | _hexes("guest_rip fault_address error_code", m.groups()[1:])
 
 
+def _arm_fault(phrase: str) -> Fields | None:
+    return _hexes("ipa esr far vcpu_pc", m.groups()) if (m := _ARM_FAULT.match(phrase)) else None
+
+
+def _walk(phrase: str) -> Fields | None:
+    return _hexes("addr pferr", m.groups()) if (m := _WALK.match(phrase)) else None
+
+
+def _s390(phrase: str) -> Fields | None:
+    if not (m := _S390.match(phrase)):
+        return None
+    out: Fields = {"id": int(m[1]), "pswmask": int(m[2], 16), "pswaddr": int(m[3], 16), "text": m[4]}
+    if code := _ICPT.match(m[4]):
+        out["icptcode"] = int(code[1])
+    elif code := _VALIDITY.match(m[4]):
+        out["viwhy"] = int(code[1], 16)
+    return out
+
+
+def _vmenter_failed(phrase: str) -> Fields | None:
+    """The check that failed, as C, or a message with the VM-instruction error behind it."""
+    for name, number in _VMENTER_ERRORS.items():
+        if phrase.endswith(name):
+            return {"msg": phrase[: -len(name)], "err": number}
+    return {"msg": phrase[:200], "err": 0}
+
+
 def _pio(phrase: str) -> Fields | None:
     if not (m := _PIO.match(phrase)):
         return None
@@ -212,14 +272,24 @@ _PARSERS: Final[dict[str, Callable[[str], Fields | None]]] = {
     "kvm_emulate_insn": _insn,
     "kvm_entry": _entry,
     "kvm_exit": _exit,
+    "kvm_guest_fault": _arm_fault,
     "kvm_inj_exception": _exception,
     "kvm_inj_virq": _virq,
     "kvm_mmio": _mmio,
+    "kvm_mmio_nisv": _arm_fault,
+    "kvm_mmu_pagetable_walk": _walk,
+    "kvm_mmu_walker_error": _walk,
     "kvm_msr": _msr,
+    "kvm_nested_vmenter_failed": _vmenter_failed,
     "kvm_nested_vmexit": _exit,
     "kvm_nested_vmexit_inject": _nested_exit,
     "kvm_page_fault": _fault,
     "kvm_pio": _pio,
+    "kvm_s390_intercept_instruction": _s390,
+    "kvm_s390_intercept_prog": _s390,
+    "kvm_s390_intercept_validity": _s390,
+    "kvm_s390_sie_enter": _s390,
+    "kvm_s390_sie_exit": _s390,
     "kvm_track_tsc": _tsc,
     "kvm_userspace_exit": _userspace,
     "vcpu_match_mmio": _match,

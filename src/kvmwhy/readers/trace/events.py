@@ -20,10 +20,16 @@ STORY: Final = frozenset({
     "kvm_entry",
     "kvm_exit",
     "kvm_fast_mmio",
+    "kvm_guest_enter",  # ppc64: HV's kvm_entry
+    "kvm_guest_exit",
+    "kvm_guest_fault",  # arm64
     "kvm_hypercall",
     "kvm_inj_exception",
     "kvm_inj_virq",
     "kvm_mmio",
+    "kvm_mmio_nisv",  # arm64
+    "kvm_mmu_pagetable_walk",
+    "kvm_mmu_walker_error",
     "kvm_msr",
     "kvm_nested_intr_vmexit",
     "kvm_nested_vmenter",
@@ -33,9 +39,16 @@ STORY: Final = frozenset({
     "kvm_nested_vmrun",  # the older name of kvm_nested_vmenter
     "kvm_page_fault",
     "kvm_pio",
+    "kvm_s390_intercept_instruction",
+    "kvm_s390_intercept_prog",
+    "kvm_s390_intercept_validity",
+    "kvm_s390_sie_enter",
+    "kvm_s390_sie_exit",
     "kvm_smm_transition",
+    "kvm_sys_access",  # arm64
     "kvm_track_tsc",  # a vCPU is created: what this thread did before was another's
     "kvm_userspace_exit",
+    "kvmppc_run_vcpu_exit",  # ppc64: HV's return to userspace
     "vcpu_match_mmio",
 })  # fmt: skip
 
@@ -79,6 +92,11 @@ class TraceEvent:
         if self._fields is None:
             self._fields = self.reader.decode(self.raw)
         return self._fields
+
+    def extend(self, raw: Any) -> None:
+        """Take a longer raw form: the line went on."""
+        self.raw = raw
+        self._fields = None
 
     def number(self, name: str) -> int | None:
         if self._fields is None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -15,16 +16,20 @@ from kvmwhy.readers import Evidence
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.lines import LostEvents, losses, parse
 from kvmwhy.readers.trace.merge_equal import Distinct
-from kvmwhy.readers.trace.text_prefilter import segments, skim
+from kvmwhy.readers.trace.summary import Summary
+from kvmwhy.readers.trace.text_prefilter import Segment, segments, skim
 from kvmwhy.readers.trace.vcpu_tracker import Story
 from kvmwhy.record import Failure
 
 FORMAT: Final = "KVM trace"
 _LONGEST_LINE: Final = 1 << 16
+_LAST_SEGMENTS: Final = 8
 
 
 def detect(text: str) -> bool:
-    """A line of a trace that can be, or lead to, a failure."""
+    """A line of a trace of KVM."""
+    if "kvm_run_exit cpu_index" in text or "kvm:kvm_" in text:
+        return True
     return any(_is_event_at(text, at) for telling in TRACE for at in _places(text, telling))
 
 
@@ -60,14 +65,45 @@ def read_file(chunks: Iterable[bytes], *, path: str | None = None) -> Evidence:
 def _read(blocks: Iterable[str], path: str | None, first_line: int) -> Evidence:
     tape = Tape(path=path)
     found = Distinct()
+    ends = _Ends()
     for part, telling in skim(segments(blocks, first_line)):
+        ends.add(part)
         if telling or tape.story.waiting:
             found.add(tape.feed(part.text, part.line))
         else:
             tape.skip(part.text)
             found.add(tape.story.end())
     found.add(tape.story.end())
-    return Evidence(found.failures(), (*tape.damage, *found.damage), FORMAT)
+    failures = found.failures()
+    if not failures and (healthy := ends.summary(path)):
+        failures = (healthy,)
+    return Evidence(failures, (*tape.damage, *found.damage), FORMAT)
+
+
+class _Ends:
+    """The first and the last segments of a trace: what is said of one in which nothing fails is read from these."""
+
+    def __init__(self) -> None:
+        self.first: Segment | None = None
+        self.last: deque[Segment] = deque(maxlen=_LAST_SEGMENTS)
+        self.lines_between = 0
+
+    def add(self, segment: Segment) -> None:
+        if self.first is None:
+            self.first = segment
+            return
+        if len(self.last) == _LAST_SEGMENTS:
+            self.lines_between += self.last[0].text.count(": kvm_")
+        self.last.append(segment)
+
+    def summary(self, path: str | None) -> Failure | None:
+        if self.first is None:
+            return None
+        summary = Summary(path=path)
+        for segment in (self.first, *self.last):
+            summary.feed(events(segment.text, segment.line))
+        summary.events += self.lines_between
+        return summary.failure()
 
 
 def events(text: str, first_line: int = 1) -> Iterator[TraceEvent]:

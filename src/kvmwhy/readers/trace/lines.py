@@ -4,8 +4,11 @@
     CPU 0/KVM-2844      1d..1. 42123456us+: kvm_exit: vcpu 0 …                           latency-format
           CPU 0/KVM-2844  [001]  1042.123456: kvm_exit:             reason …             trace-cmd report
           CPU 0/KVM  2844 [001]  1042.123456:              kvm:kvm_exit: vcpu 0 …        perf script
+    42.123 ( ): CPU 0/KVM/2844 kvm:kvm_exit(exit_reason: 48, guest_rip: …)               perf trace
+    2844@1647341556.928341:kvm_run_exit cpu_index 0, reason 8                            QEMU's own trace events
 
-What stands before the time is the same in line after line, and is looked at once.
+What stands before the time is the same in line after line, and is looked at once. Reports leave these columns out,
+and mail folds a line: then the event's name is what is looked for, and an unfinished event takes the next line.
 """
 
 from __future__ import annotations
@@ -29,6 +32,20 @@ _ANYWHERE: Final = re.compile(
     rf"{_TASK_PID}{_CPU}{_GAP}(\d[\d.]{{0,24}}(?:us)?[^\s\d:.]?)[ \t]?:{_GAP}"
     r"(\w{1,20}:)?(\w{1,40}):([ \t]{1,40})([^\n]{0,2000})"
 )
+# Without the columns: a quoted event, or perf's with its CPU and time only.
+_BARE: Final = re.compile(
+    r"^[ \t>|*]{0,40}(?:\[(\d{1,5})\][ \t]{1,8})?(?:(\d{1,12}\.\d{1,9}):[ \t]{1,80})?"
+    r"(\w{1,20}:)?(\w{1,40}):([ \t]{1,40})([^\n]{0,2000})"
+)
+_PERF_TRACE: Final = re.compile(
+    rf"^[ \t]{{0,40}}(\d{{1,12}}\.\d{{1,9}})[ \t]{{1,8}}(?:\([^)\n]{{0,30}}\):[ \t]{{0,8}})?([^\n]{{0,40}}?)/(\d{{1,10}})"
+    rf"{_GAP}(?:kvm:)?(\w{{1,40}})\(([^\n]{{0,2000}})\)"
+)
+_PERF_FIELD: Final = re.compile(r"(\w{1,40}): ?(\"[^\"]{0,200}\"|[^,]{1,200})")
+_QEMU_RUN_EXIT: Final = re.compile(
+    r"(?:\b(\d{1,10})@(\d{1,12}\.\d{1,9}):)?\bkvm_run_exit cpu_index (\d{1,5}), reason (\d{1,3})\b"
+)
+_FOLDED: Final = 3  # lines that an event may go on for
 _TIME: Final = re.compile(r"(\d{1,12}\.\d{1,9}|\d{1,16}(us))\D?$")
 _LOST: Final = re.compile(r"\[LOST (\d{1,18}) EVENTS\]|\[(\d{1,18}) EVENTS DROPPED\]")
 _LONGEST: Final = 4096  # of a line; the kernel prints at most a page for an event
@@ -48,6 +65,7 @@ class _Task(NamedTuple):
 def parse(lines: Iterable[str], first_line: int) -> Iterator[TraceEvent | LostEvents]:
     """The events that belong to a story, and where events were lost. All other lines are passed over."""
     tasks: dict[str, _Task | None] = {}
+    held: _Held | None = None  # the last event, while the next line may go on with it
     for number, line in enumerate(lines, first_line):
         head, _, rest = line.partition(": ")
         name, _, phrase = rest.lstrip(" \t").partition(":")
@@ -64,10 +82,49 @@ def parse(lines: Iterable[str], first_line: int) -> Iterator[TraceEvent | LostEv
             task = _task(before) if len(before) < 200 else None
             if len(before) < 200:
                 tasks[before] = task
+        found: TraceEvent | LostEvents | None = None
         if task is not None and name in STORY and time:
-            yield _event(task, name, phrase, time, number, by_tool=by_tool)
+            found = _event(task, name, phrase, time, number, by_tool=by_tool)
         elif task is None or not name.startswith("kvm_"):
-            yield from _unusual(line, number)
+            found = _unusual(line, number)
+            if found is None and held is not None and held.takes(line):
+                continue
+        if held is not None:
+            yield held.event
+        held = _Held(found) if isinstance(found, TraceEvent) else None
+        if isinstance(found, LostEvents):
+            yield found
+    if held is not None:
+        yield held.event
+
+
+class _Held:
+    """An event whose line mail may have folded."""
+
+    __slots__ = ("event", "lines")
+
+    def __init__(self, event: TraceEvent) -> None:
+        self.event = event
+        self.lines = 0
+
+    def takes(self, line: str) -> bool:
+        """Whether the line is the event's own end: with it more of the event can be read than without it."""
+        more = line.strip(" \t\r>|")
+        raw = self.event.raw
+        if not more or self.lines >= _FOLDED or not isinstance(raw, tuple) or len(raw) != 2 or len(more) > 200:
+            return False
+        name, phrase = raw
+        for glue in (" ", ""):
+            longer = (name, f"{phrase}{glue}{more}")
+            if _known(self.event.reader.decode(longer)) > _known(self.event.fields):
+                self.event.extend(longer)
+                self.lines += 1
+                return True
+        return False
+
+
+def _known(fields: Fields) -> int:
+    return len(fields) - ("text" in fields)
 
 
 def losses(text: str) -> Iterator[LostEvents]:
@@ -77,15 +134,58 @@ def losses(text: str) -> Iterator[LostEvents]:
             yield LostEvents(int(lost[1] or lost[2]))
 
 
-def _unusual(line: str, number: int) -> Iterator[TraceEvent | LostEvents]:
-    """A line with something before the task, or no event at all."""
-    yield from losses(line[:_LONGEST])
-    if not ("kvm_" in line or "_mmio" in line) or not (found := _ANYWHERE.search(line[:_LONGEST])):
-        return
-    pid, tid, cpu, latency_cpu, time, system, name, pad, phrase = found.groups()
-    if name in STORY:
-        task = _Task(int(tid or pid), int(cpu or latency_cpu))
-        yield _event(task, name, phrase, time, number, by_tool=bool(system) or len(pad) > 1)
+def _unusual(line: str, number: int) -> TraceEvent | LostEvents | None:
+    """A line with something else than a task before the event, or no event at all."""
+    line = line[:_LONGEST]
+    if lost := next(losses(line), None):
+        return lost
+    if not ("kvm_" in line or "_mmio" in line):
+        return None
+    if found := _ANYWHERE.search(line):
+        pid, tid, cpu, latency_cpu, time, system, name, pad, phrase = found.groups()
+        if name in STORY:
+            task = _Task(int(tid or pid), int(cpu or latency_cpu))
+            return _event(task, name, phrase, time, number, by_tool=bool(system) or len(pad) > 1)
+    if "kvm_run_exit" in line and (found := _QEMU_RUN_EXIT.search(line)):
+        return _qemu_event(found, number)
+    if found := _PERF_TRACE.match(line):
+        return _perf_event(found, number)
+    if found := _BARE.match(line):
+        at_cpu, time, system, name, pad, phrase = found.groups()
+        if name in STORY:
+            task = _Task(0, int(at_cpu) if at_cpu else None)
+            return _event(task, name, phrase, time or "", number, by_tool=bool(system) or len(pad) > 1)
+    return None
+
+
+def _qemu_event(found: re.Match[str], number: int) -> TraceEvent:
+    """QEMU's accel/kvm/trace-events: KVM_RUN came back to this QEMU."""
+    pid, time, index, reason = found.groups()
+    fields: Fields = {"reason": int(reason), "errno": 0}
+    return _decoded("kvm_userspace_exit", int(pid or 0), fields, float(time) if time else None, int(index), number)
+
+
+def _perf_event(found: re.Match[str], number: int) -> TraceEvent | None:
+    """perf trace: milliseconds, and the fields of the tracepoint in decimal, or what the kernel prints."""
+    time, _, thread, name, phrase = found.groups()
+    if name not in STORY:
+        return None
+    fields: Fields = {}
+    for key, value in _PERF_FIELD.findall(phrase):
+        try:
+            fields[key] = int(value, 0)
+        except ValueError:
+            fields[key] = value.strip('"')
+    if not fields:
+        return _event(_Task(int(thread), None), name, phrase, "", number, by_tool=True)
+    vcpu = fields.get("vcpu_id")
+    return _decoded(
+        name, int(thread), fields, float(time) / 1e3, vcpu if isinstance(vcpu, int) else None, number
+    )
+
+
+def _decoded(name: str, pid: int, fields: Fields, time: float | None, vcpu: int | None, number: int) -> TraceEvent:
+    return TraceEvent(name, pid, fields, _AS_IT_IS, vcpu, None, time, number)
 
 
 def _task(before: str) -> _Task | None:
@@ -124,8 +224,20 @@ class _Tool(_Kernel):
         return {"text": raw[1]} if raw == _NO_RESULT else event_text.fields(*raw)
 
 
+class _Decoded:
+    """Fields that the line gave by name."""
+
+    def decode(self, raw: Fields) -> Fields:
+        return raw
+
+    def number(self, raw: Fields, name: str) -> int | None:
+        value = raw.get(name)
+        return value if isinstance(value, int) else None
+
+
 _BY_KERNEL: Final = _Kernel()
 _BY_TOOL: Final = _Tool()
+_AS_IT_IS: Final = _Decoded()
 
 
 def _seconds(text: str) -> float | None:

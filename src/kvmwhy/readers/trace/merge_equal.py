@@ -38,7 +38,18 @@ class Distinct:
                 self.left_out += 1
 
     def failures(self) -> tuple[Failure, ...]:
+        self._fold_headless()
         return tuple(map(self._counted, self._first))
+
+    def _fold_headless(self) -> None:
+        """A trace may begin with the end of something: an equal return whose exit is shown is the same again."""
+        whole = {_return(failure): key for key, failure in self._first.items() if failure.exit is not None}
+        for key, failure in list(self._first.items()):
+            if failure.exit is None and len(failure.trace) == 1 and (same := whole.get(_return(failure))):
+                self._count[same] += self._count.pop(key)
+                self._last.setdefault(same, self._first[same].source)
+                self._last.pop(key, None)
+                del self._first[key]
 
     def _counted(self, key: tuple[object, ...]) -> Failure:
         failure, last = self._first[key], self._last.get(key)
@@ -54,3 +65,7 @@ class Distinct:
         if not self.left_out:
             return ()
         return (f"{self.left_out} more failures differ from the first {MOST}, and were not kept",)
+
+
+def _return(failure: Failure) -> tuple[object, ...]:
+    return failure.source.writer, failure.kind, failure.errno, failure.exit_reason

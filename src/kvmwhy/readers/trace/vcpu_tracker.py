@@ -13,7 +13,7 @@ from typing import Final
 from kvmwhy.abi import kvm_run
 from kvmwhy.readers.trace import to_record
 from kvmwhy.readers.trace.events import STORY, TraceEvent
-from kvmwhy.record import Failure
+from kvmwhy.record import Arch, Failure
 
 EVENTS: Final = 16  # how many of a vCPU's last events a failure keeps
 _THREADS: Final = 4096  # followed at once; the one silent for longest is forgotten
@@ -31,6 +31,12 @@ _INTERLUDES: Final = {7, 10}  # KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_INTR
 BENIGN_ERRNOS: Final = {-4, -11}  # EINTR; EAGAIN: the vCPU waits to be started
 # Events that come only after KVM has decided what to do about a failed emulation.
 _WENT_ON: Final = {"kvm_entry", "kvm_exit", "kvm_page_fault", "kvm_emulate_insn"}
+_WALKS: Final = {"kvm_mmu_pagetable_walk", "kvm_mmu_walker_error"}
+_EXITS: Final = {"kvm_exit", "kvm_guest_exit", "kvm_s390_sie_exit"}
+_ENTRIES: Final = {"kvm_entry", "kvm_guest_enter", "kvm_s390_sie_enter"}
+_FAULTS: Final = {"kvm_guest_fault", "kvm_mmio_nisv"}
+_NESTED_EXITS: Final = {"kvm_nested_vmexit", "kvm_nested_vmexit_inject"}
+_RETURNS: Final = {"kvm_userspace_exit", "kvmppc_run_vcpu_exit"}
 _UD: Final = to_record.UD
 _INJECTS_UD: Final = 0x80000306  # valid, hardware exception, #UD: the same in VMX and SVM
 
@@ -38,7 +44,7 @@ _INJECTS_UD: Final = 0x80000306  # valid, hardware exception, #UD: the same in V
 class _Vcpu:
     """What is remembered of one vCPU."""
 
-    __slots__ = ("exit", "failed", "id", "injected", "recent", "torn")
+    __slots__ = ("exit", "failed", "fatal", "fault", "id", "injected", "recent", "torn", "walk", "walk_failed")
 
     def __init__(self, number: int | None, *, torn: bool) -> None:
         self.id = number
@@ -47,6 +53,10 @@ class _Vcpu:
         self.failed: TraceEvent | None = None  # an emulation whose end has not been seen
         self.injected: int | None = None  # the exception that the guest got after that
         self.torn = torn  # events are missing before the first of ``recent``
+        self.fatal: TraceEvent | None = None  # an exit after which KVM leaves for userspace: that has not been seen
+        self.fault: TraceEvent | None = None  # arm64: the fault of that exit
+        self.walk: TraceEvent | None = None  # the last walk of the guest's page tables
+        self.walk_failed: TraceEvent | None = None  # the same, if it ended in an error since the exit
 
 
 class _Thread:
@@ -80,6 +90,7 @@ class Story:
         self._given_up: list[Failure] = []  # to be handed out next: their end will not be seen any more
         self.waiting = 0  # failed emulations whose end has not been seen
         self._isa: int | None = None  # of this host: a reason without a name does not tell
+        self._arch: Arch | None = None
         self._userspace_exits = userspace_exits  # this trace has them: known beforehand, or seen
 
     def lost(self) -> None:
@@ -104,12 +115,14 @@ class Story:
         ended: tuple[Failure, ...] = ()
         if vcpu.failed is not None and name in _WENT_ON:
             ended = (self._went_on(vcpu, event),)
+        if name in _WALKS:
+            self._walked(vcpu, event)
+            return self._handed_out() + ended if self._given_up else ended
         vcpu.recent.append(event)
-        if name == "kvm_exit":
-            vcpu.exit = event
-            self._isa = self._isa or event.number("isa")
-        elif name == "kvm_entry":
-            vcpu.exit = None
+        if name in _EXITS:
+            ended += self._exited(vcpu, event)
+        elif name in _ENTRIES:
+            ended += self._entered(vcpu, event)
         elif name == "kvm_emulate_insn":
             if event.number("failed"):
                 vcpu.failed, vcpu.injected = event, None
@@ -117,9 +130,45 @@ class Story:
         elif name == "kvm_inj_exception":
             if (vcpu.failed is not None or vcpu.id is None) and not event.number("reinjected"):
                 vcpu.injected = event.number("exception")
-        elif name == "kvm_userspace_exit":
+        elif name in _FAULTS:
+            vcpu.fault = event
+            self._arch = self._arch or to_record.arch_of(event)
+        elif name in _NESTED_EXITS:
+            vcpu.fatal = None  # the nested guest's: its own hypervisor gets it
+        elif name in _RETURNS:
             ended += self._left(thread, vcpu, event)
         return self._handed_out() + ended if self._given_up else ended
+
+    def _walked(self, vcpu: _Vcpu, event: TraceEvent) -> None:
+        """KVM walks the guest's page tables for every operand: only a walk that failed is history."""
+        if event.name == "kvm_mmu_pagetable_walk":
+            vcpu.walk = event
+            return
+        vcpu.walk_failed = vcpu.walk
+        vcpu.recent.extend((vcpu.walk, event) if vcpu.walk else (event,))
+
+    def _exited(self, vcpu: _Vcpu, event: TraceEvent) -> tuple[Failure, ...]:
+        ended = (self._fatal(vcpu, is_last=False),) if vcpu.fatal is not None and not self._userspace_exits else ()
+        vcpu.exit, vcpu.fault, vcpu.walk, vcpu.walk_failed = event, None, None, None
+        vcpu.fatal = event if to_record.is_fatal(event) else None
+        self._isa = self._isa or event.number("isa")
+        self._arch = self._arch or to_record.arch_of(event)
+        return ended
+
+    def _entered(self, vcpu: _Vcpu, event: TraceEvent) -> tuple[Failure, ...]:
+        ended = (self._fatal(vcpu, is_last=False),) if vcpu.fatal is not None and not self._userspace_exits else ()
+        vcpu.exit, vcpu.fatal = None, None
+        if self._arch is None:
+            self._arch = to_record.arch_of(event)
+        return ended
+
+    def _fatal(self, vcpu: _Vcpu, *, is_last: bool) -> Failure:
+        """The exit that was waiting for a return to userspace."""
+        event, vcpu.fatal = vcpu.fatal, None
+        assert event is not None  # noqa: S101 -- asked for by every caller
+        recent = tuple(vcpu.recent) if is_last else tuple(vcpu.recent)[:-1]
+        exit_ = to_record.vm_exit(event, self._isa)
+        return self._torn(vcpu, to_record.fatal_exit(vcpu.id, event, exit_, recent, is_last=is_last, path=self.path))
 
     def end(self) -> tuple[Failure, ...]:
         """No more events, or none that follow on these: what was still open. All is forgotten."""
@@ -173,6 +222,9 @@ class Story:
                 vcpu.failed = waiting.failed
             vcpu.recent.extend(waiting.recent)
             vcpu.exit = waiting.exit or vcpu.exit
+            vcpu.fatal = waiting.fatal or vcpu.fatal
+            vcpu.fault = waiting.fault or vcpu.fault
+            vcpu.walk_failed = waiting.walk_failed or vcpu.walk_failed
             if vcpu.failed is not None and waiting.injected is not None:
                 vcpu.injected = waiting.injected
         thread.unclaimed = _Vcpu(None, torn=waiting.torn)
@@ -194,6 +246,8 @@ class Story:
     def _give_up(self, vcpu: _Vcpu) -> None:
         if vcpu.failed is not None:
             self._given_up.append(self._close(vcpu, told=None))
+        elif vcpu.fatal is not None:
+            self._given_up.append(self._fatal(vcpu, is_last=True))
 
     # -- how it ends -------------------------------------------------------------------------------
 
@@ -208,7 +262,8 @@ class Story:
         """KVM returned to userspace: for the failed emulation, for another failure, or in the course of things."""
         self._userspace_exits = True
         errno = event.number("errno") or 0
-        reason = None if errno < 0 else event.number("reason")
+        reason = None if errno < 0 else event.number("exit" if event.name == "kvmppc_run_vcpu_exit" else "reason")
+        is_legible = errno < 0 or reason is not None
         ended: tuple[Failure, ...] = ()
         if errno in BENIGN_ERRNOS or reason in _INTERLUDES:
             pass
@@ -216,12 +271,12 @@ class Story:
             ended = (self._close(self._owner(thread, vcpu), told=True),)
         else:
             if vcpu.failed is not None:
-                ended = (self._close(self._owner(thread, vcpu), told=False),)
+                ended = (self._close(self._owner(thread, vcpu), told=False if is_legible else None),)
             if errno < 0 or reason in FATAL:
-                owner = self._owner(thread, vcpu)
-                exit_ = to_record.vm_exit(owner.exit, self._isa)
-                failure = to_record.userspace_exit(owner.id, event, exit_, tuple(owner.recent), path=self.path)
-                ended += (self._torn(owner, failure),)
+                ended += (self._returned(self._owner(thread, vcpu), event),)
+            elif vcpu.fatal is not None and not is_legible:
+                ended += (self._fatal(self._owner(thread, vcpu), is_last=True),)
+        vcpu.fatal = None
         thread.current = None  # the next KVM_RUN may be another vCPU's
         if len(thread.vcpus) > 1 and vcpu.id is None:
             self._give_up(thread.unclaimed)
@@ -229,6 +284,15 @@ class Story:
         elif thread.vcpus:
             self._owner(thread, thread.unclaimed)
         return ended
+
+    def _returned(self, owner: _Vcpu, event: TraceEvent) -> Failure:
+        exit_ = to_record.vm_exit(owner.exit, self._isa, owner.fault)
+        registers = to_record.registers_of(owner.exit) if owner.exit else {}
+        registers |= to_record.registers_of(owner.fault) if owner.fault else {}
+        failure = to_record.userspace_exit(
+            owner.id, event, exit_, tuple(owner.recent), arch=self._arch, registers=registers, path=self.path
+        )
+        return self._torn(owner, failure)
 
     def _close(self, vcpu: _Vcpu, *, told: bool | None, last: tuple[TraceEvent, ...] = ()) -> Failure:
         """``told``: whether userspace heard of it; None if that cannot be known."""
@@ -239,7 +303,7 @@ class Story:
         recent = (*vcpu.recent, *last)[-EVENTS:]
         exit_ = to_record.vm_exit(vcpu.exit, self._isa)
         failure = to_record.failed_emulation(
-            vcpu.id, event, exit_, recent, injected=injected, told=told, path=self.path
+            vcpu.id, event, exit_, recent, injected=injected, told=told, walk=vcpu.walk_failed, path=self.path
         )
         return self._torn(vcpu, failure)
 
