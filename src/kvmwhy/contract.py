@@ -299,6 +299,9 @@ class Explanation(_Part, kw_only=True):
     exit_reason: Annotated[int | None, Meta(description="KVM_EXIT_*.")] = None
     ndata: Annotated[int | None, Meta(description="As in the page; data has at most 16.")] = None
     data: list[Hex] = msgspec.field(default_factory=list)
+    data_apart: Annotated[dict[str, Hex], Meta(description="Words behind a gap in data, by index.")] = msgspec.field(
+        default_factory=dict
+    )
     layout: str | None = None
     layout_also: list[str] = msgspec.field(default_factory=list)
     vendor: Vendor | None = None

@@ -49,7 +49,14 @@ KERNEL_LOG: Final = (
     "arch/x86/kvm/",
     "virt/kvm/",
 )
-TRACE: Final = ("kvm_emulate_insn:", "kvm_userspace_exit:", "kvm_exit:", "kvm_entry:", "kvm_exit(", "kvm_run_exit cpu_index")
+TRACE: Final = (
+    "kvm_emulate_insn:",
+    "kvm_userspace_exit:",
+    "kvm_exit:",
+    "kvm_entry:",
+    "kvm_exit(",
+    "kvm_run_exit cpu_index",
+)
 ILLUMOS: Final = ("efail-1",)
 WORDS: Final = ("data[",)
 

@@ -22,9 +22,10 @@ _MACHINES: Final[dict[str, Arch]] = {
 }  # fmt: skip
 _NAMES: Final = "|".join(sorted(_MACHINES, key=len, reverse=True))
 _QEMU: Final = re.compile(rf"\bqemu-(?:system-|kvm-)({_NAMES})\b")
-# uname's last words, lscpu's first line, and the suffix of a distribution's kernel: 6.1.0-18-arm64, 5.14.0-70.el9.aarch64
+# uname's last words, lscpu's first line, a distribution's kernel: 6.1.0-18-arm64, 5.14.0-70.el9.aarch64
 _UNAME: Final = re.compile(
-    rf"\b({_NAMES}) GNU/Linux|\bArchitecture:\s{{1,40}}({_NAMES})\b|\b\d{{1,2}}\.\d{{1,3}}\.\d[\w.+-]{{0,60}}?[.-]({_NAMES})(?![\w-])"
+    rf"\b({_NAMES}) GNU/Linux|\bArchitecture:\s{{1,40}}({_NAMES})\b"
+    rf"|\b\d{{1,2}}\.\d{{1,3}}\.\d[\w.+-]{{0,60}}?[.-]({_NAMES})(?![\w-])"
 )
 _SMT_HINT: Final = "because your SMT is enabled"
 _ERRNOS: Final[dict[str, Arch]] = {"ENOSYS": "arm64", "EOPNOTSUPP": "riscv64"}

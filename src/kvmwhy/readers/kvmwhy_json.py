@@ -91,6 +91,7 @@ def record(item: dict[str, Any]) -> Failure:
     values: dict[str, Any] = {key: item[key] for key in _PLAIN if item.get(key) is not None}
     values |= {key: _number(item[key]) for key in _NUMBERS if item.get(key) is not None}
     values["data"] = [_number(word) for word in item.get("data") or ()]
+    values["data_apart"] = {int(index): _number(word) for index, word in (item.get("data_apart") or {}).items()}
     values["source"] = dict(item.get("source") or {})
     if host := item.get("host"):
         events = [{**event, "fields": _fields(event)} for event in host.get("events") or ()]

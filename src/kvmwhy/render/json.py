@@ -80,6 +80,7 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
         exit_reason=failure.exit_reason,
         ndata=failure.ndata,
         data=[hex(word) for word in failure.data],
+        data_apart={str(index): hex(word) for index, word in failure.data_apart.items()},
         layout=facts.layout,
         layout_also=[other.layout for other in facts.reading.also] if facts.reading else [],
         vendor=cast("Vendor | None", facts.vendor.vendor),

@@ -47,7 +47,6 @@ def test_perf_without_a_cpu() -> None:
     "text",
     [
         "",
-        "kvm_exit: vcpu 0 reason npf rip 0x10",
         "name: kvm_emulate_insn\nID: 12\n",
         "I see kvm_emulate_insn: failed in dmesg",
         "kvm_userspace_exit:\n",

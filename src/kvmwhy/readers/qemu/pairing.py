@@ -21,7 +21,7 @@ _EMULATED: Final = "CCS="
 _FPU: Final = re.compile(r"\bFCW=[0-9a-f]{4} FSW=|\bFPR0=[0-9a-f]{16} ")  # "info registers" and hw_error()
 _CPU_LINE: Final = re.compile(r"\bCPU#([0-9]{1,4})[ \t>]{0,16}\n[ \t>]{0,16}$")
 # Beside these, registers that were asked for are those of the failure.
-_PAUSED: Final = ("internal-error", "internal error", "paused (", "qemu: hardware error", "qemu: fatal")
+_PAUSED: Final = ("internal-error", "paused (", "qemu: hardware error", "qemu: fatal")
 
 
 class _Queue:
@@ -90,7 +90,7 @@ def _of_kvm(text: str, dumps: list[Dump], *, is_announced: bool) -> list[Dump]:
         _mark_emulated(text, dumps)
     if "CPU#" in text or "FCW=" in text or "FPR0=" in text:
         _mark_asked_for(text, dumps)
-        if any(mark in text for mark in _PAUSED):
+        if not is_announced and any(mark in text for mark in _PAUSED):
             for dump in dumps:
                 dump.asked_for = False
     kept = [dump for dump in dumps if not dump.emulated and not (dump.asked_for and is_announced)]

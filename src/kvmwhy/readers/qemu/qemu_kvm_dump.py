@@ -35,9 +35,9 @@ _GAP: Final = 200  # characters between two values of one dump
 _LEAST: Final = 8  # values; fewer are some other text
 _WITHOUT_ARROW: Final = 30
 _COMPLETE: Final = (
-    *"rax rbx rcx rdx rsi rdi rsp rbp r8 r9 r10 r11 r12 r13 r14 r15 rip rflags".split(),
-    *"cs ds es ss fs gs tr ldt gdt idt cr0 cr2 cr3 cr4 efer".split(),
-)
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", *(f"r{n}" for n in range(8, 16)), "rip", "rflags",
+    "cs", "ds", "es", "ss", "fs", "gs", "tr", "ldt", "gdt", "idt", "cr0", "cr2", "cr3", "cr4", "efer",
+)  # fmt: skip
 
 
 class OldDump(NamedTuple):

@@ -109,7 +109,7 @@ _FORMS: Final = (
     _Form("KVM unimplemented icpt", re.compile(r"\bKVM unimplemented icpt (SOFT|IO)\b"), _intercept, "s390x"),
     _Form(
         "Data abort exception triggered",
-        re.compile(r"\bData abort exception triggered by guest memory access at physical address: 0x([0-9a-f]{1,16})\b"),
+        re.compile(r"\bData abort exception triggered by guest memory access at physical address: 0x[0-9a-f]{1,16}\b"),
         _nisv, "arm64",
     ),
 )  # fmt: skip

@@ -29,8 +29,9 @@ _GAP: Final = 200  # characters between two registers of one dump: a line of som
 _OTHER_FAILURE: Final = re.compile(r"kvm run failed|KVM: unknown exit|KVM internal error")
 _W: Final = r"[0-9a-f]{1,16}(?![0-9a-zA-Z])"
 _RISCV_NAMES: Final = (
-    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6".split()
-)
+    "zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", *(f"a{n}" for n in range(8)),
+    *(f"s{n}" for n in range(2, 12)), "t3", "t4", "t5", "t6",
+)  # fmt: skip
 
 
 class ArchDump(NamedTuple):
@@ -123,6 +124,7 @@ _PPC_NAMES: Final = (
     "NIP|LR|CTR|XER|MSR|HID[01]|HF|CR|H?SRR[01]|PVR|VRSAVE|SPRG[0-9]|CFAR|LPCR|PTCR|DAR|DSISR|SDR1|M?CSRR[01]|TCR|TSR"
     "|ESR|DEAR|PIR|DECAR|IVPR|EPCR|MCSR|EPR|MCAR|PID[12]?|SVR|MAS[0-9]"
 )
+_MIPS_NAME: Final = r"(?:r0|at|gp|sp|ra|[vatsk]\d)"
 _LOONGARCH_CSRS: Final = (
     "CRMD|PRMD|EUEN|MISC|ECFG|ESTAT|ERA|BADV|BADI|EENTRY|TLBRENTRY|TLBRBADV|TLBRERA|ASID|PGDL|PGDH|PRCFG[123]"
 )
@@ -158,7 +160,8 @@ _FORMS: Final = (
     _Form(
         "riscv64",
         re.compile(
-            r"(?<![\w/])x\d{1,2}/[a-z]\w{1,3}\s+[0-9a-f]{8,16}\b|^[ \t]*pc\s+[0-9a-f]{16}$|\bmhartid\s+[0-9a-f]{8,16}\b",
+            r"(?<![\w/])x\d{1,2}/[a-z]\w{1,3}\s+[0-9a-f]{8,16}\b"
+            r"|^[ \t]*pc\s+[0-9a-f]{16}$|\bmhartid\s+[0-9a-f]{8,16}\b",
             re.MULTILINE,
         ),
         re.compile(rf"(?<![\w/])(?:x(\d{{1,2}})/[a-z]\w{{1,3}}|(pc|[mshv][a-z0-9]{{2,8}}))\s{{1,40}}({_W})"),
@@ -178,11 +181,12 @@ _FORMS: Final = (
     _Form(
         "mips",
         re.compile(
-            r"\bpc=0x[0-9a-f]{8,16}\s+HI=0x|\bGPR[0-3]\d:\s+(?:r0|[astvk]\d|gp)\s+[0-9a-f]{8,16}\s+[a-z][a-z\d]\s|\bCP0 Status "
+            r"\bpc=0x[0-9a-f]{8,16}\s+HI=0x|\bCP0 Status "
+            rf"|\bGPR[0-3]\d:\s+{_MIPS_NAME}\s+[0-9a-f]{{8,16}}\s+{_MIPS_NAME}\s"
         ),
         re.compile(
             rf"\bpc=0x({_W})(?:\s+HI=0x({_W}))?(?:\s+LO=0x({_W}))?"
-            rf"|\bGPR[0-3]\d:((?:\s{{1,40}}[a-z][a-z0-9]\s{{1,40}}{_W}){{1,4}})"
+            rf"|\bGPR[0-3]\d:((?:\s{{1,40}}{_MIPS_NAME}\s{{1,40}}{_W}){{1,4}})"
             rf"|\bCP0 Status\s+0x({_W})\s+Cause\s+0x({_W})(?:\s+EPC\s+0x({_W}))?"
         ),
         _mips,

@@ -48,9 +48,7 @@ _ONE: Final = {
 _WALK: Final = re.compile(rf"(?:addr {_X} )?pferr {_X}")
 _ENTRY_PC: Final = re.compile(r"PC: 0x([0-9a-f]{1,20})")
 _ARM_EXIT: Final = re.compile(rf"(?:(\w{{1,20}}): )?[HE]SR_EC: {_X}(?: \((\w{{1,40}})\))?, PC: {_X}")
-_RISCV_EXIT: Final = re.compile(
-    rf"SEPC: ?{_X}, SCAUSE: ?{_X}, STVAL: ?{_X}(?:, HTVAL: ?{_X})?(?:, HTINST: ?{_X})?"
-)
+_RISCV_EXIT: Final = re.compile(rf"SEPC: ?{_X}, SCAUSE: ?{_X}, STVAL: ?{_X}(?:, HTVAL: ?{_X})?(?:, HTINST: ?{_X})?")
 _ARM_FAULT: Final = re.compile(rf"ipa {_X}, [he]sr {_X}, (?:hx)?far {_X}, pc {_X}")
 _S390: Final = re.compile(r"(\d{2,5})\[([0-9a-f]{16})-([0-9a-f]{16})\]: ([^\n]{0,200})")
 _ICPT: Final = re.compile(r"exit sie icptcode (\d{1,3})")

@@ -38,7 +38,7 @@ _BARE: Final = re.compile(
     r"(\w{1,20}:)?(\w{1,40}):([ \t]{1,40})([^\n]{0,2000})"
 )
 _PERF_TRACE: Final = re.compile(
-    rf"^[ \t]{{0,40}}(\d{{1,12}}\.\d{{1,9}})[ \t]{{1,8}}(?:\([^)\n]{{0,30}}\):[ \t]{{0,8}})?([^\n]{{0,40}}?)/(\d{{1,10}})"
+    rf"^[ \t]{{0,40}}(\d{{1,12}}\.\d{{1,9}})[ \t]{{1,8}}(?:\([^)\n]{{0,30}}\):[ \t]{{0,8}})?[^\n]{{0,40}}?/(\d{{1,10}})"
     rf"{_GAP}(?:kvm:)?(\w{{1,40}})\(([^\n]{{0,2000}})\)"
 )
 _PERF_FIELD: Final = re.compile(r"(\w{1,40}): ?(\"[^\"]{0,200}\"|[^,]{1,200})")
@@ -162,12 +162,13 @@ def _qemu_event(found: re.Match[str], number: int) -> TraceEvent:
     """QEMU's accel/kvm/trace-events: KVM_RUN came back to this QEMU."""
     pid, time, index, reason = found.groups()
     fields: Fields = {"reason": int(reason), "errno": 0}
-    return _decoded("kvm_userspace_exit", int(pid or 0), fields, float(time) if time else None, int(index), number)
+    seconds = float(time) if time else None
+    return _decoded(_Task(int(pid or 0), None), "kvm_userspace_exit", fields, time=seconds, vcpu=int(index), at=number)
 
 
 def _perf_event(found: re.Match[str], number: int) -> TraceEvent | None:
-    """perf trace: milliseconds, and the fields of the tracepoint in decimal, or what the kernel prints."""
-    time, _, thread, name, phrase = found.groups()
+    """An event of ``perf trace``: milliseconds, and the tracepoint's fields in decimal, or what the kernel prints."""
+    time, thread, name, phrase = found.groups()
     if name not in STORY:
         return None
     fields: Fields = {}
@@ -179,13 +180,14 @@ def _perf_event(found: re.Match[str], number: int) -> TraceEvent | None:
     if not fields:
         return _event(_Task(int(thread), None), name, phrase, "", number, by_tool=True)
     vcpu = fields.get("vcpu_id")
+    seconds = float(time) / 1e3
     return _decoded(
-        name, int(thread), fields, float(time) / 1e3, vcpu if isinstance(vcpu, int) else None, number
+        _Task(int(thread), None), name, fields, time=seconds, vcpu=vcpu if isinstance(vcpu, int) else None, at=number
     )
 
 
-def _decoded(name: str, pid: int, fields: Fields, time: float | None, vcpu: int | None, number: int) -> TraceEvent:
-    return TraceEvent(name, pid, fields, _AS_IT_IS, vcpu, None, time, number)
+def _decoded(task: _Task, name: str, fields: Fields, *, time: float | None, vcpu: int | None, at: int) -> TraceEvent:
+    return TraceEvent(name, task.pid, fields, _AS_IT_IS, vcpu, task.cpu, time, at)
 
 
 def _task(before: str) -> _Task | None:

@@ -18,6 +18,7 @@ from kvmwhy.record import Arch, Cpu, Failure, Kind, Source, Symptom
 HEALTHY: Final = "healthy-trace"
 REPEATS: Final = "exit-repeats"
 _EVENTS: Final = 16
+_LEAST: Final = 3  # events: fewer are quoted in a sentence
 _REPEATED: Final = 8  # exits without progress before that is called a loop
 _VCPUS: Final = 4096
 # Exits that end when what they ask for has been done: the same again means that it was not.
@@ -60,16 +61,17 @@ class Summary:
 
     def failure(self) -> Failure | None:
         """``None`` if these are no events of a guest's life."""
-        if self.first is None or self.last is None or not any(v.exit or len(v.recent) > 1 for v in self._vcpus.values()):
+        is_story = self.events >= _LEAST and any(vcpu.exit for vcpu in self._vcpus.values())
+        if self.first is None or self.last is None or not is_story:
             return None
         looping = max(self._vcpus.values(), key=lambda vcpu: vcpu.repeats)
         if looping.repeats >= _REPEATED and looping.exit is not None:
-            return self._loop(looping, looping.exit)
+            return self._loop(looping)
         vcpu = next(v for v in self._vcpus.values() if v.recent and v.recent[-1] is self.last)
         kind: Kind = "undef-injected" if _refused(vcpu) else "healthy"
         return self._record(kind, vcpu, {"ends_in": self.last.name}, HEALTHY)
 
-    def _loop(self, vcpu: _Last, exit_: TraceEvent) -> Failure:
+    def _loop(self, vcpu: _Last) -> Failure:
         fields: dict[str, int | str] = {"repeats": vcpu.repeats}
         if vcpu.address is not None:
             fields["address"] = vcpu.address

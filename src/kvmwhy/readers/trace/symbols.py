@@ -49,7 +49,7 @@ def _svm_numbers() -> dict[str, int]:
         numbers |= {name: first + n for n, name in enumerate(names.split())}
     for vector, mnemonic in MNEMONICS.items():
         numbers[f"{mnemonic.removeprefix('#').lower()} excp"] = 0x40 + vector
-        numbers[f"excp_{mnemonic.removeprefix("#").lower()}"] = 0x40 + vector
+        numbers[f"excp_{mnemonic.removeprefix('#').lower()}"] = 0x40 + vector
     numbers["xf excp"] = 0x40 + 19
     return numbers
 
