@@ -22,9 +22,9 @@ from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.qemu import qemu_kvm_dump, rare_banners, registers_other_arch
 from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads, errno_of
 from kvmwhy.readers.qemu.pairing import pair
-from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump, find_old_dumps
-from kvmwhy.readers.qemu.rare_banners import find_rare_banners
-from kvmwhy.readers.qemu.registers_other_arch import ArchDump, find_arch_dumps
+from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump, find_old_dumps, holds_old_dump
+from kvmwhy.readers.qemu.rare_banners import find_rare_banners, holds_rare_banner
+from kvmwhy.readers.qemu.registers_other_arch import ArchDump, find_arch_dumps, holds_arch_dump
 from kvmwhy.readers.qemu.registers_strict import CODE, END, SEGMENTS
 from kvmwhy.readers.qemu.registers_tolerant import ORDER, Dump, Dumps
 from kvmwhy.record import Cpu, Failure, Source
@@ -98,13 +98,19 @@ def detect(text: str) -> bool:
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Every failure in the text, in order. A dump without a banner is a failure of kind "other"."""
     body = text.text
-    others = find_arch_dumps(body)
-    reader = _Reader(body, others)
+    reader = _Reader(body, [])
     reader.run()
-    host = host_of("".join(reader.rest))
+    rest = "".join(reader.rest)  # as a rule short: searched instead of all that was read
+    if holds_arch_dump(rest) and (others := find_arch_dumps(body)):
+        reader = _Reader(body, others)
+        reader.run()
+    heads, dumps = reader.heads.found, reader.dumps.found
+    heads += find_rare_banners(body) if holds_rare_banner(rest) else ()
+    dumps += map(_adopted, find_old_dumps(body) if holds_old_dump(rest) else ())
+    host = host_of(rest)
     failures = []
     line, counted = first_line, 0
-    for banner, dump, shared in pair(body, reader.heads.found, reader.dumps.found, reader.restarts):
+    for banner, dump, shared in pair(body, heads, dumps, reader.restarts):
         line += body.count("\n", counted, banner.at)
         counted = banner.at
         outcome = banner.outcome()
@@ -233,8 +239,6 @@ class _Reader:
         self.rest.append(text[rest:])
         heads.end()
         dumps.end()
-        heads.found += find_rare_banners(text)
-        dumps.found += map(_adopted, find_old_dumps(text))
 
     def _other_arch(self, found: ArchDump) -> int:
         """Take a dump of another architecture; return where it ends: R12= is a register of two architectures."""

@@ -48,10 +48,12 @@ class OldDump(NamedTuple):
     damage: tuple[str, ...]
 
 
+def holds_old_dump(text: str) -> bool:
+    return any(anchor in text for anchor in ANCHORS)
+
+
 def find_old_dumps(text: str) -> list[OldDump]:
     """Every dump of this form, in order; a cut one begins with whatever is left of it."""
-    if not any(anchor in text for anchor in ("rflags ", " dpl ", "rsi 00", "rsi ff")):
-        return []
     dumps: list[OldDump] = []
     held: list[re.Match[str]] = []
     names: set[str] = set()

@@ -116,6 +116,10 @@ _FORMS: Final = (
 ANCHORS: Final = tuple(form.anchor for form in _FORMS if form.anchor != "exception ")
 
 
+def holds_rare_banner(text: str) -> bool:
+    return any(form.anchor in text for form in _FORMS)
+
+
 def find_rare_banners(text: str) -> Iterator[Banner]:
     """Every such announcement; not in order."""
     for form in _FORMS:

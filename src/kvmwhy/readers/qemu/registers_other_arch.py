@@ -195,10 +195,12 @@ _FORMS: Final = (
 )
 
 
+def holds_arch_dump(text: str) -> bool:
+    return any(anchor in text for anchor in ANCHORS)
+
+
 def find_arch_dumps(text: str) -> list[ArchDump]:
     """Every dump of another architecture, in order."""
-    if not any(anchor in text for anchor in ANCHORS):
-        return []
     dumps: list[ArchDump] = []
     for form in _FORMS:
         at = 0
