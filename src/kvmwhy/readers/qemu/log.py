@@ -10,6 +10,8 @@ were unpadded and without 0x until 6.1.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -101,12 +103,14 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     reader = _Reader(body, [])
     reader.run()
     rest = "".join(reader.rest)  # as a rule short: searched instead of all that was read
-    if holds_arch_dump(rest) and (others := find_arch_dumps(body)):
+    others = find_arch_dumps(body) if holds_arch_dump(rest) else []
+    if others:
         reader = _Reader(body, others)
         reader.run()
     heads, dumps = reader.heads.found, reader.dumps.found
     heads += find_rare_banners(body) if holds_rare_banner(rest) else ()
-    dumps += map(_adopted, find_old_dumps(body) if holds_old_dump(rest) else ())
+    old_dumps = find_old_dumps(body) if holds_old_dump(rest) else []
+    dumps += map(_adopted, _outside(old_dumps, others))
     host = host_of(rest)
     failures = []
     line, counted = first_line, 0
@@ -171,6 +175,15 @@ def _adopted(old: OldDump) -> Dump:
 def _end_of_line(text: str, at: int) -> int:
     end = text.find("\n", at)
     return len(text) if end < 0 else end
+
+
+def _outside(old_dumps: list[OldDump], others: list[ArchDump]) -> Iterator[OldDump]:
+    """Those that are not in a dump of another architecture: loongarch prints r8 to r15 in lower case, too."""
+    starts = [other.at for other in others]
+    for old in old_dumps:
+        before = bisect_right(starts, old.at) - 1
+        if before < 0 or others[before].end <= old.at:
+            yield old
 
 
 def _of_other_arch(found: ArchDump) -> Dump:
