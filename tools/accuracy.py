@@ -1,198 +1,241 @@
-"""How much of a labelled corpus of reports kvmwhy recovers, and how often its diagnosis is right.
+"""How often kvmwhy names what happened, and whose doing it was, on labelled public reports.
 
-    .venv/bin/python tools/accuracy.py [DIR] [--wrong]
+    .venv/bin/python tools/accuracy.py [--corpus DIR] [--wrong] [--record]
 
-DIR has one folder a report: ``evidence.txt`` and its label ``case.json``. A field counts where the label
-has it; of several failures in one report the one that fits the label best is scored, for all fields alike.
-The calibration table sets the stated confidence of the first answer against the labels.
+Of several failures in a report the first is scored: it is what a person reads first. *honest* leaves out, for each
+report, everything that it or its bug alone supports: its part in the priors and in the fit, the known bugs that were
+written with it, and every sign and entry that is there in no other bug's report. *unseen* leaves out the same but
+the expert's signs, which are as general on this report as on one never seen: what new reports give lies between the
+two. ``--record`` writes the figures to docs/accuracy.json; CI fails when the honest figure falls below them.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
-import operator
-import re
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import corpus
+import fit_origins
+
 from kvmwhy.diagnosis import diagnose
+from kvmwhy.diagnosis.answer import Mechanism
+from kvmwhy.diagnosis.facts import Facts, gather
+from kvmwhy.diagnosis.knowledge.sign import ORIGINS
+from kvmwhy.diagnosis.knowledge.signs import SIGNS
+from kvmwhy.diagnosis.knowledge.weights import FITTED, TEMPERATURE
+from kvmwhy.diagnosis.origin import evidence_of, shares_of
 from kvmwhy.readers import read
-from kvmwhy.readers.qemu.banner import ERRNO
-from kvmwhy.render.json import to_object
+from kvmwhy.record import Failure
 
-DEFAULT: Final = Path(__file__).parent.parent.parent / "shared" / "corpus"
-VENDORS: Final = {"intel": {"vmx", "tdx"}, "amd": {"svm"}}
-MODES: Final = ("real16", "vm86", "prot16", "prot32", "compat16", "compat32", "long64")
-FIELDS: Final = (
-    "kind", "suberror", "hardware error", "errno", "exit reason", "RIP", "mode", "bytes", "text", "vendor", "SMM"
-)  # fmt: skip
+FIGURES: Final = Path(__file__).parent.parent / "docs" / "accuracy.json"
+NOTHING: Final = Mechanism("not-shown", "nothing was found", "possible")
+BINS: Final = 5
+EMULATION: Final = frozenset({"emulation-no-handler", "emulation-gives-up", "emulation-failed", "fetch-not-ram"})
 
 
-class Score(NamedTuple):
-    """Of one report: each labelled field, whether it was recovered, and what stood there instead."""
+class Answered(NamedTuple):
+    """What the program says about one report."""
 
-    case: str
-    fields: dict[str, tuple[bool, str, str]]
-    family: str
-    named: list[tuple[str, str]]  # family and confidence, best first
-    known: str  # how sure the thread was: thread-confirmed, strongly-implied, unknown
+    report: corpus.Report
+    facts: Facts
+    mechanism: Mechanism
 
     @property
-    def right(self) -> int:
-        return sum(ok for ok, _, _ in self.fields.values())
+    def mechanism_right(self) -> bool:
+        """A bare suberror 1 may be any of the emulation slugs."""
+        wanted = self.report.mechanism
+        either = wanted == "emulation-failed" and self.mechanism.id in EMULATION
+        return self.mechanism.id == wanted or either
 
 
-def wanted(label: dict[str, Any]) -> dict[str, Any]:
-    """What the label says, as far as a reader can know it."""
-    out: dict[str, Any] = {}
-    if label.get("suberror") is not None:
-        out["kind"], out["suberror"] = "internal-error", label["suberror"]
-    elif label.get("hardware_error"):
-        out["kind"], out["hardware error"] = "entry-failure", int(label["hardware_error"], 16)
-    elif label.get("run_error"):
-        out["kind"], out["errno"] = "run-error", ERRNO.get(label["run_error"], label["run_error"])
-    if re.fullmatch(r"0x[0-9a-f]+", raw := (label.get("exit_reason") or {}).get("raw", "")):
-        out["exit reason"] = int(raw, 16)
-    if label.get("rip"):
-        out["RIP"] = int(label["rip"], 16)
-    mode = label.get("arch_mode") or ""
-    if (found := re.match(r"\w+", mode)) and found[0] in MODES and "/" not in mode.partition(" ")[0]:
-        out["mode"] = found[0]
-    instruction = label.get("failing_instruction") or {}
-    if re.fullmatch(r"[0-9a-f]{2}(?: [0-9a-f]{2})*", instruction.get("bytes") or ""):
-        out["bytes"] = instruction["bytes"]
-    if instruction.get("text"):
-        out["text"] = instruction["text"]
-    if label.get("vendor") in VENDORS:
-        out["vendor"] = label["vendor"]
-    if "smm" in mode.lower():
-        out["SMM"] = True
+class Guess(NamedTuple):
+    """The shares of the origins of one report, under some way of leaving it out."""
+
+    report: corpus.Report
+    shares: dict[str, float]
+
+    @property
+    def order(self) -> list[str]:
+        return sorted(ORIGINS, key=lambda origin: -self.shares[origin])
+
+    @property
+    def first(self) -> bool:
+        return self.order[0] == self.report.origin
+
+    @property
+    def among_three(self) -> bool:
+        return self.report.origin in self.order[:3]
+
+    @property
+    def brier(self) -> float:
+        return sum((self.shares[origin] - (origin == self.report.origin)) ** 2 for origin in ORIGINS)
+
+
+def answers(reports: Sequence[corpus.Report]) -> list[Answered]:
+    out = []
+    for report in reports:
+        failures = read(report.evidence).failures
+        failure = failures[0] if failures else Failure(kind="unread")
+        said = diagnose(failure).mechanism if failures else None
+        out.append(Answered(report, gather(failure), said or NOTHING))
     return out
 
 
-def plain(text: str) -> str:
-    """An instruction without case and the disassembler's ways of writing sizes, numbers and far pointers."""
-    if (far := re.fullmatch(r"(\w+) (?:far )?(\w+)[,:](\w+)", text.lower())) and far[1] in {"jmp", "call"}:
-        text = " ".join((far[1], *sorted(far.groups()[1:])))
-    text = re.sub(r"0x0*(?=[0-9a-f])|\b0+(?=[0-9a-f]+h\b)|(?<=[0-9a-f])h\b", "", text.lower())
-    return re.sub(r"\s|\b(?:dword|qword|word|byte|fword|xmmword|ymmword|ptr)\b|\bds:", "", text)
+def guesses(said: Sequence[Answered]) -> dict[str, list[Guess]]:
+    """By the way of leaving out: as shipped, honest, unseen, and the priors alone."""
+    named = {answer.report.id: answer.mechanism.id for answer in said}
+    cases = [
+        fit_origins.Case(answer.report, answer.facts, evidence_of(answer.facts, answer.mechanism.id)) for answer in said
+    ]
+    out: dict[str, list[Guess]] = {"shipped": [], "honest": [], "unseen": [], "priors": []}
+    for case in cases:
+        if case.report.known:
+            out["shipped"].append(Guess(case.report, shares_of(named[case.report.id], case.evidence)))
+    for way, keep in (("honest", False), ("unseen", True)):
+        for one in fit_origins.leave_one_out(cases, keep_expert=keep):
+            mechanism = named[one.case.report.id]
+            out[way].append(Guess(one.case.report, one.shares(mechanism, TEMPERATURE)))
+            if way == "honest":
+                out["priors"].append(Guess(one.case.report, one._replace(evidence=()).shares(mechanism, 1)))
+    return out
 
 
-def same_text(want: str, got: str) -> bool:
-    """Equal, or the label has only the mnemonic, or neither disassembler could read the bytes."""
-    if plain(want) == plain(got) or (want == "(bad)" and ("bad" in got or not got)):
-        return True
-    return " " not in want and want.lower() == got.partition(" ")[0].lower()
+def share(part: int, whole: int) -> str:
+    return f"{part:>3} of {whole:>3} {part / whole:>5.0%}" if whole else "  none"
 
 
-def got(found: dict[str, Any]) -> dict[str, Any]:
-    """The same fields of kvmwhy's own object."""
-    cpu, instruction, exit_ = (found[key] or {} for key in ("cpu", "instruction", "exit"))
+SETS: Final[tuple[tuple[str, Callable[[corpus.Report], bool]], ...]] = (
+    ("yes", lambda report: report.decidable == "yes"),
+    ("yes+candidate", lambda report: report.decidable != "no"),
+    ("all", lambda _: True),
+)
 
-    def number(text: str | None) -> int | None:
-        return None if text is None else int(text, 16)
 
+def print_mechanisms(said: Sequence[Answered], *, wrong: bool) -> None:
+    right = sum(answer.mechanism_right for answer in said)
+    print(f"mechanism   first {share(right, len(said))}")
+    for certainty in ("certain", "likely", "possible"):
+        some = [answer for answer in said if answer.mechanism.certainty == certainty]
+        print(f"    {certainty:<9} {share(sum(answer.mechanism_right for answer in some), len(some))}")
+    for answer in said:
+        if not answer.mechanism_right and (wrong or answer.mechanism.certainty == "certain"):
+            told = f"{answer.mechanism.id} ({answer.mechanism.certainty})"
+            print(f"    {answer.report.id}: {told}, label {answer.report.mechanism}")
+
+
+def print_origins(ways: dict[str, list[Guess]], *, wrong: bool) -> None:
+    print("\norigin              " + "".join(f"{name:^38}" for name, _ in SETS))
+    print("                    " + "      first         among three     " * len(SETS))
+    for way, some in ways.items():
+        cells = []
+        for _, wanted in SETS:
+            part = [guess for guess in some if wanted(guess.report)]
+            first, three = sum(guess.first for guess in part), sum(guess.among_three for guess in part)
+            cells.append(f"{share(first, len(part))}   {share(three, len(part))}  ")
+        brier = sum(guess.brier for guess in some) / len(some)
+        print(f"{way:<18}  {'  '.join(cells)}  Brier {brier:.3f}")
+    if wrong:
+        for guess in ways["unseen"]:
+            if not guess.first:
+                best = " ".join(f"{origin} {guess.shares[origin]:.2f}" for origin in guess.order[:3])
+                print(f"    {guess.report.id} [{guess.report.decidable}]: {guess.report.origin}; said {best}")
+
+
+def calibration(some: Sequence[Guess]) -> list[tuple[float, float, int]]:
+    """Bins of as many first answers each: the share stated, the share that was right, how many."""
+    ordered = sorted(some, key=lambda guess: max(guess.shares.values()))
+    size = math.ceil(len(ordered) / BINS)
+    out = []
+    for start in range(0, len(ordered), size):
+        part = ordered[start : start + size]
+        stated = sum(max(guess.shares.values()) for guess in part) / len(part)
+        out.append((stated, sum(guess.first for guess in part) / len(part), len(part)))
+    return out
+
+
+def print_calibration(ways: dict[str, list[Guess]]) -> None:
+    for way in ("honest", "unseen"):
+        print(f"\ncalibration of the first answer, {way}: stated, right, reports")
+        for stated, right, count in calibration(ways[way]):
+            error = math.sqrt(stated * (1 - stated) / count)
+            mark = "" if abs(right - stated) <= 2 * error else "  beyond two standard errors"
+            print(f"    {stated:.2f}  {right:.2f}  {count:>3}{mark}")
+
+
+def print_fires(said: Sequence[Answered]) -> None:
+    """Each sign and known bug: on how many reports it is there, and how often what it favours most is the truth."""
+    fires: dict[str, list[bool]] = {}
+    bugs: dict[str, set[str]] = {}
+    for answer in said:
+        if not answer.report.known:
+            continue
+        for one in evidence_of(answer.facts, answer.mechanism.id):
+            favoured = max(one.weights, key=lambda origin: one.weights[origin])
+            fires.setdefault(one.id, []).append(favoured == answer.report.origin)
+            bugs.setdefault(one.id, set()).add(answer.report.bug)
+    print("\nsign or entry                          reports  as labelled  bugs  weights")
+    for name, right in sorted(fires.items(), key=lambda item: (-len(item[1]), item[0])):
+        weights = "fitted" if name in FITTED else "expert" if any(sign.id == name for sign in SIGNS) else "entry"
+        print(f"{name:<40} {len(right):>5} {sum(right):>8} {len(bugs[name]):>9}   {weights}")
+    silent = sorted(sign.id for sign in SIGNS if sign.id not in fires)
+    print(f"on none of these reports: {len(silent)} signs: {' '.join(silent)}")
+
+
+def figures(said: Sequence[Answered], ways: dict[str, list[Guess]]) -> dict[str, Any]:
+    """What is recorded: counts, so that they can be compared to the report."""
+
+    def origin(way: str) -> dict[str, Any]:
+        some = ways[way]
+        return {
+            **{
+                name: {
+                    "first": sum(guess.first for guess in some if wanted(guess.report)),
+                    "among_three": sum(guess.among_three for guess in some if wanted(guess.report)),
+                    "of": sum(wanted(guess.report) for guess in some),
+                }
+                for name, wanted in SETS
+            },
+            "brier": round(sum(guess.brier for guess in some) / len(some), 3),
+        }
+
+    certain = Counter(answer.mechanism_right for answer in said if answer.mechanism.certainty == "certain")
     return {
-        "kind": found["kind"],
-        "suberror": found["suberror"],
-        "hardware error": number(found["hardware_error"]),
-        "errno": found["errno"],
-        "exit reason": next(
-            (n for n in (number(exit_.get("reason")), number(found["hardware_error"])) if n is not None), None
-        ),
-        "RIP": number(cpu.get("rip")),
-        "mode": cpu.get("mode"),
-        "bytes": instruction.get("bytes"),
-        "text": instruction.get("text") or "",
-        "vendor": found["vendor"],
-        "SMM": cpu.get("smm"),
+        "corpus": corpus.digest(answer.report for answer in said),
+        "reports": len(said),
+        "mechanism": {
+            "first": sum(answer.mechanism_right for answer in said),
+            "of": len(said),
+            "certain_but_wrong": certain[False],
+        },
+        "origin": {way: origin(way) for way in ways},
     }
-
-
-SAME: Final[dict[str, Callable[[Any, Any], bool]]] = {
-    "vendor": lambda want, have: have in VENDORS[want],
-    "text": same_text,
-    "RIP": lambda want, have: have is not None and want == have,
-}
-
-
-def same(name: str, want: Any, have: Any) -> bool:
-    compare: Callable[[Any, Any], bool] = SAME.get(name, operator.eq)
-    return compare(want, have)
-
-
-def score(folder: Path) -> Score:
-    """One report."""
-    label = json.loads((folder / "case.json").read_text())
-    want = wanted(label)
-    best: dict[str, tuple[bool, str, str]] = {name: (False, str(value), "nothing") for name, value in want.items()}
-    named: list[tuple[str, str]] = []
-    most = -1
-    for failure in read((folder / "evidence.txt").read_bytes()).failures:
-        diagnosis = diagnose(failure)
-        have = got(to_object(diagnosis))
-        fields = {name: (same(name, value, have[name]), str(value), str(have[name])) for name, value in want.items()}
-        right = sum(ok for ok, _, _ in fields.values())
-        if right > most:
-            most, best = right, fields
-            named = [(f.cause.family, f.confidence) for f in diagnosis.findings]
-    return Score(folder.name, best, label.get("family", "undecided"), named, label.get("confidence", "unknown"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", nargs="?", type=Path, default=DEFAULT)
-    parser.add_argument("--wrong", action="store_true", help="only the reports in which something differs")
+    parser.add_argument("--corpus", type=Path, default=corpus.DEFAULT)
+    parser.add_argument("--wrong", action="store_true", help="name the reports that are answered wrongly")
+    parser.add_argument("--record", action="store_true", help="write the figures to docs/accuracy.json")
     options = parser.parse_args()
-    folders = [path.parent for path in sorted(options.directory.glob("*/case.json"))]
-    scores = [score(folder) for folder in folders]
-    if not scores:
-        raise SystemExit(f"no case.json below {options.directory}")
-    for s in scores:
-        differs = [f"{name}: label {want}, read {have}" for name, (ok, want, have) in s.fields.items() if not ok]
-        first = f"{s.named[0][0]} ({s.named[0][1]})" if s.named else "nothing found"
-        mark = "" if s.named and s.named[0][0] == s.family else f"  [label: {s.family}]"
-        if differs or mark or not options.wrong:
-            print(f"{s.case}: {s.right}/{len(s.fields)} fields; {first}{mark}")
-            for line in differs:
-                print(f"    {line}")
-    totals(scores)
-
-
-def families(scores: list[Score]) -> None:
-    """How often the label is first, and among the first three."""
-    for what, some in (("known", [s for s in scores if s.known != "unknown"]), ("all", scores)):
-        first = sum(bool(s.named) and s.named[0][0] == s.family for s in some)
-        three = sum(s.family in [family for family, _ in s.named[:3]] for s in some)
-        print(f"{what}: family first {first}, among the first three {three}, of {len(some)}")
-
-
-def totals(scores: list[Score]) -> None:
-    print("\nfield            right  of")
-    for name in FIELDS:
-        held = [s.fields[name][0] for s in scores if name in s.fields]
-        if held:
-            print(f"{name:<16} {sum(held):>5} {len(held):>3}")
-    print(f"{'all':<16} {sum(s.right for s in scores):>5} {sum(len(s.fields) for s in scores):>3}")
-    families(scores)
-    wrong = [s.case for s in scores if s.named and s.named[0][1] == "certain" and s.named[0][0] != s.family]
-    unsolved = [s.case for s in scores if s.named and s.named[0][1] == "certain" and s.known == "unknown"]
-    print(f"certain where the thread never found out: {len(unsolved)} {' '.join(unsolved)}")
-    print(f"certain but not as labelled: {len(wrong)} {' '.join(wrong)}")
-    right, stated = Counter[str](), Counter[str]()
-    for s in scores:
-        said = s.named[0][1] if s.named else "nothing found"
-        if s.named and s.named[0][0] == "undecided":
-            said = "undecided"
-        stated[said] += 1
-        right[said] += bool(s.named) and s.named[0][0] == s.family
-    print("\nstated         reports  as labelled")
-    for said in ("certain", "likely", "possible", "undecided", "nothing found"):
-        if stated[said]:
-            print(f"{said:<14} {stated[said]:>7}  {right[said]:>6}  {right[said] / stated[said]:>4.0%}")
+    reports = corpus.load(options.corpus)
+    if not reports:
+        raise SystemExit(f"no labelled reports below {options.corpus}")
+    said = answers(reports)
+    ways = guesses(said)
+    print(f"{len(reports)} reports, corpus {corpus.digest(reports)}\n")
+    print_mechanisms(said, wrong=options.wrong)
+    print_origins(ways, wrong=options.wrong)
+    print_calibration(ways)
+    print_fires(said)
+    if options.record:
+        today = dt.datetime.now(dt.UTC).date().isoformat()
+        FIGURES.write_text(json.dumps({"date": today, **figures(said, ways)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kvmwhy import testing
 from kvmwhy.diagnosis.cause import Confidence
 from kvmwhy.diagnosis.facts import gather
-from kvmwhy.diagnosis.knowledge import bugs, known
+from kvmwhy.diagnosis.knowledge import all_bugs, known
 from kvmwhy.diagnosis.knowledge.kernel_version import Affected, Within, kernel_within, qemu_within, release_of
 from kvmwhy.readers import read
 from kvmwhy.record import Code, Cpu, Failure, Host, HostEvent, Kind, Segment
@@ -120,7 +120,7 @@ def test_the_ranges_of_the_entries_are_ranges() -> None:
     def triple(version: str) -> tuple[int, ...]:
         return tuple(int(part) for part in version.split("."))
 
-    ranges = [bug.versions for bug in bugs() if bug.versions]
+    ranges = [bug.versions for bug in all_bugs() if bug.versions]
     assert ranges
     for one in ranges:
         assert one.since or one.fixed
@@ -220,7 +220,7 @@ failures = st.builds(
         kernel=st.none() | st.sampled_from(["5.15.0", "6.12.3", "4.18.0-1.el8"]) | st.text(max_size=20),
         qemu=st.none() | st.text(max_size=10),
         hypervisor=st.none() | st.sampled_from(["VMware", "KVM"]) | st.text(max_size=10),
-        events=st.lists(st.builds(HostEvent, kind=st.sampled_from(["vfio-fault", "host-oops"])), max_size=3).map(tuple),
+        events=st.lists(st.builds(HostEvent, kind=st.sampled_from(["vfio-bar-fault", "oops"])), max_size=3).map(tuple),
     ),
 )
 

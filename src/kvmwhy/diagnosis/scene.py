@@ -37,7 +37,21 @@ _DEVICES: Final = (  # a slug, and what a driver's or an object's name holds
     ("balloon", ("balloon",)),
     ("free-page-reporting", ("free-page-reporting",)),
 )
-_EVENT_DEVICES: Final = (("vfio", "vfio"), ("dma-buf", "dma-buf"), ("hugetlb", "hugetlb"), ("cxl", "cxl"))
+_MACHINES: Final = (  # DMI's vendor and product, and whose they are
+    ("VMware", "VMware"),
+    ("Microsoft Corporation Virtual", "Hyper-V"),
+    ("VirtualBox", "VirtualBox"),
+    ("innotek", "VirtualBox"),
+    ("QEMU", "QEMU"),
+    ("Cloud Hypervisor", "Cloud Hypervisor"),
+    ("Google Compute Engine", "Google Compute Engine"),
+    ("Amazon EC2", "Amazon EC2"),
+    ("dummy-virt", "QEMU"),
+    ("Xen", "Xen"),
+    ("Parallels", "Parallels"),
+    ("OpenStack", "OpenStack"),
+)
+_EVENT_DEVICES: Final = (("vfio", "vfio"), ("vfio", "device-reset"))
 
 
 class Scene(NamedTuple):
@@ -57,7 +71,7 @@ class Scene(NamedTuple):
     status: int | None
     detail: str | None
     # around the failure
-    events: dict[str, HostEvent]
+    events: tuple[HostEvent, ...]
     speaker: str | None
     kernel: str | None
     release: Release | None
@@ -90,7 +104,12 @@ class Scene(NamedTuple):
 
     def event(self, *kinds: str) -> HostEvent | None:
         """The first event of one of these kinds."""
-        return next((self.events[kind] for kind in kinds if kind in self.events), None)
+        return next((event for event in self.events if event.kind in kinds), None)
+
+    @property
+    def spoken(self) -> str:
+        """What another hypervisor said of itself."""
+        return " ".join(map(str, self.failure.speaker.fields.values())) if self.failure.speaker else ""
 
     @property
     def young_vmm(self) -> str | None:
@@ -186,9 +205,10 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
     """Lay out what the signs ask. Pure; never raises on any record."""
     failure, host = facts.failure, facts.failure.host
     setup, cpu = failure.setup, failure.cpu
-    events: dict[str, HostEvent] = {}
-    for event in host.events:
-        events.setdefault(event.kind, event)
+    alone = mechanism in {"host-trouble", "not-shown"}
+    events = tuple(event for event in host.events if alone or "owner" not in event.fields)
+    hardware = host.dmi or _field(events, "hardware")
+    kernel = host.kernel or _field(events, "kernel")
     checked = facts.checked
     gpa = facts.access.gpa if facts.access else None
     if gpa is None and facts.said:
@@ -204,14 +224,14 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
         msr=setup.msr if setup else None,
         value=setup.value if setup else None,
         firmware_error=setup.firmware_error if setup else None,
-        status=setup.status if setup and setup.status is not None else _status(events),
+        status=setup.status if setup and setup.status is not None else _status(failure, events),
         detail=setup.detail if setup else None,
         events=events,
         speaker=_speaker(failure),
-        kernel=host.kernel,
-        release=release_of(host.kernel),
-        outer=host.hypervisor,
-        dmi=host.dmi,
+        kernel=kernel,
+        release=release_of(kernel),
+        outer=host.hypervisor or _machine(hardware),
+        dmi=hardware,
         rivals=host.rivals,
         devices=_devices(host.devices, events),
         confidential=host.confidential or _confidential(failure, facts.vendor.vendor),
@@ -254,10 +274,19 @@ def _speaker(failure: Failure) -> str | None:
     return name.lower().replace(" ", "-") if name else None
 
 
-def _devices(named: tuple[str, ...], events: dict[str, HostEvent]) -> frozenset[str]:
+def _devices(named: tuple[str, ...], events: tuple[HostEvent, ...]) -> frozenset[str]:
     found = {slug for slug, marks in _DEVICES for name in named if any(mark in name for mark in marks)}
-    found |= {slug for slug, mark in _EVENT_DEVICES if any(mark in kind for kind in events)}
+    found |= {slug for slug, mark in _EVENT_DEVICES for event in events if mark in event.kind}
     return frozenset(found)
+
+
+def _field(events: tuple[HostEvent, ...], name: str) -> str | None:
+    return next((str(event.fields[name]) for event in events if name in event.fields), None)
+
+
+def _machine(hardware: str | None) -> str | None:
+    """The hypervisor whose virtual machine the DMI strings name."""
+    return next((name for mark, name in _MACHINES if hardware and mark in hardware), None)
 
 
 def _confidential(failure: Failure, vendor: str | None) -> str | None:
@@ -270,7 +299,10 @@ def _confidential(failure: Failure, vendor: str | None) -> str | None:
     return "sev" if call.startswith(("SEV", "KVM_SEV")) else None
 
 
-def _status(events: dict[str, HostEvent]) -> int | None:
-    event = events.get("seamcall-failed")
-    status = event.fields.get("status") if event else None
-    return status if isinstance(status, int) else None
+def _status(failure: Failure, events: tuple[HostEvent, ...]) -> int | None:
+    """Of the TDX module: in KVM's log, or in place of an exit reason."""
+    for event in events:
+        status = event.fields.get("status") if event.kind in {"seamcall-failed", "tdx-entry-failed"} else None
+        if isinstance(status, int):
+            return status
+    return failure.data[0] if failure.suberror == 4 and failure.data and failure.data[0] >> 63 else None

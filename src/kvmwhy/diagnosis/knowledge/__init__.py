@@ -7,6 +7,6 @@ if the version is known to have the bug.
 
 from __future__ import annotations
 
-from kvmwhy.diagnosis.knowledge.match import bugs, causes, known, matches
+from kvmwhy.diagnosis.knowledge.match import all_bugs, causes, known, matches
 
-__all__ = ["bugs", "causes", "known", "matches"]
+__all__ = ["all_bugs", "causes", "known", "matches"]

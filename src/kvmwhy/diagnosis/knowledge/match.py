@@ -55,7 +55,7 @@ class _Bucket(NamedTuple):
 
 
 @cache
-def bugs() -> tuple[Bug, ...]:
+def all_bugs() -> tuple[Bug, ...]:
     """Every known bug. Read on the first call only."""
     from kvmwhy.diagnosis.knowledge.bugs import (
         cpu,
@@ -75,7 +75,7 @@ def bugs() -> tuple[Bug, ...]:
 @cache
 def _index() -> dict[Key, _Bucket]:
     kinds: dict[Key, list[_Ready]] = {}
-    for order, bug in enumerate(bugs()):
+    for order, bug in enumerate(all_bugs()):
         must = tuple(one for one in asked(bug.shape) if one.name not in {"kind", "suberror"})
         ready = _Ready(order, bug, must, asked(bug.hints))
         kinds.setdefault((bug.shape.kind or "", bug.shape.suberror), []).append(ready)
@@ -119,12 +119,12 @@ def known(facts: Facts, *, omit: frozenset[str] = frozenset()) -> tuple[Finding,
 
 @cache
 def _cause(order: int) -> Cause:
-    return bugs()[order].cause()
+    return all_bugs()[order].cause()
 
 
 def causes() -> tuple[Cause, ...]:
     """The catalogue's page of each bug."""
-    return tuple(_cause(order) for order in range(len(bugs())))
+    return tuple(_cause(order) for order in range(len(all_bugs())))
 
 
 def _holds(must: tuple[Asked, ...], facts: Facts) -> bool:

@@ -51,11 +51,12 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-shadow-pae-root-me-mask",
+        nursery=True,
         title="KVM put every possible encryption bit into the roots of its 32-bit shadow page tables",
         origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape(
-            "entry-failure", hardware_error=_INVALID_STATE, mode=("real16", "prot16", "prot32"), events=("host-oops",)
+            "entry-failure", hardware_error=_INVALID_STATE, mode=("real16", "prot16", "prot32"), events=("oops",)
         ),
         versions=Affected(since="5.18", fixed="5.19"),
         at_most="possible",
@@ -261,10 +262,11 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-vfio-huge-fault",
+        nursery=True,
         title="Two faults on a passed-through BAR raced in the host, and one was taken for out of memory",
         origin="host-kernel",
         family="host-memory",
-        shape=Shape("run-error", errno=("EFAULT",), events=("vfio-fault",)),
+        shape=Shape("run-error", errno=("EFAULT",), events=("vfio-bar-fault",)),
         versions=Affected(since="6.12", fixed="6.15", stable=("6.14.7",)),
         what=(
             "vfio-pci maps BARs with huge pages on demand. It did not align the fault to the size it tried, and now and"
@@ -283,10 +285,11 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-fsdax-page-count",
+        nursery=True,
         title="KVM dropped the reference of the wrong page of a DAX file",
         origin="host-kernel",
         family="host-memory",
-        shape=Shape("run-error", errno=("EFAULT",), events=("zone-device-page",)),
+        shape=Shape("run-error", errno=("EFAULT",), events=("zone-device-page", "memory-poisoned")),
         versions=Affected(since="5.16", fixed="6.13"),
         what=(
             "KVM took a page of a file on persistent memory, made a huge mapping of it and released the first page of"
@@ -330,10 +333,11 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-ksm-bad-page-state",
+        nursery=True,
         title="The host's page merging (KSM) broke pages of the guest",
         origin="host-kernel",
         family="host-memory",
-        shape=Shape("run-error", errno=("EFAULT",), events=("bad-page-state",)),
+        shape=Shape("run-error", errno=("EFAULT",), events=("page-state-bad",)),
         at_most="possible",
         what=(
             "In linux-next of late August 2024 a guest that stood still at start, so that KSM merged its pages, failed"
@@ -347,10 +351,11 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-mmio-walk-einval",
+        nursery=True,
         title="KVM walked its page tables from the wrong level and saw reserved bits that are none",
         origin="host-kernel",
         family="host-kernel-bug",
-        shape=Shape("run-error", errno=("EINVAL",), events=("mmio-spte-reserved",)),
+        shape=Shape("run-error", errno=("EINVAL",), events=("spte-reserved-bits",)),
         versions=Affected(since="5.10", fixed="5.11"),
         what=(
             "Looking up an emulated device's page, KVM took the level of the root from the vCPU instead of the walk."

@@ -93,6 +93,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-azure-evmcs-field",
+        nursery=True,
         title="KVM of 5.4 uses a VMCS field that Hyper-V's enlightened VMCS does not have",
         origin="host-kernel",
         family="outer-hypervisor",
@@ -178,6 +179,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-nested-la57-host-state",
+        nursery=True,
         title="A KVM with five-level paging runs in a KVM that does not allow CR4.LA57 for it",
         origin="outer-hypervisor",
         family="outer-hypervisor",

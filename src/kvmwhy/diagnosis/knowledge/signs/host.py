@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY, STOPPED, Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
+from kvmwhy.record import HostEvent
 
 _GUESTS_ENTRY: Final = (*REFUSED_ENTRY, *EMULATION, "fetch-not-ram", "event-delivery", "exit-unhandled")
 _CLOUDS: Final = ("-azure", "-aws", "-gcp", "-oracle", "-cloud-")
 _METAL: Final = ("Supermicro", "HP", "HPE", "Hewlett", "Dell", "ASUS", "LENOVO", "Lenovo", "Gigabyte", "Intel", "ASRock", "Micro-Star", "Huawei", "Inspur", "Fujitsu", "Quanta", "Apple")  # fmt: skip
+_REPORTS: Final = frozenset({"warning", "kernel-bug", "sanitizer", "locking"})
 # TDX module ABI, high half of the status: whose call it was, or what state the module is in.
 _CALLERS: Final = (0xC000_0100, 0x8000_0200, 0x8000_0280, 0xC000_0300, 0xC000_0A00, 0xC000_0B00, 0xC000_0B08, 0xC000_0B09, 0xC000_0B0A)  # fmt: skip
 _MODULES: Final = (0xC000_0500, 0xC000_0501, 0xC000_0502, 0xC000_0503, 0xC000_0504, 0xC000_0505, 0xC000_0C00, 0xE000_0604, 0x6000_0600, 0xE000_0600)  # fmt: skip
@@ -52,6 +55,35 @@ def _event(*kinds: str) -> Test:
         return scene.event(*kinds)
 
     return test
+
+
+def _reports(scene: Scene) -> Iterator[HostEvent]:
+    """What the kernel says against itself, faults of VMX and SVM instructions apart."""
+    for event in scene.events:
+        if (
+            event.kind in _REPORTS
+            and "spurious_fault" not in f"{event.fields.get('function')}{event.fields.get('trace')}"
+        ):
+            yield event
+
+
+def _of_kvm(event: HostEvent) -> bool:
+    return "kvm" in event.fields or "/kvm/" in str(event.fields.get("path"))
+
+
+def _kvm_report(scene: Scene) -> Answer:
+    return next((event for event in _reports(scene) if _of_kvm(event)), None)
+
+
+def _report_elsewhere(scene: Scene) -> Answer:
+    return next((event for event in _reports(scene) if not _of_kvm(event)), None)
+
+
+def _vmx_faults(scene: Scene) -> Answer:
+    """VMX and SVM instructions, or the write that switches them on, fault."""
+    return scene.event("vmxon-failed", "msr-access-error") or next(
+        (e for e in scene.events if "spurious_fault" in f"{e.fields.get('function')}{e.fields.get('trace')}"), None
+    )
 
 
 def _many_vms_dying(scene: Scene) -> Answer:
@@ -119,7 +151,7 @@ SIGNS: Final = (
     Sign(
         "kvm-warned",
         STOPPED,
-        _event("kvm-warn", "kvm-bug"),
+        _kvm_report,
         "KVM itself warned of a state that it holds impossible",
         weights(host_kernel=2),
         "A WARN_ON or BUG_ON in arch/*/kvm or virt/kvm states that KVM's own assumption is broken.",
@@ -127,7 +159,7 @@ SIGNS: Final = (
     Sign(
         "kvm-warning-alone",
         ("host-trouble",),
-        _event("kvm-warn", "kvm-bug"),
+        _kvm_report,
         "KVM itself warned of a state that it holds impossible",
         weights(host_kernel=1),
         "The same without a guest's failure; faults of VMX instructions have a sign of their own.",
@@ -135,7 +167,7 @@ SIGNS: Final = (
     Sign(
         "host-oops",
         (*STOPPED, "host-trouble"),
-        _event("host-oops", "general-protection", "int3-oops"),
+        _event("oops"),
         "the host's kernel oopsed",
         weights(host_kernel=2),
         "A kernel that oopses beside the failure is not at its senses; no guest may cause it.",
@@ -143,15 +175,15 @@ SIGNS: Final = (
     Sign(
         "kernel-warned-elsewhere",
         ("run-errno", "host-trouble", *EMULATION, "fetch-not-ram"),
-        _event("kernel-warn"),
+        _report_elsewhere,
         "the host's kernel warned outside KVM",
         weights(host_kernel=1.5),
         "Memory management that warns (hugetlb counters, page state) loses the pages that KVM asks for.",
     ),
     Sign(
-        "bad-page-state",
+        "page-state-bad",
         None,
-        _event("bad-page-state"),
+        _event("page-state-bad"),
         "the host's kernel reports a page in a bad state",
         weights(host_kernel=3, host_dying=0.5),
         "mm/page_alloc.c: bad_page: a bug of the memory management, or bad RAM.",
@@ -159,7 +191,7 @@ SIGNS: Final = (
     Sign(
         "reserved-bits-in-sptes",
         None,
-        _event("mmio-spte-reserved", "spte-reserved-bits"),
+        _event("spte-reserved-bits", "spte-change-invalid", "spte-writable-odd", "tdp-root-bad", "mmu-page-mismatch"),
         "KVM found reserved bits in its own page tables",
         weights(host_kernel=3),
         "arch/x86/kvm/mmu/mmu.c: get_mmio_spte: only KVM writes these tables.",
@@ -167,7 +199,7 @@ SIGNS: Final = (
     Sign(
         "virtualization-instruction-faults",
         ("host-trouble", "setup-refused", "run-errno", "not-shown"),
-        _event("spurious-fault", "vmxon-faulted", "unchecked-msr"),
+        _vmx_faults,
         "VMXON, VMPTRLD or a write of EFER.SVME faults although the CPU offers virtualization",
         weights(outer_hypervisor=1.5, host_setup=0.5, host_dying=0.5),
         "arch/x86/kvm: kvm_spurious_fault: a hypervisor below that offers what it does not do, a reboot, or VMXOFF by another module.",
@@ -175,7 +207,7 @@ SIGNS: Final = (
     Sign(
         "vmcs-cannot-be-loaded",
         None,
-        _event("vmptrld-failed", "vmclear-failed"),
+        _event("vmptrld-failed", "vmclear-failed", "invept-failed", "invvpid-failed"),
         "VMPTRLD or VMCLEAR failed on the host",
         weights(host_kernel=1.5, outer_hypervisor=0.5, cpu=0.5),
         "arch/x86/kvm/vmx/vmx_ops.h: the address is KVM's own; a hypervisor below or a defect may refuse it.",
@@ -199,7 +231,7 @@ SIGNS: Final = (
     Sign(
         "machine-check",
         None,
-        _event("machine-check", "memory-failure", "hardware-error"),
+        _event("machine-check", "memory-poisoned", "memory-error"),
         "the host reports a machine check or a memory failure",
         weights(host_dying=2.5, cpu=0.5),
         "drivers and mm/memory-failure.c: the hardware under the guest is failing.",
@@ -207,7 +239,7 @@ SIGNS: Final = (
     Sign(
         "out-of-memory",
         None,
-        _event("oom-kill", "page-allocation-failure"),
+        _event("oom-kill", "oom-called", "page-allocation-failed"),
         "the host ran out of memory",
         weights(host_setup=2),
         "mm/oom_kill.c: what the host has is less than what its guests were promised.",
@@ -231,7 +263,7 @@ SIGNS: Final = (
     Sign(
         "tdx-not-initialised",
         None,
-        _event("tdx-init-failed"),
+        _event("tdx-not-enabled"),
         "the host's TDX module did not initialise",
         weights(confidential_stack=2, host_setup=0.5),
         "arch/x86/virt/vmx/tdx/tdx.c: the module, its version or the BIOS settings refuse.",
@@ -255,15 +287,15 @@ SIGNS: Final = (
     Sign(
         "sev-firmware-error",
         None,
-        _event("sev-init-failed", "sev-firmware-error"),
+        _event("sev-init-failed", "sev-command-failed", "snp-not-enabled"),
         "the SEV firmware refused to initialise",
         weights(confidential_stack=2.5, host_setup=0.5),
         "drivers/crypto/ccp/sev-dev.c: firmware version and BIOS settings decide.",
     ),
     Sign(
-        "rmp-fault",
+        "rmp-owner",
         ("run-errno", "host-trouble", "exit-unknown-to-vmm", *REFUSED_ENTRY),
-        _event("rmp-fault"),
+        _event("rmp-fault", "rmp-update-failed"),
         "a page's owner in the RMP table is not the expected one",
         weights(host_kernel=1, confidential_stack=1),
         "arch/x86/virt/svm/sev.c: whoever assigned the page, the kernel or the guest, forgot it.",
@@ -271,7 +303,7 @@ SIGNS: Final = (
     Sign(
         "arm-hypervisor-panicked",
         None,
-        _event("hyp-panic"),
+        _event("hyp-panic", "hyp-panic-state"),
         "KVM's own code at EL2 panicked",
         weights(host_kernel=2),
         "arch/arm64/kvm/hyp: nothing of a guest runs there.",
@@ -279,7 +311,7 @@ SIGNS: Final = (
     Sign(
         "ept-violation-ve-missing",
         None,
-        _event("no-ept-violation-ve"),
+        _event("tdx-cpu-unfit"),
         "the CPU that the kernel sees lacks EPT-violation #VE",
         weights(outer_hypervisor=2),
         "Every CPU with TDX has it; a hypervisor below does not pass it on.",
@@ -287,7 +319,7 @@ SIGNS: Final = (
     Sign(
         "system-register-refused",
         None,
-        _event("sysreg-unsupported"),
+        _event("sysreg-refused"),
         "KVM has no entry for a system register that the guest reads or writes",
         weights(host_kernel=2, guest_code=0.5),
         "arch/arm64/kvm/sys_regs.c: a newer guest on an older host, or a table that forgot to hide a feature.",
@@ -295,7 +327,7 @@ SIGNS: Final = (
     Sign(
         "fault-status-unsupported",
         ("run-errno", "host-trouble"),
-        _event("unsupported-fsc", "unsupported-mmu-fault"),
+        _event("abort-not-handled", "ppc-memory-fault", "exception-type-unknown"),
         "KVM met a fault status that it has no answer to",
         weights(host_kernel=2),
         "arch/arm64/kvm/mmu.c: kvm_handle_guest_abort; arch/powerpc/kvm: DSISR_UNSUPP_MMU: how KVM maps the memory decides.",

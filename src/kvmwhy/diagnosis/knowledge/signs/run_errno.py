@@ -10,7 +10,7 @@ from kvmwhy.record import At
 
 _RUN: Final = ("run-errno",)
 _FIRMWARE: Final = ("bios", "option-rom", "flash", "reset-vector", "low-ram", "ebda")
-_VFIO_EVENTS: Final = ("vfio-fault", "vfio-reset", "vfio-power", "vfio-error", "iommu-fault", "aer-error")
+_VFIO_EVENTS: Final = ("vfio-bar-fault", "device-reset-failed", "device-refused", "vfio-memory-lock", "iommu-fault")
 _EFER_LME: Final = 1 << 8
 
 

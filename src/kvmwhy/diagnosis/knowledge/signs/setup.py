@@ -9,7 +9,7 @@ from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
 
 _SETUP: Final = ("setup-refused",)
-_BEFORE_ANY_VM: Final = ("open", "module", "KVM_CREATE_VM", "KVM_GET_API_VERSION")
+_BEFORE_ANY_VM: Final = ("open", "module", "KVM_CREATE_VM")
 _ARGUMENTS: Final = (
     "KVM_SET_GSI_ROUTING",
     "KVM_SET_CPUID2",
@@ -24,7 +24,7 @@ _ARGUMENTS: Final = (
     "KVM_IRQFD",
     "KVM_IOEVENTFD",
 )
-_SREGS: Final = ("KVM_SET_SREGS", "KVM_SET_SREGS2")
+_SREGS: Final = ("KVM_SET_SREGS", "KVM_SET_SREGS2", "registers")
 _MAX_SLOT: Final = ((1 << 31) - 1) << 12  # KVM_MEM_MAX_NR_PAGES
 _LAUNCH: Final = ("SEV", "SNP", "KVM_SEV", "TDX", "KVM_TDX", "TDH", "TDG")
 
@@ -154,12 +154,17 @@ def _long_without_efer(scene: Scene) -> Answer:
     return bool(cs and cs.long and cpu and cpu.get("efer") == 0) and At(register="cs")
 
 
+def _size(scene: Scene) -> int:
+    size = scene.failure.setup.fields.get("size") if scene.failure.setup else None
+    return size if isinstance(size, int) else 0
+
+
 def _launch(scene: Scene) -> bool:
     return scene.call is not None and scene.call.startswith(_LAUNCH)
 
 
 def _put_registers_on_arm(scene: Scene) -> Answer:
-    return scene.detail == "put-registers" and scene.failure.cpu is None and scene.arch != "x86"
+    return scene.call == "registers" and scene.failure.cpu is None and scene.arch not in {"x86", None} and scene.arch
 
 
 def _put_registers(scene: Scene) -> Answer:
@@ -205,14 +210,8 @@ SIGNS: Final = (
         "no-virtualization-here",
         _SETUP,
         lambda scene: (
-            scene.event(
-                "vmx-disabled-by-bios",
-                "svm-disabled-by-bios",
-                "no-hardware-support",
-                "hyp-mode-unavailable",
-                "disabled-by-bios",
-            )
-            or _detail("no-hardware-support", "disabled-by-bios", "hyp-mode")(scene)
+            scene.event("virtualization-off", "no-virtualization")
+            or _detail("no-hardware", "disabled-by-bios", "no-hyp-mode")(scene)
         ),
         "the kernel found no virtualization to use",
         weights(host_setup=1.5, outer_hypervisor=0.5, cpu=0.5),
@@ -221,7 +220,7 @@ SIGNS: Final = (
     Sign(
         "enable-failed",
         ("setup-refused", "host-trouble"),
-        lambda scene: scene.event("enable-virtualization-failed"),
+        lambda scene: scene.event("virtualization-not-enabled") or _detail("enable-failed", "vmxon-failed")(scene),
         "virtualization could not be enabled on a CPU",
         weights(host_setup=1.5, outer_hypervisor=0.5),
         "virt/kvm/kvm_main.c: another hypervisor is active, or the CPU refuses.",
@@ -243,9 +242,35 @@ SIGNS: Final = (
         "Such calls fail for their arguments; the VMM makes them.",
     ),
     Sign(
+        "more-than-the-host-has",
+        _SETUP,
+        _detail(
+            "too-many-vcpus", "ipa-size", "kvm-type", "cpu-model-needs-kvm", "tdx-options", "sev-options", "sev-irqchip"
+        ),
+        "the VM asks for what this host's KVM does not have",
+        weights(vm_configuration=2),
+        "Numbers of vCPUs, address width, VM type and options are a person's choice.",
+    ),
+    Sign(
+        "not-offered-by-this-host",
+        _SETUP,
+        _detail(
+            "sev-es-unavailable",
+            "snp-unavailable",
+            "tdx-disabled",
+            "sev-device",
+            "sev-platform",
+            "sev-firmware-init",
+            "sev-firmware",
+        ),
+        "this host does not offer the kind of protection that the VM asks for",
+        weights(confidential_stack=1, host_setup=1),
+        "BIOS settings, firmware and module parameters (kvm_amd.sev, sev_es, sev_snp; kvm_intel.tdx).",
+    ),
+    Sign(
         "slot-too-large",
         _SETUP,
-        lambda scene: bool(scene.call and "MEMORY_REGION" in scene.call and scene.value and scene.value > _MAX_SLOT),
+        lambda scene: bool(scene.call and "MEMORY_REGION" in scene.call and _size(scene) > _MAX_SLOT),
         "the region is larger than a slot may be (8 TiB less a page)",
         weights(vm_configuration=3),
         "virt/kvm/kvm_main.c: KVM_MEM_MAX_NR_PAGES.",
@@ -306,12 +331,11 @@ SIGNS: Final = (
         "capability-missing",
         _SETUP,
         lambda scene: (
-            scene.call is not None
-            and (
-                scene.call.startswith("KVM_CAP")
-                or scene.call in {"KVM_CHECK_EXTENSION", "KVM_ENABLE_CAP", "capability"}
+            (
+                scene.call in {"KVM_CHECK_EXTENSION", "KVM_ENABLE_CAP"}
+                and not _detail("disable-exits", "ipa-size")(scene)
             )
-            and not _detail("disable-exits")(scene)
+            or _detail("version-too-old", "aia", "vgic")(scene)
         ),
         "a capability is missing here",
         weights(host_kernel=1, cpu=1, vmm=0.5),
@@ -320,9 +344,9 @@ SIGNS: Final = (
     Sign(
         "exits-cannot-be-disabled",
         _SETUP,
-        lambda scene: scene.call == "KVM_CAP_X86_DISABLE_EXITS" or _detail("disable-exits")(scene),
+        _detail("disable-exits"),
         "KVM cannot leave this instruction without an exit",
-        weights(outer_hypervisor=2, vmm=0.5),
+        weights(outer_hypervisor=3, vmm=0.5),
         "PAUSE, HLT and MWAIT exits can be off only if the CPU that KVM sees allows it; hypervisors below do not.",
     ),
     Sign(
@@ -345,7 +369,7 @@ SIGNS: Final = (
         _SETUP,
         lambda scene: _launch(scene) and str(scene.firmware_error) if scene.firmware_error else None,
         "the security processor or the TDX module refused the launch (error {})",
-        weights(confidential_stack=1.5, vm_configuration=0.5),
+        weights(confidential_stack=2.5, vm_configuration=0.5),
         "SEV API: firmware error codes; the platform's state, policy and versions.",
     ),
     Sign(

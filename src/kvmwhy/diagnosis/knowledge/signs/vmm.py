@@ -132,7 +132,7 @@ SIGNS: Final = (
     Sign(
         "another-hypervisor",
         _OTHER,
-        _speaker("xen", "bhyve", "haxm", "hyperkit", "hyper-v", "acrn"),
+        _speaker("xen", "bhyve", "haxm", "hyperkit", "hyper-v", "acrn", "whpx", "mshv"),
         "{} reports it: the place of the host's kernel is taken by that hypervisor",
         weights(host_kernel=1.5),
         "Its emulator or its VMX code lacks something.",
@@ -140,7 +140,7 @@ SIGNS: Final = (
     Sign(
         "own-hypervisor",
         _OTHER,
-        _speaker("noirvisor", "noah", "hvf", "simplevisor", "hyperplatform"),
+        _speaker("noirvisor", "noah", "hvf", "simplevisor", "hyperplatform", "hypervisor"),
         "{} makes the guest's state and controls by itself",
         weights(vmm=1.5),
         "A small hypervisor's own fields.",
@@ -148,7 +148,7 @@ SIGNS: Final = (
     Sign(
         "vmx-root-mode-taken",
         _OTHER,
-        lambda scene: scene.detail in {"vmx-root-mode", "svm-in-use"},
+        lambda scene: scene.speaker == "virtualbox" and "ROOT_MODE" in scene.spoken,
         "two hypervisors want the same CPU",
         weights(host_setup=3),
         "VirtualBox finds KVM there.",
@@ -156,7 +156,7 @@ SIGNS: Final = (
     Sign(
         "tcg-left-ram",
         _OTHER,
-        _speaker("tcg", "qemu-tcg"),
+        _speaker("tcg"),
         "QEMU's own CPU emulator ran the guest where there is no RAM",
         weights(guest_code=1, vm_configuration=1, guest_firmware=0.5),
         "accel/tcg: the guest jumped, or has too little RAM.",
@@ -180,7 +180,7 @@ SIGNS: Final = (
     Sign(
         "harmless-flood",
         ("guest-loops",),
-        lambda scene: scene.event("emulating-exchange"),
+        lambda scene: scene.event("exchange-as-write"),
         "KVM only says that it emulates a locked exchange as a plain write",
         weights(none=3),
         "arch/x86/kvm/x86.c: emulator_cmpxchg_emulated: a remark, not a failure.",
