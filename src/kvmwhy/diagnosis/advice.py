@@ -1,0 +1,105 @@
+"""Advice that fits: what each role can do, the likeliest origin's first, and what would settle what is open."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.diagnosis.answer import Advice, Mechanism, Origin
+from kvmwhy.diagnosis.cause import Fix
+from kvmwhy.diagnosis.knowledge.advice import ENTRIES, Role
+from kvmwhy.diagnosis.knowledge.match import Match
+from kvmwhy.diagnosis.scene import Scene
+
+_LEAST_SHARE: Final = 0.12
+_MOST: Final = 6
+_ROLES: Final[tuple[Role, ...]] = ("guest", "vmm", "host")
+
+
+def advise(scene: Scene, found: tuple[Origin, ...], fitting: tuple[Match, ...]) -> tuple[Advice, ...]:
+    """Known bugs' own advice, then that of each origin that is likely enough to act on, best first."""
+    out: list[Advice] = []
+    for origin in found:
+        if origin.share < _LEAST_SHARE and out:
+            break
+        for match in fitting:
+            if match.bug.origin == origin.id and not match.bug.nursery:
+                out += _of(match.bug.fix, origin.id)
+        for entry in ENTRIES:
+            if entry.origin != origin.id or scene.mechanism not in (entry.mechanisms or (scene.mechanism,)):
+                continue
+            if answer := entry.when(scene):
+                word = answer if isinstance(answer, str) else ""
+                out.append(Advice(entry.role, entry.text.replace("{}", word), origin.id))
+    unique = {advice.text: advice for advice in reversed(out)}
+    return tuple(advice for advice in out if unique.get(advice.text) is advice)[:_MOST]
+
+
+def _of(fix: Fix, origin: str) -> list[Advice]:
+    return [Advice(role, text, origin) for role, text in zip(_ROLES, fix, strict=True) if text]
+
+
+def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
+    """What is not on the page and would say more; what is torn there comes first."""
+    failure, wanted = scene.failure, list[str]()
+    x86 = scene.arch in {"x86", None}
+    if mechanism.id in {"not-this", "guest-loops"} or failure.kind == "healthy":
+        return ()
+    if failure.kind in {"symptom", "unread"} or (failure.kind == "other" and failure.exit_reason is None):
+        wanted.append("the lines that the VMM printed when it stopped (libvirt: /var/log/libvirt/qemu/NAME.log)")
+    if failure.kind == "internal-error" and failure.suberror is None:
+        wanted.append("the line that names the suberror")
+    if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS:
+        wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}")
+    stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
+    if stopped and failure.cpu is None:
+        wanted.append("the register dump that belongs to the failure, with its Code= line")
+    elif (
+        stopped
+        and failure.code is None
+        and mechanism.id.startswith(("emulation", "fetch"))
+        and not scene.reported_bytes
+    ):
+        wanted.append("the Code= line: the bytes at RIP")
+    if mechanism.id.startswith("entry-refused") and failure.control is None and x86 and scene.confidential is None:
+        wanted.append(_DUMP.get(scene.vendor or "", _DUMP[""]))
+    if mechanism.id == "run-errno" and not scene.events:
+        wanted.append("the host's kernel log of that second")
+    if mechanism.id == "run-errno" and scene.errno == "EFAULT" and not scene.devices and scene.ram is None:
+        wanted.append("the VMM's command line: what backs the guest's RAM, and which devices are passed through")
+    if mechanism.id in _TRACED and not failure.trace and x86:
+        wanted.append(_TRACE)
+    if mechanism.id == "setup-refused" and failure.errno is None and scene.msr is None:
+        wanted.append("the errno: what the program printed behind the call's name")
+    if scene.outer is None and scene.dmi is None and mechanism.id in _NESTED:
+        wanted.append("whether the host is itself a virtual machine: `systemd-detect-virt`")
+    if scene.kernel is None and mechanism.id != "not-shown":
+        wanted.append("the host's kernel: `uname -r`")
+    return tuple(wanted)
+
+
+_WORDS: Final = {
+    1: "a kernel since 5.14 gives for suberror 1",
+    2: "name both events",
+    3: "name the event, the exit and the address",
+    4: "name the exit",
+}
+_DUMP: Final = {
+    "vmx": "the VMCS in the host's kernel log: set kvm_intel's dump_invalid_vmcs=1 before the next run",
+    "svm": "the VMCB in the host's kernel log: set kvm_amd's dump_invalid_vmcb=1 before the next run",
+    "": "the host's kernel log with kvm_intel's dump_invalid_vmcs=1 or kvm_amd's dump_invalid_vmcb=1",
+}
+_TRACE: Final = (
+    "a trace of the moment: trace-cmd record -e kvm:kvm_exit -e kvm:kvm_emulate_insn -e kvm:kvm_page_fault"
+    " -e kvm:kvm_mmio -e kvm:kvm_inj_exception"
+)
+_TRACED: Final = frozenset({"triple-fault", "event-delivery", "simultaneous-events", "emulation-failed"})
+_NESTED: Final = frozenset(
+    {
+        "entry-refused-guest-state",
+        "entry-refused-controls",
+        "entry-vmfail-no-number",
+        "exit-unhandled",
+        "fetch-not-ram",
+        "simultaneous-events",
+    }
+)

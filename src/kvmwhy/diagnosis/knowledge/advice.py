@@ -1,0 +1,387 @@
+"""What each role can do, by whose doing it most likely was. Every entry has the condition under which it helps.
+
+No entry asks for what the page shows already, and none is for another vendor, firmware or architecture than the one
+at hand. ``{}`` stands for what the condition answers, if that is a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple
+
+from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
+from kvmwhy.diagnosis.scene import Scene
+
+Role = Literal["guest", "vmm", "host"]
+Condition = Callable[[Scene], str | bool | None]
+
+
+class Entry(NamedTuple):
+    """``mechanisms``: ``None`` for all."""
+
+    origin: str
+    role: Role
+    text: str
+    mechanisms: tuple[str, ...] | None = None
+    when: Condition = lambda _: True
+
+
+_SETUP: Final = ("setup-refused",)
+_RUN: Final = ("run-errno",)
+
+
+def _intel(scene: Scene) -> bool:
+    return scene.vendor in {"vmx", None} and scene.arch in {"x86", None}
+
+
+def _refused(*errnos: str) -> Condition:
+    return lambda scene: scene.call == "open" and (scene.errno in errnos)
+
+
+def _update(scene: Scene) -> str | bool:
+    return scene.verdict.since if scene.verdict and scene.verdict.since else False
+
+
+def _efault_of(*devices: str) -> Condition:
+    return lambda scene: scene.errno == "EFAULT" and bool(scene.devices & set(devices))
+
+
+def _small_ram(scene: Scene) -> bool:
+    known = scene.ram is not None and scene.ram < 128 << 20
+    low = scene.gpa is not None and scene.paging is False and 1 << 20 <= scene.gpa < 128 << 20
+    return known or (low and scene.mode != "long64")
+
+
+def _in_seabios(scene: Scene) -> bool:
+    return scene.rip_place in {"bios", "option-rom"}
+
+
+def _operand(scene: Scene) -> str | bool:
+    return scene.mnemonic or False if scene.memory_operand else False
+
+
+ENTRIES: Final[tuple[Entry, ...]] = (
+    # -- the hypervisor around the host
+    Entry(
+        "outer-hypervisor",
+        "host",
+        "See whether this host is itself a virtual machine: `systemd-detect-virt`, or `hypervisor` among the flags in /proc/cpuinfo.",
+        None,
+        lambda scene: scene.outer is None and scene.dmi is None,
+    ),
+    Entry(
+        "outer-hypervisor",
+        "host",
+        "Switch the virtualization of CPUs for guests on in VMware (vhv.enable); until that helps, load kvm_intel with unrestricted_guest=0.",
+        (*REFUSED_ENTRY, *EMULATION, "fetch-not-ram"),
+        lambda scene: scene.outer is not None and "VMware" in scene.outer and _intel(scene),
+    ),
+    Entry(
+        "outer-hypervisor",
+        "host",
+        "Load kvm_intel with unrestricted_guest=0 and try again: partial VMX of an outer hypervisor mostly fails there.",
+        ("entry-refused-controls", "entry-vmfail-no-number"),
+        lambda scene: scene.outer is None and _intel(scene) and scene.mode in {"real16", None},
+    ),
+    Entry(
+        "outer-hypervisor",
+        "vmm",
+        "Start the VM without SMM: firmware without Secure Boot (QEMU: -machine smm=off). Nested SVM has no SMM for its guests.",
+        REFUSED_ENTRY,
+        lambda scene: bool(scene.smm) and scene.vendor == "svm",
+    ),
+    Entry(
+        "outer-hypervisor",
+        "vmm",
+        "Do not switch HLT, MWAIT or PAUSE exits off (QEMU: no -overcommit cpu-pm=on): the hypervisor around the host must allow it.",
+        ("entry-vmfail-no-number", "entry-refused-controls", "setup-refused"),
+        lambda scene: (
+            scene.detail == "disable-exits" or (scene.mechanism != "setup-refused" and scene.state == "reset")
+        ),
+    ),
+    Entry(
+        "outer-hypervisor",
+        "host",
+        "Update the hypervisor around this host ({}) and give its VM the host's CPU model; or use a physical machine.",
+        None,
+        lambda scene: scene.outer or False,
+    ),
+    # -- the host's kernel
+    Entry(
+        "host-kernel",
+        "host",
+        "Update the host's kernel to {} or newer: it emulates this instruction.",
+        EMULATION,
+        _update,
+    ),
+    Entry(
+        "host-kernel",
+        "host",
+        "Report it to kvm@vger.kernel.org with the whole log of this boot; bisect if an older kernel works.",
+        None,
+        lambda scene: bool(scene.release and scene.release.candidate) and bool(scene.kernel),
+    ),
+    Entry(
+        "host-kernel",
+        "host",
+        "Boot another kernel: the newest of the distribution, and if this began with an update, the one before.",
+        None,
+        lambda scene: (
+            scene.mechanism not in {"not-this", "not-shown"} and not (scene.release and scene.release.candidate)
+        ),
+    ),
+    Entry(
+        "host-kernel",
+        "vmm",
+        "Hide the instruction's feature from the guest's CPUID (QEMU: -cpu …,-FEATURE).",
+        ("emulation-no-handler",),
+        lambda scene: scene.mnemonic is not None,
+    ),
+    Entry(
+        "host-kernel",
+        "guest",
+        "It is harmless unless the guest stops: the guest may use an older kernel, or the host a newer one.",
+        ("undef-injected",),
+    ),
+    # -- how the host is set up
+    Entry(
+        "host-setup",
+        "host",
+        "Stop the other hypervisor: `lsmod | grep -E 'vboxdrv|vmmon'` names it, and `fuser /dev/kvm` who else uses KVM.",
+        ("setup-refused", "entry-vmfail-no-number"),
+        lambda scene: scene.errno == "EBUSY" or scene.mechanism == "entry-vmfail-no-number",
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Give the user /dev/kvm: `usermod -aG kvm USER` and a new login.",
+        _SETUP,
+        _refused("EACCES", "EPERM"),
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Load KVM: `modprobe kvm_intel` or `modprobe kvm_amd`; `dmesg | grep -i kvm` says why it does not load.",
+        _SETUP,
+        _refused("ENOENT", "ENODEV", "ENXIO"),
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Switch virtualization on in the firmware's setup (VT-x, VMX, SVM), and power the machine off and on.",
+        _SETUP,
+        lambda scene: scene.detail == "disabled-by-bios" or scene.event("virtualization-off") is not None,
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Pin the VMM and its vCPU threads to cores of one kind (`taskset -c`, libvirt's vcpupin).",
+        _SETUP,
+        lambda scene: scene.call == "registers" and scene.arch == "arm64",
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Compare what backs the guest's RAM with what is left: `df /dev/shm`, HugePages_Free in /proc/meminfo, memory limits of the cgroup; a memfd needs none of them.",
+        _RUN,
+        lambda scene: scene.errno == "EFAULT" and "vfio" not in scene.devices,
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Read `dmesg | grep -i vfio` of that second; a device that does not come back from its reset needs the host switched off and on.",
+        _RUN,
+        lambda scene: scene.errno == "EFAULT" and "vfio" in scene.devices,
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Take the other threads of each core offline: `ppc64_cpu --smt=off`.",
+        _RUN,
+        lambda scene: scene.errno == "EBUSY" and scene.arch in {"ppc64", "ppc"},
+    ),
+    Entry(
+        "host-setup", "host", "Free memory, or promise the guests less.", None, lambda scene: scene.errno == "ENOMEM"
+    ),
+    # -- how the VM is set up
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Give the VM more RAM, with a unit: -m 1G. Without one, -m counts MiB.",
+        ("event-delivery", "fetch-not-ram", "emulation-no-handler", "not-this"),
+        _small_ram,
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Give the VM a CPU model that both machines have, instead of `host`.",
+        ("setup-refused", "entry-refused-guest-state"),
+        lambda scene: scene.migrated or scene.call in {"KVM_SET_SREGS", "registers"} or scene.state == "mixture",
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Take the feature behind MSR {} out of the CPU model (performance counters: pmu=off; nested VMX: -vmx).",
+        _SETUP,
+        lambda scene: hex(scene.msr) if scene.msr is not None else False,
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Keep each memory slot below 8 TiB, or use a VMM that splits RAM.",
+        _SETUP,
+        lambda scene: scene.call is not None and "MEMORY_REGION" in scene.call,
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Use -machine pseries with the host's own CPU, without a compatibility mode that its KVM lacks.",
+        _RUN,
+        lambda scene: scene.arch in {"ppc64", "ppc"} and scene.errno == "EINVAL",
+    ),
+    # -- the VMM
+    Entry(
+        "vmm",
+        "vmm",
+        "Update the VMM: what it loads at reset, INIT or migration is half of a state. A cold start works meanwhile.",
+        (*REFUSED_ENTRY, "event-delivery"),
+        lambda scene: scene.state in {"mixture", "half-reset"},
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Check what the VMM sets before the first KVM_RUN: CS, CR0, CR4, EFER, page tables and their features in CPUID.",
+        (*REFUSED_ENTRY, "triple-fault"),
+        lambda scene: scene.young_vmm is not None,
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Use a VMM that knows KVM's exit {}.",
+        ("exit-unknown-to-vmm",),
+        lambda scene: str(scene.failure.exit_reason) if scene.failure.exit_reason is not None else False,
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Update QEMU, or take the feature behind MSR {} out of the CPU model.",
+        _SETUP,
+        lambda scene: hex(scene.msr) if scene.msr is not None else False,
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Update the VMM: KVM refuses what it passes to {}.",
+        _SETUP,
+        lambda scene: scene.call if scene.msr is None and scene.call and scene.call.startswith("KVM_") else False,
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Back the region by RAM, or keep the guest from using it as RAM: every access to it is emulated.",
+        (*EMULATION, "event-delivery"),
+        lambda scene: scene.arch in {"x86", None} and scene.mode == "long64",
+    ),
+    Entry(
+        "vmm-race",
+        "vmm",
+        "Update QEMU to 8.0 or newer, which changes memory slots at one blow; before, start without -overcommit cpu-pm=on.",
+        ("fetch-not-ram", "event-delivery"),
+        lambda scene: scene.speaker in {"qemu", None},
+    ),
+    # -- the guest
+    Entry(
+        "guest-code",
+        "guest",
+        "Use the platform's accessors for device memory (readl, writel, memcpy_toio) in place of `{}`.",
+        ("emulation-no-handler", "emulation-gives-up"),
+        lambda scene: _operand(scene) if scene.arch in {"x86", None} else False,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Touch device registers with single loads and stores of one register, without write-back.",
+        ("emulation-no-handler",),
+        lambda scene: scene.arch == "arm64",
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Find who jumped to {}: the return address on the stack names the caller, and a pointer that was never set is the usual reason.",
+        ("fetch-not-ram",),
+        lambda scene: hex(scene.rip) if scene.rip is not None else False,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Keep stacks, descriptor tables and page tables in RAM: {} is none.",
+        ("event-delivery",),
+        lambda scene: hex(scene.gpa) if scene.gpa is not None else False,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "See the first exception: run the same image without KVM (QEMU: -accel tcg -d int,cpu_reset).",
+        ("triple-fault",),
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Clear the L bit of the 32-bit code descriptor: CS.L without EFER.LMA is no state that KVM takes.",
+        _SETUP,
+        lambda scene: scene.call in {"KVM_SET_SREGS", "registers"} and scene.arch in {"x86", None},
+    ),
+    Entry(
+        "guest-firmware",
+        "vmm",
+        "Use another build of SeaBIOS or of the option ROM at RIP.",
+        None,
+        _in_seabios,
+    ),
+    Entry(
+        "guest-firmware",
+        "vmm",
+        "Use a newer OVMF, and no more than 255 vCPUs with it.",
+        ("fetch-not-ram",),
+        lambda scene: scene.mode == "long64",
+    ),
+    Entry(
+        "guest-firmware",
+        "host",
+        "Load kvm_intel with unrestricted_guest=1 and ept=1 if the CPU has them: then real mode is not emulated.",
+        EMULATION,
+        lambda scene: scene.mode == "real16" and _intel(scene),
+    ),
+    # -- hardware
+    Entry(
+        "cpu",
+        "host",
+        "Update the CPU's microcode; move the VM to another machine to see whether it follows.",
+        None,
+        lambda scene: scene.mechanism != "setup-refused" and scene.mode != "real16",
+    ),
+    Entry(
+        "cpu",
+        "host",
+        "Use a CPU with unrestricted guest (Westmere or newer), or leave kvm_intel's emulate_invalid_guest_state at 1.",
+        None,
+        lambda scene: scene.mode == "real16" and _intel(scene),
+    ),
+    Entry(
+        "confidential-stack",
+        "host",
+        "Bring BIOS, security firmware or TDX module, kernel, VMM and guest firmware to versions that belong together.",
+    ),
+    Entry(
+        "confidential-stack",
+        "guest",
+        "Read the guest's serial console: it says why it ends itself.",
+        ("exit-unknown-to-vmm", "triple-fault"),
+    ),
+    Entry(
+        "host-dying",
+        "host",
+        "Move the VMs away, and read the machine's own log (BMC, `ras-mc-ctl --errors`, `journalctl -k -b -1`).",
+    ),
+    Entry("none", "guest", "Nothing has to be mended: this is how it ends when all is well."),
+)
