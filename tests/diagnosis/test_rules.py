@@ -293,7 +293,7 @@ ZEROS = Code((0, 0, 0, 0, 0), 0)
             "outer-hypervisor-entry",
             "likely",
         ),
-        (Failure(kind="run-error", errno="EIO"), "host-kernel-trouble", "likely"),
+        (Failure(kind="run-error", errno="EIO"), "host-kernel-trouble", "possible"),
         (Failure(kind="run-error", errno="ENOSYS"), "not-x86", "likely"),
         (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
         (

@@ -48,7 +48,13 @@ def host_trouble(facts: Facts) -> tuple[str, ...]:
 
 
 def never_ran(facts: Facts) -> bool:
-    return bool(facts.reset and facts.reset.state in {"reset", "startup"})
+    return bool(facts.reset and facts.reset.never_ran)
+
+
+def _quiet(facts: Facts) -> str:
+    if facts.failure.host.events:
+        return "no trouble of the host's own is recognised in the lines of its kernel log"
+    return "nothing of the host's kernel log is shown"
 
 
 def rule(facts: Facts) -> Finding | None:
@@ -60,7 +66,7 @@ def rule(facts: Facts) -> Finding | None:
     for_: list[str] = []
     confidence: Confidence = "possible"
     refused = failure.kind == "run-error" and failure.errno == "EINVAL"
-    dead = failure.kind == "run-error" and failure.errno == "EIO" and not (facts.reset and facts.reset.state == "zero")
+    dead = failure.kind == "run-error" and failure.errno == "EIO"
     trouble = host_trouble(facts)
     if facts.reset and facts.reset.pristine:
         for_.append(f"the guest had not run yet: {facts.reset.why}")
@@ -70,14 +76,17 @@ def rule(facts: Facts) -> Finding | None:
     if trouble and not (facts.reset and facts.reset.state == "mixture"):
         confidence = "likely"
     if refused:
-        for_.insert(0, "KVM_RUN refused with EINVAL: no state that a guest can make leads to that")
+        for_.insert(0, "KVM_RUN refused with EINVAL: what it was given does not fit, and the VMM or the kernel gave it")
         confidence = "likely" if never_ran(facts) else confidence
     if dead:
-        for_.insert(0, "KVM_RUN failed with EIO: KVM found a bug of its own and declared this VM dead (KVM_BUG_ON)")
-        confidence = "likely"
+        for_.insert(
+            0, "KVM_RUN failed with EIO: KVM may have found a bug of its own and declared this VM dead (KVM_BUG_ON)"
+        )
     if not for_ or (facts.failure.kind == "run-error" and not (refused or dead or trouble)):
         return None
-    against = [] if trouble else ["nothing of the host's kernel log is shown"]
+    against = [] if trouble else [_quiet(facts)]
+    if dead and not trouble:
+        against.append("EIO also comes from a TDX or SEV guest that has ended, and from a call by another process")
     how = "KVM_RUN failed" if failure.kind == "run-error" else "The entry was refused"
     before = " before the guest had executed anything" if never_ran(facts) else ""
     beside = ", and the host's kernel was in trouble of its own" if trouble else ""
