@@ -106,6 +106,12 @@ def test_handlers_of_old_kernels(code: str, mode: str, without: str, with_: str)
     assert ask(code, mode).since == with_
 
 
+def test_a_release_between_two_that_were_read_is_in_doubt() -> None:
+    """LEAVE came after 3.1 and was there in 3.6: of 3.3 nothing is known for certain."""
+    assert "most likely" in ask("c9", kernel="3.3.0").sentence
+    assert "most likely" not in ask("c9", kernel="3.1.0").sentence
+
+
 def test_the_form_of_a_record_dates_a_nameless_kernel() -> None:
     """A record that only kernels up to 3.5 can have written: LEAVE had no handler there."""
     old = verdict(b"\xc9", mode=LONG64, newest=(3, 5))

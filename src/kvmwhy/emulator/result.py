@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from kvmwhy.emulator.opcode_table import NEWEST, Version
+from kvmwhy.emulator.opcode_table import NEWEST, Version, version_of
 
 Outcome = Literal["handler", "no-handler", "gives-up", "injects-ud", "fetch"]
 
@@ -44,9 +44,21 @@ def no_handler(name: str, opcode_map: str, opcode: int) -> Verdict:
     return never(name, sentence)
 
 
+# Below 5.4 only these releases' tables were read: a handler that came between two of them may be in either.
+_READ: Final[tuple[Version, ...]] = ((2, 6), (3, 1), (3, 6), (3, 11), (3, 18), (4, 4), (4, 14), (4, 19), (5, 4))
+
+
 def too_old(since: str, name: str, version: Version) -> Verdict:
     running = f"{version[0]}.{version[1]}"
     sentence = f"Linux {running} has no handler for this instruction ({name}); it came in {since}."
+    first = version_of(since)
+    if (
+        first is not None
+        and first <= _READ[-1]
+        and version not in _READ
+        and max(v for v in _READ if v < first) < version
+    ):
+        sentence = f"Linux {running} most likely has no handler for this instruction ({name}); {since} has one."
     return Verdict("no-handler", since, False, None, name, sentence)
 
 

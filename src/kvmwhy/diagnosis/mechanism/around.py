@@ -46,10 +46,25 @@ _BY_EVENT: Final[dict[str, tuple[str, str]]] = {
     "mips-exception-unknown": ("exit-unhandled", "KVM has no handler for the guest's exception"),
     # arch/x86/kvm/emulate.c: emulator_cmpxchg_emulated; the guest goes on
     "exchange-as-write": ("guest-loops", "KVM keeps emulating a locked instruction as a plain write"),
+    # arch/x86/kvm/svm/sev.c: sev_handle_vmgexit_msr_protocol, KVM_EXIT_SYSTEM_EVENT since 5.19 (before: -EINVAL)
+    "sev-termination": ("exit-unknown-to-vmm", "The guest asked to be ended, and KVM left the matter to the VMM"),
     "ept-misconfig": ("exit-unknown-to-kvm", "KVM found an EPT entry misconfigured and passed the exit on"),
     "unexpected-exit": ("exit-unhandled", "The CPU left the guest for a reason that KVM has no handler for"),
 }
-_HARMLESS: Final = frozenset({"healthy", "symptom", "unread"})
+# What the guest was refused, by the kinds of lines that say so.
+_REFUSALS: Final = {
+    "sysreg-refused": "a system register",
+    "msr-unhandled": "MSR",
+    "msr-ignored": "MSR",
+    "control-register-unhandled": "a control register",
+    "exception-class-unknown": "an instruction of a class that KVM does not know",
+    "ppc-register-refused": "special-purpose register",
+    "loongarch-csr-refused": "control register",
+    "loongarch-access-refused": "an access to memory",
+    "loongarch-exception-unknown": "an instruction",
+    "mips-access-refused": "an access to memory",
+    "vmgexit-refused": "a request through its GHCB",
+}
 
 
 def not_kvm(facts: Facts) -> Mechanism | None:
@@ -66,7 +81,9 @@ def not_kvm(facts: Facts) -> Mechanism | None:
 def setup_refused(facts: Facts) -> Mechanism | None:
     """An ioctl other than KVM_RUN."""
     failure = facts.failure
-    if failure.kind != "setup-refused":
+    # Records of schema 1 have no kind for it: an errno without an exit, of a call that is not KVM_RUN.
+    stored = failure.kind == "other" and failure.errno is not None and failure.exit_reason is None
+    if failure.kind != "setup-refused" and not stored:
         return None
     call = failure.setup.call if failure.setup else "a call that is not shown"
     shown = {"open": "opening /dev/kvm", "module": "loading KVM's module"}.get(call, call)
@@ -75,6 +92,8 @@ def setup_refused(facts: Facts) -> Mechanism | None:
         detail = f" of MSR {failure.setup.msr:#x}"
     errno = f" with {failure.errno}" if failure.errno else ""
     text = f"{shown[0].upper()}{shown[1:]}{detail} was refused{errno}: the VM was not set up as asked."
+    if stored:
+        return Mechanism("setup-refused", text, "likely", (Proof("an errno is shown, and no exit", facts.at("errno")),))
     return Mechanism("setup-refused", text, "certain", (Proof("the message names the call", facts.at("setup")),))
 
 
@@ -83,27 +102,23 @@ def injected(facts: Facts) -> Mechanism | None:
     failure = facts.failure
     if failure.silent and failure.emulation is not None:
         text = "KVM could not emulate an instruction and gave the guest #UD for it; no VMM was told."
-        return Mechanism(
-            "undef-injected",
-            text,
-            "certain",
-            (Proof("the trace shows the injected #UD", At(event=len(failure.trace) - 1)),),
-        )
+        where = [n for n, event in enumerate(failure.trace) if event.name == "kvm_inj_exception"]
+        proof = Proof("the trace shows the injected #UD", At(event=where[-1]) if where else facts.at("event"))
+        return Mechanism("undef-injected", text, "certain", (proof,))
     if failure.kind != "undef-injected":
         return None
-    event = failure.host.events[0] if failure.host.events else None
-    other = _named_by_event(facts)
-    if other is not None:
+    if (other := _named_by_event(facts)) is not None:
         return other
-    what = "a register or an instruction"
-    if event is not None and isinstance(event.fields.get("msr"), int):
-        what = f"MSR {event.fields['msr']:#x}"
-    elif event is not None and event.kind.startswith("sysreg"):
-        what = "a system register"
-    text = f"KVM refused the guest {what} and gave it an exception instead; the VM goes on."
-    return Mechanism(
-        "undef-injected", text, "certain", (Proof("the host's kernel says so", event.at if event else None),)
-    )
+    event = next((event for event in failure.host.events if event.kind in _REFUSALS), None)
+    if event is None:
+        text = "KVM refused the guest a register or an instruction and gave it an exception; the VM goes on."
+        return Mechanism("undef-injected", text, "likely", (Proof("the text says so", facts.at("kind")),))
+    what = _REFUSALS[event.kind]
+    number = event.fields.get("msr", event.fields.get("register"))
+    if isinstance(number, int):
+        what += f" {number:#x}"
+    text = f"KVM refused the guest {what} and gave it an exception, or ignored it; the VM goes on."
+    return Mechanism("undef-injected", text, "certain", (Proof("the host's kernel says so", event.at),))
 
 
 def host_trouble(facts: Facts) -> Mechanism | None:
@@ -116,9 +131,8 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     event = facts.failure.host.events[0] if facts.failure.host.events else None
     what = f" ({event.kind.replace('-', ' ')})" if event else ""
     text = f"Only trouble of the host's own is shown{what}; what became of a guest is not."
-    return Mechanism(
-        "host-trouble", text, "certain", (Proof("the host's kernel log says so", event.at if event else None),)
-    )
+    proof = Proof("the host's kernel log says so", event.at if event else None)
+    return Mechanism("host-trouble", text, "likely", (proof,))
 
 
 def _named_by_event(facts: Facts) -> Mechanism | None:
@@ -172,4 +186,4 @@ def not_shown(facts: Facts) -> Mechanism:
         text = "The vCPU's state is shown, without a line that says what failed."
     else:
         text = "What happened is not shown here."
-    return Mechanism("not-shown", text, "certain" if failure.kind in _HARMLESS else "likely")
+    return Mechanism("not-shown", text, "certain" if failure.kind == "healthy" else "likely")

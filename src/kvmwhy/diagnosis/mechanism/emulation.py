@@ -18,14 +18,15 @@ from kvmwhy.diagnosis.mechanism.event_delivery import vectored
 from kvmwhy.diagnosis.phrasing import article, at, emulated_because, hexadecimal, instruction, may_be_older, operand
 from kvmwhy.emulator import caveats
 
-# Handlers that touch no memory of the guest's and can still refuse: they load segments or leave for the caller.
+# Handlers that touch no memory of the guest's own operand and can still refuse: they load segments from a descriptor
+# table, go through a stack or an IDT, or leave for userspace (emulate.c: em_ret_far, emulate_int).
 _CAN_REFUSE: Final = frozenset(
     {
         *("int", "int1", "int3", "into", "iret", "iretd", "iretq", "retf", "rsm", "syscall", "sysenter", "sysexit"),
-        *("in", "insb", "insw", "insd", "out", "outsb", "outsw", "outsd", "cpuid", "rdmsr", "wrmsr", "rdpmc", "rdtsc"),
-        *("hlt", "wbinvd", "invd", "invlpg", "clts", "xsetbv", "monitor", "mwait", "ltr", "lldt", "sti", "cli"),
+        *("in", "insb", "insw", "insd", "out", "outsb", "outsw", "outsd", "ltr", "lldt", "monitor", "mwait", "xsetbv"),
     }
 )
+_LOADS_SEGMENT: Final = ("mov es,", "mov ss,", "mov ds,", "mov fs,", "mov gs,")
 _RESERVED_NOPS: Final = (5, 8)
 _WINDOWS: Final = {
     Window.ZEROS: "the bytes at RIP are all zero",
@@ -208,7 +209,8 @@ def _cannot_fail(facts: Facts) -> bool:
         return False
     if insn.memory or insn.mnemonic in _CAN_REFUSE or (facts.verdict and facts.verdict.limit):
         return False
-    return ":" not in (insn.text or "")
+    text = insn.text or ""
+    return ":" not in text and not text.startswith(_LOADS_SEGMENT)
 
 
 def _no_handler(facts: Facts) -> Mechanism:
