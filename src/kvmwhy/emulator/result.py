@@ -52,12 +52,7 @@ def too_old(since: str, name: str, version: Version) -> Verdict:
     running = f"{version[0]}.{version[1]}"
     sentence = f"Linux {running} has no handler for this instruction ({name}); it came in {since}."
     first = version_of(since)
-    if (
-        first is not None
-        and first <= _READ[-1]
-        and version not in _READ
-        and max(v for v in _READ if v < first) < version
-    ):
+    if first in _READ and version not in _READ and version > max(read for read in _READ if read < first):
         sentence = f"Linux {running} most likely has no handler for this instruction ({name}); {since} has one."
     return Verdict("no-handler", since, False, None, name, sentence)
 
