@@ -304,3 +304,19 @@ def test_any_record_has_exactly_one(failure: Failure) -> None:
     assert found.text.endswith(".")
     assert found.certainty in {"certain", "likely", "possible"}
     assert all(proof.text for proof in (*found.for_, *found.against))
+
+
+def test_a_proof_points_at_the_word_that_it_reads() -> None:
+    """prepare_emulation_failure_exit: with bytes the exit words begin at data[3], without at data[1]."""
+    with_bytes = answer(extra(1, *flags_and_bytes("0f0b"), 0x31, 0, 0x80000306, 0, 0) + LONG)
+    assert 5 in {proof.at.word for proof in with_bytes.for_ if proof.at}
+    without = answer(extra(1, 0, 0x30, 0x584, 0, 0, 0) + FLAT.format(eip=0xB0000))
+    assert 2 in {proof.at.word for proof in without.for_ if proof.at}
+
+
+def test_every_proof_of_a_text_names_its_line() -> None:
+    """What was read of a log says in which line it stood."""
+    for text, _ in ROWS.values():
+        first, *_ = answer("some other line\n" + text).for_
+        assert first.at is not None
+        assert first.at.line is not None

@@ -148,6 +148,14 @@ class Facts(NamedTuple):
             return At(line=line, register=what)
         return At(line=line)
 
+    def at_word(self, name: str) -> At:
+        """Where one of the five exit words stands: in ``data`` of suberror 1, or in the trace's last exit."""
+        if self.reading is None or not self.reading.failure.has_exit:
+            exits = [index for index, event in enumerate(self.failure.trace) if event.name == "kvm_exit"]
+            return At(line=self.failure.source.line, event=exits[-1] if exits else None)
+        first = 3 if self.reading.failure.insn is not None or self.reading.failure.layout == "skip" else 1
+        return self.at(f"data[{first + ExitWords._fields.index(name)}]")
+
 
 def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     """Work out every fact of this failure. Pure; never raises on any record."""

@@ -17,6 +17,7 @@ from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.mechanism.event_delivery import vectored
 from kvmwhy.diagnosis.phrasing import article, at, emulated_because, hexadecimal, instruction, may_be_older, operand
 from kvmwhy.emulator import caveats
+from kvmwhy.record import At
 
 # Handlers that touch no memory of the guest's own operand and can still refuse: they load segments from a descriptor
 # table, go through a stack or an IDT, or leave for userspace (emulate.c: em_ret_far, emulate_int).
@@ -64,14 +65,14 @@ def _refused_before(facts: Facts) -> Mechanism | None:
             "emulation-gives-up",
             "The guest's state is one that this CPU cannot enter, and KVM could not emulate its way out of it.",
             "likely",
-            (Proof("the exit words are those that KVM makes up for an invalid guest state", facts.at("data[1]")),),
+            (Proof("the exit words are those that KVM makes up for an invalid guest state", facts.at_word("reason")),),
         )
     if facts.why == Why.SGX and facts.fetch != Fetch.READ:
         return Mechanism(
             "emulation-gives-up",
             "KVM intercepted ENCLS and could not carry it out.",
             "likely",
-            (Proof("the exit was ENCLS", facts.at("data[1]")),),
+            (Proof("the exit was ENCLS", facts.at_word("reason")),),
         )
     return None
 
@@ -95,7 +96,7 @@ def _not_fetched(facts: Facts) -> Mechanism | None:
         walk = facts.said.kind == "page-walk"
         if walk and facts.instruction_source == "report":
             return None  # KVM has read the instruction all the same
-        return _no_ram(facts, [Proof(facts.said.why, facts.at("data[2]"))], "certain")
+        return _no_ram(facts, [Proof(facts.said.why, facts.at_word("info1"))], "certain")
     if facts.fetch == Fetch.NO_BYTES:
         proof = Proof("KVM reports no instruction bytes: it could not read one byte at RIP", facts.at("data[0]"))
         return _no_ram(facts, [proof], "likely" if facts.paging else "certain")
@@ -106,16 +107,21 @@ def _own_walk(facts: Facts) -> Mechanism:
     """The CPU had the instruction; KVM's walk of the same page tables failed (walk_addr_generic, paging_tmpl.h)."""
     if facts.walk_error is not None:
         code = describe_page_fault_error(facts.walk_error, nested=False) if facts.walk_error else "an error"
-        proof = Proof(f"in the trace KVM's walk of the guest's page tables ends with {code}", facts.at("event"))
+        proof = Proof(f"in the trace KVM's walk of the guest's page tables ends with {code}", _walked(facts))
     else:
         why = facts.said.why if facts.said else "the exit was a data access"
-        proof = Proof(f"{why}: the CPU had fetched the instruction, and KVM reports no byte of it", facts.at("data[2]"))
+        proof = Proof(f"{why}: the CPU had fetched the instruction, KVM reports no byte of it", facts.at_word("info1"))
     return Mechanism(
         "emulation-gives-up",
         f"KVM's own walk of the guest's page tables could not read the instruction at {at(facts)}, as the CPU did.",
         "likely",
         (proof,),
     )
+
+
+def _walked(facts: Facts) -> At:
+    walks = [index for index, event in enumerate(facts.failure.trace) if event.name == "kvm_mmu_walker_error"]
+    return At(line=facts.failure.source.line, event=walks[-1] if walks else None)
 
 
 def _no_ram(facts: Facts, for_: list[Proof], certainty: Certainty) -> Mechanism:

@@ -27,8 +27,8 @@ def event_delivery(facts: Facts) -> Mechanism | None:
 def vectored(facts: Facts) -> Mechanism:
     """Suberror 1 with valid vectoring information: KVM emulated what was no instruction's access."""
     word = facts.vectoring or 0
-    index = "data[5]" if facts.vendor.vendor == "vmx" else "data[6]"
-    proof = Proof(f"the vectoring information {word:#x} is valid: the instruction at RIP is innocent", facts.at(index))
+    name = "info2" if facts.vendor.vendor == "vmx" else "intr_info"
+    proof = Proof(f"the vectoring information {word:#x} is valid: no instruction is at fault", facts.at_word(name))
     return _answer(facts, [proof])
 
 
@@ -38,14 +38,16 @@ def _answer(facts: Facts, for_: list[Proof]) -> Mechanism:
     event = delivery.event if delivery and delivery.event else None
     name = (event or "an event").split(" (", maxsplit=1)[0].split(",", maxsplit=1)[0]
     text = f"{name[0].upper()}{name[1:]} could not be delivered"
+    of_delivery = facts.failure.suberror == 3
     if event:
-        for_.append(Proof(f"the event in delivery was {event}", facts.at("data[0]")))
+        name_of_word = "info2" if facts.vendor.vendor == "vmx" else "intr_info"
+        word = facts.at("data[0]") if of_delivery else facts.at_word(name_of_word)
+        for_.append(Proof(f"the event in delivery was {event}", word))
     place = access.place if access else None
     structure = _STRUCTURES.get((delivery.structure or "") if delivery else "")
     if access is not None and access.gpa is not None:
-        for_.append(
-            Proof(f"the delivery touched guest physical address {hexadecimal(access.gpa)}", facts.at("data[3]"))
-        )
+        word = facts.at("data[3]") if of_delivery else facts.at_word("info2")
+        for_.append(Proof(f"the delivery touched guest physical address {hexadecimal(access.gpa)}", word))
         where = f", {article(place.text)}" if place and place.ram is False else ""
         what = structure or "what it touched is"
         text += f": {what} at {hexadecimal(access.gpa)}{where}"
