@@ -28,7 +28,7 @@ from kvmwhy.arch.x86.instruction import Instruction, Syntax, decode_first
 from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode, cpu_cpl, cpu_mode, linear_rip
 from kvmwhy.arch.x86.operand import Operand, operand_address
 from kvmwhy.arch.x86.physical_map import Place, what_lives_at
-from kvmwhy.arch.x86.reset_state import UNSEEN, Loaded, ResetVerdict, is_reset_state
+from kvmwhy.arch.x86.reset_state import UNSEEN, Loaded, ResetVerdict, State, is_reset_state
 from kvmwhy.diagnosis.access import Access, access_of, nothing_at_rip
 from kvmwhy.diagnosis.code_window import Window, window_of
 from kvmwhy.diagnosis.delivery import Delivery, delivery_of
@@ -169,8 +169,9 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     emulation = failure.emulation
     vendor = vendor_of(failure, reading, words)
     reset = is_reset_state(cpu) if cpu and cpu.registers else None
-    # All zeros is what a VMM prints of a protected guest: no real CPU was in that mode.
-    mode = cpu_mode(cpu) if cpu and not (reset and reset.state in UNSEEN) else None
+    # All zeros is what a VMM prints of a protected guest, or of a control block that was not read: no CPU's mode.
+    unread = reset is not None and (reset.state in UNSEEN or (reset.state == State.UNREAD and failure.control is None))
+    mode = cpu_mode(cpu) if cpu and not unread else None
     if mode is None and emulation and emulation.mode:
         mode = _MODES[emulation.mode]._replace(why="the trace of the emulation says so")
     rip = cpu.get("rip") if cpu else None

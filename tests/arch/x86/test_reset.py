@@ -96,6 +96,13 @@ def test_encrypted_registers_beside_tracked_ones(cr0: int) -> None:
     assert is_reset_state(Cpu(registers={**registers, "rax": 0x1A}, segments=ALL_ZERO)).state == State.HIDDEN
 
 
+def test_a_trust_domain() -> None:
+    """TDX: KVM reads no VMCS of the guest (vt_get_segment, vt_get_rflags in vmx/main.c); QEMU keeps EFER and P."""
+    segments = {name: Segment(0, 0, 0, 0x8000) for name in ("es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr")}
+    registers = {**dict.fromkeys(RESET, 0), "efer": 0xD01}
+    assert is_reset_state(Cpu(registers=registers, segments=segments)).state == State.HIDDEN
+
+
 def test_rflags_without_bit_1_never_ran() -> None:
     """Bit 1 reads as set on every CPU (SDM vol. 1, 3.4.3): a VMREAD failed, or nothing was ever loaded."""
     kernel = Segment(0x10, 0, 0xFFFF_FFFF, 0x00A0_9B00)

@@ -26,6 +26,7 @@ _RFLAGS_RF: Final = 1 << 16  # set and cleared by the CPU around faults: no diff
 _RESET_VECTOR: Final = 0xFFF0
 _SMI_ENTRY: Final = 0x8000
 _VM86_RIGHTS: Final = 0xF300  # data, writable, accessed, DPL 3: what virtual-8086 mode wants of every segment
+_PRESENT: Final = 0x8000
 _SEABIOS_ENTRY: Final = 0xE05B  # where the far jump at a PC's reset vector leads
 _GPRS: Final = ("rax", "rbx", "rcx", "rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)))
 _CODE_AND_DATA: Final = ("cs", "ss", "ds", "es", "fs", "gs")
@@ -184,7 +185,7 @@ def _place(cpu: Cpu) -> Place:
         return Place.RESET if at_reset else Place.NOT_SHOWN if rip in {0, None} else Place.RUNNING
     if rip is None:
         return Place.NOT_SHOWN
-    if not (cs.selector | cs.base | cs.attributes):
+    if _is_empty(cs):
         return Place.ZERO
     if _at_reset(cs) and not cpu.registers.get("cr0", 0) & _CR0_PE:
         return _place_at_reset_segment(rip, cs, _gprs(cpu))
@@ -196,6 +197,11 @@ def _place(cpu: Cpu) -> Place:
     if cpu.smm and rip == _SMI_ENTRY:
         return Place.SMI
     return Place.RUNNING
+
+
+def _is_empty(segment: Segment) -> bool:
+    """Nothing but, at most, the present bit: QEMU prints it of a TDX guest's segments."""
+    return not (segment.selector | segment.base | segment.attributes & ~_PRESENT)
 
 
 def _place_at_reset_segment(rip: int, cs: Segment, gprs: Gprs) -> Place:
@@ -212,7 +218,7 @@ def _loaded(cpu: Cpu) -> Loaded:
     rflags = cpu.registers.get("rflags")
     if not segments:
         return Loaded.NOT_SHOWN
-    if not any(one.selector | one.base | one.limit | one.attributes for one in segments):
+    if all(_is_empty(one) and not one.limit for one in segments):
         return Loaded.ZERO
     real = not cpu.registers.get("cr0", _CR0_PE) & _CR0_PE
     if len(segments) == len(_CODE_AND_DATA) and not any(one.present for one in segments) and not real:
@@ -288,7 +294,7 @@ def _hidden(cpu: Cpu, judged: _Parts) -> tuple[State, str] | None:
     if loaded == Loaded.ZERO and not rip and tracked in {Tracked.RUNNING, Tracked.LEFT}:
         return State.HIDDEN, (
             "RIP and every segment read as zero beside live control registers, as KVM shows a guest whose registers "
-            "are encrypted (SEV-ES, SEV-SNP)."
+            "are encrypted (SEV-ES, SEV-SNP, TDX)."
         )
     if rflags is not None and not rflags & _RFLAGS_1:
         return State.UNREAD, (

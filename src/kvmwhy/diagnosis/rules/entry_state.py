@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvmwhy.abi.x86 import vmx
+from kvmwhy.arch.x86.reset_state import State
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.rules.host_kernel_trouble import host_trouble
@@ -131,7 +132,9 @@ def rule(facts: Facts) -> Finding | None:
 
 def _confidence(facts: Facts) -> Confidence:
     """The dump is what the CPU was given. Who made it may be known better by another rule, which then comes first."""
-    made_by_another = is_smm_entry(facts) or (facts.reset is not None and facts.reset.state == "mixture")
+    made_by_another = is_smm_entry(facts) or (
+        facts.reset is not None and facts.reset.state in {State.MIXTURE, State.HALF_RESET}
+    )
     if facts.failure.control is None:
         return "possible" if host_trouble(facts) or made_by_another else "likely"
     return "likely" if made_by_another or facts.failure.damage else "certain"

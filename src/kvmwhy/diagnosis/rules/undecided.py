@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmwhy.abi.kvm_run import exit_name
+from kvmwhy.arch.x86.reset_state import State
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.mechanism import mechanism
@@ -43,7 +44,7 @@ def finding(facts: Facts, others: tuple[Finding, ...]) -> Finding:
         for_.append(facts.entry.sentence)
     if facts.reset and facts.reset.pristine:
         for_.append(f"the guest never ran: {facts.reset.why}")
-    elif facts.reset and facts.reset.state in {"mixture", "zero"}:
+    elif facts.reset and facts.reset.state not in {State.RAN, State.UNKNOWN}:
         for_.append(facts.reset.why)
     for_.extend(facts.failure.host.facts)
     collect = _collect(facts)
