@@ -11,6 +11,9 @@ from __future__ import annotations
 
 # (call, errno, text)
 REFUSED: list[tuple[str, str | None, str]] = [
+    ("KVM", "EBUSY", "ERROR: KVM error: Device or resource busy\n"),
+    ("KVM", "EINVAL", "could not set up KVM: Invalid argument (os error 22)\n"),
+    ("KVM", "EACCES", "Kvm error: Cannot do this (os error 13)\n"),
     ("SEV_LAUNCH", None, "Error: SNP Launcher start failed\n\nCaused by:\n    Platform configuration invalid\n"),
     (
         "SEV_LAUNCH",
@@ -351,6 +354,10 @@ REFUSED: list[tuple[str, str | None, str]] = [
 
 # What names such a call and is no refusal: sources, documentation, patches, traces of what succeeded, healthy lines.
 NOT_REFUSED: list[str] = [
+    "qemu-kvm: -drive file=/a.img: Could not open '/a.img': Permission denied\n",
+    "kvm: -netdev tap: could not configure /dev/net/tun: Device or resource busy\n",
+    "error: kvm run failed Bad address\n",
+    "KVM guest failed to boot: mount failed: No such device\n",
     '    if (ioctl(vmfd, KVM_CREATE_VCPU, 0) < 0) err(1, "KVM_CREATE_VCPU");\n',
     "KVM_CREATE_VM\n\nCapability: basic\nArchitectures: all\nType: system ioctl\nParameters: machine type identifier (KVM_VM_*)\nReturns: a VM fd that can be used to control the new virtual machine.\n",
     "ioctl(9, KVM_GET_API_VERSION, 0) = 12\nioctl(9, KVM_CHECK_EXTENSION, KVM_CAP_IRQCHIP) = 1\n",

@@ -61,6 +61,8 @@ _STATE: Final = (
     "vcpu events", "TSC", "tsc", "identity map",
 )  # fmt: skip
 OF_WORDS: Final = (
+    "KVM error", "Kvm error", "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup",
+    "setup KVM", "set up KVM", "KVM vCPU", "KVM hypervisor", "KVM backend", "KVM platform", "KVM state", "using KVM",
     "KVM_TDX_", "KVM_CAP_", "/dev/kvm", "guest_memfd", "such register: reg=", "KVM capabilit", "kvm capabilit",
     "KVM_CREATE_", "KVM_SET_", "KVM_GET_", "KVM_ENABLE_CAP", "KVM_CHECK_EXTENSION", "KVM_ARM_", "KVM_MEMORY_ENCRYPT",
     "KVM_INIT_", "KVM_SEV_", "KVM_IRQ", "KVM_IOEVENTFD", "KVM_PPC_", "KVM_S390_", "KVM_RISCV_", "KVM_XEN_",

@@ -9,7 +9,9 @@ record. ``Setup.detail`` is the slug of the form; ``Setup.fields`` may have ``st
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal
+
+from msgspec.structs import replace
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
@@ -48,6 +50,9 @@ _BINARY: Final = re.compile(r"qemu-system-([a-z0-9_]{3,12})\b")
 _UNHANDLED_WRMSR: Final = re.compile(
     r"[Uu]nhandled (?:wrmsr: |WRMSR\()(0x[0-9a-f]{1,8})\)?(?: data | = )?(0x[0-9a-f]{1,16})?"
 )
+_CONFIDENTIAL: Final[dict[Literal["snp", "sev-es", "sev", "tdx"], tuple[str, ...]]] = {
+    "snp": ("SNP_",), "sev-es": ("SEV_ES",), "sev": ("SEV", "KVM_MEMORY_ENCRYPT"), "tdx": ("KVM_TDX", "TDH_"),
+}  # fmt: skip
 _REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "vgic"})
 _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "fw", "fwx", "status", "ret", "vcpu"})
 
@@ -82,6 +87,7 @@ def _failure(group: Group, text: str, path: str | None, host: Host, repairs: tup
     arch, arch_from = _arch(group, text, begin, stop)
     cpu = registers_behind(text, message.end) if message.detail == "registers" else None
     vcpu = message.fields.get("vcpu")
+    setup = _setup(group, arch, text)
     return Failure(
         kind="setup-refused",
         arch="x86" if cpu else arch,
@@ -95,10 +101,10 @@ def _failure(group: Group, text: str, path: str | None, host: Host, repairs: tup
             last_line=group.last_line if group.times > 1 else None,
         ),
         errno=message.errno,
-        setup=_setup(group, arch, text),
+        setup=setup,
         cpu=cpu,
         seen_at={"setup": group.line},
-        host=host,
+        host=_confidential(host, setup),
         repairs=repairs,
     )
 
@@ -128,6 +134,17 @@ def _setup(group: Group, arch: Arch | None, text: str) -> Setup:
         detail=message.detail,
         fields=more,
     )
+
+
+def _confidential(host: Host, setup: Setup) -> Host:
+    """The kind of protection that a launch is about, where nothing else in the text says it."""
+    if host.confidential is not None:
+        return host
+    for kind, marks in _CONFIDENTIAL.items():
+        if setup.call.startswith(marks) or (setup.detail == "vm-type" and kind in (setup.register or "").lower()):
+            about: Host = replace(host, confidential=kind)
+            return about
+    return host
 
 
 def _of_kernel(text: str) -> tuple[int, int | None] | None:

@@ -16,6 +16,7 @@ from kvmwhy.record import Arch
 
 FORMS: Final[tuple[Form, ...]] = (*qemu.FORMS, *confidential.FORMS, *other_vmms.FORMS, *host.FORMS)
 MOST: Final = 20_000
+_BESIDE: Final = 300
 # A line of the tables' own source, or of a patch: printf's conversions stand where the values should.
 _CODE: Final = re.compile(
     r"%(?:s|d|[0-9]*l{0,2}[xud])\b|PRI[xud][0-9A-Z]{1,4}|\berrp?,|^[ \t]*//|error_(?:report|setg)|fprintf\("
@@ -55,17 +56,24 @@ def _exact(text: str) -> list[Message]:
         form = FORMS[order]
         matches += [(m.start(), order, form, m) for m in islice(form.pattern.finditer(text), MOST)]
     matches.sort(key=lambda item: item[:2])
-    found: list[Message] = []
-    behind = -1
+    apart: list[tuple[Form, re.Match[str]]] = []
     for start, _, form, match in matches:
-        if start < behind:
-            continue
-        begin = text.rfind("\n", max(0, start - 4096), start) + 1 or max(0, start - 4096)
-        if _CODE.search(text, begin, start) or _CODE.search(text, match.end(), _line_end(text, match.end())):
-            continue
-        behind = match.end()
-        found.append(_of_form(text, form, match))
+        if not apart or start >= apart[-1][1].end():
+            apart.append((form, match))
+    found: list[Message] = []
+    for n, (form, match) in enumerate(apart):
+        until = apart[n + 1][1].start() if n + 1 < len(apart) else len(text)
+        if not _is_source(text, match):
+            found.append(_of_form(text, form, match, until))
     return found
+
+
+def _is_source(text: str, match: re.Match[str]) -> bool:
+    """Printf's conversions, or a comment's mark, stand before or behind it on its line."""
+    start, end = match.span()
+    begin = max(text.rfind("\n", max(0, start - _BESIDE), start) + 1, start - _BESIDE, 0)
+    stop = min(_line_end(text, end), end + _BESIDE)
+    return _CODE.search(text, begin, start) is not None or _CODE.search(text, end, stop) is not None
 
 
 def _forms_in(text: str) -> set[int]:
@@ -90,12 +98,12 @@ def _line_end(text: str, at: int) -> int:
     return min(len(text), at + 4096) if end < 0 else end
 
 
-def _of_form(text: str, form: Form, match: re.Match[str]) -> Message:
+def _of_form(text: str, form: Form, match: re.Match[str], until: int) -> Message:
     groups = {name: value for name, value in match.groupdict().items() if value is not None}
     fields = {name: value for name, raw in groups.items() if (value := _value(name, raw)) is not None}
     call = _call(form, groups)
     return Message(
-        match.start(), match.end(), call, form.detail, _errno(text, form, match, groups), form.follows, form.vmm,
+        match.start(), match.end(), call, form.detail, _errno(text, form, match, groups, until), form.follows, form.vmm,
         _arch(form, call), fields,
     )  # fmt: skip
 
@@ -135,15 +143,15 @@ def _of_variant(name: str) -> str:
     return "SNP_INIT" if "INIT" in words else f"SNP_{words}"
 
 
-def _errno(text: str, form: Form, match: re.Match[str], groups: dict[str, str]) -> str | None:
-    """By ``ret``, else by the words behind the message, on its line or folded onto the next."""
+def _errno(text: str, form: Form, match: re.Match[str], groups: dict[str, str], until: int) -> str | None:
+    """By ``ret``, else by the words behind the message and before the next one, on its line or folded."""
     ret = groups.get("ret")
     if ret is not None and int(ret) < -1:
         return name_of(int(ret))
     end = _line_end(text, match.end())
-    if spelled := find_errno(text, match.start(), end):
+    if spelled := find_errno(text, match.start(), min(end, until)):
         return spelled.name
-    if not text[match.end() : end].strip(" :\"'`)") and (folded := find_errno(text, end, min(len(text), end + 60))):
+    if not text[match.end() : end].strip(" :\"'`)") and (folded := find_errno(text, end, min(until, end + 60))):
         between = text[end : folded.start].strip()
         return folded.name if not between else form.errno
     return form.errno

@@ -71,7 +71,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_CREATE_VM",
         "vm-type",
-        r"(?:kvm-type|vm-type|VM type) '?[A-Za-z0-9_-]{2,24}'? (?:is )?not supported by KVM",
+        r"(?:kvm-type|vm-type|VM type) '?(?P<capability>[A-Za-z0-9_-]{2,24})'? (?:is )?not supported by KVM",
         "not supported by KVM",
         source="target/i386/kvm/kvm.c: kvm_arch_get_default_type, kvm_get_vm_type",
         vmm="qemu",

@@ -38,6 +38,12 @@ _NO_DEVICE: Final = re.compile(
     r"(?: the)?(?: device| file| kvm device)? ['\"`]?/dev/kvm\b",
     re.IGNORECASE,
 )
+# "KVM" as a word; "kvm:" in small letters is as often the name of QEMU's program.
+_NAMED: Final = re.compile(r"(?<![\w./=-])(?:KVM|Kvm)(?![\w./=-])")
+_OTHER: Final = re.compile(
+    r"KVM_RUN|KVM_EXIT|run failed|failed to run|VcpuRun|internal error|entry failed|unknown exit|exit reason|\bguest\b"
+    r"|-(?:drive|device|netdev|blockdev|chardev)\b"
+)
 _PANIC: Final = re.compile(r"panicked at|called `(?:Result|Option)::|thread '")
 _PROSE: Final = re.compile(
     r"\b(?:returns?|should|would|may|might|must|will|can be|is used|are used|e\.g\.|for example|fix(?:es"
@@ -176,7 +182,7 @@ def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Re
             found = call, match
             break
     if found is None:
-        return None
+        return _of_kvm(text, start, end, line)
     call, match = found
     errno = find_errno(text, start + match.end(), end) or find_errno(text, start, end)
     failed = _FAILED.search(line)
@@ -201,6 +207,17 @@ def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Re
     else:
         detail = call.detail
     return Refusal(start + match.start(), end, name, detail, errno.name)
+
+
+def _of_kvm(text: str, start: int, end: int, line: str) -> Refusal | None:
+    """KVM by name, a failing verb, and an errno: which call it was is not said."""
+    named = _NAMED.search(line)
+    if named is None or _OTHER.search(line) or _FAILED.search(line) is None or _PROSE.search(line):
+        return None
+    errno = find_errno(text, start, end)
+    if errno is None:
+        return None
+    return Refusal(start + named.start(), end, "KVM", "unnamed-call", errno.name)
 
 
 def _glued(text: str, end: int, errno: Spelled) -> bool:
