@@ -41,8 +41,8 @@ _NO_DEVICE: Final = re.compile(
 # "KVM" as a word; "kvm:" in small letters is as often the name of QEMU's program.
 _NAMED: Final = re.compile(r"(?<![\w./=-])(?:KVM|Kvm)(?![\w./=-])")
 _OTHER: Final = re.compile(
-    r"KVM_RUN|KVM_EXIT|run failed|failed to run|VcpuRun|internal error|entry failed|unknown exit|exit reason|emulat|\bguest\b"
-    r"|-(?:drive|device|netdev|blockdev|chardev)\b"
+    r"KVM_RUN|KVM_EXIT|run failed|failed to run|VcpuRun|internal error|entry failed|unknown exit|exit reason|emulat"
+    r"|\bguest\b|-(?:drive|device|netdev|blockdev|chardev)\b"
 )
 _PANIC: Final = re.compile(r"panicked at|called `(?:Result|Option)::|thread '")
 _PROSE: Final = re.compile(
