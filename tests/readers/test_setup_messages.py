@@ -11,7 +11,7 @@ from kvmwhy.readers import setup_messages
 from kvmwhy.readers.anchors.setup_messages import OF_TABLES
 from kvmwhy.readers.setup_messages.message import FORMS
 from kvmwhy.record import Failure
-from setup_lines import NOT_REFUSED, REFUSED
+from setup_lines import NOT_REFUSED, REFUSED, REGISTERS
 
 
 def read(text: str) -> tuple[Failure, ...]:
@@ -132,28 +132,6 @@ def test_a_seamcalls_status_is_kept() -> None:
     )
     assert failure.setup is not None
     assert (failure.setup.call, failure.setup.status) == ("KVM_TDX_INIT_VM", 0xC000010000000000)
-
-
-REGISTERS = """qemu: Failed to put registers after init: Invalid argument
-EAX=00000000 EBX=00010000 ECX=000000f0 EDX=00000000
-ESI=00000000 EDI=00000000 EBP=c001cf34 ESP=c001cf34
-EIP=c00083c6 EFL=00000082 [--S----] CPL=0 II=0 A20=1 SMM=0 HLT=0
-ES =0010 00000000 ffffffff 00f09300 DPL=0 DS   [-WA]
-CS =0008 00000000 ffffffff 00e09b00 DPL=0 CS64 [-RA]
-SS =0010 00000000 ffffffff 00f09300 DPL=0 DS   [-WA]
-DS =0010 00000000 ffffffff 00f09300 DPL=0 DS   [-WA]
-FS =0010 00000000 ffffffff 00f09300 DPL=0 DS   [-WA]
-GS =0010 00000000 ffffffff 00f09300 DPL=0 DS   [-WA]
-LDT=0000 00000000 0000ffff 00008200 DPL=0 LDT
-TR =0028 c002b8ea 00000068 00008b00 DPL=0 TSS32-busy
-GDT=     c002b8aa 0000003f
-IDT=     c001a1c0 000007ff
-CR0=80000013 CR2=00000000 CR3=04cc9000 CR4=00000680
-DR0=0000000000000000 DR1=0000000000000000 DR2=0000000000000000 DR3=0000000000000000
-DR6=00000000ffff0ff0 DR7=0000000000000400
-EFER=0000000000000000
-Code=00
-"""
 
 
 def test_refused_registers_come_with_the_record() -> None:

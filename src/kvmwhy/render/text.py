@@ -8,6 +8,7 @@ from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.render.describe import about
 from kvmwhy.render.json import damage
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
@@ -29,6 +30,7 @@ def explanation(diagnosis: Diagnosis) -> list[Line]:
     lines = [Line(safe(diagnosis.answer), "answer"), Line()]
     lines += _what_happened(facts)
     lines += _words(facts)
+    lines += _about(facts)
     found = diagnosis.findings
     collect = found[-1] if len(found) > 1 and found[-1].cause.family == "undecided" else None
     causes = found[:-1] if collect else found
@@ -169,6 +171,15 @@ def _words(facts: Facts) -> list[Line]:
         Line(style="head", label="What the words say", label_style="head"),
         *(Line(safe(s), "plain", "- ", 2) for s in facts.explained.sentences),
     ]
+
+
+def _about(facts: Facts) -> list[Line]:
+    """A refused set-up, a symptom, or another hypervisor's failure in words."""
+    sentences = about(facts.failure)
+    if not sentences:
+        return []
+    head = Line(style="head", label="What it means", label_style="head")
+    return [Line(), head, *(Line(safe(sentence), "plain", "- ", 2) for sentence in sentences)]
 
 
 def _finding(finding: Finding, number: int | None) -> list[Line]:
