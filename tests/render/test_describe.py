@@ -23,7 +23,7 @@ from setup_lines import REGISTERS
         ),
         (
             "just under 8 TiB",
-            "kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=1, start=0x1000, size=0x8ff40000000: x\n",
+            "kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=1, start=0x0, size=0x8ff40000000: x\n",
         ),
         ("overlaps", "kvm: KVM_SET_USER_MEMORY_REGION failed: File exists\n"),
         ("group kvm", "Could not access KVM kernel module: Permission denied\n"),
