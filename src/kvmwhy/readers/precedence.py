@@ -11,6 +11,7 @@ from kvmwhy.record import Failure
 # From what says least on.
 _YIELDS: Final = {"unread": 0, "healthy": 0, "symptom": 1, "not-kvm": 2, "host-trouble": 3}
 _GENUINE: Final = 9
+_HEADLESS: Final = "the line that names the failure is missing"  # readers.qemu.pairing says so of a dump alone
 
 
 def standing(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
@@ -18,6 +19,7 @@ def standing(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
 
     A register dump alone is nobody's record: beside an emulator's line it is the emulator's.
     """
+    failures = tuple(_named(failure) for failure in failures)
     if len(failures) < 2:
         return failures
     others = [failure for failure in failures if failure.kind == "not-kvm"]
@@ -27,6 +29,14 @@ def standing(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
     if highest == _GENUINE:
         return tuple(f for f in failures if _rank(f) == _GENUINE or f.kind == "host-trouble")
     return tuple(f for f in failures if _rank(f) == highest)
+
+
+def _named(failure: Failure) -> Failure:
+    """What a dump alone lacks, the line that it belongs to, another reader has found."""
+    if failure.kind not in {"setup-refused", "not-kvm"} or not any(_HEADLESS in text for text in failure.damage):
+        return failure
+    named: Failure = replace(failure, damage=tuple(text for text in failure.damage if _HEADLESS not in text))
+    return named
 
 
 def _rank(failure: Failure) -> int:
@@ -50,7 +60,7 @@ def _adopted(failures: tuple[Failure, ...], others: list[Failure]) -> tuple[Fail
 
 def _is_dump(failure: Failure) -> bool:
     shown = (failure.errno, failure.exit_reason, failure.emulation, failure.exit, failure.hardware_error)
-    return failure.kind == "other" and all(part is None for part in shown)
+    return failure.kind in {"other", "healthy"} and all(part is None for part in shown)
 
 
 def _is_within(failure: Failure, owner: Failure) -> bool:
