@@ -20,6 +20,7 @@ class Dump(NamedTuple):
     ndata: int | None
     data: tuple[int, ...]
     damage: tuple[str, ...] = ()
+    apart: tuple[tuple[int, int], ...] = ()  # words behind a gap, with their index
 
 
 def write_dump(suberror: int, data: tuple[int, ...]) -> str:
@@ -32,8 +33,8 @@ def write_dump(suberror: int, data: tuple[int, ...]) -> str:
 def read_dump(text: str) -> Dump | None:
     """Read one back, from any order of lines; ``None`` if there is no such line.
 
-    Words before the first gap are returned; a gap, a repeat that differs, or an index that no page
-    can hold is named under ``damage``.
+    Words before the first gap are ``data``, those behind it are kept apart; a gap, a repeat that differs, or an index
+    that no page can hold is named under ``damage``.
     """
     head: dict[str, int] = {}
     for name, value in _HEAD.findall(text):
@@ -51,6 +52,7 @@ def read_dump(text: str) -> Dump | None:
     data: list[int] = []
     while len(data) in words:
         data.append(words[len(data)])
-    if len(data) < len(words):
-        damage.append(f"data[{len(data)}] is missing; the words behind the gap are left out")
-    return Dump(head.get("suberror"), head.get("ndata"), tuple(data), tuple(damage))
+    apart = tuple(sorted((n, word) for n, word in words.items() if n > len(data)))
+    if apart:
+        damage.append(f"data[{len(data)}] is missing; the words behind the gap are shown by themselves")
+    return Dump(head.get("suberror"), head.get("ndata"), tuple(data), tuple(damage), apart)

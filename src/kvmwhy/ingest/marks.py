@@ -58,7 +58,7 @@ TRACE: Final = (
     "kvm_run_exit cpu_index",
 )
 ILLUMOS: Final = ("efail-1",)
-WORDS: Final = ("data[",)
+WORDS: Final = ("data[", "suberror", "Suberror", "uberror:")
 
 # Where a big input is searched, and no line is one of QEMU's announcements.
 # A dump without its announcement; the lines of other VMMs; a host's kernel; traces; records of kvmwhy.

@@ -1,38 +1,83 @@
-"""The format-ignorant dump of a record: ``data[i] = 0x…``, one word a line."""
+"""A record whose words somebody printed without knowing what they mean.
+
+data[0] = 0x80000b0e                                                    one word a line
+{suberror = 1, ndata = 4, data = {0x1, 0x31, 0x0 <repeats 14 times>}}   gdb's ``print run->internal``
+InternalError { suberror: 1, ndata: 4, data: [1, 49, 0, 0] }            Rust's Debug; Go's and Python's are alike
+"""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
-from kvmwhy.abi.hexdump import read_dump
+from kvmwhy.abi.hexdump import Dump, read_dump
+from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.record import Failure, Source
 
-_WORD = re.compile(r"\bdata\[\s*\d+\s*\]\s*=")
+_WORD: Final = re.compile(r"\bdata\[\s{0,8}\d{1,3}\s{0,8}\]\s{0,8}[=:]")
+_NUMBER: Final = r"(?:0x[0-9a-fA-F]{1,16}|\d{1,20})"
+_IS: Final = r"['\"]?\s{0,8}[:=]\s{0,8}"
+_STRUCTURE: Final = re.compile(
+    rf"\bsuberror{_IS}({_NUMBER})\b[^{{}}\[\]\n]{{0,80}}?(?:\bndata{_IS}({_NUMBER})\b[^{{}}\[\]]{{0,80}}?)?"
+    rf"\bdata{_IS}[\[{{(]([^\]}})]{{0,600}})",
+    re.IGNORECASE,
+)
+_ITEM: Final = re.compile(rf"['\"]?({_NUMBER})['\"]?(?:\s{{0,4}}<repeats (\d{{1,4}}) times>)?")
 
 
 def detect(text: str) -> bool:
-    return "data[" in text and _WORD.search(text) is not None
+    return ("data[" in text and _WORD.search(text) is not None) or _STRUCTURE.search(text) is not None
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
-    dump = read_dump(text.text)
-    if dump is None:
-        return Evidence()
+    """One record; of several structures, each."""
+    body = text.text
+    failures: list[Failure] = []
+    line, counted = first_line, 0
+    for found in _STRUCTURE.finditer(body):
+        line += body.count("\n", counted, found.start())
+        counted = found.start()
+        failures.append(_failure(_structure(found), text, path, line))
+    if not failures and (dump := read_dump(body)) is not None:
+        at = _WORD.search(body)
+        line = first_line + body.count("\n", 0, at.start()) if at else first_line
+        failures.append(_failure(dump, text, path, line))
+    return Evidence(tuple(failures), format="word dump" if failures else None)
+
+
+def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
     damage = list(dump.damage)
     if dump.suberror is None:
         damage.append("the dump does not say which suberror it is; 1 (emulation failure) is assumed")
-    found = _WORD.search(text.text)
-    line = first_line + text.text.count("\n", 0, found.start()) if found else first_line
-    failure = Failure(
+    whole = len(dump.data) if not dump.apart else None
+    return Failure(
         kind="internal-error",
+        arch="x86",
+        arch_from="the announcement",
         source=Source(path=path, line=line),
         suberror=1 if dump.suberror is None else dump.suberror,
-        ndata=len(dump.data) if dump.ndata is None else dump.ndata,
+        ndata=whole if dump.ndata is None else dump.ndata,
         data=dump.data,
+        data_apart=dict(dump.apart),
         exit_reason=17,
         repairs=text.repairs,
         damage=tuple(damage),
     )
-    return Evidence((failure,), format="word dump")
+
+
+def _structure(found: re.Match[str]) -> Dump:
+    suberror, ndata, items = found.groups()
+    words: list[int] = []
+    for item, repeats in _ITEM.findall(items):
+        words += [_number(item)] * min(int(repeats or 1), MAX_NDATA)
+    count = None if ndata is None else _number(ndata)
+    shown = words[: MAX_NDATA if count is None else min(count, MAX_NDATA)]  # the array is longer than what is valid
+    if all(word < 1 << 64 for word in shown):
+        return Dump(_number(suberror), count, tuple(shown))
+    return Dump(_number(suberror), count, (), ("a word has more than 64 bits",))
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text.startswith("0x") else 10)
