@@ -238,3 +238,35 @@ def test_without_zstd_the_file_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
     read = trace_dat.read(load(RELEASES[0], "v7-zstd.dat"))
     assert read.failures == ()
     assert "trace-cmd convert" in read.damage[0]
+
+
+def history(*last: bytes) -> dict[int, bytes]:
+    """A guest that goes in and out for many pages, and what comes at the end."""
+    events = []
+    for n in range(4000):
+        name, fields = ("kvm_entry", {}) if n % 2 else ("kvm_exit", {"exit_reason": 12, "isa": 1, "guest_rip": n})
+        events.append((1000 * n, LAYOUT.event(name, 7, vcpu_id=0, **fields)))
+    ends = [(4_000_000 + n, event) for n, event in enumerate(last)]
+    return {0: pages_of([*events, *ends])}
+
+
+def test_a_recording_that_ends_in_a_triple_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The VMM was gone before its return was recorded; the last exit tells what happened."""
+    monkeypatch.setattr(window_reader, "SMALL", 8)
+    fault = LAYOUT.event("kvm_exit", 7, vcpu_id=0, exit_reason=2, isa=1, guest_rip=0x1234)
+    (failure,) = trace_dat.read_pages(history(fault), LAYOUT.formats).failures
+    assert (failure.kind, failure.exit_reason) == ("shutdown", None)
+    assert failure.cpu is not None
+    assert failure.cpu.registers == {"rip": 0x1234}
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_recording_in_which_nothing_fails(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From when to when, and how it ends; how many events only where all were read."""
+    if not small:
+        monkeypatch.setattr(trace_dat, "SMALL", 8)
+    (failure,) = trace_dat.read(dat_6(LAYOUT, list(history().values()))).failures
+    assert failure.kind == "healthy"
+    assert failure.symptom is not None
+    counted = {"events": 4000} if small else {}
+    assert failure.symptom.fields == {"first_ns": 0, "last_ns": 3_999_000, "ends_in": "kvm_entry", **counted}

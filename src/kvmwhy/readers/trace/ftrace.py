@@ -102,7 +102,7 @@ class _Ends:
         summary = Summary(path=path)
         for segment in (self.first, *self.last):
             summary.feed(events(segment.text, segment.line))
-        summary.events += self.lines_between
+        summary.events = (summary.events or 0) + self.lines_between
         return summary.failure()
 
 

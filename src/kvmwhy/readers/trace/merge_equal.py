@@ -60,6 +60,9 @@ class Distinct:
         )
         return msgspec.structs.replace(failure, source=source)
 
+    def __bool__(self) -> bool:
+        return bool(self._first)
+
     @property
     def damage(self) -> tuple[str, ...]:
         if not self.left_out:

@@ -15,13 +15,18 @@ from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.formats import Format, Formats
 from kvmwhy.readers.trace.vcpu_tracker import BENIGN_ERRNOS, FATAL
 
-NAMES: Final = frozenset({"kvm_emulate_insn", "kvm_userspace_exit"})
+_NEEDED: Final = frozenset({"kvm_emulate_insn", "kvm_userspace_exit"})
+NAMES: Final = _NEEDED | {"kvm_exit"}
+# kvm_exit's reason and isa: a triple fault of VMX and of SVM, after which a recording may end
+_TRIPLE_FAULTS: Final = ((2, 1), (0x7F, 2))
 
 
 def is_anchor(event: TraceEvent) -> bool:
     """One of ``NAMES`` that is, or may be, a failure."""
     if event.name == "kvm_emulate_insn":
         return bool(event.number("failed"))
+    if event.name == "kvm_exit":
+        return (event.number("exit_reason"), event.number("isa")) in _TRIPLE_FAULTS
     errno = event.number("errno") or 0
     return event.number("reason") in FATAL if errno >= 0 else errno not in BENIGN_ERRNOS
 
@@ -31,8 +36,13 @@ class Anchors:
 
     def __init__(self, formats: Formats) -> None:
         self.page_size = formats.page_size
-        pieces = [_emulation(formats.by_name.get("kvm_emulate_insn"))]
-        pieces.append(_userspace_exit(formats.by_name.get("kvm_userspace_exit")))
+        pieces = [
+            _emulation(formats.by_name.get("kvm_emulate_insn")),
+            _userspace_exit(formats.by_name.get("kvm_userspace_exit")),
+        ]
+        # kvm_exit's is only for the end of a recording, and other architectures have no such field.
+        self.complete = len(_NEEDED & formats.by_name.keys()) == sum(piece is not None for piece in pieces)
+        pieces.append(_triple_fault(formats.by_name.get("kvm_exit")))
         self.patterns = tuple(re.compile(piece, re.DOTALL) for piece in pieces if piece)
 
     def pages(self, piece: memoryview) -> Iterator[int]:
@@ -65,6 +75,19 @@ def _emulation(one: Format | None) -> bytes | None:
     if one is None or size != 1 or at < 2:
         return None
     return _id(one) + _ahead(at, rb"[^\x00]")
+
+
+def _triple_fault(one: Format | None) -> bytes | None:
+    if one is None:
+        return None
+    (reason_at, reason_size), (isa_at, isa_size) = (one.offsets.get(n, (0, 0)) for n in ("exit_reason", "isa"))
+    if (reason_size, isa_size) != (4, 4) or min(reason_at, isa_at) < 2:
+        return None
+    forms = (
+        _ahead(reason_at, re.escape(struct.pack("<I", reason))) + _ahead(isa_at, re.escape(struct.pack("<I", isa)))
+        for reason, isa in _TRIPLE_FAULTS
+    )
+    return _id(one) + b"(?:%b)" % b"|".join(forms)
 
 
 def _userspace_exit(one: Format | None) -> bytes | None:

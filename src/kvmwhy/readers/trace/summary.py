@@ -46,14 +46,15 @@ class Summary:
 
     def __init__(self, *, path: str | None = None) -> None:
         self.path = path
-        self.events = 0
+        self.events: int | None = 0  # ``None``: not all were read
         self.first: TraceEvent | None = None
         self.last: TraceEvent | None = None
         self._vcpus: dict[tuple[int, int | None], _Last] = {}
 
     def feed(self, events: Iterable[TraceEvent]) -> None:
         for event in events:
-            self.events += 1
+            if self.events is not None:
+                self.events += 1
             self.first = self.first or event
             self.last = event
             if len(self._vcpus) < _VCPUS or (event.pid, event.vcpu) in self._vcpus:
@@ -61,7 +62,7 @@ class Summary:
 
     def failure(self) -> Failure | None:
         """``None`` if these are no events of a guest's life."""
-        is_story = self.events >= _LEAST and any(vcpu.exit for vcpu in self._vcpus.values())
+        is_story = (self.events is None or self.events >= _LEAST) and any(vcpu.exit for vcpu in self._vcpus.values())
         if self.first is None or self.last is None or not is_story:
             return None
         looping = max(self._vcpus.values(), key=lambda vcpu: vcpu.repeats)
@@ -87,6 +88,7 @@ class Summary:
             for name, event in (("first_ns", self.first), ("last_ns", self.last))
             if event.time is not None
         }
+        counted: dict[str, int | str] = {} if self.events is None else {"events": self.events}
         registers = to_record.registers_of(event)
         return Failure(
             kind=kind,
@@ -103,7 +105,7 @@ class Summary:
             ),
             cpu=Cpu(registers=registers) if registers else None,
             exit=to_record.vm_exit(vcpu.exit, None),
-            symptom=Symptom(kind=symptom, fields={"events": self.events, **times, **fields}),
+            symptom=Symptom(kind=symptom, fields={**counted, **times, **fields}),
             trace=tuple(map(to_record.shown, vcpu.recent)),
         )
 

@@ -31,14 +31,15 @@ _SVM_INVALID: Final = 0xFFFFFFFF  # SVM_EXIT_ERR
 # A field that only one architecture's kvm_exit, kvm_entry or fault event has.
 _ARCH_FIELDS: Final[tuple[tuple[frozenset[str], Arch], ...]] = (
     (frozenset({"isa", "guest_rip", "intr_info"}), "x86"),
-    (frozenset({"esr_ec", "esr"}), "arm64"),
+    (frozenset({"esr_ec", "esr", "hsr"}), "arm64"),
     (frozenset({"scause"}), "riscv64"),
     (frozenset({"pswaddr"}), "s390x"),
     (frozenset({"trap", "pexcp"}), "ppc64"),
 )
 _REGISTERS: Final = (
     ("guest_rip", "rip"), ("vcpu_pc", "pc"), ("sepc", "pc"), ("pc", "nip"), ("pswmask", "psw_mask"),
-    ("pswaddr", "psw_addr"), ("msr", "msr"), ("esr", "esr_el2"), ("far", "far_el2"), ("scause", "scause"),
+    ("pswaddr", "psw_addr"), ("msr", "msr"), ("esr", "esr_el2"), ("hsr", "esr_el2"), ("far", "far_el2"),
+    ("hxfar", "far_el2"), ("scause", "scause"),
     ("stval", "stval"), ("htval", "htval"), ("htinst", "htinst"),
 )  # fmt: skip
 
@@ -245,11 +246,17 @@ def vm_exit(event: TraceEvent | None, isa: int | None, fault: TraceEvent | None 
     if (cause := event.number("scause")) is not None:
         return Exit(reason=cause, info1=event.number("stval"), info2=_guest_physical(event))
     if (exception_class := event.number("esr_ec")) is not None:
-        esr = fault.number("esr") if fault else None
+        esr = _syndrome(fault) if fault else None
         return Exit(reason=exception_class, info1=esr, info2=fault.number("ipa") if fault else None)
     if (code := event.number("icptcode")) is not None:
         return Exit(reason=code)
     return None
+
+
+def _syndrome(fault: TraceEvent) -> int | None:
+    """The text has one name for it; kvm_guest_fault's own field is ``hsr``, kvm_mmio_nisv's ``esr``."""
+    esr = fault.number("esr")
+    return fault.number("hsr") if esr is None else esr
 
 
 def _guest_physical(event: TraceEvent) -> int | None:

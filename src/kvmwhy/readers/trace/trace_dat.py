@@ -6,20 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final
 
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.trace.cpu_buffers import Pages, Plain
+from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.formats import Buffer, Formats
 from kvmwhy.readers.trace.merge_equal import Distinct
 from kvmwhy.readers.trace.pages import Decoder
+from kvmwhy.readers.trace.summary import Summary
 from kvmwhy.readers.trace.trace_dat_sections import MAGIC, open_container
 from kvmwhy.readers.trace.vcpu_tracker import Story
-from kvmwhy.readers.trace.window_reader import sift
+from kvmwhy.readers.trace.window_reader import SMALL, sift
+from kvmwhy.record import Failure
 
 # Of nanoseconds; "counter" counts, and "x86-tsc" counts cycles of a length that is not said.
 _NANOSECONDS: Final = {"local", "global", "uptime", "perf", "mono", "mono_raw", "boot", "tai", ""}
 FORMAT: Final = "trace.dat"
+_LAST_PAGES: Final = 4  # of each CPU
 
 
 def detect(data: Buffer) -> bool:
@@ -30,11 +35,15 @@ def read(data: Buffer, *, path: str | None = None, whole: bool = False) -> Evide
     """``whole``: decode every page, not only those around failures."""
     file = open_container(data)
     found, damage = Distinct(), list(file.damage)
+    healthy: list[Failure] = []
     for recording in file.recordings:
         scale = 1e-9 if recording.clock in _NANOSECONDS else None
         pages = [(cpu.number, cpu.pages) for cpu in recording.cpus]
         damage += _sift(pages, file.formats, scale, found, path, whole=whole)
-    return Evidence(found.failures(), (*dict.fromkeys(damage), *found.damage), FORMAT)
+        if not found and (summary := _summary(pages, Decoder(file.formats, scale=scale), path)):
+            healthy.append(summary)
+    failures = found.failures() or tuple(healthy)
+    return Evidence(failures, (*dict.fromkeys(damage), *found.damage), FORMAT)
 
 
 def read_pages(
@@ -46,6 +55,32 @@ def read_pages(
     plain: list[tuple[int, Pages]] = [(number, Plain(data, formats.page_size)) for number, data in cpus.items()]
     damage = _sift(plain, formats, 1e-9, found, path, whole=whole)
     return Evidence(found.failures(), (*damage, *found.damage), "ring buffer pages")
+
+
+def _summary(cpus: list[tuple[int, Pages]], decoder: Decoder, path: str | None) -> Failure | None:
+    """What is said of a recording in which nothing fails: of a large one, how it begins and ends."""
+    indexes = {number: _page_count(pages) for number, pages in cpus}
+    is_small = sum(indexes.values()) <= SMALL
+    timed: list[tuple[int, TraceEvent]] = []
+    for number, pages in cpus:
+        count = indexes[number]
+        chosen = range(count) if is_small else {0, *range(max(0, count - _LAST_PAGES), count)}
+        for index in sorted(chosen):
+            timed += decoder.timed(pages.page(index), cpu=number)
+    timed.sort(key=itemgetter(0))
+    summary = Summary(path=path)
+    summary.events = 0 if is_small else None
+    summary.feed(event for _, event in timed)
+    return summary.failure()
+
+
+def _page_count(pages: Pages) -> int:
+    """How many pages there are: those before the last piece, and those in it."""
+    if not pages.pieces:
+        return 0
+    last = pages.pieces - 1
+    size = max(1, len(pages.page(0)))
+    return pages.first(last) + -(-len(pages.piece(last)) // size)
 
 
 def _sift(

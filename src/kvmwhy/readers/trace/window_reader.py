@@ -113,7 +113,7 @@ class Window(NamedTuple):
 def sift(cpus: Sequence[tuple[int, Pages]], decoder: Decoder, story: Story, *, whole: bool = False) -> Sifted:
     """``whole``: read everything, as is done for small recordings anyway."""
     anchors = Anchors(decoder.formats)
-    everything = whole or len(anchors.patterns) < len(NAMES & decoder.formats.by_name.keys())
+    everything = whole or not anchors.complete
     indexed = [_Cpu(number, pages, decoder) for number, pages in cpus]
     for cpu in indexed:
         cpu.index(None if everything else anchors)
