@@ -12,6 +12,7 @@ from kvmwhy.render.describe import about
 from kvmwhy.render.json import damage
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
+from kvmwhy.render.trace_event import event_line
 
 _SUBERROR_TEXT = {
     1: "emulation failure",
@@ -225,10 +226,10 @@ def _trace(facts: Facts) -> list[Line]:
         return []
     start = next((e.time for e in reversed(events) if e.time is not None), 0.0)
     lines = [Line(), Line(style="head", label="Before the failure, on this vCPU", label_style="head")]
+    isa = next((isa for e in facts.failure.trace if isinstance(isa := e.fields.get("isa"), int)), None)
     for event in events:
         when = "" if event.time is None else f"{(event.time - start) * 1e6:>+12,.0f} µs  "
-        fields = " ".join(f"{k} {v if isinstance(v, str) else hex(v)}" for k, v in event.fields.items())
-        lines.append(Line(safe(f"{when}{event.name}: {fields}"), "dim", "", 2))
+        lines.append(Line(safe(f"{when}{event_line(event, isa=isa)}"), "dim", "", 2))
     return lines
 
 

@@ -79,6 +79,7 @@ def test_bytes_that_kvm_never_fetched_are_not_shown() -> None:
     )
     assert failure.emulation is not None
     assert failure.emulation.insn == b""
+    assert not any("insn" in event.fields for event in failure.trace)
     errors = [event for event in failure.trace if event.name == "kvm_mmu_walker_error"]
     assert [event.fields["pferr"] for event in errors] == [9]
 

@@ -84,7 +84,7 @@ def failed_emulation(
         emulation=msgspec.structs.replace(seen, insn=b"") if remarks else seen,
         exit=exit_,
         silent=silent,
-        trace=tuple(map(shown, recent)),
+        trace=tuple(_without_bytes(shown(e), seen.rip) if remarks else shown(e) for e in recent),
         damage=(*remarks, *(() if silent or told else (_unclear(injected, told),))),
     )
 
@@ -263,6 +263,14 @@ def _guest_physical(event: TraceEvent) -> int | None:
     """HTVAL has the address without its two low bits, which STVAL has (privileged spec, htval)."""
     htval, stval = event.number("htval"), event.number("stval")
     return htval << 2 | (stval or 0) & 3 if htval else None
+
+
+def _without_bytes(event: Event, rip: int) -> Event:
+    """The event of an instruction whose printed bytes are not its own."""
+    if event.name != "kvm_emulate_insn" or event.fields.get("rip") != rip:
+        return event
+    fields = {name: value for name, value in event.fields.items() if name not in {"insn", "len"}}
+    return msgspec.structs.replace(event, fields=fields)
 
 
 def shown(event: TraceEvent) -> Event:
