@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -286,11 +287,11 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 def test_the_catalogue() -> None:
-    """`kvmwhy cause` lists every cause; a page shows its parts; a wrong ID suggests a near one."""
+    """`kvmwhy cause` lists every page; a page shows its parts; a wrong ID suggests a near one."""
     listed = kvmwhy("cause").stdout.decode()
-    ids = [line.split()[0] for line in listed.splitlines() if not line.startswith(" ")]
-    assert {"fetch-non-ram", "event-delivery-non-ram", "emulator-no-handler", "undecided"} <= set(ids)
-    for cause_id in ids:
+    ids = [line.split()[0] for line in listed.splitlines() if re.match(r"  \S", line)]
+    assert {"fetch-not-ram", "outer-hypervisor", "suberror-3", "fetch-non-ram", "undecided"} <= set(ids)
+    for cause_id in ids[:: len(ids) // 12]:
         page = kvmwhy("cause", cause_id)
         assert page.returncode == 0
         assert b"How to recognise it" in page.stdout

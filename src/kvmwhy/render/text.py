@@ -6,13 +6,17 @@ from kvmwhy.abi.internal_error import SUBERRORS
 from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.diagnosis import Diagnosis
+from kvmwhy.diagnosis.answer import Proof
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.knowledge.pages.page import Page
+from kvmwhy.record import At
 from kvmwhy.render.describe import about
-from kvmwhy.render.json import damage
+from kvmwhy.render.json import damage, differs
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.render.trace_event import event_line
+from kvmwhy.render.whose import whose
 
 _SUBERROR_TEXT = {
     1: "emulation failure",
@@ -23,28 +27,117 @@ _SUBERROR_TEXT = {
 _WHO = {"guest": "guest's author", "vmm": "VMM's author", "host": "host's operator"}
 _LABEL = 13
 _MOST_EVENTS = 8
+_MOST_ORIGINS = 3
+_LEAST_SHARE = 0.08  # an origin below is not worth its evidence
 
 
 def explanation(diagnosis: Diagnosis) -> list[Line]:
-    """The whole text of one failure."""
+    """The whole text of one failure: the two answers, what to do, the evidence, and the raw words last."""
     facts = diagnosis.facts
-    lines = [Line(safe(diagnosis.answer), "answer"), Line()]
+    lines = _answers(diagnosis)
+    lines += _what_to_do(diagnosis)
+    lines += _collect(diagnosis)
+    lines += [Line(), Line(style="head", label="What is shown", label_style="head")]
     lines += _what_happened(facts)
+    lines += _evidence(diagnosis)
     lines += _words(facts)
     lines += _about(facts)
-    found = diagnosis.findings
-    collect = found[-1] if len(found) > 1 and found[-1].cause.family == "undecided" else None
-    causes = found[:-1] if collect else found
-    for n, finding in enumerate(causes, 1):
-        lines += _finding(finding, n if len(causes) > 1 else None)
-    lines += _settle(collect)
     lines += _trace(facts)
+    lines += _pages(diagnosis)
     lines += _raw(facts)
+    lines += _stored(diagnosis)
     if torn := damage(facts):
         only_repaired = set(torn) == set(facts.failure.repairs)
         head = "About the evidence" if only_repaired else "Damage in the evidence"
         lines += [Line(), Line(style="head", label=head, label_style="head")]
         lines += [Line(text, "bad", "- ", 2) for text in torn]
+    return lines
+
+
+def _answers(diagnosis: Diagnosis) -> list[Line]:
+    """What happened and whose doing it was, a sentence each."""
+    lines = [Line(safe(diagnosis.answer), "answer")]
+    if sentence := whose(diagnosis.origins):
+        lines.append(Line(sentence))
+    return lines
+
+
+def _what_to_do(diagnosis: Diagnosis) -> list[Line]:
+    """Each role's advice, the likeliest first; the catalogue's where the facts chose none."""
+    advice: list[tuple[str, str]] = [(a.role, a.text) for a in diagnosis.advice]
+    if not advice:
+        advice = [(who, text) for who, text in diagnosis.findings[0].advice._asdict().items() if text]
+    if not advice:
+        return []
+    lines = [Line(), Line(style="head", label="What to do", label_style="head")]
+    return lines + [Line(safe(text), "plain", f"{_WHO[who] + ':':<{17}}", 2) for who, text in advice]
+
+
+def _collect(diagnosis: Diagnosis) -> list[Line]:
+    """What is missing here, and would settle it."""
+    if not diagnosis.collect:
+        return []
+    lines = [Line(), Line(style="head", label="What would settle it", label_style="head")]
+    return lines + [Line(safe(text), "plain", "- ", 2) for text in diagnosis.collect]
+
+
+def _evidence(diagnosis: Diagnosis) -> list[Line]:
+    """What the two answers rest on, and what speaks against them."""
+    lines: list[Line] = []
+    if (mechanism := diagnosis.mechanism) and (mechanism.for_ or mechanism.against):
+        head = f"Why {mechanism.id} ({mechanism.certainty})"
+        lines += [Line(), Line(style="head", label=head, label_style="head")]
+        lines += _proofs(mechanism.for_, mechanism.against)
+    for origin in diagnosis.origins[:_MOST_ORIGINS]:
+        if origin.share >= _LEAST_SHARE and (origin.for_ or origin.against):
+            head = f"Why {origin.id} ({round(origin.share * 100)} %)"
+            lines += [Line(), Line(style="head", label=head, label_style="head")]
+            lines += _proofs(origin.for_, origin.against)
+    return lines
+
+
+def _proofs(for_: tuple[Proof, ...], against: tuple[Proof, ...]) -> list[Line]:
+    """Each with the line in which it was seen."""
+    lines = [Line(safe(proof.text) + _seen(proof.at), "plain", "+ ", 2, "good") for proof in for_]
+    return lines + [Line(safe(proof.text) + _seen(proof.at), "plain", "- ", 2, "bad") for proof in against]
+
+
+def _seen(at: At | None) -> str:
+    if at is None:
+        return ""
+    if at.line is not None:
+        return f" (line {at.line})"
+    return f" (data[{at.word}])" if at.word is not None else ""
+
+
+def _pages(diagnosis: Diagnosis) -> list[Line]:
+    """The catalogue's pages that apply, and their evidence."""
+    found = [finding for finding in diagnosis.findings if finding.cause.family != "undecided"]
+    if not found:
+        return []
+    lines = [Line(), Line(style="head", label="In the catalogue (kvmwhy cause ID)", label_style="head")]
+    for finding in found:
+        lines += _finding(finding)
+    return lines
+
+
+def _stored(diagnosis: Diagnosis) -> list[Line]:
+    """How a record that was read back had been answered, and whether the answer differs today."""
+    stored = diagnosis.failure.stored
+    if stored is None:
+        return []
+    by = (
+        f"kvmwhy {safe(stored.version)}, knowledge of {safe(stored.knowledge or 'unknown date')}"
+        if stored.version
+        else "an earlier kvmwhy"
+    )
+    lines = [Line(), Line(style="head", label="This record was answered before", label_style="head"), _row("By", by)]
+    different = differs(diagnosis)
+    if different is None or different:
+        was = ", ".join(safe(text) for text in (stored.mechanism, stored.origin) if text)
+        lines.append(_row("Then", safe(stored.answer or "") + (f" [{was}]" if was else "")))
+    if different is not None:
+        lines.append(_row("Today", "the answer differs" if different else "the answer is the same"))
     return lines
 
 
@@ -95,6 +188,21 @@ def _failure(facts: Facts) -> str:
             return f"exception {failure.exception} exit, error code {failure.exception_error_code or 0:#x}"
         case "shutdown":
             return "the guest shut down (triple fault)"
+        case "setup-refused":
+            call = safe(failure.setup.call) if failure.setup else "a request to KVM"
+            return f"{call} was refused: {failure.errno or 'for a reason that is not an errno'}"
+        case "symptom":
+            return "a symptom; the record of the failure is not in this text"
+        case "host-trouble":
+            return "none of a guest is shown; these are the host's own troubles"
+        case "not-kvm":
+            return f"printed by {safe(failure.speaker.name) if failure.speaker else 'another program'}, not by KVM"
+        case "healthy":
+            return "none: nothing fails in what is shown"
+        case "undef-injected":
+            return "KVM refused a register or an instruction, gave the guest an exception, and went on"
+        case "unread":
+            return "a line about a failure, in a form that kvmwhy does not know"
     if failure.silent:
         return "KVM could not emulate an instruction, gave the guest #UD, and went on: no VMM was told"
     if failure.errno is not None:
@@ -183,36 +291,12 @@ def _about(facts: Facts) -> list[Line]:
     return [Line(), head, *(Line(safe(sentence), "plain", "- ", 2) for sentence in sentences)]
 
 
-def _finding(finding: Finding, number: int | None) -> list[Line]:
-    which = f"Cause {number}" if number else "Cause"
-    lines = [
-        Line(),
-        Line(
-            f"{finding.cause.title}  [{finding.cause.id}]",
-            "plain",
-            f"{which} ({finding.confidence}): ",
-            label_style="head",
-        ),
-    ]
-    lines += [Line(safe(text), "plain", "+ ", 2, "good") for text in finding.for_]
-    lines += [Line(safe(text), "plain", "- ", 2, "bad") for text in finding.against]
-    advice = finding.advice
-    if any(advice):
-        lines.append(Line(style="label", label="What to do", indent=2))
-        lines += _advice(advice, 4)
-    lines += [Line(reference, "dim", "see ", 2) for reference in finding.cause.references]
+def _finding(finding: Finding) -> list[Line]:
+    lines = [Line(f"{finding.cause.title} ({finding.confidence})", "plain", f"{finding.cause.id}: ", 2)]
+    lines += [Line(safe(text), "plain", "+ ", 4, "good") for text in finding.for_]
+    lines += [Line(safe(text), "plain", "- ", 4, "bad") for text in finding.against]
+    lines += [Line(reference, "dim", "see ", 4) for reference in finding.cause.references]
     return lines
-
-
-def _settle(undecided: Finding | None) -> list[Line]:
-    """Beside causes that are only possible: what would tell them apart."""
-    if undecided is None or undecided.advice.host is None:
-        return []
-    return [
-        Line(),
-        Line(style="head", label="What would settle it", label_style="head"),
-        Line(undecided.advice.host, indent=2),
-    ]
 
 
 def _advice(fix: Fix, indent: int) -> list[Line]:
@@ -246,6 +330,22 @@ def _raw(facts: Facts) -> list[Line]:
         lines.append(_row("ndata", str(failure.ndata)))
     lines += [_row(f"data[{n}]", f"0x{word:016x}") for n, word in enumerate(failure.data)]
     return lines
+
+
+def page(page: Page) -> list[Line]:
+    """One page about a mechanism, an origin or a number."""
+    lines = [Line(page.title, "answer"), Line(f"{page.id}, a page about one {_KIND[page.kind]}", "dim"), Line()]
+    for head, text in (("What it is", page.what), ("How to recognise it", page.recognise)):
+        lines += [Line(style="head", label=head, label_style="head"), Line(text, indent=2), Line()]
+    if any(page.fix):
+        lines += [Line(style="head", label="What to do", label_style="head"), *_advice(page.fix, 2), Line()]
+    if page.see:
+        lines += [Line(style="head", label="See also", label_style="head")]
+        lines += [Line(reference, "plain", "- ", 2) for reference in page.see]
+    return lines
+
+
+_KIND = {"mechanism": "mechanism: what happened", "origin": "origin: whose doing it was", "number": "error line"}
 
 
 def cause_page(cause: Cause) -> list[Line]:

@@ -18,6 +18,6 @@ def page_of(wanted: str) -> Page | None:
     """The page with this id, or the one that this text of an error message leads to."""
     text = " ".join(wanted.casefold().replace(".", " ").replace(":", " ").split())
     for page in PAGES:
-        if text in {page.id, *page.aliases}:
+        if text in {page.id, page.id.replace("-", " "), *page.aliases}:
             return page
     return None

@@ -1,0 +1,51 @@
+"""Whose doing it was, in words: the shares as a sentence, and what to do in the order of the shares."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+from kvmwhy.diagnosis.answer import Origin
+
+_SURE: Final = 0.75
+_MORE_LIKELY_THAN_NOT: Final = 0.5
+_WORTH_NAMING: Final = 0.08
+_MOST_NAMED: Final = 3
+
+
+@cache
+def _phrases() -> dict[str, str]:
+    from kvmwhy.diagnosis.knowledge.pages.origins import ORIGINS
+
+    return {page.id: page.phrase for page in ORIGINS}
+
+
+def phrase(origin: str) -> str:
+    """The origin as a part of a sentence; an unknown one, of a stored record, as it is."""
+    return _phrases().get(origin, origin)
+
+
+def whose(origins: tuple[Origin, ...]) -> str | None:
+    """One sentence: the likeliest with its share and the public reports behind it, then the others worth naming."""
+    if not origins:
+        return None
+    best, *others = origins
+    named = [o for o in others if o.share >= _WORTH_NAMING][: _MOST_NAMED - 1]
+    rest = "; else ".join([""] + [f"{phrase(o.id)} ({_percent(o)})" for o in named])
+    if best.share >= _SURE:
+        return f"Whose doing: very likely {phrase(best.id)} ({_percent(best)}{_reports(origins)}){rest}."
+    if best.share >= _MORE_LIKELY_THAN_NOT:
+        return f"Whose doing: most likely {phrase(best.id)} ({_percent(best)}{_reports(origins)}){rest}."
+    return (
+        f"Whose doing is open: {phrase(best.id)} ({_percent(best)}{_reports(origins)}){rest.replace('else ', 'or ')}."
+    )
+
+
+def _percent(origin: Origin) -> str:
+    return f"{round(origin.share * 100)} %"
+
+
+def _reports(origins: tuple[Origin, ...]) -> str:
+    """How many of the public reports of this mechanism were its doing."""
+    total = sum(origin.reports for origin in origins)
+    return f"; {origins[0].reports} of {total} public reports like this" if total else ""
