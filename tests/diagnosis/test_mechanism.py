@@ -17,7 +17,7 @@ from kvmwhy.diagnosis.answer import Mechanism
 from kvmwhy.diagnosis.facts import gather
 from kvmwhy.diagnosis.mechanism import MECHANISMS, mechanism
 from kvmwhy.readers import read
-from kvmwhy.record import Emulation, Event, Failure, Host, HostEvent, Setup, Speaker, Symptom
+from kvmwhy.record import Emulation, Event, Exit, Failure, Host, HostEvent, Setup, Speaker, Symptom
 
 RESET = """EAX=00000000 EBX=00000000 ECX=00000000 EDX=000306d2
 ESI=00000000 EDI=00000000 EBP=00000000 ESP=00000000
@@ -255,6 +255,11 @@ RECORDS = {
         Failure(kind="healthy",
                 trace=(Event(name="kvm_exit", fields={"exit_reason": 49, "guest_rip": 0x1000, "isa": 1}),) * 8),
         "guest-loops"),
+    # a kernel before 5.16 gave the VMM no words; the dump of the VMCB beside its record has them (APM 2, 15.25.6)
+    "a fetch that the VMCB names": (
+        Failure(kind="internal-error", suberror=1, ndata=0,
+                exit=Exit(reason=0x400, info1=0x100000014, info2=0xFC000, isa="svm")),
+        "fetch-not-ram"),
     # walk_addr_generic: the hardware walks what KVM's own walk calls reserved
     "KVM's own walk": (
         Failure(kind="internal-error", suberror=1, emulation=Emulation(rip=0x133025, cs_base=0, insn=b"\xec"),

@@ -386,9 +386,9 @@ def _words(reading: Reading | None) -> ExitWords | None:
 
 
 def _named_words(failure: Failure) -> ExitWords | None:
-    """The words of an emulation's exit as a trace names them: the same that the record would have held."""
+    """The words of an emulation's exit as a trace or a dump names them: the same that the record would have held."""
     exit_ = failure.exit
-    if exit_ is None or not failure.emulation or exit_.info1 is None:
+    if exit_ is None or exit_.info1 is None or not (failure.emulation or failure.suberror == 1):
         return None
     return ExitWords(exit_.reason, exit_.info1, exit_.info2 or 0, exit_.intr_info or 0, exit_.error_code or 0)
 
