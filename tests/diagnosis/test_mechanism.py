@@ -260,6 +260,11 @@ RECORDS = {
         Failure(kind="internal-error", suberror=1, ndata=0,
                 exit=Exit(reason=0x400, info1=0x100000014, info2=0xFC000, isa="svm")),
         "fetch-not-ram"),
+    # UD2 is defined to raise #UD (SDM vol. 2B)
+    "a guest's own UD2": (
+        Failure(kind="other", silent=True,
+                emulation=Emulation(rip=0xF001F, cs_base=0, insn=b"\x0f\x0b", mode="prot32")),
+        "not-shown"),
     # walk_addr_generic: the hardware walks what KVM's own walk calls reserved
     "KVM's own walk": (
         Failure(kind="internal-error", suberror=1, emulation=Emulation(rip=0x133025, cs_base=0, insn=b"\xec"),
@@ -325,3 +330,17 @@ def test_every_proof_of_a_text_names_its_line() -> None:
         first, *_ = answer("some other line\n" + text).for_
         assert first.at is not None
         assert first.at.line is not None
+
+
+def test_a_triple_fault_names_what_led_to_it() -> None:
+    """The record holds the trace: the exception that the guest could not take is the answer."""
+    trace = (
+        Event(name="kvm_exit", fields={"exit_reason": 0}),
+        Event(name="kvm_inj_exception", fields={"exception": 6, "has_error": 0}),
+        Event(name="kvm_exit", fields={"exit_reason": 2}),
+    )
+    found = mechanism(gather(Failure(kind="shutdown", exit_reason=8, trace=trace)))
+    assert found.id == "triple-fault"
+    assert "#UD" in found.text
+    assert found.for_[-1].at is not None
+    assert found.for_[-1].at.event == 1

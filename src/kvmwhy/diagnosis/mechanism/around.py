@@ -65,6 +65,7 @@ _REFUSALS: Final = {
     "mips-access-refused": "an access to memory",
     "vmgexit-refused": "a request through its GHCB",
 }
+_MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one
 
 
 def not_kvm(facts: Facts) -> Mechanism | None:
@@ -100,6 +101,10 @@ def setup_refused(facts: Facts) -> Mechanism | None:
 def injected(facts: Facts) -> Mechanism | None:
     """KVM refused something and put an exception into the guest: nobody outside is told."""
     failure = facts.failure
+    insn = facts.instruction
+    if failure.silent and insn is not None and insn.mnemonic in _MEANT:
+        text = f"Nothing failed: `{insn.text}` is there to raise #UD, and KVM gave the guest what it asked for."
+        return Mechanism("not-shown", text, "likely", (Proof("no VMM was told of anything", facts.at("rip")),))
     if failure.silent and failure.emulation is not None:
         text = "KVM could not emulate an instruction and gave the guest #UD for it; no VMM was told."
         where = [n for n, event in enumerate(failure.trace) if event.name == "kvm_inj_exception"]

@@ -8,7 +8,7 @@ from kvmwhy.abi import kvm_run
 from kvmwhy.abi.x86 import svm, tdx, vmx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.abi.x86.intr_info import describe_event
-from kvmwhy.diagnosis.answer import Mechanism, Proof
+from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import At
 
@@ -92,12 +92,8 @@ def triple_fault(facts: Facts) -> Mechanism | None:
     failure = facts.failure
     if failure.kind != "shutdown" and not (failure.kind == "other" and failure.exit_reason == _SHUTDOWN):
         return None
-    text = (
-        "The guest shut down: an exception could not be delivered, nor the double fault that followed (triple fault)."
-    )
-    return Mechanism(
-        "triple-fault", text, "certain", (Proof("the exit was KVM_EXIT_SHUTDOWN", facts.at("exit_reason")),)
-    )
+    proof = Proof("the exit was KVM_EXIT_SHUTDOWN", facts.at("exit_reason"))
+    return _shutdown(facts, proof, "certain")
 
 
 def traced_triple_fault(facts: Facts) -> Mechanism | None:
@@ -108,9 +104,23 @@ def traced_triple_fault(facts: Facts) -> Mechanism | None:
         if event.name != "kvm_exit":
             continue
         if event.fields.get("exit_reason", event.fields.get("reason")) in _TRIPLE_FAULTS[event.fields.get("isa") == 2]:
-            text = "The guest shut down: the trace ends in the exit of a triple fault."
-            return Mechanism("triple-fault", text, "likely", (Proof("the exit is traced", At(event=index)),))
+            return _shutdown(facts, Proof("the exit of a triple fault is traced", At(event=index)), "likely")
     return None
+
+
+def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
+    """With the exceptions that KVM put into the guest before, where a trace has them."""
+    got = []
+    for index, event in enumerate(facts.failure.trace):
+        vector = event.fields.get("exception", event.fields.get("nr"))
+        if event.name == "kvm_inj_exception" and isinstance(vector, int):
+            got.append((MNEMONICS.get(vector, f"exception {vector}"), At(event=index)))
+    if not got:
+        text = "an exception could not be delivered, nor the double fault that followed (triple fault)"
+    else:
+        text = f"it could not take {got[-1][0]}, which KVM had put into it, nor what followed (triple fault)"
+    proofs = (Proof(f"before that KVM put {name} into the guest", at) for name, at in got[-3:])
+    return Mechanism("triple-fault", f"The guest shut down: {text}.", certainty, (proof, *proofs))
 
 
 def exception_exit(facts: Facts) -> Mechanism | None:

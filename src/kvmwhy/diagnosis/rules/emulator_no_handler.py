@@ -48,6 +48,7 @@ CAUSE = Cause(
     example="xsave64 [rdi] on a memory window that the VMM emulates as MMIO",
 )
 
+_UNDEFINED = frozenset({"ud0", "ud1", "ud2"})
 _RAISE_EVENTS = frozenset({"ud2", "ud1", "ud0", "int", "int1", "int3", "into"})
 
 
@@ -60,6 +61,8 @@ def rule(facts: Facts) -> Finding | None:
     if verdict.outcome != "no-handler" and not too_old:
         return None
     from_report = facts.instruction_source == "report"
+    if facts.failure.silent and insn.mnemonic in _UNDEFINED:
+        return None  # it is there to raise #UD, and the guest got it
     if facts.why == Why.NESTED:
         return None  # KVM has handlers of its own for VMX and SVM: their operand was at fault, or their state
     sure = from_report and not too_old and facts.mode is not None and facts.mode.certain and not facts.foreign_bytes
