@@ -218,6 +218,9 @@ RECORDS = {
     "ENOSYS on arm64": (Failure(kind="run-error", arch="arm64", errno="ENOSYS"), "emulation-no-handler"),
     "EINVAL on arm64": (Failure(kind="run-error", arch="arm64", errno="EINVAL", exit_reason=9), "run-errno"),
     "FAIL_ENTRY on arm64": (Failure(kind="entry-failure", arch="arm64", hardware_error=1), "entry-refused-controls"),
+    # arch/arm64/kvm/handle_exit.c sets the exit and nothing else: the suberror is of the union's last use
+    "a stale suberror on arm64": (Failure(kind="internal-error", arch="arm64", suberror=3), "exit-unhandled"),
+    "VSX on a device": (Failure(kind="internal-error", arch="ppc64", suberror=1), "emulation-gives-up"),
     # 0x80000021 is a number of VMX's; a reason of another architecture is none
     "no VS file": (Failure(kind="entry-failure", arch="riscv64", hardware_error=1), "entry-refused-controls"),
     "HYP panic": (Failure(kind="host-trouble", arch="arm64", host=Host(events=(event("hyp-panic"),))), "host-trouble"),

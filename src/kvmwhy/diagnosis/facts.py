@@ -368,7 +368,10 @@ def _why(facts: Facts) -> Why:
 
 def _checked(failure: Failure, vendor: str | None, reset: ResetVerdict | None) -> Checked | None:
     """``None`` also for a confidential guest: KVM never hands out such registers, and so none are shown."""
-    if failure.kind != "entry-failure" or failure.cpu is None or vendor not in {"vmx", "svm"}:
+    cut_dump = failure.kind == "other" and failure.control is not None and failure.exit is None
+    if failure.kind != "entry-failure" and not cut_dump:
+        return None
+    if failure.cpu is None or vendor not in {"vmx", "svm"}:
         return None
     hidden = failure.control is None and not failure.cpu.registers.get("rflags", _RFLAGS_1) & _RFLAGS_1
     if hidden or (reset and reset.state in UNSEEN):

@@ -18,6 +18,7 @@ from kvmwhy.diagnosis.mechanism.event_delivery import event_delivery
 from kvmwhy.diagnosis.mechanism.exits import (
     exception_exit,
     exit_unhandled,
+    internal_error_elsewhere,
     simultaneous_events,
     traced_triple_fault,
     triple_fault,
@@ -55,6 +56,7 @@ _STEPS: Final[tuple[Callable[[Facts], Mechanism | None], ...]] = (
     not_kvm,
     setup_refused,  # before any vCPU ran
     run_errno,  # KVM_RUN came back without an exit
+    internal_error_elsewhere,
     simultaneous_events,  # the handlers of exits, in the order of vmx_handle_exit
     event_delivery,
     exit_unhandled,

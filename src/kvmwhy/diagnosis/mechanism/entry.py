@@ -60,7 +60,7 @@ def _by_number(facts: Facts, number: int) -> Mechanism:
     basic = number & 0xFFFF
     if basic in _BASIC and (number == basic or number >> 31 & 1):
         return _vmx(facts, basic, number)
-    if number in vmx.VM_INSTRUCTION_ERRORS:
+    if number in vmx.VM_ENTRY_ERRORS:
         meaning = vmx.VM_INSTRUCTION_ERRORS[number]
         text = f"VMLAUNCH or VMRESUME failed with VM-instruction error {number}: {meaning}."
         return Mechanism(

@@ -21,6 +21,23 @@ _NMI: Final = 2  # the type of an event, in bits 10:8
 _ORDINARY: Final = frozenset({2, 4, 5, 6, 7, 10, 11, 12, 26, 31})
 
 
+def internal_error_elsewhere(facts: Facts) -> Mechanism | None:
+    """KVM_EXIT_INTERNAL_ERROR on another architecture, where mostly nobody fills in the suberror.
+
+    arch/arm64/kvm/handle_exit.c and arch/mips/kvm: the default of a switch; arch/powerpc/kvm: suberror 1 where a MMIO
+    access by vector registers could not be repeated, else MSR.HV or a vCPU that is not sane.
+    """
+    failure = facts.failure
+    if failure.kind != "internal-error" or facts.is_x86:
+        return None
+    proof = Proof("the exit was KVM_EXIT_INTERNAL_ERROR", facts.at("suberror"))
+    if failure.arch in {"ppc64", "ppc"} and failure.suberror == 1:
+        text = "KVM could not carry out an access of vector registers to a device to its end."
+        return Mechanism("emulation-gives-up", text, "likely", (proof,))
+    text = "KVM has no handler for the exit; on this architecture the numbers beside it are left over from before."
+    return Mechanism("exit-unhandled", text, "likely", (proof,))
+
+
 def simultaneous_events(facts: Facts) -> Mechanism | None:
     """KVM_INTERNAL_ERROR_SIMUL_EX: handle_exception_nmi in vmx.c."""
     if facts.failure.suberror != 2:
