@@ -51,8 +51,8 @@ def lint() -> list[Result]:
 
 def come_out(evidence: bytes) -> tuple[str, ...]:
     """The entries that the findings of this text name, in order."""
-    found = [finding.cause.id for failure in read(evidence).failures for finding in diagnose(failure).findings]
-    return tuple(dict.fromkeys(found))
+    found = [finding for failure in read(evidence).failures for finding in diagnose(failure).findings]
+    return tuple(dict.fromkeys(name for finding in found for name in (finding.cause.id, *finding.also)))
 
 
 def fires(reports: list[corpus.Report]) -> dict[str, tuple[int, int, int]]:

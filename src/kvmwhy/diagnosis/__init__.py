@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.diagnosis.advice import advise, missing
 from kvmwhy.diagnosis.answer import Advice, Mechanism, Origin
 from kvmwhy.diagnosis.cause import Cause, Finding
 from kvmwhy.diagnosis.facts import Facts, gather
-from kvmwhy.diagnosis.knowledge import known
+from kvmwhy.diagnosis.knowledge.match import Match, matches
 from kvmwhy.diagnosis.mechanism import mechanism
+from kvmwhy.diagnosis.origin import origins_in
 from kvmwhy.diagnosis.rules import RULES, UNDECIDED
+from kvmwhy.diagnosis.scene import scene_of
 from kvmwhy.record import Failure
 
 _RANK = {"certain": 0, "likely": 1, "possible": 2}
@@ -44,15 +47,37 @@ class Diagnosis(NamedTuple):
 def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
     """Explain one failure. When no rule is at least likely, "undecided" says what to collect."""
     facts = gather(failure, syntax=syntax)
-    found = [finding for rule in RULES if (finding := rule(facts)) is not None]
-    found += known(facts)
+    fitting = matches(facts)
+    found = _each_once([finding for rule in RULES if (finding := rule(facts)) is not None], fitting)
     if failure.cpu_shared:
         found = [f._replace(confidence="possible", against=(*f.against, _SHARED)) for f in found]
     # Of what is only possible, a bug that was seen with these very marks says more than a rule that fits many.
     found.sort(key=lambda f: (_RANK[f.confidence], f.confidence == "possible" and not f.cause.id.startswith("bug-")))
     if not found or found[0].confidence == "possible":
         found.append(UNDECIDED(facts, tuple(found)))
-    return Diagnosis(facts, tuple(found), mechanism(facts))
+    happened = mechanism(facts)
+    scene = scene_of(facts, happened.id)
+    whose = origins_in(scene, fitting)
+    return Diagnosis(facts, tuple(found), happened, whose, advise(scene, whose, fitting), missing(scene, happened))
+
+
+def _each_once(of_rules: list[Finding], fitting: tuple[Match, ...]) -> list[Finding]:
+    """Rules' findings and known bugs; where both say the same, the surer one with the proofs of both."""
+    by_cause = {finding.cause.id: finding for finding in of_rules}
+    of_bugs = []
+    for match in fitting:
+        bug, rule = match.finding, by_cause.get(match.bug.same or "")
+        if rule is None or match.bug.nursery:
+            of_bugs.append(bug)
+        elif _RANK[rule.confidence] < _RANK[bug.confidence]:
+            by_cause[rule.cause.id] = rule._replace(
+                for_=(*rule.for_, f"it looks like a known bug: {match.bug.title}"), fix=bug.advice, also=(match.bug.id,)
+            )
+        else:
+            by_cause.pop(rule.cause.id, None)
+            proofs = tuple(dict.fromkeys((*bug.for_, *rule.for_)))
+            of_bugs.append(bug._replace(for_=proofs, also=(rule.cause.id,)))
+    return [*by_cause.values(), *of_bugs]
 
 
 def catalogue() -> dict[str, Cause]:

@@ -64,6 +64,7 @@ class Finding(NamedTuple):
     for_: tuple[str, ...]
     against: tuple[str, ...] = ()
     fix: Fix | None = None
+    also: tuple[str, ...] = ()  # other entries that say the same, and are in this finding
 
     @property
     def advice(self) -> Fix:

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge import priors
-from kvmwhy.diagnosis.knowledge.match import matches
+from kvmwhy.diagnosis.knowledge.match import Match, matches
 from kvmwhy.diagnosis.knowledge.sign import ORIGINS, Answer, Sign, Weights
 from kvmwhy.diagnosis.knowledge.signs import SIGNS
 from kvmwhy.diagnosis.knowledge.weights import FITTED, TEMPERATURE
-from kvmwhy.diagnosis.scene import scene_of
+from kvmwhy.diagnosis.scene import Scene, scene_of
 from kvmwhy.record import At, HostEvent
 
 _MOST_PROOFS: Final = 6
@@ -50,22 +50,30 @@ _NOTHING: Final = Omit()
 
 def origins(facts: Facts, mechanism: Mechanism, *, omit: Omit = _NOTHING) -> tuple[Origin, ...]:
     """Every origin with its share, best first; the shares sum to 1."""
-    counts = priors.COUNTS.get(mechanism.id, {})
-    evidence = evidence_of(facts, mechanism.id, omit=omit)
-    shares = shares_of(mechanism.id, evidence, omit=omit)
-    out = []
-    for origin in sorted(ORIGINS, key=lambda name: -shares[name]):
-        weighed = sorted(((e.weights.get(origin, 0), e.proof) for e in evidence), key=lambda pair: -abs(pair[0]))
-        out.append(
-            Origin(
-                origin,
-                shares[origin],
-                counts.get(origin, 0) - omit.counts.get(origin, 0),
-                tuple(proof for weight, proof in weighed if weight > 0)[:_MOST_PROOFS],
-                tuple(proof for weight, proof in weighed if weight < 0)[:_MOST_PROOFS],
-            )
+    return origins_in(scene_of(facts, mechanism.id), matches(facts), omit=omit)
+
+
+def origins_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHING) -> tuple[Origin, ...]:
+    """The same, of a scene and the known bugs that fit it."""
+    counts = priors.COUNTS.get(scene.mechanism, {})
+    evidence = evidence_in(scene, fitting, omit=omit)
+    shares = shares_of(scene.mechanism, evidence, omit=omit)
+    weighed: dict[str, list[tuple[float, Proof]]] = {}
+    for one in evidence:
+        for origin, weight in one.weights.items():
+            weighed.setdefault(origin, []).append((weight, one.proof))
+    for proofs in weighed.values():
+        proofs.sort(key=lambda pair: -abs(pair[0]))
+    return tuple(
+        Origin(
+            origin,
+            shares[origin],
+            counts.get(origin, 0) - omit.counts.get(origin, 0),
+            tuple(proof for weight, proof in weighed.get(origin, ()) if weight > 0)[:_MOST_PROOFS],
+            tuple(proof for weight, proof in weighed.get(origin, ()) if weight < 0)[:_MOST_PROOFS],
         )
-    return tuple(out)
+        for origin in sorted(ORIGINS, key=lambda name: -shares[name])
+    )
 
 
 def shares_of(
@@ -84,18 +92,23 @@ def shares_of(
 
 def evidence_of(facts: Facts, mechanism: str, *, omit: Omit = _NOTHING) -> tuple[Evidence, ...]:
     """The signs that are there, and the one known bug that says most."""
-    scene = scene_of(facts, mechanism)
+    return evidence_in(scene_of(facts, mechanism), matches(facts), omit=omit)
+
+
+def evidence_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHING) -> tuple[Evidence, ...]:
+    """The same, of a scene and the known bugs that fit it."""
     found = [
         Evidence(sign.id, _proof(sign, answer), weights_of(sign, omit))
-        for sign in _signs_of(mechanism)
+        for sign in _signs_of(scene.mechanism)
         if sign.id not in omit.entries and (answer := sign.test(scene))
     ]
-    fitting = [match for match in matches(facts) if match.bug.id not in omit.entries and not match.bug.nursery]
-    if fitting:
-        best = max(fitting, key=lambda match: match.weight)
-        bug = best.bug
-        proof = Proof(f"it looks like a known bug: {bug.title}", At(register="rip") if facts.rip is not None else None)
-        found.append(Evidence(bug.id, proof, {bug.origin: best.weight}))
+    counting = [match for match in fitting if match.bug.id not in omit.entries and not match.bug.nursery]
+    if counting:
+        best = max(counting, key=lambda match: match.weight)
+        proof = Proof(
+            f"it looks like a known bug: {best.bug.title}", At(register="rip") if scene.rip is not None else None
+        )
+        found.append(Evidence(best.bug.id, proof, {best.bug.origin: best.weight}))
     return tuple(found)
 
 

@@ -31,11 +31,13 @@ _DEVICES: Final = (  # a slug, and what a driver's or an object's name holds
     ("gpu-blob", ("blob", "venus", "virtio-gpu-rutabaga")),
     ("virtio-gpu", ("virtio-gpu", "virtio-vga")),
     ("virtiofs", ("vhost-user-fs", "virtiofs", "virtio-fs")),
+    ("numa-bound", ("numa-bound",)),
+    ("cpu-pm", ("cpu-pm",)),
     ("dev-shm", ("/dev/shm", "memory-backend-shm")),  # noqa: S108  a name, not a file that is opened
     ("hugetlb", ("hugetlb", "hugepages", "/dev/huge", "mem-prealloc")),
     ("memory-file", ("memory-backend-file",)),
     ("balloon", ("balloon",)),
-    ("free-page-reporting", ("free-page-reporting",)),
+    ("free-page-reporting", ("balloon-report",)),
 )
 _MACHINES: Final = (  # DMI's vendor and product, and whose they are
     ("VMware", "VMware"),
@@ -67,6 +69,7 @@ class Scene(NamedTuple):
     call: str | None
     msr: int | None
     value: int | None
+    register: str | None
     firmware_error: int | None
     status: int | None
     detail: str | None
@@ -113,7 +116,11 @@ class Scene(NamedTuple):
 
     @property
     def young_vmm(self) -> str | None:
-        return self.speaker if self.speaker in _YOUNG else None
+        if self.speaker in _YOUNG:
+            return self.speaker
+        # QEMU prints no registers of a guest that shut down: a program of its own does.
+        alone = self.speaker is None and self.failure.kind == "shutdown" and self.failure.cpu is not None
+        return "this VMM" if alone else None
 
     @property
     def code(self) -> bytes | None:
@@ -141,21 +148,23 @@ class Scene(NamedTuple):
 
     @property
     def hidden_state(self) -> bool:
-        """Tracked registers are alive, and what the CPU keeps for itself reads as zero: an encrypted guest."""
-        cpu = self.failure.cpu
-        if cpu is None:
-            return False
-        cr0, efer, cs = cpu.get("cr0") or 0, cpu.get("efer") or 0, cpu.segments.get("cs")
-        no_segment = cs is not None and not (cs.selector or cs.base or cs.limit or cs.attributes & 0xFF00)
-        return no_segment and bool(cr0 & 1 or efer & _EFER_LME)
+        """Tracked registers are alive, and what the control block keeps reads as zero: an encrypted guest."""
+        return self.state == "hidden"
 
     @property
     def left_over(self) -> str | None:
-        """A control register that keeps bits although RIP, CS and the general registers are as after a reset."""
-        reset, cpu = self.facts.reset, self.failure.cpu
-        if reset is None or cpu is None or not {"rip", "cs", "gprs"} <= set(reset.parts):
+        """A control register that keeps bits although the rest is as after a reset."""
+        reset = self.facts.reset
+        if self.state != "half-reset" or reset is None:
             return None
-        return next((name.upper() for name in ("cr4", "cr3", "efer", "cr0") if name in reset.differ), None)
+        return next(
+            (name.upper() for name in ("cr4", "cr3", "efer", "cr0") if name in reset.differ), "a control register"
+        )
+
+    @property
+    def runs_as_vm86(self) -> bool:
+        """Segments as virtual-8086 mode wants them: KVM has no unrestricted guest to use."""
+        return bool(self.facts.reset and self.facts.reset.loaded == "vm86")
 
     @property
     def vcpus(self) -> int:
@@ -167,30 +176,25 @@ class Scene(NamedTuple):
         """The number that OVMF's start-up code keeps in RCX, if it passes what an xAPIC can name."""
         cpu = self.failure.cpu
         count = cpu.get("rcx") if cpu else None
-        return count if count is not None and 0x100 <= count < 0x400 and self.rip_place is not None else None
+        return count if count is not None and 0x100 <= count < 0x400 and self.rip_place == "vga-mono" else None
 
     @property
     def walk_reserved(self) -> bool:
-        """The trace's software walk ended in present and reserved."""
-        return any(
-            event.name == "kvm_mmu_walker_error" and "RSVD" in str(event.fields.values())
-            for event in self.failure.trace
-        )
+        """KVM's own walk of the guest's page tables ended in present and reserved."""
+        return self.facts.walk_error is not None and self.facts.walk_error & 9 == 9
 
     @property
     def migrated(self) -> bool:
-        return self.event("tsc-frequency-mismatch", "incoming-migration", "restored-snapshot") is not None or (
-            self.detail is not None and any(word in self.detail for word in ("migrat", "incoming", "restore", "load"))
-        )
+        return "state-from-elsewhere" in self.failure.host.remarks
 
     @property
     def guest_restarts(self) -> bool:
-        return self.event("guest-restarts") is not None
+        return "guest-restarts" in self.failure.host.remarks
 
     @property
     def mmio_at_top(self) -> bool:
         """The VMM logged an access in the last page below 4 GiB: a stack that began at address 0."""
-        return self.event("mmio-below-4-gib") is not None
+        return "mmio-below-4-gib" in self.failure.host.remarks
 
     @property
     def old_format(self) -> bool:
@@ -217,12 +221,13 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
         mechanism=mechanism,
         facts=facts,
         failure=failure,
-        arch=failure.arch or ("x86" if facts.vendor.vendor else None),
+        arch=facts.arch or ("x86" if facts.vendor.vendor or facts.rip is not None else None),
         vendor=facts.vendor.vendor,
         errno=failure.errno,
         call=setup.call if setup else None,
         msr=setup.msr if setup else None,
         value=setup.value if setup else None,
+        register=setup.register if setup else None,
         firmware_error=setup.firmware_error if setup else None,
         status=setup.status if setup and setup.status is not None else _status(failure, events),
         detail=setup.detail if setup else None,
@@ -230,7 +235,7 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
         speaker=_speaker(failure),
         kernel=kernel,
         release=release_of(kernel),
-        outer=host.hypervisor or _machine(hardware),
+        outer=host.hypervisor or _field(events, "hypervisor") or _machine(hardware),
         dmi=hardware,
         rivals=host.rivals,
         devices=_devices(host.devices, events),
@@ -265,8 +270,17 @@ def _place(facts: Facts) -> str | None:
     place = what_lives_at(linear, ram_bytes=facts.failure.host.ram_bytes)
     if place is None:
         return None
-    identity = facts.paging is not True or place.name in {"flash", "reset-vector", "bios", "option-rom"}
+    identity = facts.paging is not True or (_is_firmwares(facts) and linear < 1 << 32)
     return place.name if identity else None
+
+
+def _is_firmwares(facts: Facts) -> bool:
+    """OVMF maps all memory one to one, and has its descriptor table below 4 GiB; no operating system does both."""
+    cpu = facts.failure.cpu
+    gdt = cpu.segments.get("gdt") if cpu else None
+    tables = cpu.get("cr3") if cpu else None
+    low = gdt is None or gdt.base < 1 << 32
+    return facts.cpl == 0 and low and (tables is None or tables < 1 << 32) and facts.rip == facts.linear_rip
 
 
 def _speaker(failure: Failure) -> str | None:

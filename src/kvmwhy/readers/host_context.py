@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
+from kvmwhy.readers.vm_context import vm_of
 from kvmwhy.record import Host
 
 _LIBVIRT: Final = re.compile(r"\bqemu version: ?([0-9]{1,4}(?:\.[0-9]{1,6}){1,4})")
@@ -90,6 +91,10 @@ _OUTER_NAMES: Final = {
     "Google Google Compute": "Google Compute Engine",
     "Xen ": "Xen",
 }
+_DETECTED_MARKS: Final = ("Hypervisor detected: ", "Hypervisor vendor:", "Hypervisor string: ")
+# arch/x86/kernel/cpu/hypervisor.c; util-linux sys-utils/lscpu.c; Cloud Hypervisor arch/src/x86_64/mod.rs
+_DETECTED: Final = re.compile(r"Hypervisor (?:detected: |vendor:\s{1,40}|string: )([A-Za-z][A-Za-z -]{1,24})")
+_SIGNATURES: Final = {"KVMKVMKVM": "KVM", "Microsoft": "Hyper-V", "Microsoft Hyper-V": "Hyper-V"}
 _RIVALS: Final = ("vboxdrv", "vmmon")
 
 
@@ -103,6 +108,7 @@ def _host_of(text: str) -> Host:
     qemu = _LIBVIRT.findall(text) if "qemu version" in text else []
     qemu = qemu or (_MONITOR.findall(text) if " monitor" in text else [])
     kernel = _KERNEL.findall(text) if "kernel:" in text else []
+    vm = vm_of(text)
     kernel = kernel or (_OOPS_KERNEL.findall(text) if "Comm: " in text else [])
     return Host(
         kernel=_only(kernel),
@@ -111,7 +117,12 @@ def _host_of(text: str) -> Host:
         vendor=vendor,
         vendor_from=why,
         unrestricted_guest_hint="machine without unrestricted mode" in text,
-        hypervisor=_outer(text) if "Hardware name: " in text or "DMI: " in text else None,
+        hypervisor=(_outer(text) if "Hardware name: " in text or "DMI: " in text else None) or _detected(text),
+        devices=vm.devices,
+        machine=vm.machine,
+        cpu_model=vm.cpu_model,
+        confidential=vm.confidential,
+        remarks=vm.remarks,
         rivals=tuple(name for name in _RIVALS if name in text),
         facts=_facts(text),
     )
@@ -136,6 +147,15 @@ def _outer(text: str) -> str | None:
     names = {found["name"] for found in _OUTER.finditer(text)}
     name = next(iter(names)) if len(names) == 1 else None
     return name and _OUTER_NAMES.get(name, name)
+
+
+def _detected(text: str) -> str | None:
+    """The hypervisor that the host's kernel, lscpu or a VMM found around itself."""
+    if not any(mark in text for mark in _DETECTED_MARKS):
+        return None
+    names = {name.strip() for name in _DETECTED.findall(text)}
+    name = next(iter(names)) if len(names) == 1 else None
+    return name and _SIGNATURES.get(name, name)
 
 
 def _only(values: list[str]) -> str | None:

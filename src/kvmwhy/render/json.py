@@ -259,6 +259,7 @@ def _host(host: Host) -> HostPart:
         cpu_model=_text(host.cpu_model),
         devices=[safe(name) for name in host.devices],
         confidential=host.confidential,
+        remarks=[safe(slug) for slug in host.remarks],
     )
 
 

@@ -19,7 +19,8 @@ class Bug(NamedTuple):
     the evidence does not show is only missing. ``versions`` are of the host's kernel, or of QEMU if the id begins
     with ``bug-qemu-``. ``needs_version``: the shape alone says too little, so the version must be known to be
     affected. ``also`` names other bugs whose shape this one's example has too. ``corpus`` has the public reports
-    that the entry was written with.
+    that the entry was written with. ``same`` is the cause of the rules that says the same less exactly: they are one
+    finding then, the surer of the two.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Bug(NamedTuple):
     also: tuple[str, ...] = ()
     corpus: tuple[str, ...] = ()
     weight: float = 1.5
+    same: str | None = None
     nursery: bool = False
 
     @property

@@ -11,6 +11,7 @@ from kvmwhy.diagnosis.knowledge.predicate import Shape
 BUGS: Final = (
     Bug(
         id="bug-spr-apicv-vp-assist",
+        same="impossible-vectoring",
         title=(
             "Sapphire and Emerald Rapids report a stale interrupt in delivery when a Windows guest uses the VP assist"
             " page"
@@ -38,6 +39,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-vmresume-not-launched",
+        same="vmresume-of-unlaunched",
         title="VMRESUME of a running guest failed as if the guest had never been launched",
         origin="cpu",
         family="cpu-erratum",
@@ -56,6 +58,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-tdx-poisoned-memory",
+        same="tdx-status",
         title="A memory error hit a trust domain, and the TDX module will not run it any more",
         origin="confidential-stack",
         family="confidential-guest",

@@ -48,6 +48,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-edk2-split-lock",
+        same="split-lock",
         title="EDK2's exception handler exchanges descriptor-table registers across a cache line",
         origin="guest-firmware",
         family="split-lock",

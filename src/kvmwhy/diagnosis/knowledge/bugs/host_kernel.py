@@ -23,6 +23,7 @@ _ELSEWHERE = "Something else of the same shape: the conditions are necessary, no
 BUGS: Final = (
     Bug(
         id="bug-smi-in-sti-shadow",
+        same="smm",
         title="KVM took STI's interrupt shadow into SMM, a state that VM entry refuses",
         origin="host-kernel",
         family="smm",

@@ -72,6 +72,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-m-counts-mib",
+        same="event-delivery-non-ram",
         title="The guest got a few MiB of RAM, because -m counts MiB",
         origin="vm-configuration",
         family="event-delivery",

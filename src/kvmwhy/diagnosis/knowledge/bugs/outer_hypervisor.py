@@ -58,6 +58,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-hyperv-nested-svm-smm",
+        same="nested-svm-smm",
         title="Hyper-V and WSL 2 on AMD cannot enter SMM in a nested guest",
         origin="outer-hypervisor",
         family="outer-hypervisor",
@@ -93,6 +94,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-azure-evmcs-field",
+        same="evmcs-field-missing",
         nursery=True,
         title="KVM of 5.4 uses a VMCS field that Hyper-V's enlightened VMCS does not have",
         origin="host-kernel",

@@ -34,6 +34,7 @@ _CXL_REFERENCES = (
 BUGS: Final = (
     Bug(
         id="bug-qemu-reset-gif",
+        same="vcpu-state-mixture",
         title="QEMU set an AMD-only flag in the nested state at reset, and the rest of the reset was never loaded",
         origin="vmm",
         family="vcpu-state",
@@ -89,6 +90,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-qemu-memslot-gap",
+        same="memslot-race",
         title="QEMU took a memory slot away for a moment to change it, while another vCPU ran in it",
         origin="vmm-race",
         family="memslot-race",
@@ -115,6 +117,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-qemu-migration-nested-smm",
+        same="vcpu-state-mixture",
         title="After migration in the middle of an SMI, QEMU loaded half of the vCPU's state",
         origin="vmm",
         family="vcpu-state",
@@ -134,6 +137,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-qemu-multiboot-split-lock",
+        same="split-lock",
         title="QEMU's multiboot option ROM loads a descriptor across a cache line",
         origin="guest-firmware",
         family="split-lock",
@@ -153,10 +157,11 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-qemu-sev-term-unknown",
+        same="exit-unknown-to-vmm",
         title="An SEV guest asked to be terminated, and QEMU does not know that request",
         origin="confidential-stack",
         family="confidential-guest",
-        shape=Shape("other", vmm_exit=(24,)),
+        shape=Shape("other", vmm_exit=(24,), reset=("hidden", "zero")),
         what=(
             "KVM_EXIT_SYSTEM_EVENT with type SEV_TERM: the guest's firmware or kernel found something it cannot trust"
             " and gave up. Older QEMU prints the number of the exit and an empty dump."
@@ -174,6 +179,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-vmm-memory-fault-exit",
+        same="exit-unknown-to-vmm",
         title="The VMM does not know the exit for memory that is private when it should be shared, or the reverse",
         origin="vmm",
         family="confidential-guest",
@@ -192,6 +198,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-vmm-tdx-exit",
+        same="exit-unknown-to-vmm",
         title="The VMM does not know the exit for a trust domain's request",
         origin="vmm",
         family="confidential-guest",

@@ -12,6 +12,7 @@ _FETCH: Final = ("fetch-not-ram",)
 _DELIVERY: Final = ("event-delivery",)
 _FIRMWARE: Final = ("bios", "option-rom", "flash", "reset-vector")
 _VGA: Final = range(0xA_0000, 0xC_0000)
+_SOME: Final = 4  # bytes of zeros that are no code
 _MIB: Final = 1 << 20
 _4_GIB: Final = 1 << 32
 _SAVE_AREAS: Final = ("xsave", "xrstor", "fxsave", "fxrstor", "cmpxchg16b", "cmpxchg8b")
@@ -21,7 +22,9 @@ _IVT_WORDS: Final = (0xF000_FF53, 0xFF53_F000, 0xF000_E2C3, 0xF000_FEA5, 0xF000_
 
 def _in(*places: str) -> Test:
     def test(scene: Scene) -> Answer:
-        return scene.rip_place in places and At(register="rip")
+        code = scene.code
+        empty = code is not None and len(code) >= _SOME and not any(code)
+        return scene.rip_place in places and not empty and At(register="rip")
 
     return test
 
@@ -85,16 +88,13 @@ _SIMD: Final = ("movap", "movup", "movdq", "movnt", "movss", "movlp", "movhp", "
 
 def _save_area(scene: Scene) -> Answer:
     name = scene.mnemonic
-    return name if name and name.startswith(_SAVE_AREAS) and scene.mode == "long64" and scene.cpl == 0 else None
+    wide = scene.mode in {"long64", None} and scene.cpl in {0, None}
+    return name if name and name.startswith(_SAVE_AREAS) and wide else None
 
 
 def _bytes_differ(scene: Scene) -> Answer:
-    """KVM's bytes and the VMM's, read at the same address, have nothing in common."""
-    mine, other = scene.reported_bytes, scene.code
-    if not mine or not other or scene.paging is None:
-        return None
-    length = min(len(mine), len(other), 4)
-    return mine[:length] != other[:length] and any(other[:length]) and At(register="rip")
+    """KVM's bytes are not those that the VMM read at RIP."""
+    return scene.facts.foreign_bytes is True and At(register="rip")
 
 
 def _vectoring_elsewhere(scene: Scene) -> Answer:
@@ -222,7 +222,7 @@ SIGNS: Final = (
     Sign(
         "arm-no-syndrome",
         EMULATION,
-        lambda scene: scene.arch == "arm64",
+        lambda scene: scene.arch == "arm64" or scene.errno == "ENOSYS" or scene.event("access-without-syndrome"),
         "Arm gives KVM no instruction to emulate for such an access",
         weights(guest_code=1.5, vmm=0.5),
         "arch/arm64/kvm/mmio.c: loads and stores with write-back, pairs and SIMD have no syndrome.",
@@ -230,7 +230,7 @@ SIGNS: Final = (
     Sign(
         "arm-device-memory-not-mapped",
         EMULATION,
-        lambda scene: scene.arch == "arm64" and scene.speaker not in {None, "qemu"},
+        lambda scene: scene.speaker not in {None, "qemu"} and (scene.arch == "arm64" or scene.errno == "ENOSYS"),
         "the VMM, {}, may leave parts of a device's memory without a slot".replace("{}, ", ""),
         weights(vmm=1),
         "QEMU maps BARs that other VMMs leave to exits.",

@@ -13,8 +13,6 @@ _STATE: Final = ("entry-refused-guest-state",)
 _SVM_INVALID: Final = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)  # 32 bits wide before 7.0, 64 from then on
 _SHADOW: Final = ("interruptibility", "blocking", "pending-debug", "activity")  # words of the rules' ids
 _CR4_VMXE: Final = 1 << 13
-_SMM_ENTRY: Final = 0x8000
-_VM86_ATTRIBUTES: Final = 0xF3
 
 
 def _state(*states: str) -> Test:
@@ -38,20 +36,16 @@ def _number(*numbers: int) -> Test:
 
 
 def _smm(scene: Scene) -> bool:
-    return bool(scene.smm) or (scene.rip == _SMM_ENTRY and scene.mode == "real16" and scene.state != "reset")
+    return bool(scene.smm) or scene.state == "smi-entry"
 
 
 def _vm86(scene: Scene) -> Answer:
     """KVM runs real mode as virtual-8086 code where the CPU cannot do it otherwise (vmx.c: enter_rmode)."""
-    cpu = scene.failure.cpu
-    cs = cpu.segments.get("cs") if cpu else None
-    return (
-        At(register="cs") if cs and scene.mode == "real16" and cs.attributes >> 8 & 0xFF == _VM86_ATTRIBUTES else None
-    )
+    return scene.runs_as_vm86 and At(register="cs")
 
 
 def _ran_in_firmware(scene: Scene) -> Answer:
-    return scene.state == "ran" and scene.mode == "real16" and not _smm(scene) and At(register="rip")
+    return scene.state in {"ran", "first"} and scene.mode == "real16" and not _smm(scene) and At(register="rip")
 
 
 def _ran_a_system(scene: Scene) -> Answer:
@@ -105,7 +99,7 @@ SIGNS: Final = (
     Sign(
         "mixed-state",
         None,
-        lambda scene: scene.state == "mixture" and not _smm(scene) and At(register="rip"),
+        lambda scene: scene.state in {"mixture", "impossible"} and not _smm(scene) and At(register="rip"),
         "the registers mix two states, which no guest can do: they were loaded in part",
         weights(vmm=2, vm_configuration=0.5, guest_code=-1),
         "A failed KVM_SET_* in the middle of a reset, INIT or migration leaves the rest unloaded.",
@@ -121,7 +115,7 @@ SIGNS: Final = (
     Sign(
         "all-zero-state",
         REFUSED_ENTRY,
-        lambda scene: scene.state == "zero" and scene.confidential is None and At(register="rip"),
+        lambda scene: scene.state in {"zero", "unread"} and scene.confidential is None and At(register="rip"),
         "every register reads as zero: VMCS fields could not be read",
         weights(outer_hypervisor=1, host_kernel=0.5),
         "VMREAD that fails yields zeros: the VMCS was never current, or a hypervisor below lost it.",

@@ -11,6 +11,15 @@ from kvmwhy.record import At
 _RUN: Final = ("run-errno",)
 _FIRMWARE: Final = ("bios", "option-rom", "flash", "reset-vector", "low-ram", "ebda")
 _VFIO_EVENTS: Final = ("vfio-bar-fault", "device-reset-failed", "device-refused", "vfio-memory-lock", "iommu-fault")
+_KERNELS: Final = (
+    "warning",
+    "kernel-bug",
+    "oops",
+    "page-state-bad",
+    "sanitizer",
+    "abort-not-handled",
+    "ppc-memory-fault",
+)
 _EFER_LME: Final = 1 << 8
 
 
@@ -119,11 +128,11 @@ SIGNS: Final = (
         "Files of a DAX window and buffers of a graphics driver are mapped into programs.",
     ),
     Sign(
-        "nothing-beside-efault",
+        "efault-and-the-kernel-is-silent",
         _RUN,
-        lambda scene: scene.errno == "EFAULT" and not scene.devices and scene.failure.cpu is None and not scene.events,
-        "nothing but the errno is shown: what backs guest memory is the usual reason",
-        weights(host_setup=1),
+        lambda scene: scene.errno == "EFAULT" and scene.arch in {"x86", None} and not scene.event(*_KERNELS),
+        "the host's kernel reports no trouble of its own: what backs guest memory is the usual reason",
+        weights(host_setup=1, host_kernel=-0.5),
         "Resources of the host run out more often than its kernel fails.",
     ),
     Sign(

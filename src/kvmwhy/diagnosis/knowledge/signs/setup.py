@@ -151,7 +151,7 @@ def _long_without_efer(scene: Scene) -> Answer:
     """arch/x86/kvm/x86.c: kvm_is_valid_sregs: CS.L with EFER.LMA clear, or paging without what it needs."""
     cpu = scene.failure.cpu
     cs = cpu.segments.get("cs") if cpu else None
-    return bool(cs and cs.long and cpu and cpu.get("efer") == 0) and At(register="cs")
+    return bool(cs and cs.long and cpu and (cs.big or cpu.get("efer") == 0)) and At(register="cs")
 
 
 def _size(scene: Scene) -> int:
@@ -164,7 +164,7 @@ def _launch(scene: Scene) -> bool:
 
 
 def _put_registers_on_arm(scene: Scene) -> Answer:
-    return scene.call == "registers" and scene.failure.cpu is None and scene.arch not in {"x86", None} and scene.arch
+    return scene.call == "registers" and scene.failure.cpu is None and scene.arch != "x86"
 
 
 def _put_registers(scene: Scene) -> Answer:
@@ -340,6 +340,14 @@ SIGNS: Final = (
         "a capability is missing here",
         weights(host_kernel=1, cpu=1, vmm=0.5),
         "Too old a kernel, or hardware without it (no GIC, no AIA).",
+    ),
+    Sign(
+        "no-interrupt-controller",
+        _SETUP,
+        lambda scene: _detail("vgic")(scene) or bool(scene.register and "irqchip" in scene.register.lower()),
+        "the CPU or board has no interrupt controller that KVM can use",
+        weights(cpu=1.5, vm_configuration=0.5),
+        "Arm boards without a GIC, or with another version than the machine asks for.",
     ),
     Sign(
         "exits-cannot-be-disabled",
