@@ -1,8 +1,33 @@
-"""Weights that labelled reports support, in place of the expert's. Written by tools/fit_origins.py; do not edit."""
+"""Weights that labelled reports support, in place of the expert's. Written by tools/fit_origins.py.
+
+Fitted to 188 reports of 181 bugs (corpus eb341542b0898bd1). Signs that are not here have the expert's weights:
+fewer than two independent bugs show them, or the fit did not move them.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-TEMPERATURE: Final = 1.0
-FITTED: Final[dict[str, dict[str, float]]] = {}
+TEMPERATURE: Final = 1.2
+FITTED: Final[dict[str, dict[str, float]]] = {
+    "another-hypervisor": {"host-kernel": 2.0},
+    "arm-no-syndrome": {"guest-code": 2.0, "vmm": 0.5},
+    "capability-missing": {"vmm": 0.0, "host-kernel": 1.5, "cpu": 1.5},
+    "cloud-kernel": {"outer-hypervisor": 0.5},
+    "device-passed-through": {"vm-configuration": 1.0, "host-kernel": 0.5, "host-setup": 1.0},
+    "dump-without-its-line": {"host-kernel": 0.0, "outer-hypervisor": 0.5},
+    "efault-and-the-kernel-is-silent": {"host-kernel": -0.5, "host-setup": 0.5},
+    "einval-on-arm": {"guest-code": 1.5, "vmm": 0.5, "host-kernel": 0.5},
+    "einval-on-power": {"vm-configuration": 2.5},
+    "handler-came-later": {"host-kernel": 1.0},
+    "handler-exists": {"host-kernel": 0.5, "outer-hypervisor": 0.5},
+    "mixed-state": {"guest-code": -1.0, "vm-configuration": 1.0, "vmm": 1.5},
+    "msr-of-kvm-itself": {"vm-configuration": 0.5, "host-kernel": 2.0},
+    "msr-refused": {"vmm": 1.0, "host-kernel": 0.5},
+    "never-ran-controls": {"host-kernel": 1.0, "outer-hypervisor": 1.0, "cpu": -0.5},
+    "outer-hypervisor-beside-host-trouble": {"outer-hypervisor": 1.0},
+    "refused-before-any-vm": {"vmm": -1.0, "host-setup": 2.0},
+    "save-area-in-emulated-memory": {"guest-code": 0.5, "vm-configuration": 1.0, "vmm": 2.0},
+    "vendor-kernel-on-riscv": {"host-kernel": 2.0, "cpu": 0.5},
+    "vm86-segments": {"host-kernel": 1.0, "host-setup": 0.5, "cpu": 2.0},
+}
