@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmwhy.abi import encode_page
@@ -223,6 +223,7 @@ failures = st.builds(
 )
 
 
+@settings(deadline=None)  # the first one loads the decoder and the tables
 @given(failures)
 def test_any_record_is_explained_without_an_exception(failure: Failure) -> None:
     """Every record gets at least one finding, a first line, and a line of JSON."""
@@ -232,6 +233,7 @@ def test_any_record_is_explained_without_an_exception(failure: Failure) -> None:
     assert b"\n" not in to_json(diagnosis)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=15), st.integers(0, 2**32 - 1), u64, u64)
 def test_a_page_made_to_order_is_explained(insn: bytes, reason: int, info1: int, info2: int) -> None:
     """From the kernel's side to the explanation: the bytes explained are the bytes that were put in."""
