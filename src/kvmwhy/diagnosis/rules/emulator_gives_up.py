@@ -58,10 +58,12 @@ def rule(facts: Facts) -> Finding | None:
         against.append("RIP itself lies where there is no RAM: the bytes shown may not be what the guest ran")
         confidence = "possible"
     whose = "KVM was handed its bytes" if facts.foreign_bytes else f"the guest ran it at {at(facts)}"
+    fix = CAUSE.fix._replace(host=None) if facts.vendor.vendor == "svm" else None  # unrestricted guest is Intel's
     return Finding(
         CAUSE,
         confidence,
         f"KVM's emulator cannot finish `{instruction(facts)}` in this mode; {whose}.{silently(facts)}",
         tuple(dict.fromkeys(for_)),
         tuple(against),
+        fix,
     )

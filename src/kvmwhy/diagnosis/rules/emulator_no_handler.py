@@ -42,8 +42,6 @@ CAUSE = Cause(
     references=(
         "arch/x86/kvm/emulate.c: opcode_table, twobyte_table, opcode_map_0f_38",
         "Documentation/virt/kvm/api.rst: KVM_CAP_EXIT_ON_EMULATION_FAILURE",
-        'c57d9bafbd0b ("KVM: x86: Add support for emulating MOVNTDQA") (in v6.19)',
-        'ebec25438f3d ("KVM: x86: Enable support for emulating AVX MOV instructions") (in v6.19)',
     ),
     example="xsave64 [rdi] on a memory window that the VMM emulates as MMIO",
 )

@@ -31,8 +31,8 @@ CAUSE = Cause(
         ),
     ),
     references=(
-        'c73da3fcab43 ("KVM: VMX: Properly handle dynamic VM Entry/Exit controls") refused with error 7 on some CPUs',
-        "e54f1ff244ac: a shadow root with reserved bits, then an oops in mmu_free_root_page (5.18-rc)",
+        "include/linux/kvm_host.h: KVM_BUG_ON, kvm_vm_dead",
+        "virt/kvm/kvm_main.c: kvm_vcpu_ioctl",
     ),
     example="hardware error 0x80000021 at the first far jump, and an oops in mmu_free_root_page beside it",
 )
