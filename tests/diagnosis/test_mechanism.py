@@ -124,6 +124,10 @@ ROWS = {
     "zeros in the PCI window": (EMULATION + FLAT.format(eip=0xF000FF53) + ZEROS, "fetch-not-ram"),
     # conventional memory is RAM on every PC: these zeros are ADD [EAX],AL, which has a handler
     "zeros in low RAM": (EMULATION + FLAT.format(eip=0xCD12) + ZEROS, "emulation-gives-up"),
+    # nothing says how much RAM there is, and every PC has this much
+    "zeros at 2 MiB": (EMULATION + FLAT.format(eip=0x20_0000) + ZEROS, "emulation-gives-up"),
+    # FXSAVE came between 4.4 and 4.14; its handler does not fail on what is not RAM, it spins
+    "FXSAVE": (EMULATION + FLAT.format(eip=0x10_0000) + code("0f ae 00 90 90 90 90"), "emulation-no-handler"),
     "?? without paging": (EMULATION + FLAT.format(eip=0x7F0000) + UNREADABLE, "fetch-not-ram"),
     "?? under paging": (EMULATION + LONG + UNREADABLE, "fetch-not-ram"),
     # JMP of registers alone cannot fail in the emulator: only its fetch can have

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.arch.x86.physical_map import Place
@@ -11,6 +11,8 @@ from kvmwhy.diagnosis.emulation import Fetch
 
 if TYPE_CHECKING:
     from kvmwhy.diagnosis.facts import Facts
+
+_EVERY_PC: Final = 16 << 20  # so much RAM any PC has, where nothing says how much this one has
 
 AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 
@@ -59,6 +61,8 @@ def nothing_at_rip(facts: Facts) -> bool:
     if facts.window not in EMPTY or facts.paging:
         return False
     place = facts.place_of(facts.linear_rip)
+    if place is None and facts.linear_rip is not None and facts.linear_rip < _EVERY_PC:
+        return False
     return place is None or place.ram is not True
 
 

@@ -28,6 +28,7 @@ _CAN_REFUSE: Final = frozenset(
     }
 )
 _LOADS_SEGMENT: Final = ("mov es,", "mov ss,", "mov ds,", "mov fs,", "mov gs,")
+_GIVES_UP_AT: Final = ("far-target", "outer-return", "rsm", "enter-level")
 _RESERVED_NOPS: Final = (5, 8)
 _WINDOWS: Final = {
     Window.ZEROS: "the bytes at RIP are all zero",
@@ -204,8 +205,9 @@ def _sure_of_bytes(facts: Facts) -> bool:
 
 
 def _a_state_can_refuse(facts: Facts) -> bool:
-    """An operand of the instruction's own lies where the handler must give up, or its limit says when it does."""
-    return bool(facts.verdict and facts.verdict.limit)
+    """The handler's limit is one at which it gives up, and not one at which it spins or injects."""
+    limit = facts.verdict.limit if facts.verdict else None
+    return limit is not None and any(caveats.CONDITIONAL[name] in limit for name in _GIVES_UP_AT)
 
 
 def _cannot_fail(facts: Facts) -> bool:
