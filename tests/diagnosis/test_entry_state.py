@@ -10,7 +10,7 @@ import pytest
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import kernel_log, read
-from kvmwhy.record import Cpu, Failure, Host, Segment
+from kvmwhy.record import Cpu, Failure, Host, HostEvent, Segment
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 DATA = Segment(0x10, 0, 0xFFFFFFFF, 0xC09300)
@@ -135,7 +135,7 @@ def test_who_made_the_state_comes_first_where_it_is_known() -> None:
 def test_trouble_of_the_host_outweighs_what_registers_show() -> None:
     """Beside an oops the registers of the guest are no more than a hint."""
     cpu = msgspec.structs.replace(LONG64, registers={**LONG64.registers, "rflags": 0xA})
-    host = Host(facts=("the host's kernel oopsed beside this failure",))
+    host = Host(events=(HostEvent(kind="oops"),))
     found = {f.cause.id: f.confidence for f in diagnose(refused(cpu, host=host)).findings}
     assert found["entry-rule-broken"] == "possible"
 

@@ -16,7 +16,7 @@ from kvmwhy.abi.internal_error import instruction_words
 from kvmwhy.diagnosis import catalogue, diagnose
 from kvmwhy.diagnosis.cause import FAMILIES
 from kvmwhy.readers import read
-from kvmwhy.record import Code, Cpu, Emulation, Exit, Failure, Host, Segment
+from kvmwhy.record import Code, Cpu, Emulation, Exit, Failure, Host, HostEvent, Segment
 from kvmwhy.render.json import to_json
 
 FLAT = Segment(0x10, 0, 0xFFFFFFFF, 0xC09300)
@@ -328,7 +328,7 @@ ZEROS = Code((0, 0, 0, 0, 0), 0)
                 kind="entry-failure",
                 hardware_error=0x80000021,
                 cpu=REAL16_RESET,
-                host=Host(facts=("the host's kernel oopsed beside this failure",)),
+                host=Host(events=(HostEvent(kind="oops"),)),
             ),
             "host-kernel-trouble",
             "likely",

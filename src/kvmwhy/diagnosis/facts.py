@@ -368,8 +368,8 @@ def _why(facts: Facts) -> Why:
 
 def _checked(failure: Failure, vendor: str | None, reset: ResetVerdict | None) -> Checked | None:
     """``None`` also for a confidential guest: KVM never hands out such registers, and so none are shown."""
-    cut_dump = failure.kind == "other" and failure.control is not None and failure.exit is None
-    if failure.kind != "entry-failure" and not cut_dump:
+    lone_dump = failure.kind == "other" and failure.control is not None  # nothing says that the entry failed
+    if failure.kind != "entry-failure" and not lone_dump:
         return None
     if failure.cpu is None or vendor not in {"vmx", "svm"}:
         return None

@@ -13,6 +13,7 @@ from typing import Any, Final
 from msgspec.structs import fields, replace
 
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.host_trouble import is_alone
 from kvmwhy.record import Cpu, Failure, Host, Source
 
 _ASSUMED: Final = "it is assumed that the {second} and the {first} tell of the same failure: there is one of each"
@@ -87,7 +88,7 @@ def _one_of_each(out: list[Failure], formats: list[set[str]]) -> list[Failure]:
 
 def agree(one: Failure, other: Failure) -> bool:
     """Whether nothing that both of them have differs."""
-    if one.cpu_shared or other.cpu_shared:
+    if one.cpu_shared or other.cpu_shared or is_alone(one) or is_alone(other):
         return False
     if one.kind != other.kind and "other" not in {one.kind, other.kind}:
         return False
@@ -165,7 +166,10 @@ def told_by(one: Host, other: Host, *, without: frozenset[str] = frozenset()) ->
         mine, theirs = getattr(one, name), getattr(other, name)
         if name in without:
             continue
-        more[name] = tuple(dict.fromkeys((*mine, *theirs))) if isinstance(mine, tuple) else mine or theirs
+        if name == "events":  # they hold dicts, which have no hash
+            more[name] = (*mine, *(event for event in theirs if event not in mine))
+        else:
+            more[name] = tuple(dict.fromkeys((*mine, *theirs))) if isinstance(mine, tuple) else mine or theirs
     if one.vendor and one.vendor != other.vendor:
         more["vendor_from"] = one.vendor_from
     both: Host = replace(one, **more)

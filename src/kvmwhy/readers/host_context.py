@@ -66,14 +66,7 @@ _PROCESSOR_MARKS: Final = ("Intel", "Xeon", "AMD", "Ryzen", "Threadripper", "EPY
 _GUESTS: Final = re.compile(r"-cpu\b|qemu|<model|vendor=|[Gg]uest|\bL[12]\b|^[^:]{0,40}@")
 _MOST_NAMES: Final = 1000
 
-_FACTS: Final = (
-    ("BUG: unable to handle", "the host's kernel oopsed beside this failure"),
-    ("BUG: Bad page state", "the host's kernel reported a bad page state beside this failure"),
-    ("reserved bits set", "the host's kernel complained about reserved bits in its page tables"),
-    ("assertion failed", "QEMU itself hit an assertion while reporting"),
-)
-_WARNED: Final = re.compile(r"WARNING: CPU: [0-9]{1,5} PID: [0-9]{1,10} at (?:[^\s]{0,200}/)?(?:arch/x86|virt)/kvm/")
-_BUG: Final = re.compile(r"kernel BUG at (?:[^\s]{0,200}/)?(?:arch/x86|virt)/kvm/")
+_FACTS: Final = (("assertion failed", "QEMU itself hit an assertion while reporting"),)
 _FOREIGN: Final = re.compile(
     r"^[ >]{0,8}(?:NIP +[0-9a-f]{8,16} +LR |GPR00 |PSW=mask |R00=|X00=[0-9a-f]{16}|PC=[0-9a-f]{16} X00=| pc +[0-9a-f]{16}$)",  # noqa: E501
     re.MULTILINE,
@@ -134,10 +127,6 @@ _short = lru_cache(maxsize=256)(_host_of)  # what stands around the registers of
 
 def _facts(text: str) -> tuple[str, ...]:
     facts = [fact for mark, fact in _FACTS if mark in text]
-    if "WARNING: CPU: " in text and _WARNED.search(text):
-        facts.append("the host's kernel warned in KVM beside this failure")
-    if "kernel BUG at " in text and _BUG.search(text):
-        facts.append("KVM found a bug in itself beside this failure")
     if ("NIP " in text or "PSW=" in text or "X00=" in text or " pc " in text) and _FOREIGN.search(text):
         facts.append("the registers are not those of an x86 CPU")
     return tuple(facts)

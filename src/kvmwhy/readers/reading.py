@@ -10,6 +10,7 @@ from kvmwhy.ingest.demux import Stream, streams
 from kvmwhy.readers import Evidence, readers_of
 from kvmwhy.readers.correlate import combine, told_by
 from kvmwhy.readers.host_context import host_of
+from kvmwhy.readers.host_trouble import settle
 from kvmwhy.readers.precedence import standing
 from kvmwhy.record import Failure, Host, Source
 
@@ -41,7 +42,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     _, _, (only, *more) = found[0]
     if len(parts) == 1 and not more:  # as nearly always: there is nothing to put together
         said = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
-        return Evidence(_of_vms(only.failures), said, " + ".join(names) or None)
+        return Evidence(standing(settle(only.failures)), said, " + ".join(names) or None)
     by_host: dict[str, list[Evidence]] = {}
     for host, _, pieces in found:
         by_host.setdefault(host, []).extend(pieces)
@@ -54,7 +55,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     if len(by_host) > 1 or len(found) > 1:
         failures.sort(key=lambda f: f.source.line or 0)
     damage = dict.fromkeys(remark for _, _, pieces in found for piece in pieces for remark in piece.damage)
-    return Evidence(_of_vms(tuple(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
+    return Evidence(standing(settle(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
 
 
 def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
@@ -72,16 +73,6 @@ def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
     )
     seen_at = {name: first_line + stream.line(line - 1) for name, line in failure.seen_at.items()}
     return replace(failure, source=placed, seen_at=seen_at)
-
-
-def _of_vms(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
-    """Trouble of the host's kernel is a record of its own only where there is no other."""
-    return standing(tuple(failure for failure in failures if not _only_host(failure)) or failures)
-
-
-def _only_host(failure: Failure) -> bool:
-    told = (failure.cpu, failure.errno, failure.exit_reason, failure.emulation, failure.exit, failure.control)
-    return failure.kind == "other" and not failure.silent and not any(part is not None for part in told)
 
 
 class _Remarks:

@@ -31,7 +31,8 @@ def test_every_dump_is_read_whole(name: str) -> None:
     first, second = failures_of(name)
     for failure in (first, second):
         cpu, control = parts(failure)
-        assert failure.kind == "entry-failure"
+        # VMLAUNCH that fails itself leaves no exit: the dump does not say that an entry failed.
+        assert failure.kind == ("other" if failure.hardware_error is None else "entry-failure")
         assert failure.host.vendor == name[:3]
         assert set(cpu.segments) == {"es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr", "gdt", "idt"}
         assert {"cr0", "cr3", "cr4", "efer", "rip", "rsp", "rflags", "dr7"} <= set(cpu.registers)
@@ -88,7 +89,8 @@ def test_a_dump_that_is_switched_off() -> None:
         failures = failures_of(name)
         assert len(failures) == count
         for failure in failures:
-            assert (failure.kind, failure.control, failure.host.vendor) == ("entry-failure", None, vendor)
+            assert (failure.kind, failure.control, failure.host.vendor) == ("other", None, vendor)
+            assert failure.host.events[0].kind == ("vmcs-dump-off" if vendor == "vmx" else "vmcb-dump-off")
             assert "switched off" in failure.damage[0]
 
 

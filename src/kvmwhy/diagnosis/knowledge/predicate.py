@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from kvmwhy.abi.x86.intr_info import VMX_TYPES
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.host_events import unexpected_exit
 from kvmwhy.record import Kind
 
 Bits = tuple[str, int, int]  # a name, a mask, the value under it
@@ -212,7 +213,11 @@ _MODES: Final = {
 
 CONDITIONS: Final[dict[str, Condition]] = {
     "kind": Condition(lambda f, w: f.failure.kind == w, lambda w: _KINDS[w], 0),
-    "suberror": Condition(lambda f, w: f.failure.suberror == w, lambda w: f"suberror {w}", 0),
+    "suberror": Condition(
+        lambda f, w: f.failure.suberror == w or (w == 4 and unexpected_exit(f.failure) is not None),
+        lambda w: f"suberror {w}",
+        0,
+    ),
     "hardware_error": Condition(lambda f, w: f.failure.hardware_error in w, lambda w: f"the number is {_hex(w)}", 1),
     "errno": Condition(lambda f, w: f.failure.errno in w, lambda w: f"with {_or(w)}", 1),
     "exception": Condition(lambda f, w: f.failure.exception == w, lambda w: f"its vector is {w}", 1),

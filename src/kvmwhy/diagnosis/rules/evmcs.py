@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.host_events import said
 
 CAUSE = Cause(
     id="evmcs-field-missing",
@@ -28,12 +29,12 @@ CAUSE = Cause(
 
 
 def rule(facts: Facts) -> Finding | None:
-    said = next((fact for fact in facts.failure.host.facts if "(evmcs field)" in fact), None)
-    if said is None or facts.failure.kind not in {"entry-failure", "other"}:
+    event = next((event for event in facts.failure.host.events if event.kind == "evmcs-field"), None)
+    if event is None or facts.failure.kind not in {"entry-failure", "other", "host-trouble"}:
         return None
     return Finding(
         CAUSE,
         "likely",
         "KVM uses a VMCS field that the hypervisor around this host does not offer; nested guests cannot run properly.",
-        (said,),
+        (said(event),),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.diagnosis import host_events
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 
@@ -37,14 +38,12 @@ CAUSE = Cause(
     example="hardware error 0x80000021 at the first far jump, and an oops in mmu_free_root_page beside it",
 )
 
-TROUBLE = ("oopsed", "bad page state", "reserved bits", "warned in KVM", "KVM found a")
-
 _INVALID_STATE = 0x8000_0021
 
 
 def host_trouble(facts: Facts) -> tuple[str, ...]:
     """What the host's kernel log says of its own troubles."""
-    return tuple(fact for fact in facts.failure.host.facts if any(mark in fact for mark in TROUBLE))
+    return tuple(host_events.trouble(facts.failure))
 
 
 def never_ran(facts: Facts) -> bool:
@@ -59,7 +58,7 @@ def _quiet(facts: Facts) -> str:
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
-    if failure.kind == "other":
+    if failure.kind in {"other", "host-trouble"}:
         return _alone(facts)
     if failure.kind not in {"entry-failure", "run-error", "unknown-exit"}:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.host_events import said
 from kvmwhy.diagnosis.phrasing import at
 
 CAUSE = Cause(
@@ -36,6 +37,8 @@ _ERRNOS = {
     "ENOMEM": "the host had no memory left for it",
 }
 
+_OF_MEMORY = {"page-state-bad", "memory-poisoned", "memory-error", "page-allocation-failed", "host-memory-missing"}
+
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
@@ -46,7 +49,7 @@ def rule(facts: Facts) -> Finding | None:
     for_ = [f"KVM_RUN failed with {failure.errno}: {meaning}"]
     if facts.instruction and facts.instruction.text:
         for_.append(f"the instruction at {at(facts)}, `{facts.instruction.text}`, is an ordinary one")
-    for_ += [fact for fact in failure.host.facts if "page" in fact]
+    for_ += [said(event) for event in failure.host.events if event.kind in _OF_MEMORY]
     return Finding(
         CAUSE,
         confidence,

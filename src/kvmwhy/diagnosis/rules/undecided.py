@@ -6,6 +6,7 @@ from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.arch.x86.reset_state import State
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.host_events import all_said
 from kvmwhy.diagnosis.mechanism import mechanism
 
 CAUSE = Cause(
@@ -46,7 +47,7 @@ def finding(facts: Facts, others: tuple[Finding, ...]) -> Finding:
         for_.append(f"the guest never ran: {facts.reset.why}")
     elif facts.reset and facts.reset.state not in {State.RAN, State.UNKNOWN}:
         for_.append(facts.reset.why)
-    for_.extend(facts.failure.host.facts)
+    for_.extend((*facts.failure.host.facts, *all_said(facts.failure)))
     collect = _collect(facts)
     return Finding(
         CAUSE,

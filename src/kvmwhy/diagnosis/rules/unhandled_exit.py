@@ -5,6 +5,7 @@ from __future__ import annotations
 from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.host_events import unexpected_exit
 from kvmwhy.diagnosis.rules.host_dying import is_init
 
 CAUSE = Cause(
@@ -33,13 +34,14 @@ def rule(facts: Facts) -> Finding | None:
     failure, vendor = facts.failure, facts.vendor.vendor
     if failure.kind == "unknown-exit":
         return _before_suberror_4(facts)
-    if failure.suberror != 4 or not failure.data or vendor not in {"vmx", "svm"} or is_init(facts):
+    code = failure.data[0] if failure.suberror == 4 and failure.data else unexpected_exit(failure)
+    if code is None or vendor not in {"vmx", "svm"} or is_init(facts):
         return None
-    code = failure.data[0]
     name = facts.explained.name if facts.explained else None
     shown = f"{code:#x}" + (f" ({name})" if name else "")
     known = code in vmx.REASONS if vendor == "vmx" else svm.is_assigned(code)
-    for_ = [f"the exit was {shown}, and suberror 4 says that KVM has no handler for it"]
+    who = "suberror 4 says" if failure.suberror == 4 else "the host's log says"
+    for_ = [f"the exit was {shown}, and {who} that KVM has no handler for it"]
     handled = vmx.REASONS[code].handled if vendor == "vmx" and known else None
     against = ["kernels up to 7.3 do have a handler for it: this kernel is older, or the exit came at an odd moment"]
     return Finding(

@@ -1,4 +1,5 @@
-"""A host's kernel log: the dumps of VMCS and VMCB, and the lines by which KVM says that it gave up.
+"""A host's kernel log: the dumps of VMCS and VMCB, and every line by which the kernel speaks of KVM or of its own
+trouble.
 
 A dump is printed when a VM entry failed, or for an exit that KVM has no handler for; never for the other
 suberrors. What the hardware refused with is in the dump (``reason``, ``exit_code``), but for VMLAUNCH and VMRESUME
@@ -7,9 +8,8 @@ that failed themselves: their VM-instruction error goes to userspace only.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -17,187 +17,179 @@ from kvmwhy.ingest.marks import KERNEL_LOG
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_context import host_of
-from kvmwhy.readers.kernel_log import vmcb, vmcs
+from kvmwhy.readers.kernel_log import dump_record, vmcs
 from kvmwhy.readers.kernel_log.dump_assembler import Dump, Dumps
-from kvmwhy.readers.kernel_log.host_messages import Remark, kernel_of, near, remarks_of, trouble
-from kvmwhy.readers.kernel_log.printk import Line, lines_of
-from kvmwhy.record import ControlBlock, Cpu, Exit, Failure, Host, Source
+from kvmwhy.readers.kernel_log.host_events import Place, events_of
+from kvmwhy.readers.kernel_log.host_messages import roles
+from kvmwhy.readers.kernel_log.nearby import Nearby
+from kvmwhy.readers.kernel_log.printk import lines_of
+from kvmwhy.record import Exit, Failure, Host, HostEvent, Source
 
-_UNEXPECTED: Final = re.compile(
-    r"(?:vcpu([0-9]{1,5})\D[^\n]{0,80}?)?\b(?:(vmx|svm): )?unexpected exit reason (0x[0-9a-f]{1,16})(?![0-9a-z])"
-)
-_OFF: Final = re.compile(r"set kvm_(intel|amd)\.dump_invalid_vmc[sb]=1 to dump")
-_MISCONFIG: Final = "EPT: Misconfiguration"
-_FAILED: Final = 1 << 31  # SDM vol. 3C, 25.9.1: the exit is a failed VM entry
-_INVALID: Final = {0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF}  # VMEXIT_INVALID, 32 bits wide before 7.x
 _BESIDE: Final = 24  # lines from "unexpected exit reason" to the dump that it announces
-_AFTER: Final = 3
-_FEW: Final = 24  # values; a dump has some 60
+_EXPLAINS: Final = 3  # lines from "unexpected exit reason" to the remark that its dump is switched off
+_DUMP_OFF: Final = frozenset({"vmcs-dump-off", "vmcb-dump-off"})
+_WARNINGS: Final = frozenset({"warning", "virtualization-exception", "kernel-bug", "vmread-failed", "vmwrite-failed"})
+_SWITCHED_OFF: Final = "the dump is switched off: the log only shows that a VM entry failed, or an exit had no handler"
+_GOES_ON: Final = frozenset({"exchange-as-write", "instruction-as-nop"})  # KVM carried them out, and refused nothing
+_EPT_MISCONFIG: Final = 49
+_VENDORS: Final = {
+    "vmx": "the host's kernel log has a message of KVM on VMX",
+    "svm": "the host's kernel log has a message of KVM on SVM",
+}
 
 
-class _Line(NamedTuple):
-    """A line that announces a failure: what it says of it."""
+class _Record(NamedTuple):
+    """A record in the making: its lines from 0, their times, and its fields."""
 
-    line: Line
-    fields: dict[str, object]
+    first: int
+    last: int
+    times: tuple[float | None, ...]
     vendor: str | None
-    vcpu: int | None = None
+    vcpu: int | None
+    fields: dict[str, Any]
 
 
 def detect(text: str) -> bool:
     """A dump of VMCS or VMCB, a line that comes in its place, or trouble in KVM."""
-    return any(mark in text for mark in KERNEL_LOG)
+    return any(anchor in text for anchor in KERNEL_LOG)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """Every failure that KVM logged, in order; registers, controls and exit of those that it dumped."""
-    dumps, announced, remarks = Dumps(), list[_Line](), list[Remark]()
+    dumps = Dumps()
     for line in lines_of(text.text):
-        if not dumps.feed(line):
-            for one in _announced(line):
-                if not (_is_off(one) and announced and _explains(announced[-1], line)):
-                    announced.append(one)
-            remarks.extend(remarks_of(line))
-    host = host_of(text.text)
-    host = replace(host, kernel=host.kernel or kernel_of(text.text))
-    failures = []
-    for first, last, vendor, vcpu, fields in sorted(_joined(dumps.found, announced), key=lambda found: found[0].number):
-        facts = tuple(dict.fromkeys((*host.facts, *near(remarks, first.number, last.number))))
-        failures.append(
-            Failure(
-                source=Source(path=path, line=first_line + first.number, vcpu=vcpu),
-                host=replace(_vendor(host, vendor), facts=facts),
-                repairs=text.repairs,
-                **fields,  # type: ignore[arg-type]  # each has the type of its field, by the functions below
-            )
+        dumps.feed(line)
+    places = events_of(text.text)
+    nearby = Nearby(places)
+    host = _released(host_of(text.text), places)
+    records = sorted(_records(dumps.whole(), places), key=lambda record: record.first) or _trouble(places)
+    failures = tuple(
+        Failure(
+            source=Source(path=path, line=first_line + record.first, vcpu=record.vcpu),
+            host=replace(
+                _vendor(host, record.vendor),
+                events=_placed(nearby.of(record.first, record.last, record.times), first_line),
+            ),
+            repairs=text.repairs,
+            **record.fields,
         )
-    if not failures and (first_one := trouble(remarks)):
-        facts = tuple(dict.fromkeys((*host.facts, *near(remarks, first_one.line, first_one.line))))
-        source = Source(path=path, line=first_line + first_one.line)
-        failures.append(Failure(kind="other", source=source, host=replace(host, facts=facts), repairs=text.repairs))
-    return Evidence(tuple(failures), format="kernel log" if failures else None)
+        for record in records
+    )
+    return Evidence(failures, format="kernel log" if failures else None)
 
 
-def _is_off(line: _Line) -> bool:
-    return line.fields["kind"] == "entry-failure"
-
-
-def _explains(one: _Line, later: Line) -> bool:
-    """An exit without handler is logged first, and then that its dump is switched off: one failure."""
-    if _is_off(one) or later.number - one.line.number > _AFTER:
-        return False
-    return one.line.caller is None or later.caller is None or one.line.caller == later.caller
-
-
-_Found = tuple[Line, Line, str | None, int | None, dict[str, object]]
-
-
-def _joined(dumps: list[Dump], announced: list[_Line]) -> Iterator[_Found]:
-    """A dump and the line before it that says why it was printed are one failure."""
-    waiting = list(reversed(announced))
-    spoken: list[_Line] = []
+def _records(dumps: list[Dump], places: tuple[Place, ...]) -> Iterator[_Record]:
+    """A dump and the line before it that says why it was printed are one; what no dump follows is one by itself."""
+    announced = _announced(places)
+    warned = [place for place in places if place.event.kind in _WARNINGS]
+    spoken: set[int] = set()
     for dump in dumps:
-        while waiting and waiting[-1].line.number <= dump.first.number:
-            spoken.append(waiting.pop())
-        reason: _Line | None = None
-        for candidate in reversed(spoken[-8:]):
-            near_by = dump.first.number - candidate.line.number <= _BESIDE
-            if near_by and dump.may_print(candidate.line) and "suberror" in candidate.fields:
-                reason = candidate
-                spoken.remove(candidate)
-                break
-        isa = "vmx" if dump.module is vmcs else "svm"
-        first = reason.line if reason else dump.first
-        vcpu = dump.vcpu if dump.vcpu is not None or reason is None else reason.vcpu
-        yield first, dump.last, isa, vcpu, _of_dump(dump, reason)
-        if len(spoken) > 64:
-            for line in spoken[:-8]:
-                yield line.line, line.line, line.vendor, line.vcpu, line.fields
-            del spoken[:-8]
-    for line in (*spoken, *reversed(waiting)):
-        yield line.line, line.line, line.vendor, line.vcpu, line.fields
+        before = [
+            n
+            for n, place in enumerate(announced)
+            if n not in spoken
+            and place.event.kind == "unexpected-exit"
+            and 0 <= dump.first.number - place.line <= _BESIDE
+            and dump.may_be_of(place.event)
+        ]
+        reason = announced[before[-1]] if before else None
+        spoken.update(before[-1:])
+        fields = dump_record.fields_of(
+            dump,
+            announced=_exit(reason.event) if reason else None,
+            warned=any(0 <= dump.first.number - place.last <= _BESIDE for place in warned),
+        )
+        vcpu = dump.vcpu if dump.vcpu is not None or reason is None else _vcpu(reason.event)
+        first = reason.line if reason else dump.first.number
+        times = (reason.event.time if reason else dump.first.time, dump.last.time)
+        yield _Record(first, dump.last.number, times, "vmx" if dump.module is vmcs else "svm", vcpu, fields)
+    for n, place in enumerate(announced):
+        if n not in spoken:
+            yield _of_event(place)
+
+
+def _announced(places: tuple[Place, ...]) -> list[Place]:
+    """The lines that are records of their own. That a dump is off is none if the exit stands before it."""
+    found: list[Place] = []
+    for place in places:
+        kind = place.event.kind
+        if (
+            kind in _DUMP_OFF
+            and found
+            and place.line - found[-1].line <= _EXPLAINS
+            and found[-1].event.kind not in _DUMP_OFF
+        ):
+            continue
+        if kind in _DUMP_OFF or kind in {"unexpected-exit", "ept-misconfig"}:
+            found.append(place)
+    return found
+
+
+def _of_event(place: Place) -> _Record:
+    event = place.event
+    isa = event.fields.get("isa")
+    fields: dict[str, Any] = {"arch": "x86", "arch_from": "a line of KVM on x86"}
+    if event.kind == "unexpected-exit":
+        fields |= {"kind": "internal-error", "exit": _exit(event)}
+    elif event.kind == "ept-misconfig":
+        # Until 4.x it was given to userspace as an exit that nobody knows (vmx.c, handle_ept_misconfig).
+        isa = "vmx"
+        fields |= {"kind": "unknown-exit", "exit_reason": 0, "hardware_reason": _EPT_MISCONFIG}
+    else:
+        isa = "vmx" if event.kind == "vmcs-dump-off" else "svm"
+        fields |= {"kind": "other", "damage": (_SWITCHED_OFF,)}
+    vendor = str(isa) if isa else None
+    return _Record(place.line, place.last, (event.time,), vendor, _vcpu(event), fields)
+
+
+def _exit(event: HostEvent) -> Exit | None:
+    reason, isa = event.fields.get("reason"), event.fields.get("isa")
+    if not isinstance(reason, int):
+        return None
+    return Exit(reason=reason, isa="vmx" if isa == "vmx" else "svm" if isa == "svm" else None)
+
+
+def _vcpu(event: HostEvent) -> int | None:
+    vcpu = event.fields.get("vcpu")
+    return vcpu if isinstance(vcpu, int) else None
+
+
+def _trouble(places: tuple[Place, ...]) -> list[_Record]:
+    """The one record of a log that has no failure: the host's own trouble, or what KVM refused a guest."""
+    for role, kind in (("fault", "host-trouble"), ("guest", "undef-injected")):
+        for place in places:
+            if roles()[place.event.kind] == role and "owner" not in place.event.fields:
+                fields = {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
+                return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
+    return []
 
 
 def _vendor(host: Host, vendor: str | None) -> Host:
-    if vendor == "vmx" and host.vendor is None:
-        return replace(host, vendor="vmx", vendor_from="the host's kernel log has a message of KVM on VMX")
-    if vendor == "svm" and host.vendor is None:
-        return replace(host, vendor="svm", vendor_from="the host's kernel log has a message of KVM on SVM")
+    if vendor is None or host.vendor is not None:
+        return host
+    return replace(host, vendor="vmx" if vendor == "vmx" else "svm", vendor_from=_VENDORS[vendor])
+
+
+def _released(host: Host, places: tuple[Place, ...]) -> Host:
+    """The host with the release of its kernel: what the log's first line names, or the reports of its own."""
+    if host.kernel is not None:
+        return host
+    for kind, name in (("kernel-version", "release"), (None, "kernel")):
+        named = {
+            str(place.event.fields[name])
+            for place in places
+            if kind in {None, place.event.kind} and name in place.event.fields and "owner" not in place.event.fields
+        }
+        if len(named) == 1:
+            return replace(host, kernel=named.pop())
     return host
 
 
-def _of_dump(dump: Dump, reason: _Line | None) -> dict[str, object]:
-    """What a dump says; ``reason`` is the line that announced it, if there was one."""
-    cpu, control, exit_ = _parts(dump)
-    fields: dict[str, object] = {
-        "cpu": cpu if cpu.registers or cpu.segments else None,
-        "cpu_shared": dump.mixed,
-        "control": control,
-        "exit": exit_,
-        **_kind(dump, exit_),
-    }
-    if reason:
-        fields |= reason.fields | {"exit": exit_ or reason.fields["exit"]}
-    return fields | {"damage": _damage(dump, explained=reason is not None)}
-
-
-def _parts(dump: Dump) -> tuple[Cpu, ControlBlock, Exit | None]:
-    if dump.module is vmcs:
-        return vmcs.cpu_of(dump.values), vmcs.control_of(dump.values), vmcs.exit_of(dump.values)
-    return vmcb.cpu_of(dump.values), vmcb.control_of(dump.values), vmcb.exit_of(dump.values)
-
-
-def _kind(dump: Dump, exit_: Exit | None) -> dict[str, object]:
-    """Why KVM dumps at all: the entry failed, or the exit has no handler (vmx_handle_exit, svm_handle_exit)."""
-    if exit_ is None:
-        return {"kind": "entry-failure", "exit_reason": 9}
-    refused = exit_.reason in _INVALID if dump.module is vmcb else bool(exit_.reason & _FAILED)
-    if refused:
-        return {"kind": "entry-failure", "exit_reason": 9, "hardware_error": exit_.reason}
-    if dump.module is vmcb:
-        return _unexpected(exit_)
-    return {"kind": "entry-failure", "exit_reason": 9}
-
-
-def _damage(dump: Dump, *, explained: bool) -> tuple[str, ...]:
-    damage = []
-    if dump.mixed:
-        damage.append("two dumps are interleaved in this log; a value may belong to the other one")
-    if dump.orphan:
-        damage.append("the beginning of this dump is missing")
-    if not dump.is_whole:
-        damage.append(f"the dump is cut: {len(dump.values)} of its values are here")
-    elif len(dump.values) < _FEW:
-        damage.append("most of the dump's lines are missing")
-    unsaid = dump.module is vmcs and dump.is_whole and not dump.values.get("exit_reason", _FAILED) & _FAILED
-    if unsaid and not explained:
-        damage.append(
-            "the log does not say why the dump was printed: VMLAUNCH or VMRESUME failed with a VM-instruction error"
-            " (userspace was told which), or the line before the dump is missing"
-        )
-    return tuple(damage)
-
-
-def _unexpected(exit_: Exit) -> dict[str, object]:
-    return {
-        "kind": "internal-error",
-        "suberror": 4,
-        "data": (exit_.reason,),
-        "exit_reason": 17,
-        "exit": exit_,
-    }
-
-
-def _announced(line: Line) -> Iterator[_Line]:
-    text = line.text
-    if "unexpected exit reason" in text and (found := _UNEXPECTED.search(text)):
-        isa = "vmx" if found[2] == "vmx" else "svm" if found[2] == "svm" else None
-        fields = _unexpected(Exit(reason=int(found[3], 16), isa=isa))  # type: ignore[arg-type]  # a Literal, above
-        yield _Line(line, {**fields, "damage": ()}, isa, int(found[1]) if found[1] else None)
-    elif ".dump_invalid_vmc" in text and (found := _OFF.search(text)):
-        lost = "the dump is switched off: the log only shows that a VM entry failed, or an exit had no handler"
-        fields = {"kind": "entry-failure", "exit_reason": 9, "damage": (lost,)}
-        yield _Line(line, fields, "vmx" if found[1] == "intel" else "svm")
-    elif _MISCONFIG in text:
-        # Until 4.x it was given to userspace as an exit that nobody knows (vmx.c, handle_ept_misconfig).
-        yield _Line(line, {"kind": "unknown-exit", "exit_reason": 0, "hardware_reason": 49, "damage": ()}, "vmx")
+def _placed(events: tuple[HostEvent, ...], first_line: int) -> tuple[HostEvent, ...]:
+    """The events with their lines counted as the input's."""
+    if first_line == 1:
+        return events
+    return tuple(
+        replace(event, at=replace(event.at, line=event.at.line + first_line - 1)) if event.at.line else event
+        for event in events
+    )

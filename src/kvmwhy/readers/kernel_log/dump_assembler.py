@@ -13,7 +13,8 @@ from typing import Final
 
 from kvmwhy.readers.kernel_log import vmcb, vmcs
 from kvmwhy.readers.kernel_log.format_strings import Section
-from kvmwhy.readers.kernel_log.printk import Line
+from kvmwhy.readers.kernel_log.printk import Line, messages
+from kvmwhy.record import HostEvent
 
 _GAP: Final = 16  # lines of others after which a dump is over
 _PAUSE: Final = 1.0  # seconds, likewise
@@ -21,11 +22,14 @@ _BEFORE: Final = 2  # forms
 _MOST_OPEN: Final = 8
 _VMCB_HEAD: Final = re.compile(r"(?:\b(SVM|SEV|SEV-ES|SEV-SNP) )?(?:vCPU([0-9]{1,5}) )?VMCB [0-9a-fx(){}]{1,20}, last ")
 _CPU: Final = re.compile(r"on CPU ([0-9]{1,5})\b")
-# What a dump whose beginning was lost is known by.
-_ORPHAN: Final = re.compile(
-    r"\b[CDSEFG]S: +sel=0x|\bEntryControls=|\b[cdsefg]s: +s: [0-9a-f]{4} a: |\bexit_info1: +[0-9a-f]{16}"
-)
 _MARKS: Final = ("last attempted VM", "*** ", "VMCB ", "=", ":", "sev_features ")
+_XEN: Final = "(XEN)"  # prints VMCSs in another form, of guests that are not KVM's
+_LEFT_OVER: Final = 80  # lines
+_FEWEST: Final = 2  # lines of a dump whose head was lost; one alone may be anybody's
+# What ftrace puts before a line that a kernel under test prints into its buffer instead of its log.
+_TRACED: Final = re.compile(r"\b(?:bprint|bputs|print): ")
+_AUTOLOAD: Final = re.compile(r"\bMSR (host autoload|guest autoload|autoload|autostore):")
+_AUTOLOADED: Final = re.compile(r"(?<![\w.])[0-9]{1,3}: msr=0x([0-9a-f]{8}) value=0x([0-9a-f]{16})\b")
 
 
 class Dump:
@@ -42,6 +46,9 @@ class Dump:
         self.host_cpu: int | None = None
         self.vm_type: str | None = None
         self.orphan = False
+        self.traced = _TRACED.search(line.text) is not None
+        self.lines = 1
+        self._list: str | None = None  # of MSRs, by its heading
 
     @property
     def is_whole(self) -> bool:
@@ -61,6 +68,14 @@ class Dump:
     def may_print(self, line: Line) -> bool:
         return line.caller is None or self.first.caller is None or line.caller == self.first.caller
 
+    def may_be_of(self, event: HostEvent) -> bool:
+        """Whether a line that names an exit may announce this dump."""
+        isa = event.fields.get("isa")
+        if isa is not None and isa != ("vmx" if self.module is vmcs else "svm"):
+            return False
+        vcpu = event.fields.get("vcpu")
+        return self.vcpu is None or vcpu is None or vcpu == self.vcpu
+
     def heading(self, line: Line) -> int | None:
         """Which section begins here, if it is one that this dump still has before it."""
         for number, section in enumerate(self.sections):
@@ -72,6 +87,10 @@ class Dump:
         """Take what of this line the dump still lacks; whether there was anything."""
         if (number := self.heading(line)) is not None:
             self.section = number
+            self.last = line
+            self.lines += 1
+            return True
+        if self._takes_msr(line):
             self.last = line
             return True
         taken = False
@@ -92,7 +111,24 @@ class Dump:
                 break
         if taken:
             self.last = line
+            self.lines += 1
         return taken
+
+    def is_tail(self, line: Line) -> bool:
+        """Whether a line is of those that come behind what makes a dump whole."""
+        forms = self.sections[-1].forms
+        last = next((n for n, form in enumerate(forms) if self.module.LAST in form.names), len(forms))
+        return any(reading.form > last for reading in self.sections[-1].read(line.text))
+
+    def _takes_msr(self, line: Line) -> bool:
+        """An MSR that is loaded or stored with the entry or the exit (vmx.c: vmx_dump_msrs)."""
+        if heading := _AUTOLOAD.search(line.text):
+            self._list = heading[1].replace(" ", "_")
+        elif self._list and (entry := _AUTOLOADED.search(line.text)):
+            self.values.setdefault(f"{self._list}_msr_{entry[1]}", int(entry[2], 16))
+        else:
+            return False
+        return True
 
     def _may_be_earlier(self, section: int, form: int) -> bool:
         """Whether the section that is being printed, whose heading was the last one seen, has this line as well."""
@@ -120,16 +156,28 @@ class Dumps:
     def __init__(self) -> None:
         self.found: list[Dump] = []
         self._open: list[Dump] = []
+        self._tails: list[Dump] = []  # whole but for their last lines, when the next had begun
 
     def feed(self, line: Line) -> bool:
         """Whether this line is a part of a dump."""
+        if _XEN in line.text:
+            return False
         if self._open:
             self._open = [dump for dump in self._open if not dump.is_over(line)]
+        if self._tails:
+            self._tails = [dump for dump in self._tails if not dump.is_over(line)]
         if self._begin(line):
             return True
         if not self._open or not any(mark in line.text for mark in _MARKS):
             return False
-        return any(dump.may_print(line) and dump.take(line) for dump in self._open)
+        if any(tail.may_print(line) and tail.is_tail(line) and tail.take(line) for tail in self._tails):
+            for dump in (*self._tails, *self._open):
+                dump.mixed = dump.mixed or dump.may_print(line)  # the second has begun: it may be its line
+            return True
+        taken = any(dump.may_print(line) and dump.take(line) for dump in self._open)
+        if taken and any(dump.section == len(dump.sections) - 1 for dump in self._open):
+            self._tails = []  # the next one is at its own end
+        return taken
 
     def _begin(self, line: Line) -> bool:
         text = line.text
@@ -145,14 +193,20 @@ class Dumps:
             self._open_section(vmcs, line)
         elif vmcb.CONTROL in text:
             self._open_section(vmcb, line)
-        elif not self._open and (found := _ORPHAN.search(text)):
-            module = vmcs if "=" in found[0] else vmcb
+        elif not self._open and (module := _headed(text) or _module_of(line)):
+            last = self.found[-1] if self.found else None
             dump = self._add(module, line)
-            dump.orphan = True
+            dump.orphan, dump.lines = True, 0
+            # What two dumps that were printed at once have left over is of one of them.
+            dump.mixed = last is not None and last.mixed and line.number - last.last.number <= _LEFT_OVER
             return dump.take(line)
         else:
             return False
         return True
+
+    def whole(self) -> list[Dump]:
+        """The dumps of which enough was found."""
+        return [dump for dump in self.found if dump.values and (not dump.orphan or dump.lines >= _FEWEST)]
 
     def _open_section(self, module: ModuleType, line: Line) -> None:
         """The first heading: of a dump whose head line went before, or, before 5.15, of a new one."""
@@ -165,13 +219,36 @@ class Dumps:
     def _add(self, module: ModuleType, line: Line) -> Dump:
         """A new dump ends those that are whole; beside one that is not, both are in doubt."""
         dump = Dump(module, line)
-        self._open = [other for other in self._open if not (other.is_whole and other.may_print(line))][-_MOST_OPEN:]
+        whole = [other for other in self._open if other.is_whole and other.may_print(line)]
+        self._tails = whole[-1:] if line.caller is None else []
+        self._open = [other for other in self._open if other not in whole][-_MOST_OPEN:]
         for other in self._open:
             if other.may_print(line):
                 other.mixed = dump.mixed = True
         self.found.append(dump)
         self._open.append(dump)
         return dump
+
+
+def _module_of(line: Line) -> ModuleType | None:
+    """Whose dump a line is from, if its beginning was lost. Each begins the message: traces have some of the labels."""
+    for module in (vmcs, vmcb):
+        if not any(mark in line.text for mark in module.MARKS):
+            continue
+        starts = {len(line.text) - len(message.text) for message in messages(line)}
+        for section in module.SECTIONS:
+            reading = next(section.read(line.text), None)
+            if reading and (reading.start in starts or _TRACED.search(line.text)):
+                return module
+    return None
+
+
+def _headed(text: str) -> ModuleType | None:
+    """Whose second or third heading a line is."""
+    for module in (vmcs, vmcb):
+        if any(section.name in text for section in module.SECTIONS[1:]):
+            return module
+    return None
 
 
 def _cpu(text: str) -> int | None:

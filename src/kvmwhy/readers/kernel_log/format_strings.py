@@ -30,7 +30,7 @@ class Reading(NamedTuple):
 
     form: int
     values: dict[str, int]
-    end: int
+    start: int
 
 
 class Section:
@@ -56,7 +56,7 @@ class Section:
             values = {
                 name: int(text, base) & _MASK64 for name, text, base in zip(form.names, found, form.bases, strict=True)
             }
-            yield Reading(number, values, match.end())
+            yield Reading(number, values, match.start())
 
 
 def _bases(text: str) -> tuple[int, ...]:

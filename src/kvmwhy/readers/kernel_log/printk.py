@@ -1,7 +1,8 @@
-"""The lines of a kernel log, whatever carried them: dmesg, a serial console, syslog, the journal.
+"""The lines of a kernel log, whatever carried them: dmesg, a serial console, syslog, the journal, a mail.
 
-``[  12.345678] text``, with ``printk.caller`` ``[  12.345678][ T1234] text``, on a raw console ``<3>`` before
-it, from syslog ``Jan  2 03:04:05 host kernel: [  12.345678] text``.
+``[  12.345678] text``, with ``printk.caller`` ``[  12.345678][ T1234] text``, on a raw console ``<3>`` before it;
+``dmesg -T`` has ``[Mon Jan  2 03:04:05 2026]``, ``dmesg -d`` ``[ +0.000012]``, syslog ``Jan  2 03:04:05 host kernel:``.
+What stands behind all that, and behind the names that a module puts before its lines (``pr_fmt``), is the message.
 """
 
 from __future__ import annotations
@@ -10,8 +11,29 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-_STAMP: Final = re.compile(r"\[ {0,8}([0-9]{1,9}\.[0-9]{1,9})\] ?(?:\[ {0,8}([TC][0-9]{1,9})\])?")
+# Seconds since the start; since the line before (dmesg -d); the date (dmesg -T).
+_CLOCK: Final = (
+    r"(?P<time>[0-9]{1,9}\.[0-9]{1,9})|\+[0-9]{1,6}\.[0-9]{6}"
+    r"|[A-Z][a-z]{2} [A-Z][a-z]{2} {1,2}[0-9]{1,2} [0-9:]{8}(?: [0-9]{4})?"
+)
+_STAMP: Final = re.compile(rf"\[ {{0,8}}(?:{_CLOCK})\] ?(?:\[ {{0,8}}(?P<caller>[TC][0-9]{{1,9}})\])? ?")
+# Of illumos, whose KVM is Linux's of 2011, syslog has "kvm: [ID 177374 kern.warning] WARNING: kvm: …".
+_SYSLOG: Final = re.compile(
+    r"(?:^|\s)(?:kernel: ?|[a-z]{2,16}: \[ID [0-9]{1,9} kern\.[a-z]{1,8}\] (?:WARNING: |NOTICE: )?)"
+)
+_LEADING: Final = re.compile(r"[\s>|]{0,64}(?:<[0-9]{1,3}>)?\s{0,8}")
 _LONGEST: Final = 4096  # the kernel's own limit is 1 KiB; what is longer is no line of its log
+_WITHIN: Final = 200  # characters before which a stamp or "kernel:" stands
+
+# pr_fmt of KVM's modules, kvm_pr_unimpl and vcpu_unimpl (include/linux/kvm_host.h), dev_printk of a PCI device.
+_MODULE: Final = re.compile(
+    r"(?:kvm|kvm_intel|kvm_amd|kvm-intel|kvm-amd|SVM|KVM|kvm-s390|kvm-hv|KVM-HV|virt/tdx|tdx|SEV-SNP|vfio_pci|vfio"
+    r"|x86/cpu|x86/virt|DMAR|AMD-Vi|pit|watchdog|NMI watchdog|rcu|traps|ccp|psp): "
+    r"|[a-z][a-z0-9_-]{1,24} [0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]: "
+)
+_PROCESS: Final = re.compile(r"kvm ?\[(?P<pid>[0-9]{1,10})\]: ")
+_VCPU: Final = re.compile(r"vcpu(?P<vcpu>[0-9]{1,5})(?:, guest rIP: 0x(?P<rip>[0-9a-f]{1,16}))?\s")
+_MOST_NAMES: Final = 4
 
 
 class Line(NamedTuple):
@@ -19,15 +41,57 @@ class Line(NamedTuple):
     text: str
     time: float | None  # seconds since the host started
     caller: str | None  # the thread or CPU that printed it, with printk.caller
+    stamped: bool = False  # by printk, or by a syslog that names the kernel
+    start: int = 0  # where the message begins
+
+
+class Message(NamedTuple):
+    """What a line says from some point on; ``fields``: what the names before it told (pid, vcpu, rip)."""
+
+    text: str
+    fields: dict[str, int | str]
+
+
+def line_of(number: int, text: str) -> Line:
+    """One line; the stamp is read where there is one, and stays in the text."""
+    text = text[:_LONGEST]
+    start = _leading(text)
+    stamped = False
+    if ("kernel:" in text[:_WITHIN] or " kern." in text[:_WITHIN]) and (syslog := _SYSLOG.search(text, 0, _WITHIN)):
+        start, stamped = syslog.end(), True
+    time = caller = None
+    if "[" in text[:_WITHIN] and (stamp := _STAMP.search(text, 0, _WITHIN)):
+        time, caller, stamped = stamp["time"], stamp["caller"], True
+        start = max(start, stamp.end())
+    return Line(number, text, float(time) if time else None, caller, stamped, _leading(text, start))
 
 
 def lines_of(text: str) -> Iterator[Line]:
-    """Every line; the stamp is read where there is one, and stays in the text."""
     for number, line in enumerate(text.split("\n")):
-        stamp = _STAMP.search(line, 0, 200) if "[" in line else None
-        yield Line(
-            number,
-            line[:_LONGEST],
-            float(stamp[1]) if stamp else None,
-            stamp[2] if stamp else None,
-        )
+        yield line_of(number, line)
+
+
+def messages(line: Line, more: str = "") -> Iterator[Message]:
+    """The message of a line, with the names before it, and with one after the other of them taken off.
+
+    ``more`` is what a mailer or a terminal had folded off the line's end.
+    """
+    text = line.text[line.start :] + more
+    fields: dict[str, int | str] = {}
+    yield Message(text, fields)
+    for _ in range(_MOST_NAMES):
+        if name := _MODULE.match(text):
+            pass
+        elif name := _PROCESS.match(text):
+            fields = {**fields, "pid": int(name["pid"])}
+        elif name := _VCPU.match(text):
+            fields = {**fields, "vcpu": int(name["vcpu"])} | ({"rip": int(name["rip"], 16)} if name["rip"] else {})
+        else:
+            return
+        text = text[name.end() :].lstrip()
+        yield Message(text, fields)
+
+
+def _leading(text: str, start: int = 0) -> int:
+    found = _LEADING.match(text, start)
+    return found.end() if found else start

@@ -17,6 +17,19 @@ from kvmwhy.record import ControlBlock, Cpu, Exit, Segment
 HEAD: Final = "last attempted VMRUN on CPU"
 CONTROL: Final = "VMCB Control Area"
 SAVE: Final = "VMCB State Save Area"
+# By one of these a line of a dump is known whose head was lost: no other program prints them.
+MARKS: Final = (
+    " s: ", "cr_read: ", "cr_write: ", "dr_read: ", "dr_write: ", "exceptions: ", "pause filter ", "iopm_base_pa: ",
+    "msrpm_base_pa: ",
+    "tlb_ctl: ", "erap_ctl: ", "int_ctl: ", "int_vector: ", "int_state: ", "exit_code: ", "exit_info1: ",
+    "exit_info2: ", "exit_int_info: ",
+    "exit_int_info_err: ", "nested_ctl: ", "misc_ctl: ", "misc_ctl2: ", "nested_cr3: ", "avic_", "event_inj: ",
+    "event_inj_err: ",
+    "virt_ext: ", "lbr_ctl: ", "next_rip: ", "vmsa_pa: ", "allowed_sev_features:", "guest_sev_features:", " efer: ",
+    " cr2: ", " cr4: ",
+    " dr7: ", " rflags: ", " rax: ", " rbx:  ", " rdx:  ", " rdi:  ", " r9:  ", " r11:  ", " r13:  ", " r15:  ",
+    "sfmask: ", "lstar: ", "kernel_gs_base: ", "sysenter_esp: ", "gpat: ", "br_from: ", "excp_from: ",
+)  # fmt: skip
 SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")
 _SHORT: Final = {"gdtr": "gdt", "ldtr": "ldt", "idtr": "idt"}
 _GENERAL: Final = (("rcx", "rdx"), ("rsi", "rdi"), ("r8", "r9"), ("r10", "r11"), ("r12", "r13"), ("r14", "r15"))

@@ -15,6 +15,17 @@ from kvmwhy.record import ControlBlock, Cpu, Exit, Segment
 
 HEAD: Final = "last attempted VM-entry on CPU"
 GUEST: Final = "*** Guest State ***"
+# By one of these a line of a dump is known whose head was lost: no other program prints them.
+MARKS: Final = (
+    "sel=0x", "actual=0x", "PDPTR0 = ", "PDPTR2 = ", "Sysenter RSP=", "GDTR:", "IDTR:", "DebugExceptions = ",
+    "ActivityState = ",
+    "InterruptStatus = ", "PerfGlobCtl = 0x", "BndCfgS = 0x", "S_CET = 0x", " CR3=", "FSBase=", "GDTBase=",
+    "CPUBased=", "EntryControls=", "ExceptionBitmap=",
+    "VMEntry: intr_info=", "VMExit: intr_info=", "qualification=", "IDTVectoring: info=", "TSC Offset = 0x",
+    "TSC Multiplier = 0x", "SVI|RVI = ",
+    "APIC-access addr = 0x", "virt-APIC addr = 0x", "PostedIntrVec = 0x", "EPT pointer = 0x", "PLE Gap=",
+    "Virtual processor ID = 0x", "VE info address = 0x",
+)  # fmt: skip
 SEGMENTS: Final = ("CS", "DS", "SS", "ES", "FS", "GS", "LDTR", "TR")
 _NAMES: Final = {"LDTR": "ldt", "TR": "tr", "GDTR": "gdt", "IDTR": "idt"}
 

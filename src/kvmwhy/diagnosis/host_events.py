@@ -1,0 +1,104 @@
+"""The host's own lines beside a failure, in words, and which of them tell of trouble of the host's own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kvmwhy.record import Failure, HostEvent
+
+# Slugs of readers.kernel_log.host_messages. ``{name}`` is a field of the event; numbers are shown in hexadecimal.
+_WORDS: Final = {
+    "oops": "the host's kernel oopsed ({what})",
+    "kernel-bug": "the host's kernel hit a BUG at {path}:{line}",
+    "warning": "the host's kernel warned, at {path}:{line}",
+    "page-state-bad": "the host's kernel found a page in a bad state",
+    "sanitizer": "the host's kernel used memory wrongly ({what})",
+    "locking": "the host's kernel used its locks wrongly ({what})",
+    "soft-lockup": "the host's CPU {cpu} was stuck for {seconds} s (soft lockup)",
+    "hard-lockup": "the host's CPU {cpu} was stuck with interrupts off (hard lockup)",
+    "rcu-stall": "a CPU of the host did not answer (RCU stall)",
+    "hung-task": "the host's task {comm} hung for {seconds} s",
+    "kernel-panic": "the host's kernel panicked ({why})",
+    "page-allocation-failed": "the host's kernel could not get memory for {comm}",
+    "oom-kill": "the host ran out of memory and killed {comm}",
+    "memory-poisoned": "the host's memory is damaged (memory failure)",
+    "machine-check": "the host logged machine checks",
+    "memory-error": "the host's memory controller reported errors",
+    "msr-access-error": "the host's kernel was refused its access to MSR {msr}",
+    "spte-reserved-bits": "the host's KVM found reserved bits set in a page-table entry of its own",
+    "spte-change-invalid": "the host's KVM changed a page-table entry of its own in a way that it does not allow",
+    "vmread-failed": "the host's VMREAD of field {field} failed",
+    "vmwrite-failed": "the host's VMWRITE of field {field} failed",
+    "vmclear-failed": "the host's VMCLEAR failed: something else uses VMX, or took it away",
+    "vmptrld-failed": "the host's VMPTRLD failed: something else uses VMX, or took it away",
+    "vmxon-failed": "the host's VMXON faulted",
+    "evmcs-field": "KVM used field {field}, which the enlightened VMCS of the hypervisor around this host lacks",
+    "ept-misconfig": "KVM found a page-table entry of its own misconfigured",
+    "seamcall-failed": "the TDX module refused a call of KVM with {status}",
+    "tdx-entry-failed": "entering the trust domain returned {status}",
+    "rmp-fault": "the CPU raised an RMP fault that KVM did not expect",
+    "rmp-update-failed": "the host could not change an entry of the RMP",
+    "iommu-fault": "the IOMMU stopped an access of a device",
+    "vfio-bar-fault": "an assigned device's memory could not be mapped (BAR {bar})",
+    "device-reset-failed": "an assigned device did not come back from its reset",
+    "hyp-panic": "KVM panicked at EL2",
+    "msr-unhandled": "the guest's access to MSR {msr} was refused",
+    "msr-ignored": "the guest's access to MSR {msr} was ignored",
+    "exchange-as-write": "KVM emulated a locked instruction as a plain write: its operand was not in RAM",
+    "vmcs-dump-off": "the dump of the VMCS is switched off (kvm_intel dump_invalid_vmcs=1 turns it on)",
+    "vmcb-dump-off": "the dump of the VMCB is switched off (kvm_amd dump_invalid_vmcb=1 turns it on)",
+    "virtualization-off": "VMX or SVM is switched off in this host's firmware",
+    "no-virtualization": "the kernel found no VMX or SVM on this CPU: in a VM, nesting is off",
+}
+_DECIMAL: Final = frozenset({"line", "seconds", "bar"})
+TROUBLE: Final = frozenset(
+    {
+        "oops", "kernel-bug", "warning", "page-state-bad", "sanitizer", "locking", "spte-reserved-bits",
+        "spte-change-invalid", "spte-writable-odd",
+        "vmread-failed", "vmwrite-failed", "vmclear-failed", "vmptrld-failed", "vmxon-failed", "invept-failed",
+        "invvpid-failed", "evmcs-field",
+        "ept-misconfig", "seamcall-failed", "tdx-entry-failed", "tdx-cpu-unfit", "rmp-fault", "rmp-update-failed",
+        "hyp-panic", "msr-access-error",
+        "guest-memory-not-prepared", "rmap-broken", "tdp-root-bad", "mmu-page-mismatch", "virtualization-exception",
+        "nested-vmx-abort",
+    }
+)  # fmt: skip
+
+
+def said(event: HostEvent) -> str:
+    """One event in words."""
+    template = _WORDS.get(event.kind)
+    if template is None:
+        return f"the host's kernel logged: {event.kind.replace('-', ' ')}"
+    return template.format_map(_Shown(event))
+
+
+def all_said(failure: Failure) -> list[str]:
+    """Every event beside a failure, each sentence once."""
+    return list(dict.fromkeys(said(event) for event in failure.host.events))
+
+
+def trouble(failure: Failure) -> list[str]:
+    """The host's own troubles beside a failure; what may as well be a guest's is none."""
+    events = (event for event in failure.host.events if event.kind in TROUBLE and "owner" not in event.fields)
+    return list(dict.fromkeys(said(event) for event in events))
+
+
+def unexpected_exit(failure: Failure) -> int | None:
+    """The exit that KVM called unexpected in the host's log, where nobody printed the suberror, which is 4 then."""
+    if failure.suberror is not None or failure.exit is None or failure.kind != "internal-error":
+        return None
+    named = any(event.kind == "unexpected-exit" for event in failure.host.events)
+    return failure.exit.reason if named else None
+
+
+class _Shown(dict[str, str]):
+    """The fields of an event as text; one that was not printed is a question mark."""
+
+    def __init__(self, event: HostEvent) -> None:
+        super().__init__()
+        for name, value in event.fields.items():
+            self[name] = value if isinstance(value, str) else f"{value}" if name in _DECIMAL else f"{value:#x}"
+
+    def __missing__(self, name: str) -> str:
+        return "?"

@@ -1,0 +1,106 @@
+"""Every message of the host's kernel that kvmwhy knows: a slug, a role, and the format strings of all ages.
+
+The tables are by the module that prints; ``ignored`` has those that say nothing about a guest's failure, with the
+reason.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final, NamedTuple
+
+from kvmwhy.readers.kernel_log.host_messages import (
+    arm64,
+    devices,
+    kernel,
+    kvm_x86,
+    other_architectures,
+    sev,
+    svm,
+    tdx,
+    vmx,
+)
+from kvmwhy.readers.kernel_log.host_messages.message import HostMessage, Role
+from kvmwhy.readers.kernel_log.host_messages.printf import Pattern, Value
+
+MESSAGES: Final[tuple[HostMessage, ...]] = (
+    *kvm_x86.MESSAGES,
+    *vmx.MESSAGES,
+    *svm.MESSAGES,
+    *sev.MESSAGES,
+    *tdx.MESSAGES,
+    *devices.MESSAGES,
+    *arm64.MESSAGES,
+    *other_architectures.RISCV64,
+    *other_architectures.PPC64,
+    *other_architectures.S390X,
+    *other_architectures.OTHERS,
+    *kernel.REPORTS,
+    *kernel.MESSAGES,
+)
+REPORTS: Final = frozenset(message.slug for message in kernel.REPORTS)  # of several lines
+GENERAL: Final = REPORTS | {
+    message.slug for message in kernel.MESSAGES
+}  # of any kernel: a guest's console has them as well
+# The second and third line of a message: what they say is put to the first.
+PARTS: Final[dict[str, str]] = {
+    "sysreg-encoding": "sysreg-refused",
+    "riscv-exit-state": "riscv-exit-error",
+    "hyp-panic-state": "hyp-panic",
+    "seamcall-registers": "seamcall-failed",
+    "ept-misconfig-gpa": "ept-misconfig",
+    "ept-misconfig-bits": "ept-misconfig",
+    "ept-misconfig-type": "ept-misconfig",
+    "ept-not-mapped": "ept-walk-failed",
+    "ppc-guest-state": "ppc-trap-in-host",
+}
+
+
+class Known(NamedTuple):
+    slug: str
+    role: Role
+    pattern: Pattern
+
+
+class Reading(NamedTuple):
+    """What a message was read as, and how much of it."""
+
+    slug: str
+    fields: dict[str, Value]
+    end: int
+
+
+@cache
+def known() -> tuple[Known, ...]:
+    return tuple(Known(message.slug, message.role, Pattern(form)) for message in MESSAGES for form in message.formats)
+
+
+@cache
+def roles() -> dict[str, Role]:
+    """The role of each slug; a slug in several tables has the same in all."""
+    return {message.slug: message.role for message in MESSAGES}
+
+
+@cache
+def marks() -> tuple[str, ...]:
+    """What a line must hold to be one of these: the longest fixed text of each format."""
+    return tuple(dict.fromkeys(one.pattern.mark for one in known()))
+
+
+@cache
+def by_mark() -> dict[str, tuple[Known, ...]]:
+    table: dict[str, tuple[Known, ...]] = {}
+    for one in known():
+        table[one.pattern.mark] = (*table.get(one.pattern.mark, ()), one)
+    return table
+
+
+def read(text: str, with_marks: list[str]) -> Reading | None:
+    """The message at the beginning of ``text``, by the format that explains most of it."""
+    best: Reading | None = None
+    for mark in with_marks:
+        for one in by_mark()[mark]:
+            found = one.pattern.read(text)
+            if found and (best is None or found.end > best.end):
+                best = Reading(one.slug, found.fields, found.end)
+    return best
