@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
+from kvmwhy.readers.host_machine import machine_of
 from kvmwhy.readers.vm_context import vm_of
 from kvmwhy.record import Host
 
@@ -72,22 +73,6 @@ _FOREIGN: Final = re.compile(
     re.MULTILINE,
 )
 
-# Machines that only another hypervisor shows. What a guest of QEMU itself could print on its console is not here.
-_OUTER: Final = re.compile(
-    r"(?:Hardware name|DMI): {0,4}(?P<name>VMware|Microsoft Corporation Virtual|innotek GmbH|Oracle Corporation VirtualBox"  # noqa: E501
-    r"|Xen |Amazon EC2|Google Google Compute|Parallels|Nutanix|RHEV|OpenStack|oVirt|DigitalOcean|Hetzner|Alibaba Cloud)"
-)
-_OUTER_NAMES: Final = {
-    "Microsoft Corporation Virtual": "Hyper-V",
-    "innotek GmbH": "VirtualBox",
-    "Oracle Corporation VirtualBox": "VirtualBox",
-    "Google Google Compute": "Google Compute Engine",
-    "Xen ": "Xen",
-}
-_DETECTED_MARKS: Final = ("Hypervisor detected: ", "Hypervisor vendor:", "Hypervisor string: ")
-# arch/x86/kernel/cpu/hypervisor.c; util-linux sys-utils/lscpu.c; Cloud Hypervisor arch/src/x86_64/mod.rs
-_DETECTED: Final = re.compile(r"Hypervisor (?:detected: |vendor:\s{1,40}|string: )([A-Za-z][A-Za-z -]{1,24})")
-_SIGNATURES: Final = {"KVMKVMKVM": "KVM", "Microsoft": "Hyper-V", "Microsoft Hyper-V": "Hyper-V"}
 _RIVALS: Final = ("vboxdrv", "vmmon")
 
 
@@ -103,14 +88,15 @@ def _host_of(text: str) -> Host:
     kernel = _KERNEL.findall(text) if "kernel:" in text else []
     vm = vm_of(text)
     kernel = kernel or (_OOPS_KERNEL.findall(text) if "Comm: " in text else [])
+    machine = machine_of(text)
     return Host(
-        kernel=_only(kernel),
+        kernel=_only(kernel) or machine.kernel,
         qemu=_only(qemu),
         ram_bytes=_ram(text) if "-m" in text else None,
         vendor=vendor,
         vendor_from=why,
         unrestricted_guest_hint="machine without unrestricted mode" in text,
-        hypervisor=(_outer(text) if "Hardware name: " in text or "DMI: " in text else None) or _detected(text),
+        hypervisor=machine.hypervisor,
         devices=vm.devices,
         machine=vm.machine,
         cpu_model=vm.cpu_model,
@@ -118,6 +104,9 @@ def _host_of(text: str) -> Host:
         remarks=vm.remarks,
         rivals=tuple(name for name in _RIVALS if name in text),
         facts=_facts(text),
+        cpu_name=machine.cpu_name,
+        dmi=machine.dmi,
+        parameters=machine.parameters,
     )
 
 
@@ -130,21 +119,6 @@ def _facts(text: str) -> tuple[str, ...]:
     if ("NIP " in text or "PSW=" in text or "X00=" in text or " pc " in text) and _FOREIGN.search(text):
         facts.append("the registers are not those of an x86 CPU")
     return tuple(facts)
-
-
-def _outer(text: str) -> str | None:
-    names = {found["name"] for found in _OUTER.finditer(text)}
-    name = next(iter(names)) if len(names) == 1 else None
-    return name and _OUTER_NAMES.get(name, name)
-
-
-def _detected(text: str) -> str | None:
-    """The hypervisor that the host's kernel, lscpu or a VMM found around itself."""
-    if not any(mark in text for mark in _DETECTED_MARKS):
-        return None
-    names = {name.strip() for name in _DETECTED.findall(text)}
-    name = next(iter(names)) if len(names) == 1 else None
-    return name and _SIGNATURES.get(name, name)
 
 
 def _only(values: list[str]) -> str | None:

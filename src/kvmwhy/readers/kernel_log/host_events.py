@@ -19,6 +19,7 @@ from kvmwhy.readers.kernel_log.host_messages import GENERAL, PARTS, REPORTS, Rea
 from kvmwhy.readers.kernel_log.host_messages.printf import Value
 from kvmwhy.readers.kernel_log.oops import Report, report_of
 from kvmwhy.readers.kernel_log.printk import Line, line_of, messages
+from kvmwhy.readers.vmm_output import has_vmm_output
 from kvmwhy.record import At, HostEvent
 
 _FOLDED: Final = 2  # lines that a mailer may have folded off one
@@ -26,12 +27,6 @@ _PART_REACH: Final = 12  # lines from a message to its last part
 _BEHIND: Final = 80  # lines that a report may take
 _COMPANY: Final = 4  # lines
 _MOST: Final = 20_000  # events of one text: a flood says no more than its first lines
-# What a VMM's own output has: a guest's console may stand beside it.
-_VMM_OUTPUT: Final = re.compile(
-    r"^(?!.{0,200}kernel:).{0,80}?(?:KVM internal error|KVM: entry failed|error: kvm run failed|KVM: unknown exit"
-    r"|[ER]AX=[0-9a-f]{8,16} [ER]BX=|SeaBIOS \(version|qemu-system-[a-z0-9_]{3,12}[: ]|-machine |-enable-kvm)",
-    re.MULTILINE,
-)
 _VMMS: Final = re.compile(
     r"^(?:qemu|kvm|CPU [0-9]|vcpu|fc_vcpu|crosvm|cloud-hyp|firecracker|vhost|VBox|vmx)", re.IGNORECASE
 )
@@ -70,7 +65,7 @@ def events_of(text: str) -> tuple[Place, ...]:
             continue
         if reading.slug in GENERAL:
             if has_vmm is None:
-                has_vmm = _VMM_OUTPUT.search(text) is not None
+                has_vmm = has_vmm_output(text)
             report = report_of(reading.slug, line, following[last - number :]) if reading.slug in REPORTS else Report()
             owner = _owner(line, fields, report, has_vmm=has_vmm)
             if owner is None:

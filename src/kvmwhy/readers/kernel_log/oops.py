@@ -30,8 +30,9 @@ _WHO: Final = re.compile(
 _OLD_WHO: Final = re.compile(rf"Pid: (?P<pid>[0-9]{{1,10}}), comm: (?P<comm>.{{1,32}}?) {_TAINT}")
 _FOLDED_TAINT: Final = re.compile(rf"(?:{_TAINT}|{_RELEASE.replace('kernel', 'release')})")
 _HARDWARE: Final = re.compile(r"Hardware name: (.{1,120})")
+_PAGE_FAULT: Final = re.compile(r"#PF: error_code\(0x(?P<error_code>[0-9a-f]{1,8})\) - (?P<why>[a-zA-Z -]{3,40})")
 _FUNCTION: Final = r"(?P<function>[A-Za-z_][\w.]{0,100})(?:\+0x[0-9a-f]{1,8}/0x[0-9a-f]{1,8})"
-_MODULE: Final = r"(?: {1,3}\[(?P<module>[a-z]\w{0,40})\])?"
+_MODULE: Final = r"(?: {1,3}\[(?P<module>[a-z]\w{0,40})(?: [0-9a-f]{16,40})?\])?"  # some kernels print the build, too
 _ADDRESS: Final = r"(?:\[<[0-9a-f]{8,16}>\] {0,3}){0,2}"
 # x86, arm64, i386, powerpc, riscv.
 _AT: Final = r"(?:RIP: (?:[0-9a-f]{4}:)?|pc : |EIP: (?:is at )?|NIP \[[0-9a-f]{8,16}\] |epc : )"
@@ -54,7 +55,7 @@ _OF_A_REPORT: Final = re.compile(
     "|".join(map(re.escape, _BEGINNINGS)) + r"|x[0-9]{1,2} ?:|[0-9]{1,3} locks? held|#[0-9]|[A-Za-z_][\w.]{1,80}[+/ ]"
 )
 _KVM: Final = re.compile(
-    r"\[kvm(?:_intel|_amd|_hv|_pr)?\]|\bkvm_(?:arch_)?(?:vcpu|vm|dev|mmu|gmem|mem|spurious)_\w"
+    r"\[kvm(?:_intel|_amd|_hv|_pr)?(?: [0-9a-f]{16,40})?\]|\bkvm_(?:arch_)?(?:vcpu|vm|dev|mmu|gmem|mem|spurious)_\w"
     r"|\b(?:vmx|svm|kvmppc|tdx|sev|vgic)_[a-z_]{3,60}\+0x|\bvcpu_(?:run|enter_guest)\b|/kvm/|kvm_host\.h|entry-kvm\.h"
 )
 # Machines that QEMU, Firecracker, crosvm and other KVM VMMs show to their guests ("linux,dummy-virt": QEMU's virt).
@@ -100,6 +101,9 @@ def report_of(slug: str, head: Line, following: Sequence[str]) -> Report:
             _fill(fields, who)
         elif n == who_at + 1 and "kernel" not in fields and (rest := _FOLDED_TAINT.match(said)):
             _fill(fields, rest)
+        elif fault := _PAGE_FAULT.match(said):
+            fields.setdefault("error_code", int(fault["error_code"], 16))
+            fields.setdefault("why", fault["why"].strip())
         elif hardware := _HARDWARE.match(said):
             fields.setdefault("hardware", hardware[1].strip())
         elif where := _WHERE.match(said):

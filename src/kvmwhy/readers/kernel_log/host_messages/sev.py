@@ -64,6 +64,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         "fault",
         form("RMPUPDATE failed for PFN %llx, pg_level: %d, ret: %d", "pfn level error"),  # 6.9 on
         form("RMPUPDATE failed for PFN %llx, ret: %d", "pfn error"),  # while it was out of tree
+        form("rmpupdate failed, ret: %d, pfn: %llx, npages: %d, level: %d", "error pfn pages level"),  # out of tree
         form("SEV: Failed to update RMP entry: GFN %llx PFN %llx level %d error %d", "gfn pfn level error"),
         form("SEV: Failed to update RMP entry for PFN 0x%llx error %d", "pfn error"),
         form("SEV: Failed to PSMASH RMP entry for PFN 0x%llx error %d", "pfn error"),
@@ -193,6 +194,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("SEV: failed to prepare buffer for legacy command 0x%x. Error: %d", "command error"),
         form("SEV: failed to reclaim buffer for legacy command %#x. Error: %d", "command error"),
         form("SEV: too many firmware commands in progress, no command buffers available."),
+        form("SEV: too many firmware commands are in-progress, no command buffers available."),
         form(
             "SEV: SNP_PLATFORM_STATUS failed ret=%d, fw_error=%d (%#x)",
             "error _ firmware_error",
@@ -239,6 +241,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("SEV-SNP %s (ASIDs %u - %u)", "state first last", feature="SEV-SNP"),
         form("SEV supported: %u ASIDs", "last", state="enabled", feature="SEV"),  # 5.11 to 6.0
         form("SEV-ES supported: %u ASIDs", "last", state="enabled", feature="SEV-ES"),
+        form("SEV-ES and SEV-SNP supported: %u ASIDs", "last", state="enabled", feature="SEV-SNP"),
         form("SEV supported", state="enabled", feature="SEV"),
         form("SEV-SNP ciphertext hiding enabled", feature="ciphertext hiding", state="enabled"),
     ),

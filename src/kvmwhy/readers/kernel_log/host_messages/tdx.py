@@ -14,6 +14,10 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         "seamcall-failed",
         "fault",
         form("SEAMCALL (0x%016llx) failed: 0x%016llx", "leaf status"),  # 6.8 on
+        form(
+            "SEAMCALL (0x%016llx) failed: 0x%016llx RCX 0x%016llx RDX 0x%016llx", "leaf status rcx rdx"
+        ),  # KVM, out of tree
+        form("SEAMCALL failed: CPU %d: leaf %llu, error 0x%llx.", "cpu leaf status"),  # 6.5, out of tree
         form("SEAMCALL (%llu) failed: 0x%016llx", "leaf status"),
         form("SEAMCALL (0x%llx) failed: 0x%llx", "leaf status"),
         form("SEAMCALL %s failed: 0x%llx", "name status"),  # KVM, 6.16 on
@@ -26,6 +30,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
     message(
         "seamcall-registers",
         "note",
+        form("additional output: rcx 0x%llx, rdx 0x%llx, r8 0x%llx, r9 0x%llx", "rcx rdx r8 r9"),
         form("RCX 0x%016llx RDX 0x%016llx R08 0x%016llx", "rcx rdx r8"),
         form("R09 0x%016llx R10 0x%016llx R11 0x%016llx", "r9 r10 r11"),
     ),
@@ -46,6 +51,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("Failed to initialize TDX module."),
         form("virt/tdx: module not loaded"),
         form("SEAMRR not enabled."),
+        form("not enabled by BIOS."),
         form("frame pointer (RBP) clobber bug present, upgrade TDX module"),
         form("virt/tdx: initialization failed: %s", "why"),
         form("TDX not supported by the host platform"),

@@ -1,0 +1,162 @@
+"""What machine the host is: its CPU, its board, the hypervisor that it runs under, the parameters of its modules.
+
+From /proc/cpuinfo, lscpu, dmidecode and /sys/class/dmi, uname, the kernel's log, modprobe.d, sysfs and systool. A
+guest's console in QEMU's log shows the same of the guest: what a guest of KVM itself may print is not taken where a
+VMM's output stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+from kvmwhy.readers.vmm_output import has_vmm_output
+
+_CPU: Final = re.compile(r"^[ \t>]{0,8}[Mm]odel name[ \t]{0,24}: {0,40}(\S.{2,80}?)\s{0,8}$", re.MULTILINE)
+_OWN_CPUS: Final = ("QEMU", "Common KVM", "Common 32-bit KVM")  # -cpu models of QEMU
+_DMI: Final = re.compile(r"(?:Hardware name|DMI): {0,4}([^\n]{2,160})")
+_BIOS: Final = re.compile(r",? BIOS\b|,$")  # behind the name
+_BOARD: Final = re.compile(
+    r"^[ \t]{0,8}(?:Manufacturer|sys_vendor): {0,4}(\S[^\n]{1,60})\n(?:[^\n]{0,120}\n){0,2}?"
+    r"[ \t]{0,8}(?:Product Name|product_name): {0,4}(\S[^\n]{1,60})",
+    re.MULTILINE,
+)
+# Machines that only another hypervisor shows, and what each is.
+_OUTER: Final = re.compile(
+    r"VMware|Microsoft Corporation Virtual|innotek GmbH|Oracle Corporation VirtualBox|Xen |Amazon EC2"
+    r"|Google Google Compute|Parallels|Nutanix|RHEV|OpenStack|oVirt|DigitalOcean|Hetzner|Alibaba Cloud"
+)
+_OUTER_NAMES: Final = {
+    "Microsoft Corporation Virtual": "Hyper-V",
+    "innotek GmbH": "VirtualBox",
+    "Oracle Corporation VirtualBox": "VirtualBox",
+    "Google Google Compute": "Google Compute Engine",
+    "Xen ": "Xen",
+}
+_METAL: Final = re.compile(r"Amazon EC2 [a-z0-9-]{1,20}\.metal")  # no hypervisor under it
+# The kernel's own detection prefers KVM where both answer, so that the others are never a guest of KVM's.
+_DETECTED: Final = re.compile(
+    r"Hypervisor detected: (Microsoft Hyper-V|VMware|Xen HVM|Xen PV|Parallels|ACRN|Jailhouse|KVM)"
+)
+# lscpu; Cloud Hypervisor, arch/src/x86_64/mod.rs.
+_VENDOR: Final = re.compile(r"Hypervisor (?:vendor: {1,40}|string: )(\w[\w -]{1,30})")
+_NAMES: Final = {
+    "microsoft hyper-v": "Hyper-V",
+    "microsoft": "Hyper-V",
+    "vmware": "VMware",
+    "xen hvm": "Xen",
+    "xen pv": "Xen",
+    "xen": "Xen",
+    "kvm": "KVM",
+    "kvmkvmkvm": "KVM",
+    "microsoft hv": "Hyper-V",
+    "oracle": "VirtualBox",
+    "parallels": "Parallels",
+    "acrn": "ACRN",
+    "jailhouse": "Jailhouse",
+}
+_OF_KVM: Final = (("QEMU ", "QEMU"), ("linux,dummy-virt", "QEMU"), ("Cloud Hypervisor", "Cloud Hypervisor"))
+_RUNS_KVM: Final = ("[kvm]", "[kvm_intel]", "[kvm_amd]", "kvm_intel: ", "kvm_amd: ")
+_UNAME: Final = re.compile(
+    r"^[ \t>]{0,8}Linux \S{1,64} ([0-9]{1,2}\.[0-9]{1,4}\S{0,60}) #[^\n]{1,120}(?:GNU/)?Linux", re.MULTILINE
+)
+# Kernels that are built for one cloud's virtual machines alone.
+_CLOUD_KERNELS: Final = (("-azure", "Hyper-V"), ("-gcp", "Google Compute Engine"), ("-gke", "Google Compute Engine"))
+_RUNNER: Final = "/home/runner/work/"  # GitHub's own runners, which are machines of Azure
+_FLAGS: Final = re.compile(r"^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: [^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
+
+_KVM_MODULES: Final = r"kvm(?:[_-](?:intel|amd|hv|pr))?|ccp|vfio[\w-]{0,24}|tdx"
+_VALUE: Final = r"(?P<value>[\w-]{1,24})"
+_PARAMETERS: Final = (
+    re.compile(
+        rf"/sys/module/(?P<module>{_KVM_MODULES})/parameters/(?P<name>\w{{1,40}})(?::|\n| ?= ?){_VALUE}\s{{0,4}}$",
+        re.MULTILINE,
+    ),
+    # Not the kernel's advice "set kvm_intel.dump_invalid_vmcs=1 to …".
+    re.compile(rf"(?<![\w.])(?<!set )(?P<module>{_KVM_MODULES})\.(?P<name>[a-z]\w{{1,40}})={_VALUE}"),
+)
+_OPTIONS: Final = re.compile(
+    r"(?:^|[\s;&])(?:options|(?:/sbin/)?modprobe(?: -\w)?|insmod) (?:\S{0,80}/)?"
+    rf"(?P<module>{_KVM_MODULES})(?:\.ko)? (?P<rest>[^\n;&|]{{1,200}})"
+)
+_OPTION: Final = re.compile(r"(?P<name>[a-z]\w{1,40})=(?P<value>[\w-]{1,24})")
+_MOST_PARAMETERS: Final = 64
+
+
+_ON_A_CONSOLE: Final = ("Hardware name: ", "DMI: ", "Hypervisor detected: ")
+
+
+class Machine(NamedTuple):
+    cpu_name: str | None = None
+    dmi: str | None = None
+    hypervisor: str | None = None
+    kernel: str | None = None  # of uname
+    parameters: dict[str, str] = {}  # noqa: RUF012  # never changed
+
+
+def machine_of(text: str) -> Machine:
+    """What the text shows of the host."""
+    beside_vmm = any(mark in text for mark in _ON_A_CONSOLE) and has_vmm_output(text)
+    named = set(_CPU.findall(text)) if "odel name" in text else set()
+    named = {name for name in named if not name.startswith(_OWN_CPUS)}
+    boards = _boards(text)
+    release = set(_UNAME.findall(text)) if "Linux " in text and "#" in text else set()
+    return Machine(
+        _only(named),
+        None if beside_vmm else _only(boards),
+        _hypervisor(text, boards, release, beside_vmm=beside_vmm),
+        _only(release),
+        _parameters(text),
+    )
+
+
+def _only(values: set[str]) -> str | None:
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def _boards(text: str) -> set[str]:
+    found = set[str]()
+    if "Hardware name: " in text or "DMI: " in text:
+        found |= {_BIOS.split(board.strip(), maxsplit=1)[0] for board in _DMI.findall(text)}
+    if "Product Name" in text or "product_name" in text:
+        found |= {f"{vendor.strip()} {product.strip()}" for vendor, product in _BOARD.findall(text)}
+    return found
+
+
+def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: bool) -> str | None:
+    names = set[str]()
+    for board in boards:
+        if (outer := _OUTER.match(board)) and not _METAL.match(board):
+            names.add(_OUTER_NAMES.get(outer[0], outer[0]))
+    if "Hypervisor detected: " in text:
+        names |= {_NAMES[name.lower()] for name in _DETECTED.findall(text) if name != "KVM" or not beside_vmm}
+    if "Hypervisor vendor:" in text or "Hypervisor string: " in text:
+        names |= {_NAMES.get(name.strip().lower(), name.strip()) for name in _VENDOR.findall(text)}
+    if "Hyper-V: privilege flags" in text:
+        names.add("Hyper-V")
+    if not names:
+        names |= {name for release in releases for suffix, name in _CLOUD_KERNELS if suffix in release}
+    if not names and _RUNNER in text:
+        names.add("Hyper-V")
+    if not names and "lags" in text and _FLAGS.search(text):
+        names.add("unnamed")
+    if not names and not beside_vmm and any(mark in text for mark in _RUNS_KVM):
+        names |= {name for board in boards for start, name in _OF_KVM if board.startswith(start)}
+    return _only(names)
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """``kvm_intel.nested`` → ``Y``; a parameter with two values is left out."""
+    if "kvm" not in text and "vfio" not in text:
+        return {}
+    found: dict[str, set[str]] = {}
+    if "/parameters/" in text or "kvm" in text:
+        for pattern in _PARAMETERS:
+            for one in pattern.finditer(text):
+                found.setdefault(f"{one['module'].replace('-', '_')}.{one['name']}", set()).add(one["value"])
+    if "options " in text or "modprobe" in text or "insmod" in text:
+        for command in _OPTIONS.finditer(text):
+            for one in _OPTION.finditer(command["rest"]):
+                found.setdefault(f"{command['module'].replace('-', '_')}.{one['name']}", set()).add(one["value"])
+    certain = {name: values.pop() for name, values in found.items() if len(values) == 1}
+    return dict(list(certain.items())[:_MOST_PARAMETERS])
