@@ -1,5 +1,7 @@
-"""Records that hold nothing but events of the host's kernel: they stand alone, or their events go to the failure
-beside them.
+"""The events of the host's kernel beside the failures of other readers, and records that hold nothing but events.
+
+A kernel log's own failures have their events from its reader, by its clock. A VMM's line has no clock that could be
+compared: what stands within a few lines of it belongs to it, and what holds until the host is started anew.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from kvmwhy.record import Failure
+from kvmwhy.record import Failure, HostEvent
 
 _KINDS: Final = frozenset({"host-trouble", "undef-injected", "other"})
-_BESIDE: Final = 40  # lines of the input
+_BEFORE: Final = 40  # lines of the input
+_BEHIND: Final = 80  # a register dump stands between
+_MOST: Final = 32
 
 
 def is_alone(failure: Failure) -> bool:
@@ -23,21 +27,24 @@ def is_alone(failure: Failure) -> bool:
 
 def settle(failures: Sequence[Failure]) -> tuple[Failure, ...]:
     """Trouble of the host's kernel is a record of its own only where there is no other."""
-    others = [failure for failure in failures if not is_alone(failure)]
-    if not others or len(others) == len(failures):
-        return tuple(failures)
-    for alone in failures:
-        if not is_alone(alone) or not alone.host.events:
-            continue
-        line = alone.source.line or 0
-        distances = [abs((failure.source.line or 0) - line) for failure in others]
-        if min(distances) <= _BESIDE:
-            nearest = distances.index(min(distances))
-            others[nearest] = _with_events(others[nearest], alone)
-    return tuple(others)
+    others = tuple(failure for failure in failures if not is_alone(failure))
+    return others or tuple(failures)
 
 
-def _with_events(failure: Failure, alone: Failure) -> Failure:
-    events = (*failure.host.events, *(event for event in alone.host.events if event not in failure.host.events))
-    joined: Failure = replace(failure, host=replace(failure.host, events=events))
+def beside(failure: Failure, events: Sequence[HostEvent], lasting: frozenset[str]) -> Failure:
+    """The failure with the events of its input that belong to it; ``lasting``: kinds that hold wherever they stand."""
+    line = failure.source.line
+    if line is None or not events or is_alone(failure):
+        return failure
+    near = [
+        event for event in events if event.kind in lasting or line - _BEFORE <= (event.at.line or 0) <= line + _BEHIND
+    ]
+    added = [event for event in near if not any(_same(event, known) for known in failure.host.events)]
+    if not added:
+        return failure
+    joined: Failure = replace(failure, host=replace(failure.host, events=(*failure.host.events, *added)[:_MOST]))
     return joined
+
+
+def _same(one: HostEvent, other: HostEvent) -> bool:
+    return one.kind == other.kind and (one.at == other.at or one.fields == other.fields)

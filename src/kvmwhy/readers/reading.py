@@ -10,9 +10,9 @@ from kvmwhy.ingest.demux import Stream, streams
 from kvmwhy.readers import Evidence, readers_of
 from kvmwhy.readers.correlate import combine, told_by
 from kvmwhy.readers.host_context import host_of
-from kvmwhy.readers.host_trouble import settle
+from kvmwhy.readers.host_trouble import beside, settle
 from kvmwhy.readers.precedence import standing
-from kvmwhy.record import Failure, Host, Source
+from kvmwhy.record import Failure, Host, HostEvent, Source
 
 _MOST_DAMAGE: Final = 64
 _OF_ONE_VM: Final = frozenset({"qemu", "ram_bytes"})
@@ -23,6 +23,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     parts = streams(data)
     found: list[tuple[str, Stream, list[Evidence]]] = []
     names: dict[str, None] = {}
+    logs: list[Stream] = []  # with lines of the host's kernel
     for stream in parts:
         pieces: list[Evidence] = []
         for format_ in readers_of(stream.text.text):
@@ -30,6 +31,8 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
                 continue
             reader = format_.load()
             if reader.detect(stream.text.text):
+                if format_.module == "kernel_log":
+                    logs.append(stream)
                 evidence: Evidence = reader.read(stream.text, path=path, first_line=1)
                 if evidence.failures or evidence.damage:
                     names[evidence.format or format_.name] = None
@@ -42,12 +45,13 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     _, _, (only, *more) = found[0]
     if len(parts) == 1 and not more:  # as nearly always: there is nothing to put together
         said = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
-        return Evidence(standing(settle(only.failures)), said, " + ".join(names) or None)
+        failures = _with_events(list(only.failures), logs, first_line)
+        return Evidence(standing(settle(failures)), said, " + ".join(names) or None)
     by_host: dict[str, list[Evidence]] = {}
     for host, _, pieces in found:
         by_host.setdefault(host, []).extend(pieces)
     remarks = _Remarks(parts)
-    failures: list[Failure] = []
+    failures = []
     for host, pieces in by_host.items():
         alone = sum(h == host and any(p.failures for p in ps) for h, _, ps in found) == 1
         about = remarks.of(host)
@@ -55,6 +59,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     if len(by_host) > 1 or len(found) > 1:
         failures.sort(key=lambda f: f.source.line or 0)
     damage = dict.fromkeys(remark for _, _, pieces in found for piece in pieces for remark in piece.damage)
+    failures = _with_events(failures, logs, first_line)
     return Evidence(standing(settle(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
 
 
@@ -71,8 +76,29 @@ def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
         time=source.time or stream.time(number),
         writer=writer,
     )
+    host = failure.host
+    if host.events:
+        host = replace(host, events=tuple(_event(event, stream, first_line) for event in host.events))
     seen_at = {name: first_line + stream.line(line - 1) for name, line in failure.seen_at.items()}
-    return replace(failure, source=placed, seen_at=seen_at)
+    return replace(failure, source=placed, seen_at=seen_at, host=host)
+
+
+def _event(event: HostEvent, stream: Stream, first_line: int) -> HostEvent:
+    """The event with the line of the input."""
+    if event.at.line is None:
+        return event
+    placed: HostEvent = replace(event, at=replace(event.at, line=first_line + stream.line(event.at.line - 1)))
+    return placed
+
+
+def _with_events(failures: list[Failure], logs: list[Stream], first_line: int) -> list[Failure]:
+    """What the host's kernel logged beside the failures of other readers."""
+    if not logs or not failures:
+        return failures
+    from kvmwhy.readers.kernel_log.nearby import LASTING, told
+
+    events = [_event(event, stream, first_line) for stream in logs for event in told(stream.text.text)]
+    return [beside(failure, events, LASTING) for failure in failures]
 
 
 class _Remarks:

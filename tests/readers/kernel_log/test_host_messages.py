@@ -313,6 +313,40 @@ def test_a_log_without_a_failure_tells_of_the_hosts_trouble(line: str, kind: str
     assert failure.host.events
 
 
+DUMP = "error: kvm run failed Bad address\nRAX=0000000000000000 RBX=0000000000000001 RCX=0 RDX=0\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{DUMP}[ 9.1] BUG: Bad page state in process ksmd  pfn:404740a\n",
+        f"[ 9.1] BUG: Bad page state in process ksmd  pfn:404740a\n{DUMP}",
+        (
+            "Jan  2 03:04:05 pve1 QEMU[4861]: error: kvm run failed Bad address\n"
+            "Jan  2 03:04:05 pve1 kernel: BUG: Bad page state in process ksmd  pfn:404740a\n"
+        ),
+    ],
+)
+def test_what_the_host_logs_beside_a_vmms_failure_is_with_it(text: str) -> None:
+    """Before or behind, in one stream or in two of a journal; the host's trouble is no failure of its own then."""
+    (failure,) = read(text.encode()).failures
+    assert failure.kind == "run-error"
+    (event,) = failure.host.events
+    assert event.kind == "page-state-bad"
+    lines = text.splitlines()
+    assert "Bad page state" in lines[(event.at.line or 0) - 1]
+
+
+def test_what_the_host_logs_elsewhere_is_not_with_it() -> None:
+    """A hundred lines away; but a refusal at the module's start is."""
+    text = (
+        "[ 1.0] kvm_amd: SEV-ES disabled (ASIDs 0 - 0)\n[ 1.1] ccp 0000:06:00.2: SEV: failed to INIT error 0x8004\n"
+        "[ 2.0] BUG: Bad page state in process ksmd  pfn:404740a\n" + "systemd[1]: Started.\n" * 100 + DUMP
+    )
+    (failure,) = [failure for failure in read(text.encode()).failures if failure.kind == "run-error"]
+    assert [event.kind for event in failure.host.events] == ["sev-enabled", "sev-init-failed"]
+
+
 TOKENS = (
     *(line for line, _, _ in LINES),
     UNEXPECTED,

@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Final
 
-from kvmwhy.readers.kernel_log.host_events import Place
+from kvmwhy.readers.kernel_log.host_events import Place, events_of
 from kvmwhy.readers.kernel_log.host_messages import roles
 from kvmwhy.record import HostEvent
 
@@ -19,9 +19,18 @@ BEHIND: Final = 0.1
 _GAP: Final = 8  # lines of others inside one block
 _MOST: Final = 32  # events of one failure
 _REACH: Final = 64  # events, and lines behind a failure
-_LASTING: Final = frozenset(
+_STATE: Final = frozenset(
     {"evmcs-used", "sev-enabled", "tdx-module", "rmp-table", "ignore-msrs", "kvm-mode", "hypervisor-detected"}
 )
+
+
+# A refusal, and what a module says of itself when it is loaded, holds until the host is started anew.
+LASTING: Final = _STATE | {slug for slug, role in roles().items() if role == "refusal"}
+
+
+def told(text: str) -> tuple[HostEvent, ...]:
+    """The events of a text, each that says the same once."""
+    return tuple({_same(place.event): place.event for place in reversed(events_of(text))}.values())[::-1]
 
 
 class Nearby:
@@ -33,10 +42,7 @@ class Nearby:
         self._lasting = tuple({_same(place.event): place for place in lasting}.values())[:_MOST]
 
     def of(self, first: int, last: int, times: Sequence[float | None]) -> tuple[HostEvent, ...]:
-        """The events that belong to a failure on these lines, from 0; ``times`` are those of its first and last line.
-
-        A refusal, and what a module says of itself when it is loaded, holds until the host is started anew.
-        """
+        """The events of a failure on these lines, from 0; ``times`` are those of its first and last line."""
         places = self._around(first, last)
         clock = [time for time in times if time is not None]
         start, end = _block(places, first, last)
@@ -60,7 +66,7 @@ class Nearby:
 
 
 def _is_lasting(event: HostEvent) -> bool:
-    return roles()[event.kind] == "refusal" or event.kind in _LASTING
+    return event.kind in LASTING
 
 
 def _block(places: Sequence[Place], first: int, last: int) -> tuple[int, int]:
