@@ -12,9 +12,9 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from kvmwhy.ingest.multi_search import Finder, finder
-from kvmwhy.readers.anchors.setup_messages import OF_WORDS
 from kvmwhy.readers.errno_spelled import Spelled, find_errno
 from kvmwhy.readers.setup_messages.calls import CALLS, IOCTL, Call
+from kvmwhy.readers.setup_messages.line_keys import LINE_KEYS
 
 # Literal texts, one of which every line has that this module reads.
 _FAILED: Final = re.compile(
@@ -110,7 +110,7 @@ def lines_of_interest(text: str) -> Iterator[tuple[int, int]]:
 
 @cache
 def _search() -> Finder:
-    return finder([anchor.encode() for anchor in dict.fromkeys(OF_WORDS)])
+    return finder([anchor.encode() for anchor in dict.fromkeys(LINE_KEYS)])
 
 
 def read_line(text: str, start: int, end: int) -> Refusal | None:
