@@ -11,6 +11,28 @@ from __future__ import annotations
 
 # (call, errno, text)
 REFUSED: list[tuple[str, str | None, str]] = [
+    ("open", None, "launch failed: KVM support is not enabled on this machine.\n"),
+    ("module", None, "launch failed: CPU does not support KVM extensions.\n"),
+    (
+        "KVM_GET_SUPPORTED_HV_CPUID",
+        None,
+        "qemu-system-x86_64: Hyper-V enlightened VMCS (requested by 'hv-evmcs' cpu flag) is not supported by kernel\n",
+    ),
+    (
+        "KVM_CHECK_EXTENSION",
+        None,
+        "qemu-system-aarch64: mach-virt: KVM does not support providing Virtualization extensions to the guest CPU\n",
+    ),
+    (
+        "KVM_ARM_VCPU_INIT",
+        "EINVAL",
+        "qemu-system-aarch64: KVM is not supported for this guest CPU type\nqemu-system-aarch64: kvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument\n",
+    ),
+    ("KVM_CREATE_VCPU", "EINVAL", "Cannot open the VCPU file descriptor: Invalid argument (os error 22)\n"),
+    ("KVM", "EBUSY", "failed to create partition\n  0: kvm error\n  1: Device or resource busy (os error 16)\n"),
+    ("KVM_ARM_VCPU_INIT", None, "  Fatal: Unable to initialise vcpu\n"),
+    ("KVM_GET_API_VERSION", None, "The host kernel reports an invalid KVM API version: -1\n"),
+    ("open", None, "Error: Host does not support domain type kvm for virtualization type 'hvm' arch 'x86_64'\n"),
     ("KVM", "EBUSY", "ERROR: KVM error: Device or resource busy\n"),
     ("KVM", "EINVAL", "could not set up KVM: Invalid argument (os error 22)\n"),
     ("KVM", "EACCES", "Kvm error: Cannot do this (os error 13)\n"),

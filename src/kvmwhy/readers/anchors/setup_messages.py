@@ -42,6 +42,10 @@ OF_TABLES: Final = (
     "supports vmx or svm", "permissions to use KVM", "requires hardware acceleration", "type=kvm", "KVM is not",
     "KVM virtualization is not", "KVM acceleration", "KVM support is not", "kvm is not available", "/dev/kvm",
     "Insufficient devices.kubevirt.io/kvm", "SNP Launch", "SNP launch", "SEV Launch", "SEV launch", "SecureVirt",
+    "is not supported by kernel", "HyperV SynIC", "support providing", "for this guest CPU type", "support CPU models",
+    "free memory slots left", "KVM API version", "ncompatible API version", "API version mismatch",
+    "nitialise vcpu", "find matching target", "ost does not support", "irtualization extensions",
+    "kvm is not enabled", "kvm is not loaded",
 )  # fmt: skip
 # Calls and errors by name: of ioctls, of Rust's error types, of errors as Rust prints them.
 _NAMES: Final = (
@@ -72,6 +76,7 @@ _PHRASES: Final = (
     "nitializing vcpu", "nitialising vCPU", "nitialize vcpu", "memory attributes", "nabling capab", "nable capab",
     "nable split", "TSS addr", "tss addr", "vcpu creation", "VM creation", "the hypervisor", "vcpu to kvm",
     "vCPU to KVM",
+    "kvm error", "kvm ioctl", "kvm backend", "kvm hypervisor", "VM file descriptor", "VCPU file descriptor",
     "KVM error", "Kvm error", "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup",
     "setup KVM", "set up KVM", "KVM vCPU", "KVM hypervisor", "KVM backend", "KVM platform", "KVM state", "using KVM",
     *(f"{verb}{article} {thing}" for verb in ("reate", "reating") for article in ("", " a", " the") for thing in _MADE),

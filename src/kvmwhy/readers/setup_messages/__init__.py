@@ -54,6 +54,7 @@ _CONFIDENTIAL: Final[dict[Literal["snp", "sev-es", "sev", "tdx"], tuple[str, ...
     "snp": ("SNP_",), "sev-es": ("SEV_ES",), "sev": ("SEV", "KVM_MEMORY_ENCRYPT"), "tdx": ("KVM_TDX", "TDH_"),
 }  # fmt: skip
 _REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "vgic"})
+_OF_OPEN: Final = frozenset({"ENOENT", "EACCES", "ENODEV", "ENXIO"})
 _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "fw", "fwx", "status", "ret", "vcpu"})
 
 
@@ -117,7 +118,9 @@ def _setup(group: Group, arch: Arch | None, text: str) -> Setup:
     if followers:
         more["followed_by"] = " ".join(followers)
     call = message.call
-    if call == "vcpu-init":
+    if call == "KVM_CREATE_VM" and message.errno in _OF_OPEN:
+        call = "open"  # the ioctl returns none of them
+    elif call == "vcpu-init":
         call = "KVM_ARM_VCPU_INIT" if arch == "arm64" else "KVM_SET_CPUID2" if message.errno == "E2BIG" else call
     msr, value = fields.get("msr"), fields.get("value")
     if call == "KVM_SET_MSRS" and msr is None and (refused := _of_kernel(text)):

@@ -189,7 +189,8 @@ CALLS: Final[tuple[Call, ...]] = (
     _call(
         "KVM_CREATE_VCPU",
         "vcpu",
-        r"VcpuFd\b|VcpuCreate|CreateVcpus?\b|VmCreateVcpu|create_vcpu|kvm_vcpu_create|KvmVcpuCreate|NewVcpu|"
+        r"VcpuFd\b|VCPU file descriptor|VcpuCreate|CreateVcpus?\b|VmCreateVcpu|create_vcpu|kvm_vcpu_create"
+        r"|KvmVcpuCreate|NewVcpu|"
         + _MAKE
         + _THE
         + r"(?:[a-z0-9]{1,8} ){0,1}v-?cpus?\b|add vcpu to kvm|vcpu creation|spawn(?:ing)? vcpu",
@@ -212,7 +213,7 @@ CALLS: Final[tuple[Call, ...]] = (
     _call(
         "KVM_CREATE_VM",
         "vm",
-        r"\bVmFd\b|CreateVm\b|VmCreate\b|KvmCreateVm|create_vm\b|create the KVM VM|kvm_create_vm"
+        r"\bVmFd\b|VM file descriptor|CreateVm\b|VmCreate\b|KvmCreateVm|create_vm\b|create the KVM VM|kvm_create_vm"
         r"|(?:creat(?:e|ing)|creation of) "
         + _THE
         + r"(?:kvm )?(?:vm|virtual machine|vm fd|micro-?vm)\b|VM creation|createVM\b",

@@ -166,7 +166,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "module",
         "no-hardware",
-        r"Your CPU does not support KVM extensions",
+        r"CPU does not support KVM extensions",
         "not support KVM extensions",
         source="cpu-checker kvm-ok",
     ),
@@ -249,15 +249,17 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "open",
         "device",
-        r"KVM (?:kernel module )?is not (?:loaded|available)(?: on this (?:host|system|machine))?"
-        r"|KVM virtualization is not (?:available|supported)|KVM acceleration (?:can NOT be used"
-        r"|not available|is not available)|KVM support is not available|kvm is not available",
+        r"KVM (?:kernel module |support |virtuali[sz]ation |acceleration )?is not (?:loaded|available|enabled|supported"
+        r"|usable|installed|accessible)(?! for this guest CPU)|KVM acceleration (?:can NOT be used|not available)"
+        r"|kvm is not (?:available|enabled|loaded)",
         "KVM kernel module is not",
         "KVM is not",
         "KVM virtualization is not",
         "KVM acceleration",
         "KVM support is not",
         "kvm is not available",
+        "kvm is not enabled",
+        "kvm is not loaded",
         source="virt-manager, crc, multipass, gnome-boxes, docker desktop",
         errno=None,
     ),
@@ -285,5 +287,15 @@ FORMS: Final[tuple[Form, ...]] = (
         "Insufficient devices.kubevirt.io/kvm",
         source="kubevirt's device plugin: a node without /dev/kvm",
         errno="ENOENT",
+    ),
+    form(
+        "open",
+        "domain-requires-kvm",
+        r"[Hh]ost does not support (?:any virtuali[sz]ation options|domain type kvm|virtuali[sz]ation type 'hvm')"
+        r"|[Vv]irtuali[sz]ation extensions (?:are|is) (?:unavailable|not available)",
+        "Host does not support",
+        "host does not support",
+        "irtualization extensions",
+        source="virt-install, GNOME Boxes",
     ),
 )

@@ -23,6 +23,9 @@ _STATE: Final = (
     "vcpu events", "TSC", "tsc", "identity map",
 )  # fmt: skip
 LINE_KEYS: Final = (
+    "kvm error", "kvm ioctl", "kvm backend", "kvm hypervisor", "kvm vcpu", "file descriptor", "KVM error", "Kvm error",
+    "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup", "setup KVM", "set up KVM",
+    "KVM vCPU", "KVM hypervisor", "KVM backend", "KVM platform", "KVM state", "using KVM",
     "KVM error", "Kvm error", "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup",
     "setup KVM", "set up KVM", "KVM vCPU", "KVM hypervisor", "KVM backend", "KVM platform", "KVM state", "using KVM",
     "KVM_TDX_", "KVM_CAP_", "/dev/kvm", "guest_memfd", "such register: reg=", "KVM capabilit", "kvm capabilit",

@@ -227,4 +227,22 @@ FORMS: Final[tuple[Form, ...]] = (
         vmm="gem5",
         source="gem5 src/arch/x86/kvm, src/cpu/kvm/base.cc",
     ),
+    form(
+        "KVM_GET_API_VERSION",
+        "version-too-old",
+        r"reports an invalid KVM API version|[Ii]ncompatible (?:KVM )?API version|KVM: API version mismatch",
+        "KVM API version",
+        "ncompatible API version",
+        "API version mismatch",
+        source="firecracker src/vmm/src/vstate/kvm.rs; cloud-hypervisor hypervisor/src/hypervisor.rs; km",
+    ),
+    form(
+        "KVM_ARM_VCPU_INIT",
+        "vcpu-init",
+        r"Unable to initialise vcpu|Unable to find matching target",
+        "Unable to initialise vcpu",
+        "find matching target",
+        vmm="kvmtool",
+        source="kvmtool arm/kvm-cpu.c: kvm_cpu__arch_init",
+    ),
 )

@@ -39,7 +39,9 @@ _NO_DEVICE: Final = re.compile(
     re.IGNORECASE,
 )
 # "KVM" as a word; "kvm:" in small letters is as often the name of QEMU's program.
-_NAMED: Final = re.compile(r"(?<![\w./=-])(?:KVM|Kvm)(?![\w./=-])")
+_NAMED: Final = re.compile(
+    r"(?<![\w./=-])(?:(?:KVM|Kvm)(?![\w./=-])|kvm (?:error|ioctl|backend|hypervisor|vm|vcpu|device)\b)"
+)
 _OTHER: Final = re.compile(
     r"KVM_RUN|KVM_EXIT|run failed|failed to run|VcpuRun|internal error|entry failed|unknown exit|exit reason|emulat"
     r"|\bguest\b|-(?:drive|device|netdev|blockdev|chardev)\b"
@@ -214,7 +216,7 @@ def _of_kvm(text: str, start: int, end: int, line: str) -> Refusal | None:
     named = _NAMED.search(line)
     if named is None or _OTHER.search(line) or _FAILED.search(line) is None or _PROSE.search(line):
         return None
-    errno = find_errno(text, start, end)
+    errno = find_errno(text, start, end) or _errno_of_cause(text, end)
     if errno is None:
         return None
     return Refusal(start + named.start(), end, "KVM", "unnamed-call", errno.name)
