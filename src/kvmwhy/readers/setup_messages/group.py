@@ -42,8 +42,11 @@ def grouped(text: str, found: list[Message], first_line: int) -> list[Group]:
 
 
 def _key(message: Message) -> tuple[object, ...]:
-    told = {name: value for name, value in message.fields.items() if name not in _WHERE}
-    return (message.call, message.errno, *sorted(told.items(), key=str))
+    return (message.call, message.errno, *sorted(_told(message).items(), key=str))
+
+
+def _told(message: Message) -> dict[str, int | str]:
+    return {name: value for name, value in message.fields.items() if name not in _WHERE}
 
 
 def _join(group: Group, message: Message, line: int) -> Group | None:
@@ -92,5 +95,5 @@ def _says_less(message: Message, than: Message) -> bool:
     """``VcpuCreate(VcpuFd(Error(17)))`` beside KVM_CREATE_VCPU: the same call, or a vague one, and no other values."""
     same_errno = message.errno is None or than.errno in {None, message.errno}
     vague = message.call in _VAGUE or message.call == than.call
-    wrapped = message.errno is not None and message.errno == than.errno and not message.fields
-    return same_errno and (vague or wrapped) and message.fields.items() <= than.fields.items()
+    wrapped = message.errno is not None and message.errno == than.errno and not _told(message)
+    return same_errno and (vague or wrapped) and _told(message).items() <= than.fields.items()
