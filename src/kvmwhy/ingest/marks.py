@@ -4,31 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-VMM_LINE: Final = (
-    "INTERNAL_ERROR",
-    "nternalError",
-    "suberror",
-    "entry_failure_reason",
-    "FailEntry(",
-    "KVM_EXIT_FAIL_ENTRY",
-    "hw run failure",
-    "vm entry failed",
-    "FAIL_ENTRY:",
-    "KVM exit reason:",
-    "unknown kvm exit reason",
-    "UnhandledKvmExit",
-    "resource busy",
-    "EBUSY",
-    "rror(16)",
-    "error 16",
-    "KVM_RUN",
-    "vcpu run",
-    "o run v",
-    "o run the v",
-    "VcpuRun(",
-    "VCPU error",
-    "vcpu hit unknown",
-)
 KERNEL_LOG: Final = (
     # Dumps, of which any few lines may be all that was posted.
     "last attempted VM-entry on CPU", "last attempted VMRUN on CPU", "*** Guest State ***", "*** Host State ***",

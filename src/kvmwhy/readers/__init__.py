@@ -17,6 +17,7 @@ from kvmwhy.ingest.multi_search import present
 from kvmwhy.readers.anchors.not_kvm import ANCHORS as OTHER_HYPERVISORS
 from kvmwhy.readers.anchors.setup_messages import ANCHORS as SET_UPS
 from kvmwhy.readers.anchors.symptom import ANCHORS as SYMPTOMS
+from kvmwhy.readers.anchors.vmm_messages import ANCHORS as VMM_LINES
 from kvmwhy.record import Failure
 
 
@@ -58,7 +59,7 @@ OF_BYTES: Final = (
 # Text: each that recognises it, the one that knows most first.
 OF_TEXT: Final = (
     Format("QEMU log", "qemu.log"),
-    Format("VMM line", "vmm_messages", marks.VMM_LINE),
+    Format("VMM line", "vmm_messages", VMM_LINES),
     Format("kernel log", "kernel_log", marks.KERNEL_LOG),
     Format("trace", "trace.ftrace", marks.TRACE),
     Format("illumos KVM ring buffer", "illumos_ring", marks.ILLUMOS),

@@ -10,8 +10,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Final, NamedTuple
 
-from kvmwhy.ingest.marks import ILLUMOS, KERNEL_LOG, TRACE, VMM_LINE, WORDS
+from kvmwhy.ingest.marks import ILLUMOS, KERNEL_LOG, TRACE, WORDS
 from kvmwhy.ingest.multi_search import Finder, finder
+from kvmwhy.readers.anchors.not_kvm import ANCHORS as OTHER_HYPERVISORS
+from kvmwhy.readers.anchors.setup_messages import ANCHORS as SET_UPS
+from kvmwhy.readers.anchors.symptom import ANCHORS as SYMPTOMS
+from kvmwhy.readers.anchors.vmm_messages import ANCHORS as VMM_LINE
 from kvmwhy.readers.qemu.banner import ERRNO
 from kvmwhy.readers.qemu.log import MARKS
 from kvmwhy.readers.trace.text_prefilter import HOT
@@ -29,9 +33,17 @@ class _Pair(NamedTuple):
 
 
 _CALLS: Final = (  # of the ioctls KVM_RUN and KVM_CREATE_VM, which are failures with an error
-    "KVM_RUN", "vcpu run", "o run v", "o run the v", "VcpuRun(", "VCPU error", "vcpu hit unknown", "KVM_CREATE_VM",
+    "KVM_RUN", "vcpu run", "o run v", "o run the v", "VcpuRun(", "vcpu hit unknown", "KVM_CREATE_VM",
     "o create VM", "o initialize KVM", "o initialize kvm", "reating the KVM object", "reating the Kvm object",
-    "CreateVm(",
+    "CreateVm(", "kvm_run", "cpu run", "CPU run", "cpu.run", "cpu_run", "VcpuRun", "RunVcpu", "run vcpu",
+    "run vCPU", "run VCPU", "run the v", "run VM", "run vm", "run the VM", "run guest", "run the guest", "unning vcpu",
+    "unning vCPU", "unning VCPU", "vcpu hit",
+)  # fmt: skip
+# Words for a failed KVM_RUN that need no error behind them.
+_RUN_FAILED: Final = (
+    "KVM_RUN failed", "KVM_RUN ioctl failed", "VCPU error", "cpu run failed", "cpu_run failed", "CPU run failed",
+    "CPU_run failed", "cpu run error", "CPU run error", "ailed to run v", "ailed to run V", "ailed to run the v",
+    "ailed to run the V",
 )  # fmt: skip
 _ERRORS: Final = ("os error ", "rror(", "errno", "EBUSY", "resource busy", "error 16", *ERRNO)
 _SCHEMA: Final = '"schema"'
@@ -40,8 +52,14 @@ _EFER: Final = "EFER="
 _KVM: Final = "KVM:"
 _OF_QEMU: Final = (b"entry", b"unknown", b"exception")
 
-_PAIRED: Final = {*_CALLS, *_ERRORS, *TRACE, "rror(16)", "suberror", _EFER, _KVM}
-_ALONE: Final = tuple({*MARKS, *VMM_LINE, *KERNEL_LOG, *ILLUMOS, *WORDS} - _PAIRED)
+_PAIRED: Final = {*_CALLS, *_ERRORS, *TRACE, "rror(16)", "suberror", "KVM_CREATE_", "KVM: create", _EFER, _KVM}
+_ALONE: Final = tuple(
+    {
+        *MARKS,
+        *_RUN_FAILED,
+        *({*VMM_LINE, *KERNEL_LOG, *ILLUMOS, *WORDS, *SET_UPS, *OTHER_HYPERVISORS, *SYMPTOMS} - _PAIRED),
+    }
+)
 _PAIRS: Final = (
     _Pair(_CALLS, _ERRORS),
     _Pair(("nternal error",), ("suberror",)),

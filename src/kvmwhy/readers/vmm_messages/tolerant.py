@@ -1,0 +1,267 @@
+"""Failed runs in the words of programs that the table does not list.
+
+Most programs on KVM are small, and each has words of its own for the same few facts. What they have in common is read
+here: the exit's name in some spelling or its number behind words such as "unhandled exit reason", a number that is
+labelled as the hardware's reason or as the suberror, an errno behind the words for running a vCPU.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from kvmwhy.readers.vmm_messages.exit_names import FAILURES, ORDINARY, number_of
+from kvmwhy.readers.vmm_messages.message import debug_facts, errno_in
+from kvmwhy.readers.vmm_messages.numbers import hardware_reason, integer
+from kvmwhy.readers.vmm_messages.refusal import is_prose, without_expectations
+from kvmwhy.readers.vmm_messages.templates import NUMBER
+from kvmwhy.record import Kind
+
+_BAD: Final = (
+    r"[Uu]n(?:expected|handled|known|supported|implemented|recogni[sz]ed)|UNEXPECTED|UNHANDLED|UNKNOWN|[Ii]nvalid|[Ss]trange"
+    r"|[Nn]ot (?:implemented|supported|handled)|[Ff]atal|FATAL|[Ff]ail(?:ed|ure)?|[Ee]rror|ERROR"
+)
+_IS_BAD: Final = re.compile(_BAD)
+_IS_KVM: Final = re.compile(
+    r"[Kk][Vv][Mm]|[Vv][Cc][Pp][Uu]|\b[Vv][Mm][Mm]?\b|\bVP\b|[Hh]ypervisor|[Vv]m ?[Ee]xit|[Hh]ardware|\bhw\b"
+)
+_NAME: Final = re.compile(
+    r"\bKVM_EXIT_(?P<kernel>[A-Z0-9]{2,12}(?:_[A-Z0-9]{1,12}){0,3})(?![A-Z0-9_])"
+    r"|\bKVM_(?P<suberror>INTERNAL_ERROR(?:_[A-Z_]{1,30})?)(?![A-Z0-9_])"
+    r"|(?<![A-Za-z0-9_])(?P<camel>FailEntry|InternalError|MemoryFault|SystemEvent|TripleFault)(?![A-Za-z0-9_])"
+    r"|(?<![A-Za-z0-9_])EXIT_?(?P<go>FAIL_?ENTRY|INTERNAL_?ERROR|SHUTDOWN|EXCEPTION|UNKNOWN)(?![A-Za-z0-9_])"
+    r"|(?<![A-Za-z0-9_])(?P<bare>INTERNAL_ERROR|FAIL_ENTRY|internal_error|fail_entry|MEMORY_FAULT)(?![A-Za-z0-9_])"
+)
+# include/uapi/linux/kvm.h: the name says the number.
+_SUBERROR_NAMES: Final = {
+    "INTERNAL_ERROR_EMULATION": 1,
+    "INTERNAL_ERROR_SIMUL_EX": 2,
+    "INTERNAL_ERROR_DELIVERY_EV": 3,
+    "INTERNAL_ERROR_UNEXPECTED_EXIT_REASON": 4,
+}
+# Phrases for the two failures, without the exit's name.
+_ENTRY_WORDS: Final = re.compile(
+    r"\b(?:hardware|hw)[ _]entry[ _]failure(?:[ _]reason)?|\bfail(?:ed|ure)?[ _-](?:vm[ -]?)?entry\b"
+    r"|\b(?:vm[ -]?)?ent(?:ry|er) fail(?:ed|ure)|\bVM(?:ENTER|ENTRY) failed|\bhw run failure"
+    r"|failed to enter (?:the )?(?:guest|virtuali[sz]ed|vm|vcpu)\b",
+    re.IGNORECASE,
+)
+_INTERNAL_WORDS: Final = re.compile(
+    r"\b(?:KVM|kvm|vCPU|VCPU|vcpu)\b[^\n]{0,30}?\b[Ii]nternal [Ee]rror\b|\b[Ii]nternal error\b(?=[^\n]{0,30}sub_?err)"
+)
+_SUBERROR: Final = re.compile(
+    rf"\b(?:internal\.)?[Ss][Uu][Bb][ _-]?[Ee][Rr][Rr](?:[Oo][Rr])?(?: code)?[ =:(]{{0,4}}(?P<n>{NUMBER})"
+)
+_LABELLED: Final = re.compile(
+    rf"(?P<label>[A-Za-z_. ]{{0,60}}?)[ =:(\[#]{{1,4}}(?P<n>{NUMBER}|[0-9a-f]{{8,16}}(?![0-9a-zA-Z_]))"
+)
+_EXCEPTION: Final = re.compile(
+    rf"[^\n]{{0,20}}?(?:exception|vector|nr)?[ =:#(]{{1,3}}(?P<vector>[0-9]{{1,2}}|0x[0-9a-f]{{1,2}})(?![0-9a-zA-Z])"
+    rf"(?:[, ]{{1,3}}err(?:or)?(?:[_ ]code)?[ =:]{{1,3}}(?P<code>{NUMBER}))?"
+)
+_CPU_LABEL: Final = re.compile(
+    r"\b(?:v?cpu|CPU|vCPU|VCPU|ndata|port|rip|RIP|pc)(?: ?(?:number|id))?$|\bv?cpu_?id$|line$|\b(?:on|at)$"
+)
+_BARE_NUMBER: Final = re.compile(rf"[:=( ]{{1,3}}(?P<n>{NUMBER})")
+_NDATA: Final = re.compile(rf"\bndata[ =:]{{1,3}}(?P<n>{NUMBER})")
+_PHRASE: Final = (
+    r"(?:[Kk][Vv][Mm] |[Vv][Cc][Pp][Uu] |[Cc][Pp][Uu] |[Vv][Mm] |[Gg]uest |hypervisor )?"
+    r"(?:[Ee][Xx][Ii][Tt](?:[ _-]?(?:[Rr][Ee][Aa][Ss][Oo][Nn]|[Cc]ode|[Tt]ype|[Ee]vent))?|[Ee]xited with reason)"
+)
+_ON_RUN: Final = r" (?:on|from|during|in) (?:[Vv][Cc][Pp][Uu]|KVM)[ _.]?(?:run|RUN)"
+_BY_NUMBER: Final = re.compile(
+    rf"\b(?:{_BAD})\b[^\n]{{0,24}}?\b{_PHRASE}\b(?: of| was| is|:? reason|{_ON_RUN})?[ =:(#]{{1,4}}(?P<n>{NUMBER})"
+    rf"|\b{_PHRASE}[ =:(#]{{1,4}}(?P<m>{NUMBER})[^\n]{{0,30}}?\b(?:{_BAD})\b"
+)
+_BY_NAME: Final = re.compile(
+    rf"\b(?:{_BAD}|[Gg]ot)\b[^\n]{{0,24}}?\b{_PHRASE}\b"
+    r"[ =:(#\"']{1,4}(?P<name>[A-Z][A-Za-z0-9_]{2,30}(?![A-Za-z0-9_]))"
+    r"|\bKVM: [Ee]xit:? (?P<words>shutdown|internal[ _]error|fail[ _]entry|exception|unknown)(?![a-z])"
+    r"|\bexit_reason[ =:]{1,3}(?:KVM_EXIT_)?(?P<upper>[A-Z][A-Z0-9_]{2,30}(?![A-Za-z0-9_]))"
+)
+_GOT_NAME: Final = re.compile(r"\b[Gg]ot:? (?:VcpuExit::|KVM_EXIT_)?(?P<name>[A-Z][A-Za-z0-9_]{2,30}(?![A-Za-z0-9_]))")
+_GOT: Final = re.compile(
+    r"\b[Gg]ot:? (?:exit_?reason ?[=:]? ?)?(?P<n>[0-9]{1,3}) \((?P<name>[A-Z][A-Z0-9_]{1,30})\)"
+    rf"|\b[Gg]ot exit_reason (?P<m>{NUMBER})|\b[Gg]ot exit_reason {{2,90}}: (?P<o>[0-9]{{1,3}}) \("
+)
+# No word says that it is bad, but these exits are: "KVM exit reason: SHUTDOWN", "vcpu_run: exit_reason=9".
+_PLAIN_NAME: Final = re.compile(
+    r"\b(?:KVM|kvm|vcpu|vCPU|VCPU|VM|vm)[ _]exit(?:[ _]reason)?[ =:]{1,3}(?P<name>[A-Z][A-Za-z_]{4,30}(?![A-Za-z0-9_]))"
+    r"|\bexit reason[ =:]{1,3}(?P<upper>[A-Z]{4,12}(?:_[A-Z]{4,10})?(?![A-Za-z0-9_]))"
+)
+_PLAIN_NUMBER: Final = re.compile(
+    r"(?:kvm|KVM|[Vv][Cc][Pp][Uu])[^\n]{0,60}?\bexit_reason ?[=:] ?(?P<n>0x11|0x[89]|17|[89])(?![0-9a-zA-Z])"
+)
+_UNMISTAKABLE: Final = frozenset({8, 9, 17})
+# Nothing but the number: the default case of many small programs.
+_WHOLE: Final = re.compile(
+    r"^(?:[\w.\[\]/-]{1,40}: ?|\[[\w/ -]{1,40}\]:? ?){0,2}"
+    rf"(?:exit_reason|[Ee]xit [Rr]eason|[Uu]n(?:handled|known|expected) reason)(?: ?[=:] ?| )(?P<n>{NUMBER})[.,]?\s*$"
+)
+_MOST_EXITS: Final = 64  # higher numbers are hardware's exit reasons
+_TRIPLE: Final = re.compile(r"\b[Tt]riple[ -]?[Ff]ault(?:ed)?\b|\bTRIPLE FAULT\b")
+_TRIPLE_OF_KVM: Final = re.compile(r"[Vv][Cc][Pp][Uu]|KVM|\bkvm\b|\bVMM\b")
+_MEMORY_FAULT: Final = re.compile(r"\bKVM memory fault\b")
+_RUN: Final = re.compile(
+    r"\bKVM_RUN\b|\bkvm_run\b(?!->|\.)|\b[Vv][Cc][Pp][Uu](?:[_ ]|\.|::)?[Rr]un\b"
+    r"|\b[Rr]un(?:ning)?[_ ](?:the |a |of |KVM |kvm )?[Vv][Cc][Pp][Uu]"
+    r"|\bVcpuRun\b|\bRunVcpu\b|\bV[Cc][Pp][Uu] error\b|\bvcpu hit\b|\bkvm run\b|\bstart virtual CPU\b|\bioctl ?\(RUN\)"
+)
+_WEAK_RUN: Final = re.compile(
+    r"\b(?:[Ff]ailed to|[Cc]annot|[Cc]ould not|[Ee]rror) run(?:ning)? (?:the )?(?:VM|vm|guest)\b"
+)
+_ORDINARY_ERRNOS: Final = frozenset({"EINTR", "EAGAIN"})  # a signal, a vCPU that waits for its start
+_WEAK_ERRNOS: Final = frozenset({"EFAULT", "ENOSYS", "EHWPOISON", "EIO"})
+_OTHER_CALL: Final = re.compile(r"\bmmap\b|KVM_(?:GET|SET|CREATE|CHECK|ENABLE|CAP)_|\bseccomp\b")
+# Spoken by others: QEMU (its own reader), the host's kernel, other hypervisors.
+_OTHERS: Final = re.compile(
+    r"entry failed, hardware|error\. ?Suberror|^\W{0,16}Suberror|internal error\.\s*$|KVM: unknown exit"
+    r"|unknown exit, hardware|KVM: exception [0-9]{1,3} exit|kvm run failed|kvm_run: failed entry|unhandled vm exit"
+    r"|kvm_run returned|extra data\[|\b(?:vmx|svm): (?:unexpected|unhandled)|\bkvm \[[0-9]{1,9}\]:"
+    r"|\bkvm_(?:intel|amd):|VM-[Ee]xit|[Hh][Aa][Xx][Mm]?_|\(XEN\)|WHPX|\bHVF\b|hv_vcpu|VMRUN_"
+)
+
+
+def read_line(line: str) -> dict[str, Any] | None:
+    """The facts of a line in any program's words, or ``None``."""
+    if _OTHERS.search(line):
+        return None
+    text = without_expectations(line)
+    return _by_name(text) or _by_words(text) or _by_number(line, text) or _by_errno(text)
+
+
+def _by_name(text: str) -> dict[str, Any] | None:
+    for found in _NAME.finditer(text):
+        name = found["kernel"] or found["suberror"] or found["camel"] or found["go"] or found["bare"]
+        reason = 17 if name.startswith("INTERNAL_ERROR") else number_of(name)
+        if reason is None or is_prose(text, found.start(), found.end()):
+            continue
+        before = text[max(0, found.start() - 40) : found.start()]
+        bad = bool(_IS_BAD.search(before))
+        if found["camel"]:
+            if not (bad or _IS_KVM.search(text)):
+                continue
+            facts = debug_facts(text[found.start() :])
+            if facts is not None:
+                return _with_numbers(facts, text, found.end())
+        about = bad or _IS_KVM.search(text) or _SUBERROR.search(text) or text.startswith(": ", found.end())
+        if found["bare"] and not about:
+            continue
+        if reason in FAILURES or bad:
+            facts = _with_numbers({"exit_reason": reason}, text, found.end())
+            if name in _SUBERROR_NAMES:
+                facts.setdefault("suberror", _SUBERROR_NAMES[name])
+            return facts
+    return None
+
+
+def _with_numbers(facts: dict[str, Any], text: str, after: int) -> dict[str, Any]:
+    """The number that the exit carries: the first behind its name that is not labelled as a CPU's."""
+    reason = facts["exit_reason"]
+    if reason == 17:
+        if "suberror" not in facts and (found := _SUBERROR.search(text) or _BARE_NUMBER.match(text, after)):
+            facts["suberror"] = integer(found["n"])
+        if found := _NDATA.search(text):
+            facts["ndata"] = integer(found["n"])
+        if facts.get("suberror", 0) >= 1 << 32:
+            del facts["suberror"]
+        return facts
+    if reason == 9 and "hardware_error" not in facts and (number := _first_number(text, after, reason)) is not None:
+        facts["hardware_error"] = number
+    elif reason == 0 and (number := _first_number(text, after, reason)) is not None:
+        facts["hardware_reason"] = number
+    elif reason == 1 and (found := _EXCEPTION.match(text, after)):
+        facts["exception"] = integer(found["vector"])
+        if found["code"]:
+            facts["exception_error_code"] = integer(found["code"])
+    return facts
+
+
+def _first_number(text: str, after: int, reason: int) -> int | None:
+    """The first number that is neither a CPU's nor the exit's own, as in ``KVM_EXIT_FAIL_ENTRY (9), reason 7``."""
+    for found in _LABELLED.finditer(text, after, min(len(text), after + 160)):
+        if _CPU_LABEL.search(found["label"].rstrip(" =:(")):
+            continue
+        if not found["label"] and found["n"] == str(reason) and found.start() == after:
+            continue
+        digits = found["n"]
+        if not digits.lower().startswith("0x") and not digits.isdigit():
+            return int(digits, 16)
+        return hardware_reason(digits)
+    return None
+
+
+def _by_words(text: str) -> dict[str, Any] | None:
+    if (found := _ENTRY_WORDS.search(text)) and _IS_KVM.search(text) and not is_prose(text, found.start(), found.end()):
+        number = _first_number(text, found.end(), 9)
+        if number is not None:
+            return {"exit_reason": 9, "hardware_error": number}
+    if found := _INTERNAL_WORDS.search(text):
+        facts = _with_numbers({"exit_reason": 17}, text, found.end())
+        if "suberror" in facts or re.fullmatch(r"[^\n]{0,24}", text[found.end() :].strip()):
+            return None if is_prose(text, found.start(), found.end()) else facts
+    if (found := _TRIPLE.search(text)) and _TRIPLE_OF_KVM.search(text):
+        return None if is_prose(text, 0, found.end()) else {"exit_reason": 8}
+    found = _MEMORY_FAULT.search(text)
+    return {"exit_reason": 39} if found and _IS_BAD.search(text) else None
+
+
+def _by_number(line: str, text: str) -> dict[str, Any] | None:
+    for pattern in (_GOT, _BY_NUMBER, _WHOLE):
+        found = pattern.search(text)
+        if found:
+            reason = integer(next(filter(None, map(found.groupdict().get, ("n", "m", "o")))))
+            if reason >= _MOST_EXITS or (pattern is _WHOLE and reason in ORDINARY):
+                return None
+            return {"exit_reason": reason}
+    for found in _BY_NAME.finditer(text):
+        name = found["name"] or found["upper"] or found["words"]
+        by_name = number_of(name)
+        if not found["name"] and by_name is not None and by_name not in ORDINARY:
+            return {"exit_reason": by_name}
+        if found["name"] and (facts := debug_facts(text[found.start("name") :])) is not None:
+            return _with_numbers(facts, text, found.end())
+    if (found := _PLAIN_NUMBER.search(text)) is not None:
+        return _with_numbers({"exit_reason": integer(found["n"])}, text, found.end())
+    if found := _PLAIN_NAME.search(text):
+        plain = number_of(found["name"] or found["upper"])
+        if plain in _UNMISTAKABLE and not is_prose(text, found.start(), found.end()):
+            return _with_numbers({"exit_reason": plain}, text, found.end())
+    if "VcpuExit::" in line and (found := _GOT_NAME.search(text)):
+        return debug_facts(text[found.start("name") :])
+    return None
+
+
+def _by_errno(text: str) -> dict[str, Any] | None:
+    for pattern in (_RUN, _WEAK_RUN):
+        found = pattern.search(text)
+        if not found or _OTHER_CALL.search(text, max(0, found.start() - 40), found.start()):
+            continue
+        errno = errno_in(text[found.end() :])
+        if errno and errno not in _ORDINARY_ERRNOS and (pattern is _RUN or errno in _WEAK_ERRNOS):
+            return {"errno": errno}
+    return None
+
+
+_LEVEL: Final = re.compile(r"\b(?:ERROR|ERR|FATAL|CRITICAL|PANIC|panicked|panic:|fatal:|error:|Error:)")
+_RUN_FAILED: Final = re.compile(
+    r"\bKVM_RUN (?:ioctl )?failed\b|\bKVM_RUN error[.!]?\s*$"
+    r"|\bVCPU error\b|\bv[Cc][Pp][Uu][ _]run failed\b|\bv[Cc][Pp][Uu] run error\b"
+    r"|\b[Ff]ailed to run (?:the )?[Vv][Cc][Pp][Uu]\b|\bFailure during vcpu run\b"
+)
+_NAMES_A_FAILURE: Final = re.compile(
+    r"\bKVM_EXIT_(?:FAIL_ENTRY|INTERNAL_ERROR|SHUTDOWN|MEMORY_FAULT|EXCEPTION|UNKNOWN)\b"
+    r"|\b(?:FailEntry|InternalError)\b(?=[^\n]{0,80}[Vv]cpu)"
+)
+
+
+def failed_somehow(line: str) -> Kind | None:
+    """What an error line is about whose facts no pattern finds: KVM_RUN's failure, or an exit in an unknown form."""
+    if _OTHERS.search(line):
+        return None
+    text = without_expectations(line)
+    found = _RUN_FAILED.search(text)
+    if found and not _OTHER_CALL.search(text) and not is_prose(text, found.start(), found.end()):
+        return "run-error"
+    found = _NAMES_A_FAILURE.search(text) if _LEVEL.search(line) else None
+    return "unread" if found and not is_prose(text, found.start(), found.end()) else None
