@@ -249,6 +249,8 @@ RECORDS = {
     "a warning": (Failure(kind="host-trouble", host=Host(events=(event("warning"),))), "host-trouble"),
     "exchange as write": (
         Failure(kind="undef-injected", host=Host(events=(event("exchange-as-write"),))), "guest-loops"),
+    "an oops after it": (
+        Failure(kind="host-trouble", host=Host(events=(event("exchange-as-write"), event("oops")))), "host-trouble"),
     "a paused domain": (Failure(kind="symptom", symptom=Symptom(kind="paused-unknown")), "not-shown"),
     "a trace in which nothing fails": (Failure(kind="healthy"), "not-shown"),
     "an internal error without its number": (Failure(kind="internal-error", exit_reason=17), "not-shown"),

@@ -65,6 +65,7 @@ _REFUSALS: Final = {
     "mips-access-refused": "an access to memory",
     "vmgexit-refused": "a request through its GHCB",
 }
+_BREAKDOWNS: Final = frozenset({"oops", "kernel-bug", "warning", "sanitizer", "locking", "kernel-panic", "hyp-panic"})
 _MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one
 
 
@@ -153,7 +154,12 @@ def _named_by_event(facts: Facts) -> Mechanism | None:
 
 
 def _first(events: tuple[HostEvent, ...]) -> HostEvent | None:
-    return next((event for event in events if event.kind in _BY_EVENT), None)
+    """What repeats without harm names nothing where the host's kernel broke down beside it."""
+    broken = any(event.kind in _BREAKDOWNS for event in events)
+    for event in events:
+        if event.kind in _BY_EVENT and not (broken and _BY_EVENT[event.kind][0] == "guest-loops"):
+            return event
+    return None
 
 
 def loops(facts: Facts) -> Mechanism | None:
@@ -181,7 +187,8 @@ def not_shown(facts: Facts) -> Mechanism:
     if failure.kind == "healthy":
         text = "Nothing fails in this evidence."
     elif failure.kind == "internal-error":
-        text = "KVM reported an internal error; which one this VMM does not print."
+        silent = failure.source.vmm not in {None, "qemu", "qemu-kvm"}
+        text = f"KVM reported an internal error; which one {'this VMM does not print' if silent else 'is not shown'}."
         if failure.suberror is not None:
             text = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has."
     elif failure.kind == "symptom":

@@ -49,9 +49,10 @@ def _section(title: str, rows: list[str]) -> str:
 
 
 def _subject(plan: Plan, failure: Failure) -> str:
+    number = "" if failure.hardware_error is None else f", {failure.hardware_error:#x}"
     what = {
         "internal-error": f"KVM internal error, suberror {failure.suberror}",
-        "entry-failure": f"VM entry failed, {failure.hardware_error or 0:#x}",
+        "entry-failure": f"VM entry failed{number}",
     }.get(failure.kind, f"KVM: {failure.kind}")
     at = f", at {plan.text}" if plan.text else f", RIP {plan.rip:#x}"
     return textwrap.shorten(_clean(f"Subject: {what}{at}"), WIDTH) + "\n"
