@@ -6,6 +6,7 @@ from typing import Final
 
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.host_events import TROUBLE, said
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
 from kvmwhy.record import At, HostEvent
 
@@ -66,6 +67,11 @@ _REFUSALS: Final = {
     "vmgexit-refused": "a request through its GHCB",
 }
 _BREAKDOWNS: Final = frozenset({"oops", "kernel-bug", "warning", "sanitizer", "locking", "kernel-panic", "hyp-panic"})
+_CALLS: Final = {
+    "open": "opening /dev/kvm",
+    "module": "loading KVM's module",
+    "vcpu-init": "setting up a vCPU",
+}
 _MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one
 
 
@@ -88,7 +94,7 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     if failure.kind != "setup-refused" and not stored:
         return None
     call = failure.setup.call if failure.setup else "a call that is not shown"
-    shown = {"open": "opening /dev/kvm", "module": "loading KVM's module"}.get(call, call)
+    shown = _CALLS.get(call, call)
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
         detail = f" of MSR {failure.setup.msr:#x}"
@@ -131,14 +137,15 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     """Only the host's own lines are here."""
     if facts.failure.kind != "host-trouble":
         return None
-    other = _named_by_event(facts)
-    if other is not None:
+    if (other := _named_by_event(facts)) is not None:
         return other
-    event = facts.failure.host.events[0] if facts.failure.host.events else None
-    what = f" ({event.kind.replace('-', ' ')})" if event else ""
+    events = sorted(
+        facts.failure.host.events, key=lambda event: (event.kind not in _BREAKDOWNS, event.kind not in TROUBLE)
+    )
+    what = f": {said(events[0])}" if events else ""
     text = f"Only trouble of the host's own is shown{what}; what became of a guest is not."
-    proof = Proof("the host's kernel log says so", event.at if event else None)
-    return Mechanism("host-trouble", text, "likely", (proof,))
+    proofs = tuple(Proof(said(event), event.at) for event in events[:3])
+    return Mechanism("host-trouble", text, "likely", proofs)
 
 
 def _named_by_event(facts: Facts) -> Mechanism | None:

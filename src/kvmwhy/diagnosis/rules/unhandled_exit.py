@@ -42,7 +42,7 @@ def rule(facts: Facts) -> Finding | None:
     known = code in vmx.REASONS if vendor == "vmx" else svm.is_assigned(code)
     who = "suberror 4 says" if failure.suberror == 4 else "the host's log says"
     for_ = [f"the exit was {shown}, and {who} that KVM has no handler for it"]
-    handled = vmx.REASONS[code].handled if vendor == "vmx" and known else None
+    handled = _handled(vendor, code) if known else None
     against = ["kernels up to 7.3 do have a handler for it: this kernel is older, or the exit came at an odd moment"]
     return Finding(
         CAUSE,
@@ -51,6 +51,14 @@ def rule(facts: Facts) -> Finding | None:
         tuple(for_),
         tuple(against) if handled else (),
     )
+
+
+def _handled(vendor: str | None, code: int) -> bool:
+    """kvm_vmx_exit_handlers and svm_exit_handlers have a function for it."""
+    if vendor == "vmx":
+        return vmx.REASONS[code].handled
+    entry = svm.find_code(code)
+    return entry is not None and entry.handled
 
 
 def _before_suberror_4(facts: Facts) -> Finding | None:
