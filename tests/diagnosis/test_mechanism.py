@@ -137,6 +137,8 @@ ROWS = {
         extra(1, *flags_and_bytes("0f0b"), 0x31, 0, 0x80000306, 0, 0) + LONG, "event-delivery"),
     # kvm-intel without unrestricted guest emulates real mode as a whole; MOVQ to RAM came between 3.1 and 3.6
     "MMX in real mode": (EMULATION + RESET + code("0f 7e c0 66 0f 7f 07 90"), "emulation-no-handler"),
+    # the CPU raises #UD by itself; without words, an emulation there means that the IDT or the stack is no RAM
+    "UD2 on an old host": (EMULATION + LONG + code("0f 0b 90 90 90 90 90"), "event-delivery"),
     # VMLAUNCH is never the emulator's
     "VMLAUNCH": (EMULATION + LONG + code("0f 01 c2 73 08 0f 0b 90"), "emulation-gives-up"),
     "suberror 2": (extra(2, 0x80000306, 0x80000B0E, 9, 3), "simultaneous-events"),

@@ -27,6 +27,7 @@ _CAN_REFUSE: Final = frozenset(
         *("in", "insb", "insw", "insd", "out", "outsb", "outsw", "outsd", "ltr", "lldt", "monitor", "mwait", "xsetbv"),
     }
 )
+_RAISE: Final = frozenset({"ud0", "ud1", "ud2", "int", "int1", "int3", "into"})
 _LOADS_SEGMENT: Final = ("mov es,", "mov ss,", "mov ds,", "mov fs,", "mov gs,")
 _GIVES_UP_AT: Final = ("far-target", "outer-return", "rsm", "enter-level")
 _RESERVED_NOPS: Final = (5, 8)
@@ -41,7 +42,7 @@ def emulation_failed(facts: Facts) -> Mechanism | None:
     """Reported to the VMM, or to nobody (a trace shows it); an emulation that the guest got #UD for is another step."""
     if not facts.emulated or (facts.failure.silent and facts.vectoring is None):
         return None
-    for step in (_in_delivery, _refused_before, _not_fetched, _by_window, _by_verdict, _by_place):
+    for step in (_in_delivery, _refused_before, _not_fetched, _by_window, _raises, _by_verdict, _by_place):
         if (answer := step(facts)) is not None:
             return answer
     return _unknown(facts)
@@ -166,6 +167,21 @@ def _by_window(facts: Facts) -> Mechanism | None:
     if facts.window == Window.UNREADABLE:
         return _no_ram(facts, [], "possible" if facts.paging else "likely")
     return None
+
+
+def _raises(facts: Facts) -> Mechanism | None:
+    """An instruction whose work is to raise an event: the CPU does that, and only its delivery can have met a hole.
+
+    In real mode KVM may emulate it for want of unrestricted guest; then it goes through the IVT by itself.
+    """
+    insn, mode = facts.instruction, facts.mode
+    if insn is None or mode is None or insn.mnemonic not in _RAISE or facts.words is not None:
+        return None
+    if mode.name in {"real16", "vm86"} or facts.failure.emulation is not None:
+        return None
+    why = f"`{insn.text}` needs no emulation: it raises an event, and KVM met what is not RAM while that was delivered"
+    text = f"The event that `{insn.text}` raises at {at(facts)} could not be delivered: the IDT or the stack is no RAM."
+    return Mechanism("event-delivery", text, "likely", (Proof(why, facts.at("code")),))
 
 
 def _by_verdict(facts: Facts) -> Mechanism | None:
