@@ -238,3 +238,25 @@ def test_announcements_name_what_they_can(text: str, kind: str, fields: dict[str
     failure = one(text)
     assert (failure.kind, failure.arch) == (kind, arch)
     assert {name: getattr(failure, name) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("around", "arch"),
+    [
+        ("./cloud-hypervisor-static-aarch64 --version\n", "arm64"),
+        ("[346883.550907] kvm [15763]: load/store instruction decoding not implemented\n", "arm64"),
+        ("[    8.8] kvm [138]: VCPU exit error -14\n", "riscv64"),
+        ("Linux host 6.12.0 #1 SMP s390x GNU/Linux\n", "s390x"),
+        ("Architecture:                         ppc64le\n", "ppc64"),
+        ("the aarch64 and the x86_64 builds of qemu-system-x86_64 and qemu-system-aarch64\n", None),
+        ("", None),
+    ],
+)
+def test_what_stands_around_a_failure_names_its_architecture(around: str, arch: str | None) -> None:
+    """A line of the kernel, a program's name; where several are named, none is."""
+    assert one(around + BANNER).arch == arch
+
+
+def test_what_stands_far_away_is_of_another_host() -> None:
+    """A fleet's log has hosts of several architectures in it."""
+    assert one("qemu-system-aarch64 was started\n" + "x\n" * 8000 + BANNER).arch is None

@@ -7,11 +7,16 @@ A program's or a kernel's name decides before an errno does: some errnos come ou
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
-from kvmwhy.record import Arch
+from msgspec.structs import replace
 
+from kvmwhy.record import Arch, Failure
+
+_LINE_END: Final = re.compile(r"\n")
+_NEAR: Final = 4096  # characters: what stands further away may be of another host
 Clue = tuple[Arch | None, str | None]
 
 _MACHINES: Final[dict[str, Arch]] = {
@@ -27,6 +32,8 @@ _UNAME: Final = re.compile(
     rf"\b({_NAMES}) GNU/Linux|\bArchitecture:\s{{1,40}}({_NAMES})\b"
     rf"|\b\d{{1,2}}\.\d{{1,3}}\.\d[\w.+-]{{0,60}}?[.-]({_NAMES})(?![\w-])"
 )
+# The last resort: what a program or a package is called.
+_FILE: Final = re.compile(rf"(?<=[-_./])({_NAMES})(?![\w-])")
 _SMT_HINT: Final = "because your SMT is enabled"
 _ERRNOS: Final[dict[str, Arch]] = {"ENOSYS": "arm64", "EOPNOTSUPP": "riscv64"}
 _KERNEL: Final[tuple[tuple[str, Arch], ...]] = (
@@ -35,15 +42,42 @@ _KERNEL: Final[tuple[tuple[str, Arch], ...]] = (
     ("load/store instruction decoding not implemented", "arm64"),
     ("Unsupported FSC: EC=", "arm64"),
     ("Got unsupported MMU fault", "ppc64"),
+    ("HSR_EC: ", "arm64"),
+    ("ESR_EL2", "arm64"),
+    ("Unsupported guest sys_reg access", "arm64"),
+    ("hyp panic at", "arm64"),
+    ("HYP mode not available", "arm64"),
+    ("KVM_REG_ARM", "arm64"),
+    ("GIC state", "arm64"),
+    ("vgic", "arm64"),
+    ("KVM AIA", "riscv64"),
+    ("SCAUSE", "riscv64"),
+    ("kvmppc_", "ppc64"),
+    ("KVM-HV: ", "ppc64"),
+    ("allocate_pgste", "s390x"),
     ("kvm_intel", "x86"),
     ("kvm_amd", "x86"),
     ("unhandled validity intercept", "s390x"),
 )
 
 
-def arch_of(text: str, errno: str | None = None) -> Clue:
-    """The architecture and what shows it; ``errno`` is what KVM_RUN returned."""
-    arch, why = _named(text)
+def with_arch(failures: Iterable[Failure], text: str) -> Iterator[Failure]:
+    """The failures with the architecture that the text around them is about, where their reader did not know."""
+    starts: list[int] | None = None
+    for failure in failures:
+        if failure.arch is None:
+            starts = starts or [0, *(found.end() for found in _LINE_END.finditer(text))]
+            at = starts[min((failure.source.line or 1), len(starts)) - 1]
+            arch, why = arch_of(text, at, failure.errno if failure.kind == "run-error" else None)
+            yield failure if arch is None else replace(failure, arch=arch, arch_from=why)
+        else:
+            yield failure
+
+
+def arch_of(text: str, at: int, errno: str | None = None) -> Clue:
+    """The architecture and what shows it near ``at``; ``errno`` is what KVM_RUN returned."""
+    block = at // _NEAR  # failures of one block have one answer, which is remembered
+    arch, why = _named(text[max(0, block - 1) * _NEAR : (block + 2) * _NEAR])
     if arch is None and errno in _ERRNOS:
         return _ERRNOS[errno], f"KVM_RUN returns {errno} on this architecture only"
     return arch, why
@@ -55,12 +89,15 @@ def _named(text: str) -> Clue:
         return "ppc64", "QEMU's hint about SMT is printed on POWER hosts only"
     if "qemu-" in text and (one := _only({found[1] for found in _QEMU.finditer(text)})):
         return _MACHINES[one], f"QEMU's name: qemu-system-{one}"
-    for words, arch in _KERNEL:
-        if words in text:
-            return arch, f"the host's kernel log: {words!r}"
+    said = {arch: words for words, arch in _KERNEL if words in text}
+    if len(said) == 1:
+        ((arch, words),) = said.items()
+        return arch, f"the words {words.strip()!r}"
     machines = {found[1] or found[2] or found[3] for found in _UNAME.finditer(text)}
     if one := _only(machines):
         return _MACHINES[one], f"the kernel's name: {one}"
+    if one := _only({found[1] for found in _FILE.finditer(text)}):
+        return _MACHINES[one], f"a file's name: {one}"
     return None, None
 
 

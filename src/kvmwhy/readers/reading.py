@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from kvmwhy.ingest.demux import Stream, streams
 from kvmwhy.readers import Evidence, readers_of
+from kvmwhy.readers.arch_clues import with_arch
 from kvmwhy.readers.correlate import combine, told_by
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.host_trouble import beside, settle
@@ -36,7 +37,8 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
                 evidence: Evidence = reader.read(stream.text, path=path, first_line=1)
                 if evidence.failures or evidence.damage:
                     names[evidence.format or format_.name] = None
-                    placed = tuple(_placed(f, stream, first_line) for f in evidence.failures)
+                    known = with_arch(evidence.failures, stream.text.text)
+                    placed = tuple(_placed(failure, stream, first_line) for failure in known)
                     pieces.append(evidence._replace(failures=placed))
         if pieces:
             found.append((stream.host, stream, pieces))

@@ -147,7 +147,7 @@ def _arch(text: str, banner: Banner, dump: Dump | None) -> Clue:
         return banner.arch, "the announcement"
     if banner.kind in {"internal-error", "entry-failure", "exception-exit"}:
         return "x86", "the announcement"
-    return arch_of(text, banner.fields.get("errno"))
+    return arch_of(text, banner.at, banner.fields.get("errno"))
 
 
 def _vcpu(banner: Banner, dump: Dump | None) -> int | None:

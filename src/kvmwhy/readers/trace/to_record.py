@@ -12,7 +12,7 @@ from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.readers.trace import symbols
 from kvmwhy.readers.trace.events import TraceEvent
-from kvmwhy.record import Arch, Cpu, Emulation, Event, Exit, Failure, Kind, Source
+from kvmwhy.record import Arch, Code, Cpu, Emulation, Event, Exit, Failure, Kind, Source
 
 _KINDS: Final[dict[int | None, Kind]] = {
     kvm_run.EXIT_UNKNOWN: "unknown-exit",
@@ -84,6 +84,7 @@ def failed_emulation(
         emulation=msgspec.structs.replace(seen, insn=b"") if remarks else seen,
         exit=exit_,
         silent=silent,
+        cpu=Cpu(registers={"rip": seen.rip}, wide=None if seen.mode is None else seen.mode == "long64"),
         trace=tuple(_without_bytes(shown(e), seen.rip) if remarks else shown(e) for e in recent),
         damage=(*remarks, *(() if silent or told else (_unclear(injected, told),))),
     )
@@ -145,6 +146,14 @@ def userspace_exit(
     )
 
 
+def _emulated_at(rip: int | None, recent: tuple[TraceEvent, ...]) -> Emulation | None:
+    """The instruction there, if KVM had emulated it shortly before: its bytes are those of the same address."""
+    for event in reversed(recent):
+        if event.name == "kvm_emulate_insn" and "flags" in event.fields and event.number("rip") == rip:
+            return emulation(event)
+    return None
+
+
 def _errno(number: int) -> str:
     """The kernel's spelling: Python calls 95 ENOTSUP."""
     name = errorcode.get(number, str(number))
@@ -162,6 +171,7 @@ def fatal_exit(
 ) -> Failure:
     """An exit after which KVM returns to userspace, of which the trace does not show the return."""
     shutdown = is_shutdown(event)
+    seen = _emulated_at(event.number("guest_rip"), recent)
     on_vmx = exit_ is not None and exit_.isa == "vmx"
     return Failure(
         kind="shutdown" if shutdown else "entry-failure",
@@ -169,7 +179,8 @@ def fatal_exit(
         arch_from=_ARCH_FROM,
         source=_source(path, event, vcpu),
         hardware_error=exit_.reason if exit_ and on_vmx and not shutdown else None,
-        cpu=Cpu(registers=registers_of(event)),
+        cpu=Cpu(registers=registers_of(event), wide=seen.mode == "long64" if seen and seen.mode else None),
+        code=Code(tuple(seen.insn), 0) if seen and seen.insn else None,
         exit=exit_,
         trace=tuple(map(shown, recent)),
         damage=(CUT,) if is_last else (),
