@@ -136,3 +136,19 @@ def test_gcore_of_a_live_vmm(tmp_path: Path) -> None:
         found = [f for e in read_stream(iter(lambda: file.read(1 << 20), b"")) for f in e.failures]
     assert found
     assert {(f.kind, f.suberror) for f in found} == {("internal-error", 1)}
+
+
+@pytest.mark.parametrize(("order", "machine", "arch"), [("<", 183, "arm64"), (">", 22, "s390x"), ("<", 243, "riscv64")])
+def test_a_core_of_another_architecture_is_named(order: str, machine: int, arch: str) -> None:
+    """elf.h: e_machine. The shape of x86's page is not looked for in it."""
+    ident = b"\x7fELF\x02" + (b"\x01" if order == "<" else b"\x02") + b"\x01"
+    head = ident.ljust(16, b"\0") + struct.pack(f"{order}HHIQQQIHHHHHH", 4, machine, 1, 0, 64, 0, 0, 64, 56, 0, 0, 0, 0)
+    evidence = read(head.ljust(4096, b"\0") + FAILED[0])
+    assert evidence.failures == ()
+    assert arch in evidence.damage[0]
+
+
+def test_the_cores_header_names_the_architecture() -> None:
+    """A page alone does not: any machine's could be zero there."""
+    (failure,) = read(elf([(0x10000, FAILED[0])])).failures
+    assert failure.arch == "x86"

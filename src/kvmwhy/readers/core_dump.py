@@ -1,6 +1,6 @@
 """Core files and memory images of a VMM: each vCPU's ``kvm_run`` page, found while the bytes stream by.
 
-An x86-64 core maps file offsets to addresses, and pages are looked for at page addresses; any other image is
+A core maps file offsets to addresses, and pages are looked for at page addresses; any other image is
 taken as pages from its first byte on. The mapping is shared and of a file, so neither the kernel nor gdb's
 ``gcore`` writes it into a core unless bit 3 of /proc/PID/coredump_filter is set, which it is not by default.
 """
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from kvmwhy.abi.kvm_run import PAGE_SIZE, RUN_SIZE
 from kvmwhy.readers import Evidence, run_page
 from kvmwhy.readers.kvm_run_scan import is_failed_run
-from kvmwhy.record import Failure
+from kvmwhy.record import Arch, Failure
 
 FORMAT: Final = "memory image"
 HEAD: Final = 64 << 10  # of a file: what tells a core from the rest
@@ -25,9 +25,15 @@ _NOTHING: Final = (
     " /proc/PID/coredump_filter is set: echo 0x3b into it, then call gcore PID"
 )
 
-_ELF: Final = b"\x7fELF\x02\x01\x01"
+_OTHER_ARCH: Final = "this is a core of {arch}: only a kvm_run page of x86 is recognised by its shape"
+_ELF: Final = b"\x7fELF\x02"  # 64 bits
+_BYTE_ORDERS: Final = {b"\x01": "<", b"\x02": ">"}
 _ET_CORE: Final = 4
-_EM_X86_64: Final = 62
+# e_machine (elf.h). Elsewhere the union of kvm_run holds other things, and on s390x it begins elsewhere.
+_MACHINES: Final[dict[int, Arch]] = {
+    3: "x86", 62: "x86", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm64", 183: "arm64", 243: "riscv64",
+    258: "loongarch",
+}  # fmt: skip
 _PT_LOAD: Final = 1
 _HEADER: Final = struct.Struct("<16xHHIQQQIHHHHHH")
 _SEGMENT: Final = struct.Struct("<IIQQQQQQ")
@@ -43,11 +49,17 @@ class _Load(NamedTuple):
 
 
 def detect(data: bytes) -> bool:
-    """An x86-64 core."""
-    if data[:7] != _ELF or len(data) < _HEADER.size:
-        return False
-    kind, machine, *_ = _HEADER.unpack_from(data)
-    return bool(kind == _ET_CORE and machine == _EM_X86_64)
+    """A 64-bit core of a machine that KVM runs on."""
+    return _arch(data) is not None
+
+
+def _arch(data: bytes) -> Arch | None:
+    """Whose core it is; None if it is none."""
+    order = _BYTE_ORDERS.get(bytes(data[5:6]))
+    if data[:5] != _ELF or order is None or len(data) < _HEADER.size:
+        return None
+    _, kind, machine = struct.unpack_from(f"{order}16sHH", data)
+    return _MACHINES.get(machine) if kind == _ET_CORE else None
 
 
 class Scanner:
@@ -55,7 +67,11 @@ class Scanner:
 
     def __init__(self, head: bytes, path: str | None = None) -> None:
         self.path = path
-        self.loads = list(_loads(head)) if detect(head) else [_Load(0, 1 << 63)]
+        self.arch = _arch(head)
+        if self.arch is None:
+            self.loads = [_Load(0, 1 << 63)]
+        else:
+            self.loads = list(_loads(head)) if self.arch == "x86" else []
         self.position = 0  # in the file, of what is held
         self.held = b""
         self.found = 0
@@ -83,7 +99,9 @@ class Scanner:
 
     def _failure(self, page: bytes) -> Failure:
         (failure,) = run_page.read(page, path=self.path).failures
-        made: Failure = replace(failure, source=replace(failure.source, path=self.path))
+        arch_from = "the core's ELF header" if self.arch else None
+        source = replace(failure.source, path=self.path)
+        made: Failure = replace(failure, arch=self.arch, arch_from=arch_from, source=source)
         return made
 
 
@@ -112,5 +130,7 @@ def _loads(head: bytes) -> Iterator[_Load]:
 def read(data: bytes, *, path: str | None = None) -> Evidence:
     """A whole image in memory."""
     failures = tuple(Scanner(data[:HEAD], path).feed(data))
-    damage = () if failures or not detect(data) else (_NOTHING,)
-    return Evidence(failures, damage, FORMAT)
+    arch = _arch(data)
+    if failures or arch is None:
+        return Evidence(failures, (), FORMAT)
+    return Evidence((), (_NOTHING if arch == "x86" else _OTHER_ARCH.format(arch=arch),), FORMAT)
