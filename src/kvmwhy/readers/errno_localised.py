@@ -331,3 +331,15 @@ _WORDS: Final = {
     ),
 }
 MESSAGES: Final = {message: errno for errno, messages in _WORDS.items() for message in messages}
+_KEY: Final = 3  # characters: no message is shorter
+_BY_START: Final[dict[str, list[str]]] = {}
+for _message in MESSAGES:
+    _BY_START.setdefault(_message[:_KEY], []).append(_message)
+
+
+def localised_errno(message: str) -> tuple[str, str] | None:
+    """The errno that ``message`` begins with, and its words."""
+    for words in _BY_START.get(message[:_KEY], ()):
+        if message.startswith(words):
+            return MESSAGES[words], words
+    return None

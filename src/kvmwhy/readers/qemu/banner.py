@@ -70,12 +70,9 @@ def errno_of(message: str) -> tuple[str, str] | None:
             return errno, words
     if not message:
         return None
-    from kvmwhy.readers.errno_localised import MESSAGES  # most logs are English
+    from kvmwhy.readers.errno_localised import localised_errno  # most logs are English
 
-    for words, errno in MESSAGES.items():
-        if message.startswith(words):
-            return errno, words
-    return None
+    return localised_errno(message)
 
 
 # Failures that can wait for words at one time; more are no log, but an attack on this reader.
@@ -241,6 +238,8 @@ class Heads:
             self.open[-1].tear(f"extra data[{index}] is cut: {digits[:40]!r}")
         elif index >= MAX_NDATA:
             self.open[-1].tear(_too_many(index))
+        elif index < len(self.open[-1].data):
+            self.open[-1].tear(f"extra data[{index}] is there twice, the second time as {digits[:18]}")
         else:
             self.open[-1].keep_apart(index, value)
 
@@ -250,7 +249,7 @@ def _too_many(index: int) -> str:
 
 
 def _gap(first: int, apart: dict[int, int]) -> str:
-    missing = [n for n in range(first, max(apart)) if n not in apart]
+    missing = [n for n in range(first, max(apart)) if n not in apart] or [first]
     names = f"extra data[{missing[0]}]" if len(missing) == 1 else f"extra data[{missing[0]}] to [{missing[-1]}]"
     return f"{names} {'is' if len(missing) == 1 else 'are'} missing; the words behind are shown by themselves"
 

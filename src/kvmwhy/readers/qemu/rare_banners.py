@@ -25,7 +25,7 @@ Fields = dict[str, Any]
 def _unhandled(found: re.Match[str]) -> Fields:
     """KVM_EXIT_UNKNOWN prints the vCPU, or, in 2007, two spaces; any other exit is printed by its own number."""
     spaces, prefix, digits, vcpu = found.groups()
-    number = int(digits, 16 if prefix else 10)
+    number = int(digits, 10 if digits.isdecimal() and not prefix else 16)
     if number >> 31 & 1:  # until 2.6.29 a failed entry was an unknown exit, too
         return {"kind": "entry-failure", "hardware_error": number, "exit_reason": 9, "vcpu": vcpu}
     if vcpu or len(spaces) > 1 or number > _MOST_EXIT_NUMBERS:

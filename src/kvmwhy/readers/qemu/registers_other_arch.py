@@ -26,6 +26,7 @@ ANCHORS: Final = (
 _CPU_NUMBER: Final = re.compile(r"\bCPU#([0-9]{1,4})\b")  # at the end of ppc's first line
 _LEAST: Final = 4  # registers; fewer are some other text
 _GAP: Final = 200  # characters between two registers of one dump: a line of something else, or two
+_LONGEST_TOKEN: Final = 600  # characters: four names and values with mail's indentation between them
 _OTHER_FAILURE: Final = re.compile(r"kvm run failed|KVM: unknown exit|KVM internal error")
 _W: Final = r"[0-9a-f]{1,16}(?![0-9a-zA-Z])"
 _RISCV_NAMES: Final = (
@@ -138,7 +139,7 @@ _FORMS: Final = (
     ),
     _Form(
         "s390x",
-        re.compile(r"\bPSW=mask\s|\bR0\d=[0-9a-f]{16}\b|\bC[01]\d=[0-9a-f]{16}\b"),
+        re.compile(r"\bPSW=mask\s{1,40}[0-9a-f]{16}\b|\bR0\d=[0-9a-f]{16}\b|\bC[01]\d=[0-9a-f]{16}\b"),
         re.compile(rf"\bPSW=mask\s+({_W})(?:\s+addr\s+({_W}))?|\b([RC][01]\d)=({_W})"),
         _s390x,
         ("psw_mask", "psw_addr", *(f"r{n}" for n in range(16)), *(f"c{n}" for n in range(16))),
@@ -181,7 +182,7 @@ _FORMS: Final = (
     _Form(
         "mips",
         re.compile(
-            r"\bpc=0x[0-9a-f]{8,16}\s+HI=0x|\bCP0 Status "
+            r"\bpc=0x[0-9a-f]{8,16}\s+HI=0x|\bCP0 Status\s{1,40}0x[0-9a-f]"
             rf"|\bGPR[0-3]\d:\s+{_MIPS_NAME}\s+[0-9a-f]{{8,16}}\s+{_MIPS_NAME}\s"
         ),
         re.compile(
@@ -217,7 +218,7 @@ def _read(form: _Form, text: str, start: int) -> ArchDump:
     damage: list[str] = []
     wide = False
     end = start
-    for token in form.token.finditer(text, start):
+    while token := form.token.search(text, end, end + _GAP + _LONGEST_TOKEN):
         if token.start() - end > _GAP or _OTHER_FAILURE.search(text, end, token.start()):
             break
         values = list(form.read(token))
