@@ -156,7 +156,7 @@ def test_run_failed_without_error_is_read_once() -> None:
 
 def test_a_word_that_differs_from_its_own_double_is_named() -> None:
     """Two vCPUs' words in one list: neither is dropped silently, and the list is not counted."""
-    text = "KVM internal error. Suberror: 3\nextra data[0]: 1\nextra data[1]: 2\nextra data[0]: 9\n"
+    text = "KVM internal error. Suberror: 3\nextra data[0]: 1\nextra data[1]: 2\nextra data[1]: 9\n"
     failure = one(text)
     assert (failure.data, failure.data_apart, failure.ndata) == ((1, 2), {}, None)
     assert any("twice" in remark for remark in failure.damage)
