@@ -372,6 +372,44 @@ REFUSED: list[tuple[str, str | None, str]] = [
     ),
     ("KVM_SET_SREGS", "EINVAL", "km: KVM_SET_SREGS failed: Invalid argument\n"),
     ("KVM_CREATE_VCPU", "EINVAL", "error: failed to add vcpu to kvm: invalid argument\n"),
+    ("module", None, "  Warning: couldn't find any supported virtualization extension"),
+    (
+        "KVM_SET_REGS",
+        "EINVAL",
+        "error setting up new context: kvm: error initializing vCPU registers: invalid argument",
+    ),
+    (
+        "KVM_SET_MSRS",
+        None,
+        "qemu-system-x86_64: ../../target/i386/kvm/kvm.c:2850: kvm_buf_set_msrs: La declaración `ret == cpu->kvm_msr_buf->nmsrs' no se cumple.",
+    ),
+    ("module", None, "kvm [1]: Hyp mode not available"),
+    ("KVM_SET_ONE_REG", "EINVAL", "qemu-system-aarch64: Failed to set KVM_REG_ARM_TIMER_CNT: Invalid argument"),
+    ("KVM_CREATE_VM", "EOPNOTSUPP", "qemu-system-s390x: KVM Error creating ucontrol VM: Operation not supported"),
+    ("KVM_CREATE_VCPU", "EEXIST", "KVM vcpu create failed: EEXIST"),
+    (
+        "KVM_ARM_VCPU_INIT",
+        "EINVAL",
+        'uhyve: Failed to initialise vcpu: Os { code: 22, kind: InvalidInput, message: "Invalid argument" }',
+    ),
+    (
+        "module",
+        None,
+        "QEMU: Checking for hardware virtualization                                 : FAIL (Only emulated CPUs are available, performance will be significantly limited)\n  QEMU: Checking if device /dev/kvm exists                                   : FAIL (Check that CPU and firmware supports virtualization and kvm module is loaded)",
+    ),
+    ("module", None, "INFO: Your CPU does not support KVM extensions\nKVM acceleration can NOT be used"),
+    ("KVM_CREATE_VM", None, "qemu: could not load kvm: Could not initialize KVM, will disable KVM support"),
+    ("KVM_SET_ONE_REG", "EINVAL", "qemu-system-ppc64: failed to set KVM_REG_PPC_DAWR: Invalid argument"),
+    ("KVM_CREATE_DEVICE", None, "qemu-system-riscv64: KVM AIA: fail to set mode"),
+    ("KVM_SET_ONE_REG", "EINVAL", "qemu-system-riscv64: Unable to read ISA_EXT KVM register sstc, error code: -22"),
+    ("KVM_SET_SREGS", "EINVAL", "Unable to set SREGS: -22"),
+    (
+        "KVM_X86_SET_MSR_FILTER",
+        "EINVAL",
+        "qemu-system-x86_64: Could not install MSR_CORE_THREAD_COUNT handler: Invalid argument",
+    ),
+    ("KVM_IOEVENTFD", "EMFILE", "qemu-system-x86_64: Error: kvm_set_ioeventfd_mmio: Too many open files"),
+    ("KVM_ENABLE_CAP", "EINVAL", "kvm: Failed to enable dirty ring: Invalid argument"),
 ]
 
 # What names such a call and is no refusal: sources, documentation, patches, traces of what succeeded, healthy lines.

@@ -276,7 +276,8 @@ _SPELLED: Final = re.compile(
     r"|\berr(?:no|or)?(?:\s{0,2}[=:]\s{0,2}|\s)-?(?P<errno>[0-9]{1,3})(?![0-9a-zA-Z])"
     r"|\b(?:ret|rc|r|res|result|err|code)(?:\s{0,2}[=:]\s{0,2}|\s)-(?P<ret>[0-9]{1,3})(?![0-9a-zA-Z])"
     r"|(?:failed|error|returned|failure)(?:\s{1,2}with)?[:,]?\s{1,2}\(?-(?P<minus>[0-9]{1,3})\)?(?![0-9a-zA-Z.])"
-    r"|(?:failed|error|failure):?\s{1,2}(?P<plain>[0-9]{1,3})(?=\s[A-Z(])",
+    r"|(?:failed|error|failure):?\s{1,2}(?P<plain>[0-9]{1,3})(?=\s[A-Z(])"
+    r"|:\s?-(?P<last>[0-9]{1,3})[ \t]*(?=\r?\n|\Z)",
     re.IGNORECASE,
 )
 
@@ -327,6 +328,6 @@ def _name(match: re.Match[str]) -> str | None:
         return NAMES[number] if number is not None and match["name"].isupper() else None
     digits = match[match.lastgroup or 0]
     number = int(digits) if digits and digits.isdigit() else 0
-    if number == 1 and match.lastgroup in {"ret", "minus", "errno", "plain"}:
+    if number == 1 and match.lastgroup in {"ret", "minus", "errno", "plain", "last"}:
         return None
     return NAMES.get(number)

@@ -161,7 +161,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "KVM_ARM_VCPU_INIT",
         "vcpu-init",
         r"VcpuArmInit|VcpuInit\(|VcpuFinalize|vcpu_init\b|KVM_ARM_VCPU_INIT|preferred target"
-        r"|initiali[sz]ing (?:the )?v-?cpus?\b|fetching preferred",
+        r"|initiali[sz](?:e|ing) (?:the )?v-?cpus?\b(?! reg)|fetching preferred",
     ),
     _call(
         "KVM_SET_ONE_REG",
@@ -193,7 +193,7 @@ CALLS: Final[tuple[Call, ...]] = (
         r"|KvmVcpuCreate|NewVcpu|"
         + _MAKE
         + _THE
-        + r"(?:[a-z0-9]{1,8} ){0,1}v-?cpus?\b|add vcpu to kvm|vcpu creation|spawn(?:ing)? vcpu",
+        + r"(?:[a-z0-9]{1,8} ){0,1}v-?cpus?\b|add vcpu to kvm|v-?cpu creat(?:ion|e failed)|spawn(?:ing)? vcpu",
     ),
     _call(
         "open",
@@ -216,7 +216,7 @@ CALLS: Final[tuple[Call, ...]] = (
         r"\bVmFd\b|VM file descriptor|CreateVm\b|VmCreate\b|KvmCreateVm|create_vm\b|create the KVM VM|kvm_create_vm"
         r"|(?:creat(?:e|ing)|creation of) "
         + _THE
-        + r"(?:kvm )?(?:vm|virtual machine|vm fd|micro-?vm)\b|VM creation|createVM\b",
+        + r"(?:kvm )?(?:(?:ucontrol )?vm|virtual machine|vm fd|micro-?vm)\b|VM creation|createVM\b",
     ),
 )
 
@@ -225,6 +225,6 @@ IOCTL: Final = re.compile(
     r"\bKVM_(?P<kvm>(?:CREATE|SET|GET|ENABLE|CHECK|ARM|INIT|MEMORY_ENCRYPT|TDX|SEV|IRQ|IOEVENTFD"
     r"|SIGNAL_MSI|REGISTER|UNREGISTER"
     r"|RESET_DIRTY|CLEAR_DIRTY|PRE_FAULT|TRANSLATE|KVMCLOCK|XEN|PPC|S390|RISCV|HYPERV|DEVICE|CAP|SMI|NMI"
-    r"|INTERRUPT|ASSIGN)(?:_[A-Z0-9]{1,16}){0,6})\b"
+    r"|INTERRUPT|ASSIGN|REG)(?:_[A-Z0-9]{1,16}){0,6})\b"
     r"|\bioctl ?\((?P<bare>(?:CREATE|SET|GET|ENABLE)_[A-Z0-9_]{2,24})\)"
 )

@@ -102,8 +102,9 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "module",
         "no-hyp-mode",
-        r"HYP mode not available",
+        r"H(?:YP|yp) mode not available",
         "HYP mode not available",
+        "Hyp mode",
         source="arch/arm64/kvm/arm.c: kvm_arm_init",
     ),
     form(
@@ -186,6 +187,40 @@ FORMS: Final[tuple[Form, ...]] = (
         errno="ENOENT",
         follows=True,
     ),
+    form(
+        "open",
+        "device",
+        r"KVM acceleration can NOT be used",
+        "KVM acceleration",
+        source="cpu-checker kvm-ok",
+        follows=True,
+    ),
+    form(
+        "module",
+        "no-hardware",
+        r"(?:find|have) (?:any |a )?supported virtuali[sz]ation extension|does not support hardware virtuali[sz]ation",
+        "supported virtualization ext",
+        "support hardware virtualiz",
+        source="kvmtool",
+    ),
+    # virt-host-validate of libvirt
+    form(
+        "module",
+        "no-hardware",
+        r"QEMU: Checking for hardware virtuali[sz]ation\x20{1,99}: FAIL",
+        "QEMU: Checking for hardware",
+        source="tools/virt-host-validate-qemu.c",
+        vmm="libvirt",
+    ),
+    form(
+        "open",
+        "device",
+        r"QEMU: Checking if device '?/dev/kvm'? (?:exists|is accessible)\x20{1,99}: FAIL",
+        "/dev/kvm",
+        source="tools/virt-host-validate-qemu.c",
+        vmm="libvirt",
+        follows=True,
+    ),
     # The Android emulator
     form(
         "module",
@@ -250,7 +285,8 @@ FORMS: Final[tuple[Form, ...]] = (
         "open",
         "device",
         r"KVM (?:kernel module |support |virtuali[sz]ation |acceleration )?is not (?:loaded|available|enabled|supported"
-        r"|usable|installed|accessible)(?! for this guest CPU)|KVM acceleration (?:can NOT be used|not available)"
+        r"|usable|installed|accessible)(?! for this guest CPU| within| in the| by default)"
+        r"|KVM acceleration not available"
         r"|kvm is not (?:available|enabled|loaded)",
         "KVM kernel module is not",
         "KVM is not",

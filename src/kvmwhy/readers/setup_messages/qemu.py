@@ -130,7 +130,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_CREATE_VM",
         "init",
-        r"[Ff]ailed to [Ii]nitialize [Kk][Vv][Mm]\b",
+        r"[Ff]ailed to [Ii]nitialize [Kk][Vv][Mm]\b|Could not initialize KVM, will disable KVM",
         "nitialize kvm",
         "nitialize KVM",
         source="accel/accel-system.c (vl.c): configure_accelerator",
@@ -199,7 +199,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_SET_MSRS",
         "msr",
-        r"kvm_(?:buf_set|put)_msrs: Assertion",
+        r"kvm_(?:buf_set|put)_msrs: [^\n:]{3,30}\bret ==|kvm_(?:buf_set|put)_msrs: Assertion",
         "_set_msrs",
         "kvm_put_msrs",
         source=f"{_X86}: kvm_buf_set_msrs, kvm_put_msrs",
@@ -332,8 +332,10 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_IOEVENTFD",
         "ioeventfd",
-        r"kvm_(?:mem|io)_ioeventfd_(?:add|del): error (?:adding|deleting) ioeventfd",
+        r"kvm_(?:mem|io)_ioeventfd_(?:add|del): error (?:adding|deleting) ioeventfd"
+        r"|kvm_set_ioeventfd_(?:mmio|pio(?:_word)?):",
         "_ioeventfd_",
+        "kvm_set_ioeventfd_",
         source=f"{_ALL}: kvm_mem_ioeventfd_add",
         vmm="qemu",
     ),
@@ -407,7 +409,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_CREATE_DEVICE",
         "aia",
-        r"KVM AIA: (?:[Ff]ailed|cannot)[^\n]{2,60}",
+        r"KVM AIA: (?:[Ff]ail(?:ed)?|cannot)[^\n]{2,60}",
         "KVM AIA",
         source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
         vmm="qemu",
@@ -415,10 +417,19 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_SET_ONE_REG",
         "one-register",
-        r"Unable to (?:set|enable|read|retrieve|get) (?:KVM (?:ISA|SBI|CSR)|ISA extension|multi-letter"
+        r"Unable to (?:set|enable|read|retrieve|get) (?:KVM (?:ISA|SBI|CSR)|ISA(?:_EXT| extension)|multi-letter"
         r"|vlenb|KVM_GET_REG_LIST|KVM_REG)[^\n]{0,60}",
         *(f"Unable to {verb} {what}" for verb in ("set", "enable", "read", "get") for what in ("KVM", "ISA", "vlenb")),
         source="target/riscv/kvm/kvm-cpu.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_X86_SET_MSR_FILTER",
+        "msr-filter",
+        r"Could not install (?:MSR_CORE_THREAD_COUNT|RAPL|MSR_[A-Z0-9_]{3,40}) handler",
+        "THREAD_COUNT handler",
+        "RAPL",
+        source="target/i386/kvm/kvm.c: kvm_arch_init",
         vmm="qemu",
     ),
     # ppc64, s390x
@@ -472,8 +483,10 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_ENABLE_CAP",
         "dirty-ring",
-        r"Enabling of KVM dirty ring failed",
+        r"Enabling of KVM dirty ring failed|[Ff]ailed to enable (?:KVM )?dirty ring",
         "dirty ring failed",
+        "enable dirty ring",
+        "enable KVM dirty",
         source=_INIT,
         vmm="qemu",
     ),

@@ -31,7 +31,7 @@ _CODE: Final = re.compile(
     r"|else\b|return\b|fn |def |let |const |static |struct |pub |int )"
     r"|[;{]\s*(?:\\)?$|=>|->|&&|\|\||%[sdmlxuz](?![a-z])|%#?(?:l{0,2}|0?[0-9]{0,2})[xdu]\b|\\n\""
     r"|\bexpect\(|\bunwrap\(\)\s*[;,.]|\)\?;|\bstrerror\(|\berrp\b|\bperror\(|\berr\(|#\[error"
-    r"|::\w+\([^)\n]{0,40}\);"
+    r"|::\w+\([^)\n]{0,40}\);|\.to_string\(\)|^[ \t]{8,200}\"[^\"\n]{0,300}\",?\s*$"
 )
 _NO_DEVICE: Final = re.compile(
     r"(?:cannot|can't|could not|couldn't|unable to|failed to) (?:access|open|use|find|stat|read|write)"
@@ -148,6 +148,8 @@ def _of_ioctl(text: str, start: int, end: int, named: re.Match[str]) -> Refusal 
             return None
         if errno is None and not _says_failed(line, named):
             return None
+    if name.startswith("KVM_REG_"):
+        name = "KVM_GET_ONE_REG" if re.search(r"\bget", line) else "KVM_SET_ONE_REG"
     if name.startswith("KVM_CAP_"):
         return Refusal(
             start + named.start(), end, "KVM_CHECK_EXTENSION", "missing-capability", errno.name if errno else None
