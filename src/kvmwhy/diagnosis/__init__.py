@@ -39,9 +39,12 @@ class Diagnosis(NamedTuple):
 
     @property
     def answer(self) -> str:
-        best = self.findings[0]
-        hedged = best.confidence == "possible" and best.cause.family != "undecided"
-        return f"Possibly: {best.answer}" if hedged else best.answer
+        """A page of the catalogue that is at least likely says it best; else what happened, whoever did it."""
+        best, failure = self.findings[0], self.failure
+        of_a_page = failure.kind == "other" and failure.cpu is None and failure.exit_reason is not None
+        if best.confidence == "possible" and self.mechanism is not None and not of_a_page:
+            return self.mechanism.text
+        return best.answer
 
 
 def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:

@@ -117,9 +117,12 @@ def _vmx(facts: Facts, basic: int, number: int) -> Mechanism:
         return Mechanism("entry-refused-controls", text, "likely", (Proof(f"{number:#x} is exit reason 41", at),))
     broken = _broken(facts, _GUEST)
     text = "The CPU refused to enter the guest because of its state"
-    text += (
-        f": {broken[0].rule.sentence}; here {broken[0].value}." if broken else "; which rule it breaks is not shown."
-    )
+    if broken:
+        text += f": {broken[0].rule.sentence}; here {broken[0].value}."
+    elif facts.checked is not None and not facts.checked.unknown:
+        text += ", it says; yet in the dump every rule that kvmwhy knows holds."
+    else:
+        text += "; which rule it breaks is not shown."
     for_ = (
         Proof(f"{number:#x} is exit reason 33, invalid guest state, with the entry-failure bit", at),
         *_said(broken),
