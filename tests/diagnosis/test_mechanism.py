@@ -105,6 +105,8 @@ ROWS = {
     "bare suberror 1": ("KVM internal error. Suberror: 1\n", "emulation-failed"),
     # prepare_emulation_failure_exit: no bytes and a fetch: EPT qualification bit 2 (SDM 3C, table 28-7)
     "fetch from the VGA window, VMX": (extra(1, 0, 0x30, 0x584, 0, 0, 0) + FLAT.format(eip=0xB0000), "fetch-not-ram"),
+    # flags 0 and a reason say all, though the record is cut there: there were no bytes
+    "a fetch, cut behind the reason": (extra(1, 0, 0x30, 0x584).partition("ta[2]")[0], "fetch-not-ram"),
     # NPF error code bit 4 (APM 2, 15.25.6)
     "fetch from a hole, SVM": (extra(1, 0, 0x400, 0x100000014, 0xD0000000, 0, 0), "fetch-not-ram"),
     # the emulator's tables have no XSAVE (emulate.c: group15)

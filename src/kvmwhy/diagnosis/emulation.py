@@ -101,7 +101,11 @@ def _says_no_bytes(failure: Failure, reading: Reading | None, words: ExitWords |
     """The final form without bytes says so, unless another producer than the emulator wrote it."""
     if failure.emulation is not None:
         return True
-    if reading is None or words is None or reading.failure.layout != "final-no-bytes" or words.no_exit_yet:
+    if reading is None or reading.failure.layout != "final-no-bytes":
+        return False
+    if words is None:  # the record is cut behind the exit reason; that there are no bytes stands before it
+        return reading.failure.reason in {vmx.EPT_VIOLATION, vmx.EPT_MISCONFIG, svm.NPF}
+    if words.no_exit_yet:
         return False
     basic = words.reason & 0xFFFF
     if vendor in {"vmx", None} and (basic in OPERAND_VMX or basic in {_ENCLS, vmx.INVALID_STATE, vmx.UNDEFINED}):

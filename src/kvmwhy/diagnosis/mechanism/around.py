@@ -116,7 +116,8 @@ def injected(facts: Facts) -> Mechanism | None:
         text = "KVM could not emulate an instruction and gave the guest #UD for it; no VMM was told."
         where = [n for n, event in enumerate(failure.trace) if event.name == "kvm_inj_exception"]
         proof = Proof("the trace shows the injected #UD", At(event=where[-1]) if where else facts.at("event"))
-        return Mechanism("undef-injected", text, "certain", (proof,))
+        # Without the exit's words it is not known whether an event was being delivered.
+        return Mechanism("undef-injected", text, "likely" if facts.words is None else "certain", (proof,))
     if failure.kind != "undef-injected":
         return None
     if (other := _named_by_event(facts)) is not None:
@@ -205,4 +206,4 @@ def not_shown(facts: Facts) -> Mechanism:
         text = "The vCPU's state is shown, without a line that says what failed."
     else:
         text = "What happened is not shown here."
-    return Mechanism("not-shown", text, "certain" if failure.kind == "healthy" else "likely")
+    return Mechanism("not-shown", text, "likely")

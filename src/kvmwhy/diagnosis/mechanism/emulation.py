@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.abi.x86 import svm, vmx
+from kvmwhy.abi.x86 import vmx
 from kvmwhy.abi.x86.page_fault import describe_page_fault_error
 from kvmwhy.diagnosis.access import nothing_at_rip, rip_outside_ram, straddling
 from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
@@ -102,7 +102,7 @@ def _not_fetched(facts: Facts) -> Mechanism | None:
         return _no_ram(facts, [Proof(facts.said.why, facts.at_word("info1"))], "certain")
     if facts.fetch == Fetch.NO_BYTES:
         proof = Proof("KVM reports no instruction bytes: it could not read one byte at RIP", facts.at("data[0]"))
-        return _no_ram(facts, [proof], "likely" if facts.paging else "certain")
+        return _no_ram(facts, [proof], "likely" if facts.paging or facts.words is None else "certain")
     return None
 
 
@@ -297,12 +297,10 @@ def _by_place(facts: Facts) -> Mechanism | None:
 def _device(facts: Facts) -> Mechanism | None:
     """An access to what is not RAM, by an instruction that is not shown: with a handler it would have been done."""
     reason = facts.reading.failure.reason if facts.reading else None
-    if facts.instruction is not None or reason is None or reason >> 32 or reason >> 31:
-        return None
-    if reason != svm.NPF and reason & 0xFFFF not in {vmx.EPT_VIOLATION, vmx.EPT_MISCONFIG}:
+    if facts.instruction is not None or reason != vmx.EPT_MISCONFIG:
         return None
     text = "KVM was to emulate an access to what is not RAM, and most likely has no handler for the instruction."
-    proof = Proof(f"the exit reason is {reason:#x}, and it is no fetch", facts.at("suberror"))
+    proof = Proof(f"the exit reason is {reason:#x}: an address that KVM knows as no RAM", facts.at("suberror"))
     return Mechanism("emulation-no-handler", text, "possible", (proof,), (Proof("the instruction is not shown"),))
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _INVALID_SVM: Final = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF, 0xFFFF})  # the last: kvm of 2008 printed 16 bits
 _BASIC: Final = frozenset(vmx.ENTRY_FAILURE_REASONS)  # that kvm printed them without bit 31
+_ERRNOS: Final = 4096  # a negative one may stand in the place of the number (POWER)
 _GUEST: Final = frozenset({"guest"})
 _KERNELS: Final = frozenset({"controls", "host", "event"})
 
@@ -69,6 +70,12 @@ def _by_number(facts: Facts, number: int) -> Mechanism:
             "certain",
             (Proof(f"{number:#x} is a VM-instruction error: numbers of that list end at 28", at), *_state(facts)),
         )
+    if number >> 32 and number < (1 << 64) - _ERRNOS:
+        text = (
+            f"{number:#x} is no number that KVM on x86 reports of a failed entry: these are another hypervisor's words."
+        )
+        proof = Proof("VMX's exit reason has 32 bits, SVM's VMEXIT_INVALID has all bits set", at)
+        return Mechanism("not-this", text, "possible", (proof,))
     sentence = facts.entry.sentence if facts.entry else f"{number:#x}"
     return Mechanism(
         "entry-refused-controls", f"KVM refused to enter the guest: {sentence}.", "possible", (Proof(sentence, at),)
