@@ -260,3 +260,23 @@ def test_what_stands_around_a_failure_names_its_architecture(around: str, arch: 
 def test_what_stands_far_away_is_of_another_host() -> None:
     """A fleet's log has hosts of several architectures in it."""
     assert one("qemu-system-aarch64 was started\n" + "x\n" * 8000 + BANNER).arch is None
+
+
+CRASHES = {
+    "libvirt": "2026-01-02T03:04:05.678Z: panic s390: core='1' psw-mask='0x0002000180000000'"
+    " psw-addr='0x0000000000004608' reason='disabled-wait'\n",
+    "QEMU": "Guest crashed on cpu 1: disabled-wait\nPSW: 0x0002000180000000 0x0000000000004608\n",
+    "QMP": '{"event": "GUEST_PANICKED", "data": {"action": "pause", "info": {"core": 1, "psw-addr": 17928, "reason":'
+    ' "disabled-wait", "type": "s390", "psw-mask": 562956395872256}}}\n',
+}
+
+
+@pytest.mark.parametrize("text", CRASHES.values(), ids=CRASHES)
+def test_a_crash_of_an_s390x_guest(text: str) -> None:
+    """run-state.c: qemu_system_guest_panicked; the PSW is all that is printed of the CPU."""
+    failure = one(text)
+    assert (failure.kind, failure.arch, failure.source.vcpu) == ("symptom", "s390x", 1)
+    assert failure.symptom is not None
+    assert failure.symptom.fields == {"reason": "disabled-wait"}
+    assert failure.cpu is not None
+    assert failure.cpu.registers == {"psw_mask": 0x2000180000000, "psw_addr": 0x4608}

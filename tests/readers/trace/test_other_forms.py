@@ -249,3 +249,18 @@ def test_an_exit_that_comes_back_for_ever() -> None:
 def test_a_failure_is_told_and_not_the_health_around_it() -> None:
     """Nothing is said of a trace's health if something in it fails."""
     assert one(traced("kvm_entry: vcpu 0, rip 0x1000") + ARM64).kind == "run-error"
+
+
+def test_an_event_folded_behind_its_columns() -> None:
+    """Task, CPU and time on one line, the event on the next one, and its last words on a third."""
+    text = traced(
+        "kvm_entry: vcpu 0, rip 0x1000", EXIT.format("EPT_VIOLATION"), "kvm_emulate_insn: 0:1000:f4 (prot32) failed"
+    )
+    broken = (
+        text.replace(": kvm_exit:", ":\nkvm_exit:")
+        .replace(" failed", "\nfailed")
+        .replace(" reason EPT", "\nreason\nEPT")
+    )
+    failure, plain = one(broken), one(text)
+    assert failure.trace == plain.trace
+    assert (failure.kind, failure.exit) == (plain.kind, plain.exit)

@@ -118,6 +118,7 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
         line += body.count("\n", counted, banner.at)
         counted = banner.at
         outcome = banner.outcome()
+        seen = outcome.pop("cpu", None)
         lost = _lost_words(outcome, host.kernel)
         arch, arch_from = _arch(body, banner, dump)
         failures.append(
@@ -125,7 +126,7 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
                 arch=arch,
                 arch_from=arch_from,
                 source=Source(path=path, line=line, vmm="qemu", vcpu=_vcpu(banner, dump)),
-                cpu=dump.cpu() if dump else None,
+                cpu=dump.cpu() if dump else seen,
                 cpu_shared=shared,
                 code=dump.code if dump else None,
                 host=host,

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from kvmwhy.readers.qemu.banner import Banner, errno_of
-from kvmwhy.record import Arch
+from kvmwhy.record import Arch, Cpu, Symptom
 
+GUEST_CRASHED: Final = "guest-crashed"
 _KINDS: Final = {0: "unknown-exit", 1: "exception-exit", 8: "shutdown", 9: "entry-failure", 17: "internal-error"}
 _MOST_EXIT_NUMBERS: Final = 64  # KVM_EXIT_*: higher numbers are the hardware's
 _SIEIC: Final = 13  # KVM_EXIT_S390_SIEIC
@@ -59,6 +60,32 @@ def _entry_error(found: re.Match[str]) -> Fields:
     return {"kind": "entry-failure", "hardware_error": int(found[1], 16), "exit_reason": 9}
 
 
+def _crash(found: re.Match[str]) -> Fields:
+    """s390x: the guest stopped for good (target/s390x/kvm: unmanageable_intercept, handle_intercept)."""
+    groups = found.groupdict()
+    return {
+        "kind": "symptom",
+        "symptom": Symptom(kind=GUEST_CRASHED, fields={"reason": groups["reason"]}),
+        "vcpu": groups["core"],
+        "cpu": Cpu(registers={"psw_mask": int(groups["mask"], 16), "psw_addr": int(groups["addr"], 16)}),
+    }
+
+
+def _crash_event(found: re.Match[str]) -> Fields | None:
+    """QMP's GUEST_PANICKED has the same in decimal, in any order."""
+    values = dict(_MEMBER.findall(found[0]))
+    words = values.get("psw-mask", ""), values.get("psw-addr", "")
+    if values.get("type") != "s390" or "reason" not in values or not all(word.isdecimal() for word in words):
+        return None
+    mask, addr = (int(word) & (1 << 64) - 1 for word in words)
+    return {
+        "kind": "symptom",
+        "symptom": Symptom(kind=GUEST_CRASHED, fields={"reason": values["reason"]}),
+        "vcpu": core if (core := values.get("core", "")).isdecimal() else None,
+        "cpu": Cpu(registers={"psw_mask": mask, "psw_addr": addr}),
+    }
+
+
 def _numbered(found: re.Match[str]) -> Fields:
     return _exit(int(found[1]))
 
@@ -69,6 +96,9 @@ def _intercept(_: re.Match[str]) -> Fields:
 
 def _nisv(_: re.Match[str]) -> Fields:
     return _exit(_NISV)
+
+
+_MEMBER: Final = re.compile(r'"(type|core|psw-mask|psw-addr|reason)":\s{0,4}"?([\w-]{1,24})"?')
 
 
 class _Form(NamedTuple):
@@ -106,6 +136,25 @@ _FORMS: Final = (
         _numbered, "mips",
     ),
     _Form("Unknown intercept code", re.compile(r"\bUnknown intercept code: ([0-9]{1,3})\b"), _intercept, "s390x"),
+    _Form(
+        "panic s390: ",  # libvirt's domain log
+        re.compile(
+            r"panic s390: core='(?P<core>[0-9]{1,5})' psw-mask='0x(?P<mask>[0-9a-f]{1,16})'"
+            r" psw-addr='0x(?P<addr>[0-9a-f]{1,16})' reason='(?P<reason>[\w-]{1,24})'"
+        ),
+        _crash,
+        "s390x",
+    ),
+    _Form(
+        "Guest crashed on cpu",
+        re.compile(
+            r"Guest crashed on cpu (?P<core>[0-9]{1,5}): (?P<reason>[\w-]{1,24})\s{1,40}"
+            r"PSW: 0x(?P<mask>[0-9a-f]{16}) 0x(?P<addr>[0-9a-f]{16})"
+        ),
+        _crash,
+        "s390x",
+    ),
+    _Form("GUEST_PANICKED", re.compile(r'"GUEST_PANICKED"[^\n]{0,400}'), _crash_event, "s390x"),
     _Form("KVM unimplemented icpt", re.compile(r"\bKVM unimplemented icpt (SOFT|IO)\b"), _intercept, "s390x"),
     _Form(
         "Data abort exception triggered",

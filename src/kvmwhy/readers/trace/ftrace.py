@@ -23,6 +23,7 @@ from kvmwhy.record import Failure
 
 FORMAT: Final = "KVM trace"
 _LONGEST_LINE: Final = 1 << 16
+_SMALL: Final = 1 << 18  # characters: what a person pastes
 _LAST_SEGMENTS: Final = 8
 
 
@@ -51,7 +52,7 @@ def _is_event_at(text: str, at: int) -> bool:
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
-    return _read((text.text,), path, first_line)
+    return _read((text.text,), path, first_line, whole=len(text.text) <= _SMALL)
 
 
 def read_file(chunks: Iterable[bytes], *, path: str | None = None) -> Evidence:
@@ -62,13 +63,14 @@ def read_file(chunks: Iterable[bytes], *, path: str | None = None) -> Evidence:
     return _read((block.decode("utf-8", "replace") for block in _whole_lines(chunks)), path, 1)
 
 
-def _read(blocks: Iterable[str], path: str | None, first_line: int) -> Evidence:
+def _read(blocks: Iterable[str], path: str | None, first_line: int, *, whole: bool = False) -> Evidence:
+    """``whole``: also segments without the words of a failure, which mail may have folded."""
     tape = Tape(path=path)
     found = Distinct()
     ends = _Ends()
     for part, telling in skim(segments(blocks, first_line)):
         ends.add(part)
-        if telling or tape.story.waiting:
+        if whole or telling or tape.story.waiting:
             found.add(tape.feed(part.text, part.line))
         else:
             tape.skip(part.text)

@@ -45,7 +45,9 @@ _PERF_FIELD: Final = re.compile(r"(\w{1,40}): ?(\"[^\"]{0,200}\"|[^,]{1,200})")
 _QEMU_RUN_EXIT: Final = re.compile(
     r"(?:\b(\d{1,10})@(\d{1,12}\.\d{1,9}):)?\bkvm_run_exit cpu_index (\d{1,5}), reason (\d{1,3})\b"
 )
-_FOLDED: Final = 3  # lines that an event may go on for
+_FOLDED: Final = 4  # lines that an event may go on for
+_LONGEST_COLUMNS: Final = 120
+_MARGIN: Final = " \t\r>|"  # of quoted mail
 _TIME: Final = re.compile(r"(\d{1,12}\.\d{1,9}|\d{1,16}(us))\D?$")
 _LOST: Final = re.compile(r"\[LOST (\d{1,18}) EVENTS\]|\[(\d{1,18}) EVENTS DROPPED\]")
 _LONGEST: Final = 4096  # of a line; the kernel prints at most a page for an event
@@ -66,6 +68,7 @@ def parse(lines: Iterable[str], first_line: int) -> Iterator[TraceEvent | LostEv
     """The events that belong to a story, and where events were lost. All other lines are passed over."""
     tasks: dict[str, _Task | None] = {}
     held: _Held | None = None  # the last event, while the next line may go on with it
+    columns = ""  # the last line without an event: mail may have folded an event behind its columns
     for number, line in enumerate(lines, first_line):
         head, _, rest = line.partition(": ")
         name, _, phrase = rest.lstrip(" \t").partition(":")
@@ -86,8 +89,11 @@ def parse(lines: Iterable[str], first_line: int) -> Iterator[TraceEvent | LostEv
         if task is not None and name in STORY and time:
             found = _event(task, name, phrase, time, number, by_tool=by_tool)
         elif task is None or not name.startswith("kvm_"):
-            found = _unusual(line, number)
-            if found is None and held is not None and held.takes(line):
+            found = _unusual(line, number, columns)
+            columns = line.strip(_MARGIN) if found is None and len(line) < _LONGEST_COLUMNS else ""
+            if found is None:
+                if held is not None:
+                    held.offer(line)
                 continue
         if held is not None:
             yield held.event
@@ -101,30 +107,33 @@ def parse(lines: Iterable[str], first_line: int) -> Iterator[TraceEvent | LostEv
 class _Held:
     """An event whose line mail may have folded."""
 
-    __slots__ = ("event", "lines")
+    __slots__ = ("event", "lines", "waiting")
 
     def __init__(self, event: TraceEvent) -> None:
         self.event = event
         self.lines = 0
+        self.waiting = ""  # lines that only make sense with the next one
 
-    def takes(self, line: str) -> bool:
-        """Whether the line is the event's own end: with it more of the event can be read than without it."""
-        more = line.strip(" \t\r>|")
+    def offer(self, line: str) -> None:
+        """Take the line if it is the event's own end: with it more of the event can be read than without it."""
+        more = line.strip(_MARGIN)
         raw = self.event.raw
         if not more or self.lines >= _FOLDED or not isinstance(raw, tuple) or len(raw) != 2 or len(more) > 200:
-            return False
+            return
         name, phrase = raw
+        self.lines += 1
         for glue in (" ", ""):
-            longer = (name, f"{phrase}{glue}{more}")
+            longer = (name, f"{phrase}{self.waiting}{glue}{more}")
             if _known(self.event.reader.decode(longer)) > _known(self.event.fields):
                 self.event.extend(longer)
-                self.lines += 1
-                return True
-        return False
+                self.waiting = ""
+                return
+        self.waiting += f" {more}"
 
 
 def _known(fields: Fields) -> int:
-    return len(fields) - ("text" in fields)
+    """How much was read of an event; that an emulation failed is its last word."""
+    return len(fields) - ("text" in fields) + bool(fields.get("failed"))
 
 
 def losses(text: str) -> Iterator[LostEvents]:
@@ -134,18 +143,22 @@ def losses(text: str) -> Iterator[LostEvents]:
             yield LostEvents(int(lost[1] or lost[2]))
 
 
-def _unusual(line: str, number: int) -> TraceEvent | LostEvents | None:
-    """A line with something else than a task before the event, or no event at all."""
+def _unusual(line: str, number: int, columns: str) -> TraceEvent | LostEvents | None:
+    """A line with something else than a task before the event, or no event at all. ``columns`` is the line before."""
     line = line[:_LONGEST]
     if lost := next(losses(line), None):
         return lost
     if not ("kvm_" in line or "_mmio" in line):
         return None
-    if found := _ANYWHERE.search(line):
+    found = _ANYWHERE.search(line)
+    if found is None and columns:
+        found = _ANYWHERE.search(f"{columns} {line.lstrip(_MARGIN)}")
+    if found:
         pid, tid, cpu, latency_cpu, time, system, name, pad, phrase = found.groups()
         if name in STORY:
             task = _Task(int(tid or pid), int(cpu or latency_cpu))
             return _event(task, name, phrase, time, number, by_tool=bool(system) or len(pad) > 1)
+        return None
     if "kvm_run_exit" in line and (found := _QEMU_RUN_EXIT.search(line)):
         return _qemu_event(found, number)
     if found := _PERF_TRACE.match(line):
