@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.record import Event
+from kvmwhy.record import Event, Symptom
+from kvmwhy.render.describe.symptom import symptom
 from kvmwhy.render.trace_event import event_line
 
 
@@ -36,3 +37,27 @@ from kvmwhy.render.trace_event import event_line
 def test_numbers_that_have_names(name: str, fields: dict[str, int | str], line: str) -> None:
     """``print fmt`` of the kernel's trace.h; a reason without its vendor stays a number."""
     assert event_line(Event(name=name, fields=fields)) == f"{name}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        (
+            "healthy-trace",
+            {"events": 1200, "first_ns": 0, "last_ns": 2_500_000, "ends_in": "kvm_entry"},
+            "1,200 events in 2.500 ms",
+        ),
+        ("healthy-trace", {"ends_in": "kvm_entry"}, "none of them is a failure"),
+        (
+            "exit-repeats",
+            {"repeats": 20, "address": 0xD0000000},
+            "the last 20 exits are the same, for the guest's address 0xd0000000",
+        ),
+        ("guest-crashed", {"reason": "disabled-wait"}, "waits with interrupts disabled"),
+    ],
+)
+def test_what_a_trace_shows_is_said(kind: str, fields: dict[str, int | str], words: str) -> None:
+    """Nobody is sent to look for a record that there is none of."""
+    sentences = symptom(Symptom(kind=kind, fields=fields))
+    assert words in sentences[0]
+    assert not any("/var/log/libvirt" in sentence for sentence in sentences)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from kvmwhy.record import Symptom
@@ -25,5 +26,47 @@ _WHERE: Final = (
 
 def symptom(shown: Symptom) -> tuple[str, ...]:
     """Meaning first."""
+    if (own := _OWN_WORDS.get(shown.kind)) is not None:
+        return own(shown.fields)
     meaning = _MEANING.get(shown.kind)
     return (*((meaning,) if meaning else ()), *_WHERE)
+
+
+def _healthy(fields: dict[str, int | str]) -> tuple[str, ...]:
+    first, last = fields.get("first_ns"), fields.get("last_ns")
+    span = f" in {(last - first) / 1e6:,.3f} ms" if isinstance(first, int) and isinstance(last, int) else ""
+    events = f"{fields['events']:,} events" if isinstance(fields.get("events"), int) else "the events that were read"
+    return (
+        f"{events}{span}, and none of them is a failure; the last one is {fields.get('ends_in', 'not known')}",
+        "record on until it happens: trace-cmd record -e kvm, or kvmwhy watch, which keeps only what came before",
+    )
+
+
+def _repeats(fields: dict[str, int | str]) -> tuple[str, ...]:
+    address = fields.get("address")
+    where = f", for the guest's address {address:#x}" if isinstance(address, int) else ""
+    return (
+        (
+            f"the last {fields.get('repeats')} exits are the same{where}, without a return to the VMM between them:"
+            " the guest makes no progress"
+        ),
+    )
+
+
+def _crashed(fields: dict[str, int | str]) -> tuple[str, ...]:
+    reason = fields.get("reason")
+    return (_CRASHES.get(str(reason), "the guest's CPU stopped for good"), f"QEMU and libvirt call this {reason}")
+
+
+_CRASHES: Final = {  # qapi/run-state.json: S390CrashReason
+    "disabled-wait": "the guest loaded a PSW that waits with interrupts disabled: it stopped itself, and the address"
+    " in that PSW is its code for why",
+    "pgmint-loop": "the guest's new PSW for program interruptions causes one itself, for ever",
+    "extint-loop": "the guest's new PSW for external interruptions admits the next one at once, for ever",
+    "opint-loop": "the guest's new PSW for operation exceptions causes one itself, for ever",
+}
+_OWN_WORDS: Final[dict[str, Callable[[dict[str, int | str]], tuple[str, ...]]]] = {
+    "healthy-trace": _healthy,
+    "exit-repeats": _repeats,
+    "guest-crashed": _crashed,
+}
