@@ -38,7 +38,7 @@ _STEP: Final = re.compile(rf"(?P<name>[^\t\n]{{1,100}}+\t[^\t\n]{{1,100}}+)\t\uf
 _GITLAB: Final = re.compile(rf"(?P<time>{_ISO}) \d\d[OE](?P<part>[+ ])")
 _PRINTK: Final = re.compile(
     r"\s{0,16}(?:<\d{1,3}>)?(?:[a-z]{1,8} {0,8}:[a-z]{1,8} {0,8}: )?\[(?P<time> {0,12}\d{1,12}\.\d{1,9})\]"
-    r"(?:\[ {0,12}[TC]\d{1,10}\])? ?"
+    r"(?:(?=\[ {0,12}[TC]\d{1,10}\])| ?)"  # printk.caller stays: it tells two CPUs apart that print at once
 )
 _KMSG: Final = re.compile(r"\d{1,4},\d{1,20},(?P<time>\d{1,20}),[-c+](?:,[^;\n]{0,100})?;")
 _TIME: Final = re.compile(

@@ -35,7 +35,8 @@ KERNEL_LOG: Final = (
     "nhandled wrmsr", "Unhandled RDMSR", "Unhandled WRMSR", "ignored rdmsr", "ignored wrmsr",
     "MSR access error", "Invalid MSR ", "Unexpected #VE",
     "mmap_huge_fault(", "KVM: Got ", "Failed to find VMA for hva", "Bad page state", "Memory failure: ",
-    "IO_PAGE_FAULT", "[fault reason ", "ms after ", "RMP table", "WARNING: CPU: ", "failed to INIT",
+    "IO_PAGE_FAULT", "[fault reason ", "ms after ", "Killed process ", "blocked for more than ", "soft lockup - ",
+    "RMP table", "WARNING: CPU: ", "failed to INIT",
     "BUG: unable to handle", "BUG: kernel NULL pointer", "kernel BUG at ", "split_lock trap",
     # A report of the kernel's that names KVM.
     "arch/x86/kvm/", "virt/kvm/", "kvm_host.h", "entry-kvm.h", "[kvm]", "[kvm_intel]", "[kvm_amd]",

@@ -34,7 +34,8 @@ def settle(failures: Sequence[Failure]) -> tuple[Failure, ...]:
 def beside(failure: Failure, events: Sequence[HostEvent], lasting: frozenset[str]) -> Failure:
     """The failure with the events of its input that belong to it; ``lasting``: kinds that hold wherever they stand."""
     line = failure.source.line
-    if line is None or not events or is_alone(failure):
+    logged = failure.source.vmm is None and (failure.control is not None or bool(failure.host.events))
+    if line is None or not events or logged or is_alone(failure):
         return failure
     near = [
         event for event in events if event.kind in lasting or line - _BEFORE <= (event.at.line or 0) <= line + _BEHIND

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -32,9 +32,11 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
                 continue
             reader = format_.load()
             if reader.detect(stream.text.text):
-                if format_.module == "kernel_log":
+                is_log = format_.module == "kernel_log"
+                if is_log:
                     logs.append(stream)
-                evidence: Evidence = reader.read(stream.text, path=path, first_line=1)
+                stamps: dict[str, Any] = {"times": stream.times, "writer": stream.writer} if is_log else {}
+                evidence: Evidence = reader.read(stream.text, path=path, first_line=1, **stamps)
                 if evidence.failures or evidence.damage:
                     names[evidence.format or format_.name] = None
                     known = with_arch(evidence.failures, stream.text.text)
@@ -98,8 +100,13 @@ def _with_events(failures: list[Failure], logs: list[Stream], first_line: int) -
     if not logs or not failures:
         return failures
     from kvmwhy.readers.kernel_log.nearby import LASTING, told
+    from kvmwhy.readers.kernel_log.printk import Origin
 
-    events = [_event(event, stream, first_line) for stream in logs for event in told(stream.text.text)]
+    events = [
+        _event(event, stream, first_line)
+        for stream in logs
+        for event in told(stream.text.text, Origin(stream.times, stream.writer))
+    ]
     return [beside(failure, events, LASTING) for failure in failures]
 
 

@@ -297,20 +297,38 @@ def test_an_exit_without_handler_names_vcpu_and_release() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "kind"),
+    ("line", "kind", "arch"),
     [
-        ("kvm_intel: vmwrite failed: field=6802 val=80050033 err=12", "host-trouble"),
-        ("SEAMCALL (0x000000000000000f) failed: 0xc0000b0800000001", "host-trouble"),
-        ("kvm [9]: Unsupported guest sys_reg access at: ffff800080 [000000c5]", "undef-injected"),
-        ("kvm [9]: vcpu0, guest rIP: 0x1 unhandled wrmsr: 0x10a2b30 data 0x1", "undef-injected"),
-        ("kvm: emulating exchange as write", "host-trouble"),
+        ("kvm_intel: vmwrite failed: field=6802 val=80050033 err=12", "host-trouble", "x86"),
+        ("SEAMCALL (0x000000000000000f) failed: 0xc0000b0800000001", "host-trouble", "x86"),
+        ("kvm [9]: Unsupported guest sys_reg access at: ffff800080 [000000c5]", "undef-injected", "arm64"),
+        ("kvm [9]: vcpu0, guest rIP: 0x1 unhandled wrmsr: 0x10a2b30 data 0x1", "undef-injected", "x86"),
+        ("kvm: emulating exchange as write", "host-trouble", "x86"),
+        ("kvm [129]: VCPU exit error -95", "undef-injected", "riscv64"),
+        ("Couldn't emulate instruction 0x00000700 (op 0 xop 896)", "undef-injected", "ppc64"),
+        ("Out of memory: Killed process 4711 (qemu-system-x86) total-vm:9kB", "host-trouble", None),
     ],
 )
-def test_a_log_without_a_failure_tells_of_the_hosts_trouble(line: str, kind: str) -> None:
-    """One record, with the events, and nothing about any vCPU."""
+def test_a_log_without_a_failure_tells_of_the_hosts_trouble(line: str, kind: str, arch: str | None) -> None:
+    """One record, with the events, and nothing about any vCPU; the architecture where only one's KVM prints it."""
     (failure,) = read(f"[ 1.0] {line}\n".encode()).failures
     assert (failure.kind, failure.cpu, failure.exit, failure.hardware_error) == (kind, None, None, None)
+    assert failure.arch == arch
     assert failure.host.events
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "BUG: Bad page state in process ksmd  pfn:404740a",
+        "EXT4-fs error (device sda1): ext4_lookup:1: inode #2",
+        "Oops: 0000 [#1] SMP NOPTI",
+        "kvm_amd: Nested Virtualization enabled",
+    ],
+)
+def test_what_does_not_concern_kvm_is_no_record(line: str) -> None:
+    """Any kernel has troubles; a module that says what it can do has none."""
+    assert read(f"[    1.000000] {line}\n".encode()).failures == ()
 
 
 DUMP = "error: kvm run failed Bad address\nRAX=0000000000000000 RBX=0000000000000001 RCX=0 RDX=0\n"
@@ -345,6 +363,30 @@ def test_what_the_host_logs_elsewhere_is_not_with_it() -> None:
     )
     (failure,) = [failure for failure in read(text.encode()).failures if failure.kind == "run-error"]
     assert [event.kind for event in failure.host.events] == ["sev-enabled", "sev-init-failed"]
+
+
+def test_the_clock_and_the_writer_that_a_collector_had_taken_off_count() -> None:
+    """dmesg's stamps are taken off before a text is read: events have their time still, and old ones are left out."""
+    text = (
+        "[   10.000000] kvm [11]: ignored rdmsr: 0x122 data 0x0\n"
+        "[  100.000000][ T11] kvm: emulating exchange as write\n"
+        "[  100.500000] kvm [4711]: vcpu0, guest rIP: 0xfff0 vmx: unexpected exit reason 0x33\n"
+    )
+    (failure,) = read(text.encode()).failures
+    assert [(event.kind, event.time) for event in failure.host.events] == [
+        ("exchange-as-write", 100.0),
+        ("unexpected-exit", 100.5),
+    ]
+
+
+def test_a_kernels_line_that_a_vmm_wrote_is_its_guests() -> None:
+    """In a journal the guest's console has QEMU's name before it, and the host's kernel its own."""
+    oops = "BUG: Bad page state in process ksmd  pfn:404740a"
+    journal = "Jan  2 03:04:05 pve1 {}: " + oops + "\nJan  2 03:04:05 pve1 QEMU[7]: error: kvm run failed Bad address\n"
+    (guests,) = read(journal.format("QEMU[7]").encode()).failures
+    assert guests.host.events == ()
+    (hosts,) = read(journal.format("kernel").encode()).failures
+    assert [(event.kind, event.fields.get("owner")) for event in hosts.host.events] == [("page-state-bad", None)]
 
 
 TOKENS = (

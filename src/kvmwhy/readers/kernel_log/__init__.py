@@ -19,10 +19,10 @@ from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.kernel_log import dump_record, vmcs
 from kvmwhy.readers.kernel_log.dump_assembler import Dump, Dumps
-from kvmwhy.readers.kernel_log.host_events import Place, events_of
-from kvmwhy.readers.kernel_log.host_messages import roles
+from kvmwhy.readers.kernel_log.host_events import Place, concerns_kvm, events_of
+from kvmwhy.readers.kernel_log.host_messages import architectures, roles
 from kvmwhy.readers.kernel_log.nearby import Nearby
-from kvmwhy.readers.kernel_log.printk import lines_of
+from kvmwhy.readers.kernel_log.printk import Origin
 from kvmwhy.record import Exit, Failure, Host, HostEvent, Source
 
 _BESIDE: Final = 24  # lines from "unexpected exit reason" to the dump that it announces
@@ -54,12 +54,18 @@ def detect(text: str) -> bool:
     return any(anchor in text for anchor in KERNEL_LOG)
 
 
-def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
-    """Every failure that KVM logged, in order; registers, controls and exit of those that it dumped."""
+def read(
+    text: Text, *, path: str | None = None, first_line: int = 1, times: tuple[str | None, ...] = (), writer: str = ""
+) -> Evidence:
+    """Every failure that KVM logged, in order; registers, controls and exit of those that it dumped.
+
+    ``times`` and ``writer`` are what a collector had put before the lines of the text, where it was taken off.
+    """
+    origin = Origin(times, writer)
     dumps = Dumps()
-    for line in lines_of(text.text):
+    for line in origin.lines(text.text):
         dumps.feed(line)
-    places = events_of(text.text)
+    places = events_of(text.text, origin)
     nearby = Nearby(places)
     host = _released(host_of(text.text), places)
     records = sorted(_records(dumps.whole(), places), key=lambda record: record.first) or _trouble(places)
@@ -158,10 +164,15 @@ def _trouble(places: tuple[Place, ...]) -> list[_Record]:
     """The one record of a log that has no failure: the host's own trouble, or what KVM refused a guest."""
     for role, kind in (("fault", "host-trouble"), ("guest", "undef-injected")):
         for place in places:
-            if roles()[place.event.kind] == role and "owner" not in place.event.fields:
-                fields = {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
+            if roles()[place.event.kind] == role and concerns_kvm(place.event):
+                fields = _of_arch(place.event) | {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
                 return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
     return []
+
+
+def _of_arch(event: HostEvent) -> dict[str, Any]:
+    arch = architectures().get(event.kind)
+    return {"arch": arch, "arch_from": f"only KVM on {arch} logs this"} if arch else {}
 
 
 def _vendor(host: Host, vendor: str | None) -> Host:

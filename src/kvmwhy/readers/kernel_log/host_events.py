@@ -18,12 +18,13 @@ from kvmwhy.readers.kernel_log import host_messages
 from kvmwhy.readers.kernel_log.host_messages import GENERAL, PARTS, REPORTS, Reading
 from kvmwhy.readers.kernel_log.host_messages.printf import Value
 from kvmwhy.readers.kernel_log.oops import Report, report_of
-from kvmwhy.readers.kernel_log.printk import Line, line_of, messages
+from kvmwhy.readers.kernel_log.printk import Line, Origin, messages
 from kvmwhy.readers.vmm_output import has_vmm_output
 from kvmwhy.record import At, HostEvent
 
 _FOLDED: Final = 2  # lines that a mailer may have folded off one
 _PART_REACH: Final = 12  # lines from a message to its last part
+_NOBODY: Final = Origin()
 _BEHIND: Final = 80  # lines that a report may take
 _COMPANY: Final = 4  # lines
 _MOST: Final = 20_000  # events of one text: a flood says no more than its first lines
@@ -47,26 +48,32 @@ def _search() -> tuple[object, object, tuple[str, ...]]:
     return finder(encoded), present(encoded), marks
 
 
-def events_of(text: str) -> tuple[Place, ...]:
+def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
     """Every event of the host's kernel in a text, in order."""
+    if origin.is_vmm:
+        return ()
     places: list[Place] = []
     has_vmm: bool | None = None
     skip = -1
     for number, line_text, following in _candidates(text):
-        if number <= skip:
-            continue
-        line = line_of(number, line_text)
-        found = _read(line, following)
+        line = origin.line(number, line_text)
+        found = _read(line, following, origin)
         if found is None:
             continue
         reading, fields, last = found
+        if number <= skip and reading.slug in REPORTS:
+            continue  # "Oops: 0000" behind "BUG: unable to handle": one report
         if reading.slug in PARTS:
             _complete(places, PARTS[reading.slug], reading.fields, number)
             continue
         if reading.slug in GENERAL:
             if has_vmm is None:
                 has_vmm = has_vmm_output(text)
-            report = report_of(reading.slug, line, following[last - number :]) if reading.slug in REPORTS else Report()
+            report = (
+                report_of(reading.slug, line, following[last - number :], origin)
+                if reading.slug in REPORTS
+                else Report()
+            )
             owner = _owner(line, fields, report, has_vmm=has_vmm)
             if owner is None:
                 continue
@@ -78,6 +85,13 @@ def events_of(text: str) -> tuple[Place, ...]:
         if len(places) >= _MOST:
             break
     return tuple(_with_company(places))
+
+
+def concerns_kvm(event: HostEvent) -> bool:
+    """Whether KVM's modules printed it, or it names KVM or a VMM: a kernel has other troubles, too."""
+    if event.kind not in GENERAL:
+        return True
+    return "kvm" in event.fields or _VMMS.match(str(event.fields.get("comm", ""))) is not None
 
 
 def _with_company(places: list[Place]) -> Iterator[Place]:
@@ -113,10 +127,10 @@ def _candidates(text: str) -> Iterator[tuple[int, str, list[str]]]:
         yield number, lines[number], lines[number + 1 : number + 1 + _BEHIND]
 
 
-def _read(line: Line, following: Sequence[str]) -> tuple[Reading, dict[str, Value], int] | None:
+def _read(line: Line, following: Sequence[str], origin: Origin) -> tuple[Reading, dict[str, Value], int] | None:
     """What a line says, together with what was folded off its end; and the last line of it."""
     best: tuple[Reading, dict[str, Value], int] | None = None
-    for more, last in _folds(line, following):
+    for more, last in _folds(line, following, origin):
         longest, reading, before = 0, None, dict[str, Value]()
         for told in messages(line, more):
             found = _message(told.text)
@@ -129,11 +143,11 @@ def _read(line: Line, following: Sequence[str]) -> tuple[Reading, dict[str, Valu
     return best
 
 
-def _folds(line: Line, following: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _folds(line: Line, following: Sequence[str], origin: Origin) -> Iterator[tuple[str, int]]:
     yield "", 0
     more = ""
     for n, text in enumerate(following[:_FOLDED]):
-        following_line = line_of(line.number + n + 1, text)
+        following_line = origin.line(line.number + n + 1, text)
         rest = following_line.text[following_line.start :].strip()
         if not rest or following_line.stamped:
             return

@@ -12,6 +12,7 @@ from typing import Final
 
 from kvmwhy.readers.kernel_log.host_events import Place, events_of
 from kvmwhy.readers.kernel_log.host_messages import roles
+from kvmwhy.readers.kernel_log.printk import Origin
 from kvmwhy.record import HostEvent
 
 BEFORE: Final = 2.0  # seconds
@@ -28,9 +29,9 @@ _STATE: Final = frozenset(
 LASTING: Final = _STATE | {slug for slug, role in roles().items() if role == "refusal"}
 
 
-def told(text: str) -> tuple[HostEvent, ...]:
+def told(text: str, origin: Origin) -> tuple[HostEvent, ...]:
     """The events of a text, each that says the same once."""
-    return tuple({_same(place.event): place.event for place in reversed(events_of(text))}.values())[::-1]
+    return tuple({_same(place.event): place.event for place in reversed(events_of(text, origin))}.values())[::-1]
 
 
 class Nearby:

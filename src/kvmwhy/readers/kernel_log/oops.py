@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from kvmwhy.readers.kernel_log.host_messages.printf import Value
-from kvmwhy.readers.kernel_log.printk import Line, line_of
+from kvmwhy.readers.kernel_log.printk import Line, Origin
 
 _MOST_LINES: Final = 80
 _MOST_FUNCTIONS: Final = 12
@@ -39,6 +39,7 @@ _AT: Final = r"(?:RIP: (?:[0-9a-f]{4}:)?|pc : |EIP: (?:is at )?|NIP \[[0-9a-f]{8
 _WHERE: Final = re.compile(_AT + _ADDRESS + _FUNCTION + _MODULE)
 _CALL: Final = re.compile(_ADDRESS + r"(?:\? )?" + _FUNCTION + _MODULE)
 _INLINE: Final = re.compile(r"(?P<function>[A-Za-z_][\w.]{0,100}) \S{1,120}:[0-9]{1,6} \[inline\]")
+_OF_KVM: Final = re.compile(r"(?:kvm(?:_intel|_amd)?(?: ?\[[0-9]{1,10}\])?|SVM|virt/tdx|SEV-SNP): ")
 _END: Final = re.compile(r"---\[ end |={20}|-{20}\[ cut here \]")
 # How the lines of a report begin: registers, code and stack of each architecture, what lockdep and the stall
 # detector list.
@@ -74,19 +75,21 @@ class Report(NamedTuple):
     is_guest: bool = False
 
 
-def report_of(slug: str, head: Line, following: Sequence[str]) -> Report:
+def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -> Report:
     """The lines behind a head that belong to it."""
     fields: dict[str, Value] = {}
     functions: list[str] = []
     names_kvm = bool(_KVM.search(head.text))
     last = strange = who_at = 0
     for n, text in enumerate(following[:_MOST_LINES], 1):
-        line = line_of(head.number + n, text)
+        line = origin.line(head.number + n, text)
         said = line.text[line.start :].strip()
         if _END.match(said):
             last = n if said.startswith("---[ end") else last
             break
         folded = n == who_at + 1 and "kernel" not in fields and _FOLDED_TAINT.match(said)
+        if _OF_KVM.match(said):
+            break  # a module's own line: a report has none
         if not said or not (folded or _OF_A_REPORT.match(said)) or not _is_of(head, line):
             strange += 1
             if strange > _MOST_STRANGE:

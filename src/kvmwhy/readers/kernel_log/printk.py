@@ -34,6 +34,9 @@ _MODULE: Final = re.compile(
 _PROCESS: Final = re.compile(r"kvm ?\[(?P<pid>[0-9]{1,10})\]: ")
 _VCPU: Final = re.compile(r"vcpu(?P<vcpu>[0-9]{1,5})(?:, guest rIP: 0x(?P<rip>[0-9a-f]{1,16}))?\s")
 _MOST_NAMES: Final = 4
+_CALLER: Final = re.compile(r"\[ {0,8}([TC][0-9]{1,9})\] ?")
+_SECONDS: Final = re.compile(r" {0,12}[0-9]{1,9}\.[0-9]{1,9}")
+_VMM: Final = re.compile(r"(?i:qemu|libvirt|virtqemud|firecracker|cloud-hyp|crosvm|pvedaemon|qmeventd)|kvm$")
 
 
 class Line(NamedTuple):
@@ -52,6 +55,32 @@ class Message(NamedTuple):
     fields: dict[str, int | str]
 
 
+class Origin(NamedTuple):
+    """What a collector had put before the lines of a text and was taken off: the time of each, and who wrote them."""
+
+    times: tuple[str | None, ...] = ()
+    writer: str = ""
+
+    @property
+    def is_vmm(self) -> bool:
+        """A VMM wrote the text: a kernel's line in it is the guest's console."""
+        return _VMM.match(self.writer) is not None
+
+    def line(self, number: int, text: str) -> Line:
+        """One line of the text."""
+        line = line_of(number, text)
+        time = self.times[number] if number < len(self.times) else None
+        if line.stamped or not (time or self.writer == "kernel"):
+            return line
+        seconds = float(time) if time and line.time is None and _SECONDS.fullmatch(time) else line.time
+        return line._replace(time=seconds, stamped=True if seconds is not None else self.writer == "kernel")
+
+    def lines(self, text: str) -> Iterator[Line]:
+        """Every line of the text."""
+        for number, line in enumerate(text.split("\n")):
+            yield self.line(number, line)
+
+
 def line_of(number: int, text: str) -> Line:
     """One line; the stamp is read where there is one, and stays in the text."""
     text = text[:_LONGEST]
@@ -63,12 +92,9 @@ def line_of(number: int, text: str) -> Line:
     if "[" in text[:_WITHIN] and (stamp := _STAMP.search(text, 0, _WITHIN)):
         time, caller, stamped = stamp["time"], stamp["caller"], True
         start = max(start, stamp.end())
+    elif left := _CALLER.match(text, start):  # what is left of a stamp of which a collector's form is the first part
+        caller, start = left[1], left.end()
     return Line(number, text, float(time) if time else None, caller, stamped, _leading(text, start))
-
-
-def lines_of(text: str) -> Iterator[Line]:
-    for number, line in enumerate(text.split("\n")):
-        yield line_of(number, line)
 
 
 def messages(line: Line, more: str = "") -> Iterator[Message]:

@@ -22,6 +22,7 @@ from kvmwhy.readers.kernel_log.host_messages import (
 )
 from kvmwhy.readers.kernel_log.host_messages.message import HostMessage, Role
 from kvmwhy.readers.kernel_log.host_messages.printf import Pattern, Value
+from kvmwhy.record import Arch
 
 MESSAGES: Final[tuple[HostMessage, ...]] = (
     *kvm_x86.MESSAGES,
@@ -34,9 +35,19 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
     *other_architectures.RISCV64,
     *other_architectures.PPC64,
     *other_architectures.S390X,
-    *other_architectures.OTHERS,
+    *other_architectures.LOONGARCH,
+    *other_architectures.MIPS,
     *kernel.REPORTS,
     *kernel.MESSAGES,
+)
+_OF_ARCH: Final[tuple[tuple[Arch, tuple[HostMessage, ...]], ...]] = (
+    ("x86", (*kvm_x86.MESSAGES, *vmx.MESSAGES, *svm.MESSAGES, *sev.MESSAGES, *tdx.MESSAGES)),
+    ("arm64", arm64.MESSAGES),
+    ("riscv64", other_architectures.RISCV64),
+    ("ppc64", other_architectures.PPC64),
+    ("s390x", other_architectures.S390X),
+    ("loongarch", other_architectures.LOONGARCH),
+    ("mips", other_architectures.MIPS),
 )
 REPORTS: Final = frozenset(message.slug for message in kernel.REPORTS)  # of several lines
 GENERAL: Final = REPORTS | {
@@ -79,6 +90,16 @@ def known() -> tuple[Known, ...]:
 def roles() -> dict[str, Role]:
     """The role of each slug; a slug in several tables has the same in all."""
     return {message.slug: message.role for message in MESSAGES}
+
+
+@cache
+def architectures() -> dict[str, Arch]:
+    """Whose KVM a slug is of, where only one's prints it."""
+    named: dict[str, set[Arch]] = {}
+    for arch, messages in _OF_ARCH:
+        for message in messages:
+            named.setdefault(message.slug, set()).add(arch)
+    return {slug: next(iter(archs)) for slug, archs in named.items() if len(archs) == 1}
 
 
 @cache

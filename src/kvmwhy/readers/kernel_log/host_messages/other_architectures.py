@@ -134,7 +134,7 @@ S390X: Final[tuple[HostMessage, ...]] = (
     ),
     message("no-virtualization", "refusal", form("SIE is not available")),
 )
-OTHERS: Final[tuple[HostMessage, ...]] = (
+LOONGARCH: Final[tuple[HostMessage, ...]] = (
     message(
         "loongarch-exception-unknown",
         "guest",
@@ -158,8 +158,10 @@ OTHERS: Final[tuple[HostMessage, ...]] = (
         "no-virtualization",
         "refusal",
         form("Hardware virtualization not available"),
-        form("KVM does not yet support MMIDs. KVM Disabled"),
     ),
+)
+MIPS: Final[tuple[HostMessage, ...]] = (
+    message("no-virtualization", "refusal", form("KVM does not yet support MMIDs. KVM Disabled")),
     message(
         "mips-exception-unknown",
         "guest",
