@@ -191,7 +191,6 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     hypervisor: str | None = None  # the host is itself a virtual machine, of this hypervisor
     rivals: tuple[str, ...] = ()  # other hypervisors' modules on this host: vboxdrv, vmmon
     unrestricted_guest_hint: bool = False  # QEMU printed its "without unrestricted mode" advice
-    facts: tuple[str, ...] = ()  # other remarkable lines, in kvmwhy's words
     events: tuple[HostEvent, ...] = ()  # lines of the host's kernel near the failure
     cpu_name: str | None = None  # the host's CPU, by its marketing name
     dmi: str | None = None  # the host's system vendor and product

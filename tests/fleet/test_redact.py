@@ -15,7 +15,7 @@ from kvmwhy.cli.redact import record, report
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import redact
 from kvmwhy.readers import read
-from kvmwhy.record import Event, Failure, Host, Source
+from kvmwhy.record import Event, Failure, Host, HostEvent, Source
 from kvmwhy.render.page import to_plain
 
 SECRET = "zq7secret"  # noqa: S105 -- it is looked for
@@ -41,12 +41,27 @@ def test_the_answer_stays(n: int) -> None:
         assert diagnose(again).answer == before.answer
 
 
+EVENT = HostEvent(
+    kind="kernel-bug",
+    time=12.5,
+    fields={
+        "path": f"/home/{SECRET}/linux/arch/x86/kvm/mmu/mmu.c",
+        "line": 3722,
+        "function": "kvm_mmu_load",
+        "comm": SECRET,
+        "pid": 4711,
+        "hardware": SECRET,
+        "address": 0xFFFF888012345678,
+    },
+)
+
+
 def test_no_text_of_the_log_is_left() -> None:
     """Names, paths, times, remarks and traces may hold anything; none of it comes through."""
     failure = replace(
         FAILURE,
         source=Source(path=f"/home/{SECRET}", writer=f"{SECRET}[1] on {SECRET}", time=SECRET, vmm="qemu", count=3),
-        host=Host(kernel=f"6.1.0-{SECRET}", qemu=f"8.2.0-{SECRET}", facts=("it is at 0xffff888012345678",)),
+        host=Host(kernel=f"6.1.0-{SECRET}", qemu=f"8.2.0-{SECRET}", dmi=SECRET, events=(EVENT,)),
         damage=(SECRET,),
         repairs=(SECRET,),
         trace=(Event(name=SECRET, fields={SECRET: SECRET}),),
@@ -56,6 +71,8 @@ def test_no_text_of_the_log_is_left() -> None:
     assert SECRET not in text
     assert "ffff888012345678" not in text
     assert (made.failure.host.kernel, made.failure.host.qemu) == ("6.1.0", "8.2.0")
+    (event,) = made.failure.host.events
+    assert event.fields == {"path": "arch/x86/kvm/mmu/mmu.c", "line": 3722, "function": "kvm_mmu_load"}
     assert {
         "file names",
         "times",

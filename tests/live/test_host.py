@@ -79,7 +79,7 @@ def test_what_parameters_mean(name: str, value: str, said: str | None) -> None:
 
 
 def test_facts_of_a_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A live record has the kernel, the vendor and what is out of the ordinary; nothing else is a fact."""
+    """A live record has the kernel, the vendor, and the parameters of KVM's module that bear on a failure."""
     root = sysfs(tmp_path, kvm_intel={"unrestricted_guest": "N", "ept": "Y", "nested": "Y"}, vboxdrv={})
     real_modules, real_rivals = host.modules, host.rivals
     monkeypatch.setattr(host, "modules", lambda: real_modules(root))
@@ -87,7 +87,7 @@ def test_facts_of_a_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     found = host_facts()
     assert (found.kernel, found.vendor) == (os.uname().release, "vmx")
     assert found.rivals == ("vboxdrv",)
-    assert found.facts == ("kvm_intel runs with unrestricted_guest=N",)
+    assert found.parameters == {"kvm_intel.unrestricted_guest": "N", "kvm_intel.ept": "Y", "kvm_intel.nested": "Y"}
 
 
 def test_devices_that_are_no_kvm(tmp_path: Path) -> None:

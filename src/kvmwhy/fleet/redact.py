@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.record import Code, ControlBlock, Cpu, Failure, Host, Segment, Source
+from kvmwhy.record import Code, ControlBlock, Cpu, Failure, Host, HostEvent, Segment, Source
 
 # The CPU's state, and not the guest's data: what a diagnosis stands on.
 _STATE: Final = frozenset({"rip", "rflags", "cr0", "cr4", "efer"})
@@ -23,7 +23,28 @@ _FIELDS: Final = re.compile(
 )
 _NOT_FIELDS: Final = re.compile(r"^host_(?!cr0|cr4|efer|pat)|_pa$|pointer|addr|backing|cr3|vapic|logical|physical")
 _VERSION: Final = re.compile(r"\d{1,3}\.\d{1,4}(?:\.\d{1,4})?(?:-rc\d{1,2})?")
-_LONG_NUMBER: Final = re.compile(r"0x[0-9a-fA-F]{5,16}|\b[0-9a-fA-F]{9,16}\b")
+# Of a line of the host's kernel: what its source says, and no name of a task, a machine or a build.
+_WORDS: Final = frozenset(
+    {
+        "access",
+        "what",
+        "module",
+        "why",
+        "isa",
+        "command",
+        "feature",
+        "state",
+        "reset",
+        "call",
+        "severity",
+        "unit",
+        "owner",
+    }
+)
+_PLACE: Final = re.compile(r"(?:arch|virt|mm|kernel|include|drivers|fs|net|block|lib)/[\w./-]{1,80}\Z")
+_SYMBOL: Final = re.compile(r"[A-Za-z_][\w.]{0,80}\Z")
+_NOTHING: Final = re.compile(r"(?!)")
+_ADDRESS: Final = 1 << 32  # and above: an address of the host
 _HIDDEN: Final = ("fs", "gs", "ldt", "tr")
 
 
@@ -88,12 +109,29 @@ def _host(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
         if short != text:
             changed[name] = short
             removed.append(f"what follows the version of the {'host kernel' if name == 'kernel' else 'VMM'}")
-    facts = tuple(_LONG_NUMBER.sub("(removed)", fact) for fact in host.facts)
-    if facts != host.facts:
-        changed["facts"] = facts
-        removed.append("addresses in the kernel's remarks")
+    if host.dmi:
+        changed["dmi"] = None
+        removed.append("the host's maker")
+    events = tuple(_event(event) for event in host.events)
+    if events != host.events:
+        changed["events"] = events
+        removed.append("addresses and names in the kernel's lines")
     made: Host = replace(host, **changed)
     return replace(failure, host=made), removed
+
+
+def _event(event: HostEvent) -> HostEvent:
+    """A line of the host's kernel without its time, its addresses, tasks and machines."""
+    fields: dict[str, int | str] = {}
+    for name, value in event.fields.items():
+        if isinstance(value, int):
+            if value < _ADDRESS and name != "pid":
+                fields[name] = value
+        elif name in _WORDS:
+            fields[name] = value
+        elif found := {"path": _PLACE, "function": _SYMBOL}.get(name, _NOTHING).search(value):
+            fields[name] = found[0]
+    return HostEvent(kind=event.kind, at=event.at, fields=fields)
 
 
 def _remarks(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:

@@ -84,7 +84,7 @@ def vendor_of(loaded: tuple[Module, ...]) -> tuple[Vendor | None, str | None]:
 
 
 def host_facts() -> Host:
-    """The host of a live record. ``facts`` has only what is out of the ordinary, and may bear on a failure."""
+    """The host of a live record, with those parameters of its modules that may bear on a failure."""
     loaded = modules()
     vendor, why = vendor_of(loaded)
     return Host(
@@ -93,7 +93,7 @@ def host_facts() -> Host:
         vendor_from=why,
         hypervisor=hypervisor(cpu_info()),
         rivals=tuple(rivals()),
-        facts=_remarkable(loaded),
+        parameters=_parameters(loaded),
     )
 
 
@@ -105,13 +105,16 @@ def hypervisor(cpu: CpuInfo) -> str | None:
     return named or "of a maker that does not say so"
 
 
-def _remarkable(loaded: tuple[Module, ...]) -> tuple[str, ...]:
-    return tuple(
-        f"{module.name} runs with {name}={module.parameters[name]}"
+_BEARING: Final = ("unrestricted_guest", "ept", "npt", "emulate_invalid_guest_state", "nested", "ignore_msrs")
+
+
+def _parameters(loaded: tuple[Module, ...]) -> dict[str, str]:
+    return {
+        f"{module.name}.{name}": value
         for module in loaded
-        for name in ("unrestricted_guest", "ept", "npt", "emulate_invalid_guest_state")
-        if module.parameters.get(name) in {"N", "0"}
-    )
+        for name in _BEARING
+        if (value := module.parameters.get(name)) is not None
+    }
 
 
 def read_text(path: str, limit: int = 4096) -> str | None:

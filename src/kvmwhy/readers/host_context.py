@@ -67,12 +67,6 @@ _PROCESSOR_MARKS: Final = ("Intel", "Xeon", "AMD", "Ryzen", "Threadripper", "EPY
 _GUESTS: Final = re.compile(r"-cpu\b|qemu|<model|vendor=|[Gg]uest|\bL[12]\b|^[^:]{0,40}@")
 _MOST_NAMES: Final = 1000
 
-_FACTS: Final = (("assertion failed", "QEMU itself hit an assertion while reporting"),)
-_FOREIGN: Final = re.compile(
-    r"^[ >]{0,8}(?:NIP +[0-9a-f]{8,16} +LR |GPR00 |PSW=mask |R00=|X00=[0-9a-f]{16}|PC=[0-9a-f]{16} X00=| pc +[0-9a-f]{16}$)",  # noqa: E501
-    re.MULTILINE,
-)
-
 _RIVALS: Final = ("vboxdrv", "vmmon")
 
 
@@ -103,7 +97,6 @@ def _host_of(text: str) -> Host:
         confidential=vm.confidential,
         remarks=vm.remarks,
         rivals=tuple(name for name in _RIVALS if name in text),
-        facts=_facts(text),
         cpu_name=machine.cpu_name,
         dmi=machine.dmi,
         parameters=machine.parameters,
@@ -112,13 +105,6 @@ def _host_of(text: str) -> Host:
 
 _SHORT: Final = 512
 _short = lru_cache(maxsize=256)(_host_of)  # what stands around the registers of one failure stands around many
-
-
-def _facts(text: str) -> tuple[str, ...]:
-    facts = [fact for mark, fact in _FACTS if mark in text]
-    if ("NIP " in text or "PSW=" in text or "X00=" in text or " pc " in text) and _FOREIGN.search(text):
-        facts.append("the registers are not those of an x86 CPU")
-    return tuple(facts)
 
 
 def _only(values: list[str]) -> str | None:

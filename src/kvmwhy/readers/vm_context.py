@@ -58,6 +58,11 @@ _REMARKS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
         re.compile(r"(?:[Mm][Mm][Ii][Oo])[^\n]{0,60}?\b0x(?:ffff)?ffff[f][0-9a-f]{3}\b"),
     ),
     (
+        "qemu-assertion",  # assert() of glibc; QEMU's own are "file:line: function: Assertion `…' failed."
+        ("ssertion",),
+        re.compile(r": Assertion `[^\n]{1,200}' failed|\bassertion failed:"),
+    ),
+    (
         "state-from-elsewhere",  # QEMU -incoming, TSC warning of its migration; VMMs' snapshots
         ("-incoming", "TSC frequency mismatch", "snapshot", "restor", "migrat"),
         re.compile(

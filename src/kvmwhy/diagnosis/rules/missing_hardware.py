@@ -39,7 +39,7 @@ def rule(facts: Facts) -> Finding | None:
     if failure.kind != "internal-error" or failure.suberror != 1:
         return None
     for_: list[str] = []
-    if any("assertion" in fact for fact in failure.host.facts) and failure.cpu is None:
+    if "qemu-assertion" in failure.host.remarks and failure.cpu is None:
         for_.append(
             "QEMU failed an assertion while it printed the code at RIP, as it does for a vCPU that is in System Management"
             " Mode: something had raised an SMI"

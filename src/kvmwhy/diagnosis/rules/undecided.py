@@ -47,7 +47,7 @@ def finding(facts: Facts, others: tuple[Finding, ...]) -> Finding:
         for_.append(f"the guest never ran: {facts.reset.why}")
     elif facts.reset and facts.reset.state not in {State.RAN, State.UNKNOWN}:
         for_.append(facts.reset.why)
-    for_.extend((*facts.failure.host.facts, *all_said(facts.failure)))
+    for_.extend(all_said(facts.failure))
     collect = _collect(facts)
     return Finding(
         CAUSE,
