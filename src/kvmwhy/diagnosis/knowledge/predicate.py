@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from kvmwhy.abi.x86.intr_info import VMX_TYPES
+from kvmwhy.arch.x86.physical_map import IN_SHORT
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import unexpected_exit
 from kvmwhy.record import Kind
@@ -158,6 +159,10 @@ def _hex(values: tuple[int, ...]) -> str:
     return " or ".join(f"{value:#x}" for value in values)
 
 
+def _phrase(phrases: dict[str, str], names: tuple[str, ...]) -> str:
+    return _or(tuple(phrases.get(name, name) for name in names))
+
+
 def _or(values: tuple[str, ...]) -> str:
     return " or ".join(values)
 
@@ -204,6 +209,24 @@ _STATES: Final = {
     "ran": "the guest had been running",
     "unknown": "the registers tell no state",
 }
+_LAYOUTS: Final = {
+    "none": "the record has no extra words",
+    "final": "the record has the bytes and the exit words",
+    "final-no-bytes": "the record has the exit words and no bytes",
+}
+_OUTCOMES: Final = {
+    "handler": "KVM's emulator has a handler for the instruction",
+    "no-handler": "KVM's emulator has no handler for the instruction",
+    "gives-up": "KVM's emulator decodes the instruction and gives it up",
+    "injects-ud": "KVM's emulator gives the guest #UD for the instruction",
+}
+_ACCESSES: Final = {
+    "fetch": "the fetch of an instruction",
+    "read": "a read",
+    "write": "a write",
+    "event-delivery": "part of an event's delivery",
+    "page-walk": "a walk of the guest's page tables",
+}
 _MODES: Final = {
     "real16": "real mode",
     "prot16": "16-bit protected mode",
@@ -225,7 +248,7 @@ CONDITIONS: Final[dict[str, Condition]] = {
         lambda f, w: f.failure.exit_reason in w, lambda w: f"KVM_EXIT number {_or(tuple(map(str, w)))}", 3
     ),
     "silent": Condition(lambda f, w: f.failure.silent is w, lambda _: "the guest got #UD and no VMM heard of it", 1),
-    "layout": Condition(lambda f, w: _of(f.layout, w), lambda w: f"the report's layout is: {_or(w)}", 0),
+    "layout": Condition(lambda f, w: _of(f.layout, w), lambda w: _phrase(_LAYOUTS, w), 0),
     "vendor": Condition(
         lambda f, w: None if f.vendor.vendor is None else f.vendor.vendor == w,
         lambda w: f"the words are those of {w.upper()}",
@@ -267,15 +290,15 @@ CONDITIONS: Final[dict[str, Condition]] = {
     ),
     "outcome": Condition(
         lambda f, w: _of(f.verdict.outcome if f.verdict else None, w),
-        lambda w: f"to KVM's emulator the instruction is: {_or(w)}",
+        lambda w: _phrase(_OUTCOMES, w),
         1,
     ),
     "access": Condition(
-        lambda f, w: _of(f.access.kind if f.access else None, w), lambda w: f"the access is: {_or(w)}", 1
+        lambda f, w: _of(f.access.kind if f.access else None, w), lambda w: f"the access was {_phrase(_ACCESSES, w)}", 1
     ),
-    "place": Condition(_place, lambda w: f"the access goes to: {_or(w)}", 1),
+    "place": Condition(_place, lambda w: f"what was touched is {_phrase(IN_SHORT, w)}", 1),
     "structure": Condition(
-        lambda f, w: _of(f.delivery.structure if f.delivery else None, w), lambda w: f"what KVM met is: {_or(w)}", 1
+        lambda f, w: _of(f.delivery.structure if f.delivery else None, w), lambda w: f"KVM met the {_or(w)}", 1
     ),
     "control": Condition(_control, _say_bits, 2),
     "events": Condition(
