@@ -241,6 +241,12 @@ RECORDS = {
         Failure(kind="run-error", arch="riscv64", errno="EOPNOTSUPP",
                 host=Host(events=(event("riscv-exit-state", scause=20),))),
         "fetch-not-ram"),
+    "the same from a trace": (
+        Failure(kind="run-error", arch="riscv64", errno="EOPNOTSUPP", exit=Exit(reason=20)), "fetch-not-ram"),
+    "a store of floating point in a trace": (
+        Failure(kind="run-error", arch="riscv64", errno="EOPNOTSUPP", exit=Exit(reason=23)), "emulation-no-handler"),
+    "a misaligned load in a trace": (
+        Failure(kind="run-error", arch="riscv64", errno="EIO", exit=Exit(reason=21)), "run-errno"),
     # arch/powerpc/kvm/book3s_hv.c passes an errno in the place of a trap
     "a trap that is an errno": (
         Failure(kind="unknown-exit", arch="ppc64", hardware_reason=(1 << 64) - 22), "exit-unknown-to-kvm"),
