@@ -20,6 +20,7 @@ _SPEAKERS: Final = {
     "vmware": "VMware",
     "hyper-v": "Hyper-V",
     "tcg": "QEMU's own emulator (TCG)",
+    "guest-kernel": "the guest's own kernel",
 }
 # Lines of the host's kernel that name another mechanism than "the host's own trouble", where nothing else does.
 # Source: the function that prints the line, and what it returns.
@@ -71,6 +72,7 @@ _CALLS: Final = {
     "open": "opening /dev/kvm",
     "module": "loading KVM's module",
     "vcpu-init": "setting up a vCPU",
+    "registers": "setting or getting the vCPU's registers",
 }
 _MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one
 
@@ -144,7 +146,7 @@ def host_trouble(facts: Facts) -> Mechanism | None:
         facts.failure.host.events, key=lambda event: (event.kind not in _BREAKDOWNS, event.kind not in TROUBLE)
     )
     what = f": {said(events[0])}" if events else ""
-    text = f"Only trouble of the host's own is shown{what}; what became of a guest is not."
+    text = f"Only trouble of the host's own is shown{what}. What became of a guest is not shown."
     proofs = tuple(Proof(said(event), event.at) for event in events[:3])
     return Mechanism("host-trouble", text, "likely", proofs)
 
