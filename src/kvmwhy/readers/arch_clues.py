@@ -45,7 +45,10 @@ _KERNEL: Final[tuple[tuple[str, Arch], ...]] = (
     ("HSR_EC: ", "arm64"),
     ("ESR_EL2", "arm64"),
     ("Unsupported guest sys_reg access", "arm64"),
-    ("hyp panic at", "arm64"),
+    ("nVHE hyp ", "arm64"),
+    ("HYP panic", "arm64"),
+    ("Hyp Offset", "arm64"),
+    ("dummy-virt (DT)", "arm64"),
     ("HYP mode not available", "arm64"),
     ("KVM_REG_ARM", "arm64"),
     ("GIC state", "arm64"),
@@ -89,7 +92,7 @@ def _named(text: str) -> Clue:
         return "ppc64", "QEMU's hint about SMT is printed on POWER hosts only"
     if "qemu-" in text and (one := _only({found[1] for found in _QEMU.finditer(text)})):
         return _MACHINES[one], f"QEMU's name: qemu-system-{one}"
-    said = {arch: words for words, arch in _KERNEL if words in text}
+    said = {arch: words for words, arch in reversed(_KERNEL) if words in text}
     if len(said) == 1:
         ((arch, words),) = said.items()
         return arch, f"the words {words.strip()!r}"
