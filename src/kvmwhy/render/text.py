@@ -10,7 +10,7 @@ from kvmwhy.diagnosis.answer import Proof
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.pages.page import Page
-from kvmwhy.record import At
+from kvmwhy.record import At, Failure
 from kvmwhy.render.describe import about
 from kvmwhy.render.json import damage, differs
 from kvmwhy.render.page import Line
@@ -156,13 +156,15 @@ def _what_happened(facts: Facts) -> list[Line]:
         where.append(f"seen {source.count} times")
     if where:
         lines.append(_row("Where", ", ".join(where)))
-    if failure.cpu or failure.emulation:
-        lines.append(_row("CPU", _cpu(facts)))
+    lines += _cpu_rows(facts)
     lines += _instruction(facts)
     if facts.access:
         lines.append(_row("Access", _access(facts)))
     if failure.cpu and facts.reset and facts.reset.state in {"reset", "mixture", "zero", "startup"}:
         lines.append(_row("Guest state", facts.reset.why))
+    if failure.arch not in {None, "x86"}:
+        lines.append(_row("Architecture", safe(f"{failure.arch}: {failure.arch_from}")))
+        return lines
     vendor = facts.vendor.vendor
     lines.append(_row("Vendor", f"{vendor.upper() if vendor else 'unknown'}: {safe(facts.vendor.why)}"))
     return lines
@@ -181,7 +183,8 @@ def _failure(facts: Facts) -> str:
             said = facts.entry.sentence if facts.entry else f"{failure.hardware_error or 0:#x}"
             return f"VM entry failed, hardware error {said}"
         case "unknown-exit":
-            return f"unknown exit, hardware reason {failure.hardware_reason or 0:#x}"
+            number = "not shown" if failure.hardware_reason is None else f"{failure.hardware_reason:#x}"
+            return f"unknown exit, hardware reason {_reason_words(failure) or number}"
         case "run-error":
             return f"KVM_RUN failed: {failure.errno or 'an error that is not shown'}"
         case "exception-exit":
@@ -212,6 +215,24 @@ def _failure(facts: Facts) -> str:
     if failure.cpu is None:
         return "none of a guest is shown; these are the host's own troubles"
     return "a register dump whose first line is missing"
+
+
+def _reason_words(failure: Failure) -> str | None:
+    if failure.arch in {None, "x86"}:
+        return None
+    from kvmwhy.render.describe.other_arch import hardware_reason
+
+    return hardware_reason(failure)
+
+
+def _cpu_rows(facts: Facts) -> list[Line]:
+    failure = facts.failure
+    if failure.arch in {None, "x86"}:
+        return [_row("CPU", _cpu(facts))] if failure.cpu or failure.emulation else []
+    from kvmwhy.render.describe import other_arch
+
+    rows = (("CPU", other_arch.state(failure)), ("Exit", other_arch.exit_words(failure)))
+    return [_row(label, words) for label, words in rows if words]
 
 
 def _cpu(facts: Facts) -> str:
