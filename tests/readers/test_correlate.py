@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
-from kvmwhy.readers import Evidence
+from kvmwhy.readers import Evidence, read
 from kvmwhy.readers.correlate import combine
 from kvmwhy.record import ControlBlock, Cpu, Emulation, Failure, Host, Source
 
@@ -68,3 +69,15 @@ def test_doubtful_registers_tie_nothing() -> None:
 def test_one_readers_failures_are_never_put_together() -> None:
     """It knows best how many there were."""
     assert combine([of(QEMU, "QEMU log", QEMU)]) == [QEMU, QEMU]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["15268@1647341556.924605:kvm_run_exit cpu_index 3, reason 8\n", "kvm: vm entry failed with error 0x80000021\n"],
+)
+def test_a_line_that_two_readers_know_is_one_failure(line: str) -> None:
+    """It is no assumption: what both have read stands in the same place."""
+    for times in (1, 3):
+        failures = read((line + "other words\n").encode() * times).failures
+        assert len({failure.source.line for failure in failures}) == len(failures)
+        assert not any("assumed" in remark for failure in failures for remark in failure.damage)

@@ -64,6 +64,8 @@ def _ties(failure: Failure) -> Iterator[object]:
         yield ("rip", rip)
     if failure.data:
         yield ("data", failure.suberror, failure.data[:3])
+    if failure.source.line is not None:
+        yield ("line", failure.source.line)  # two readers have read the same line
 
 
 def _tied(
