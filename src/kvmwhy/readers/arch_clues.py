@@ -69,7 +69,7 @@ def with_arch(failures: Iterable[Failure], text: str) -> Iterator[Failure]:
     starts: list[int] | None = None
     for failure in failures:
         if failure.arch is None:
-            starts = starts or [0, *(found.end() for found in _LINE_END.finditer(text))]
+            starts = starts or [0, *(line_end.end() for line_end in _LINE_END.finditer(text))]
             at = starts[min((failure.source.line or 1), len(starts)) - 1]
             arch, why = arch_of(text, at, failure.errno if failure.kind == "run-error" else None)
             yield failure if arch is None else replace(failure, arch=arch, arch_from=why)
@@ -90,17 +90,17 @@ def arch_of(text: str, at: int, errno: str | None = None) -> Clue:
 def _named(text: str) -> Clue:
     if _SMT_HINT in text:  # target/ppc: QEMU's hint for EBUSY on POWER8
         return "ppc64", "QEMU's hint about SMT is printed on POWER hosts only"
-    if "qemu-" in text and (one := _only({found[1] for found in _QEMU.finditer(text)})):
-        return _MACHINES[one], f"QEMU's name: qemu-system-{one}"
-    said = {arch: words for words, arch in reversed(_KERNEL) if words in text}
-    if len(said) == 1:
-        ((arch, words),) = said.items()
+    if "qemu-" in text and (machine := _only({mention[1] for mention in _QEMU.finditer(text)})):
+        return _MACHINES[machine], f"QEMU's name: qemu-system-{machine}"
+    words_of = {arch: words for words, arch in reversed(_KERNEL) if words in text}
+    if len(words_of) == 1:
+        ((arch, words),) = words_of.items()
         return arch, f"the words {words.strip()!r}"
-    machines = {found[1] or found[2] or found[3] for found in _UNAME.finditer(text)}
-    if one := _only(machines):
-        return _MACHINES[one], f"the kernel's name: {one}"
-    if one := _only({found[1] for found in _FILE.finditer(text)}):
-        return _MACHINES[one], f"a file's name: {one}"
+    machines = {mention[1] or mention[2] or mention[3] for mention in _UNAME.finditer(text)}
+    if machine := _only(machines):
+        return _MACHINES[machine], f"the kernel's name: {machine}"
+    if machine := _only({mention[1] for mention in _FILE.finditer(text)}):
+        return _MACHINES[machine], f"a file's name: {machine}"
     return None, None
 
 

@@ -36,10 +36,10 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     body = text.text
     failures: list[Failure] = []
     line, counted = first_line, 0
-    for found in _STRUCTURE.finditer(body):
-        line += body.count("\n", counted, found.start())
-        counted = found.start()
-        failures.append(_failure(_structure(found), text, path, line))
+    for structure in _STRUCTURE.finditer(body):
+        line += body.count("\n", counted, structure.start())
+        counted = structure.start()
+        failures.append(_failure(_dump_of(structure), text, path, line))
     if not failures and (dump := read_dump(body)) is not None:
         at = _WORD.search(body)
         line = first_line + body.count("\n", 0, at.start()) if at else first_line
@@ -67,8 +67,8 @@ def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
     )
 
 
-def _structure(found: re.Match[str]) -> Dump:
-    suberror, ndata, items = found.groups()
+def _dump_of(structure: re.Match[str]) -> Dump:
+    suberror, ndata, items = structure.groups()
     words: list[int] = []
     for item, repeats in _ITEM.findall(items):
         words += [_number(item)] * min(int(repeats or 1), MAX_NDATA)

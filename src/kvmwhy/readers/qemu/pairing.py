@@ -78,8 +78,10 @@ def _without_echoes(banners: list[Banner]) -> list[Banner]:
 
 def _without_quotes(banners: list[Banner]) -> list[Banner]:
     """Words that anybody may write are the failure itself only where no line of QEMU says the same."""
-    said = {(banner.kind, banner.fields.get("errno")) for banner in banners if not banner.quoted}
-    left = [banner for banner in banners if not banner.quoted or (banner.kind, banner.fields.get("errno")) not in said]
+    printed = {(banner.kind, banner.fields.get("errno")) for banner in banners if not banner.quoted}
+    left = [
+        banner for banner in banners if not banner.quoted or (banner.kind, banner.fields.get("errno")) not in printed
+    ]
     alone = {(banner.kind, banner.fields.get("errno")): banner for banner in reversed(left) if banner.quoted}
     return [banner for banner in left if not banner.quoted or banner in alone.values()]
 
@@ -111,8 +113,8 @@ def _mark_emulated(text: str, dumps: list[Dump]) -> None:
 def _mark_asked_for(text: str, dumps: list[Dump]) -> None:
     for n, dump in enumerate(dumps):
         end = min(dumps[n + 1].at if n + 1 < len(dumps) else len(text), dump.at + _NEAR)
-        if found := _CPU_LINE.search(text, max(0, dump.at - 48), dump.at):
-            dump.asked_for, dump.vcpu = True, int(found[1])
+        if heading := _CPU_LINE.search(text, max(0, dump.at - 48), dump.at):
+            dump.asked_for, dump.vcpu = True, int(heading[1])
         elif dump.arch == "x86" and _FPU.search(text, dump.at, end):
             dump.asked_for = True
 

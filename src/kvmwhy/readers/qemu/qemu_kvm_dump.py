@@ -57,22 +57,22 @@ def find_old_dumps(text: str) -> list[OldDump]:
     dumps: list[OldDump] = []
     held: list[re.Match[str]] = []
     names: set[str] = set()
-    for found in _FIELD.finditer(text):
-        name = found[1] or found[3] or found[5] or found[17] or "code"
-        apart = held and found.start() - held[-1].end() > _GAP
+    for field in _FIELD.finditer(text):
+        name = field[1] or field[3] or field[5] or field[17] or "code"
+        apart = held and field.start() - held[-1].end() > _GAP
         if apart or name in names or "code" in names:
             dumps += _read(text, held)
             held, names = [], set()
-        held.append(found)
+        held.append(field)
         names.add(name)
     return dumps + _read(text, held)
 
 
-def _read(text: str, found: list[re.Match[str]]) -> list[OldDump]:
+def _read(text: str, fields: list[re.Match[str]]) -> list[OldDump]:
     registers: dict[str, int] = {}
     segments: dict[str, Segment] = {}
     code = None
-    for m in found:
+    for m in fields:
         name, value, control, number, segment, *hidden, table, base, size, bytes_ = m.groups()
         if name:
             registers[name] = int(value, 16)
@@ -97,7 +97,7 @@ def _read(text: str, found: list[re.Match[str]]) -> list[OldDump]:
     cs = segments.get("cs")
     cpl = None if cs is None or "cr0" not in registers else _cpl(registers, cs)
     cpu = Cpu(registers=registers, segments=segments, cpl=cpl)
-    return [OldDump(found[0].start(), found[-1].end(), cpu, code, tuple(damage))]
+    return [OldDump(fields[0].start(), fields[-1].end(), cpu, code, tuple(damage))]
 
 
 def _segment(fields: list[str]) -> Segment:

@@ -23,9 +23,9 @@ _LOW_BITS: Final = "this VMM printed only the low 16 bits of the reason"
 Fields = dict[str, Any]
 
 
-def _unhandled(found: re.Match[str]) -> Fields:
+def _unhandled(message: re.Match[str]) -> Fields:
     """KVM_EXIT_UNKNOWN prints the vCPU, or, in 2007, two spaces; any other exit is printed by its own number."""
-    spaces, prefix, digits, vcpu = found.groups()
+    spaces, prefix, digits, vcpu = message.groups()
     number = int(digits, 10 if digits.isdecimal() and not prefix else 16)
     if number >> 31 & 1:  # until 2.6.29 a failed entry was an unknown exit, too
         return {"kind": "entry-failure", "hardware_error": number, "exit_reason": 9, "vcpu": vcpu}
@@ -38,31 +38,31 @@ def _exit(number: int) -> Fields:
     return {"kind": _KINDS.get(number, "other"), "exit_reason": number}
 
 
-def _failed_entry(found: re.Match[str]) -> Fields:
-    return {"kind": "entry-failure", "hardware_error": int(found[1]), "exit_reason": 9, "damage": _LOW_BITS}
+def _failed_entry(message: re.Match[str]) -> Fields:
+    return {"kind": "entry-failure", "hardware_error": int(message[1]), "exit_reason": 9, "damage": _LOW_BITS}
 
 
-def _exception(found: re.Match[str]) -> Fields:
+def _exception(message: re.Match[str]) -> Fields:
     return {
         "kind": "exception-exit",
-        "exception": int(found[1]),
-        "exception_error_code": int(found[2], 16),
+        "exception": int(message[1]),
+        "exception_error_code": int(message[2], 16),
         "exit_reason": 1,
     }
 
 
-def _run(found: re.Match[str]) -> Fields | None:
-    known = errno_of(" ".join(found[1].split()))
+def _run(message: re.Match[str]) -> Fields | None:
+    known = errno_of(" ".join(message[1].split()))
     return {"kind": "run-error", "errno": known[0]} if known else None
 
 
-def _entry_error(found: re.Match[str]) -> Fields:
-    return {"kind": "entry-failure", "hardware_error": int(found[1], 16), "exit_reason": 9}
+def _entry_error(message: re.Match[str]) -> Fields:
+    return {"kind": "entry-failure", "hardware_error": int(message[1], 16), "exit_reason": 9}
 
 
-def _crash(found: re.Match[str]) -> Fields:
+def _crash(message: re.Match[str]) -> Fields:
     """s390x: the guest stopped for good (target/s390x/kvm: unmanageable_intercept, handle_intercept)."""
-    groups = found.groupdict()
+    groups = message.groupdict()
     return {
         "kind": "symptom",
         "symptom": Symptom(kind=GUEST_CRASHED, fields={"reason": groups["reason"]}),
@@ -71,9 +71,9 @@ def _crash(found: re.Match[str]) -> Fields:
     }
 
 
-def _crash_event(found: re.Match[str]) -> Fields | None:
+def _crash_event(message: re.Match[str]) -> Fields | None:
     """QMP's GUEST_PANICKED has the same in decimal, in any order."""
-    values = dict(_MEMBER.findall(found[0]))
+    values = dict(_MEMBER.findall(message[0]))
     words = values.get("psw-mask", ""), values.get("psw-addr", "")
     if values.get("type") != "s390" or "reason" not in values or not all(word.isdecimal() for word in words):
         return None
@@ -86,8 +86,8 @@ def _crash_event(found: re.Match[str]) -> Fields | None:
     }
 
 
-def _numbered(found: re.Match[str]) -> Fields:
-    return _exit(int(found[1]))
+def _numbered(message: re.Match[str]) -> Fields:
+    return _exit(int(message[1]))
 
 
 def _intercept(_: re.Match[str]) -> Fields:
@@ -174,12 +174,12 @@ def find_rare_banners(text: str) -> Iterator[Banner]:
     for form in _FORMS:
         if form.anchor not in text:
             continue
-        for found in form.pattern.finditer(text):
-            fields = form.fields(found)
+        for message in form.pattern.finditer(text):
+            fields = form.fields(message)
             if fields is None:
                 continue
             kind, damage, vcpu = fields.pop("kind"), fields.pop("damage", None), fields.pop("vcpu", None)
-            banner = Banner(found.start(), kind, **fields)
+            banner = Banner(message.start(), kind, **fields)
             banner.arch = form.arch
             banner.vcpu = int(vcpu) if vcpu else None
             banner.damage += [damage] if damage else []
