@@ -45,7 +45,7 @@ def test_a_good_log_is_explained_answer_first() -> None:
     result = kvmwhy("explain", str(GOOD))
     assert (result.returncode, result.stderr) == (0, b"")
     lines = result.stdout.decode().splitlines()
-    assert lines[0].startswith("KVM cannot emulate `vmovdqu ymm0,[rbx]`")
+    assert lines[0].startswith("KVM's emulator has no handler for `vmovdqu ymm0,[rbx]`")
     assert "data[7]" in lines[-1]
     assert max(map(len, lines)) <= 100
 
@@ -108,7 +108,6 @@ def test_the_limit_is_kept_and_said() -> None:
         (b"hello\n", 1),
         (bytes(range(256)) * 100, 1),
         (b"\0" * 4096, 0),
-        (b"KVM internal error. Suberror: ", 1),
     ],
 )
 def test_nothing_to_explain(stdin: bytes, status: int) -> None:
@@ -125,7 +124,7 @@ def test_a_missing_file_does_not_hide_the_good_one(tmp_path: Path) -> None:
     result = kvmwhy("explain", str(tmp_path / "nowhere.log"), str(GOOD))
     assert result.returncode == 2
     assert "nowhere.log: no such file" in one_sentence(result)
-    assert result.stdout.startswith(b"KVM cannot emulate")
+    assert result.stdout.startswith(b"KVM's emulator has no handler")
 
 
 def test_a_directory_is_read_with_all_below_it(tmp_path: Path) -> None:
@@ -191,7 +190,7 @@ def test_a_torn_archive_gives_what_it_had() -> None:
     result = kvmwhy("explain", stdin=packed[:-50_000])
     assert result.returncode == 4
     assert "ends early" in one_sentence(result)
-    assert result.stdout.startswith(b"KVM cannot emulate")
+    assert result.stdout.startswith(b"KVM's emulator has no handler")
 
 
 def test_the_first_and_the_last_of_many_are_told() -> None:
@@ -221,7 +220,7 @@ def test_a_torn_log_is_explained_with_status_4() -> None:
     assert result.returncode == 4
     assert b"Damage in the evidence" in result.stdout
     assert b"R12 is cut" in result.stdout
-    assert result.stdout.startswith(b"KVM cannot emulate `vmovdqu ymm0,[rbx]`")
+    assert result.stdout.startswith(b"KVM's emulator has no handler for `vmovdqu ymm0,[rbx]`")
 
 
 def test_no_byte_of_a_log_reaches_the_terminal_raw(tmp_path: Path) -> None:
@@ -339,7 +338,7 @@ def test_on_a_terminal_with_and_without_colour() -> None:
     styled, plain = run(), run(NO_COLOR="1")
     assert "\x1b[" in styled
     assert "\x1b" not in plain
-    assert plain.startswith("KVM cannot emulate `vmovdqu ymm0,[rbx]`")
+    assert plain.startswith("KVM's emulator has no handler for `vmovdqu ymm0,[rbx]`")
 
 
 def test_man_pages_are_those_of_the_commands() -> None:

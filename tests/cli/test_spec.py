@@ -39,7 +39,7 @@ int main(int argc, char **argv)
 
   memset(&regs, 0, sizeof regs);
   memset(&sregs, 0, sizeof sregs);
-  regs.rip = 0x1000, regs.rbx = ~0ull;
+  regs.rip = 0x1000, regs.rbx = ~0ull, regs.rflags = 2;
   sregs.cr0 = 0x80000011, sregs.efer = 0x500, sregs.ss.dpl = sregs.cs.dpl = 3;
   sregs.cs.limit = ~0u, sregs.cs.type = 11, sregs.cs.s = sregs.cs.present = sregs.cs.l = sregs.cs.g = 1;
   if (fread(page, 1, sizeof page, stdin) != sizeof page)

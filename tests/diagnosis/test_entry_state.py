@@ -70,7 +70,7 @@ def test_a_genuine_dump_is_explained_for_certain(name: str, causes: tuple[str, .
     for diagnosis, value in zip(found, says, strict=True):
         best = diagnosis.findings[0]
         assert best.confidence == "certain"
-        assert value in diagnosis.answer
+        assert value in diagnosis.findings[0].answer
         assert "27." in best.for_[0] or "APM vol. 2, 15." in best.for_[0]
         assert best.for_[-1].startswith("the other ")
 
@@ -104,7 +104,7 @@ def test_a_whole_dump_that_breaks_nothing_is_no_verdict() -> None:
     diagnosis = diagnose(mended)
     assert diagnosis.findings[0].cause.id == "invalid-guest-state"
     assert diagnosis.findings[0].confidence == "possible"
-    assert "every rule that kvmwhy knows holds" in diagnosis.answer
+    assert "every rule that kvmwhy knows holds" in diagnosis.findings[0].answer
 
 
 def test_real_mode_is_not_accused_without_knowing_the_host() -> None:

@@ -39,12 +39,11 @@ class Diagnosis(NamedTuple):
 
     @property
     def answer(self) -> str:
-        """A page of the catalogue that is at least likely says it best; else what happened, whoever did it."""
-        best, failure = self.findings[0], self.failure
-        of_a_page = failure.kind == "other" and failure.cpu is None and failure.exit_reason is not None
-        if best.confidence == "possible" and self.mechanism is not None and not of_a_page:
-            return self.mechanism.text
-        return best.answer
+        """What happened, in one sentence."""
+        if self.mechanism is not None:
+            hedge = "Possibly: " if self.mechanism.certainty == "possible" else ""
+            return f"{hedge}{self.mechanism.text}"
+        return self.findings[0].answer
 
 
 def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:

@@ -23,6 +23,7 @@ _LINE: Final = re.compile(rb"\{\"schema\": ?\d")
 _NOT_REGISTERS: Final = frozenset(
     {"mode", "mode_from", "smm", "cpl", "cpl_printed", "halted", "shared", "wide", "segments"}
 )
+_X86: Final = frozenset({"rip", "rax", "cr0", "efer"})
 _MOST: Final = 1 << 64
 # As it is in the object / as it is in the record; the rest has one name.
 _NUMBERS: Final = ("hardware_error", "hardware_reason", "exception_error_code")
@@ -124,6 +125,8 @@ def record(item: dict[str, Any]) -> Failure:
     values["trace"] = list(_events(item.get("trace") or (), schema=item["schema"]))
     if "answer" in item:
         values["stored"] = _stored(item)
+    if values.get("arch") is None and not _X86.isdisjoint((item.get("cpu") or {}).keys()):
+        values |= {"arch": "x86", "arch_from": "register names"}  # a VMM's own record need not say it
     values["repairs"] = item.get("repairs") or []
     values["damage"] = item.get("torn", item.get("damage")) or []
     return msgspec.convert(values, Failure)

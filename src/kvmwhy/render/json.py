@@ -42,6 +42,7 @@ from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.edition import EDITION
 from kvmwhy.record import Code, ControlBlock, Emulation, Event, Exit, Host, Setup, Source
 from kvmwhy.render.safe import safe
+from kvmwhy.render.whose import whose
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -62,7 +63,7 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
     failure = facts.failure
     return Explanation(
         kind=failure.kind,
-        answer=safe(diagnosis.answer),
+        answer=safe(" ".join(filter(None, (diagnosis.answer, whose(diagnosis.origins)))), 800),
         mechanism=_mechanism(diagnosis.mechanism),
         origins=[_origin(origin) for origin in diagnosis.origins],
         collect=[safe(text) for text in diagnosis.collect],
@@ -260,6 +261,7 @@ def _host(host: Host) -> HostPart:
         devices=[safe(name) for name in host.devices],
         confidential=host.confidential,
         remarks=[safe(slug) for slug in host.remarks],
+        facts=[safe(fact) for fact in host.facts],
     )
 
 
