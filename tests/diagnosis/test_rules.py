@@ -44,8 +44,8 @@ def emulation(insn: bytes, *words: int, cpu: Cpu | None = None, **more: object) 
 def test_the_dump_that_was_never_explained() -> None:
     """flags 0, reason 0x30, qualification 0x584, RIP 0xb0000: a wild jump into the VGA window, not KVM's fault."""
     diagnosis = diagnose(emulation(b"", 0x30, 0x584, cpu=long64(rip=0xB0000)))
-    assert diagnosis.answer.startswith("The guest jumped to 0xb0000")
-    assert "VGA window" in diagnosis.answer
+    assert diagnosis.findings[0].answer.startswith("The guest jumped to 0xb0000")
+    assert "VGA window" in diagnosis.findings[0].answer
     assert [f.cause.id for f in diagnosis.findings] == ["fetch-non-ram"]
     # That KVM could not fetch there is certain; who sent the guest there the record does not know.
     assert diagnosis.findings[0].confidence == "likely"
@@ -126,7 +126,7 @@ def test_the_address_of_a_delivery_is_matched_to_a_structure(
     assert diagnosis.facts.delivery is not None
     assert diagnosis.facts.delivery.structure == structure
     assert diagnosis.findings[0].cause.id == "event-delivery-non-ram"
-    assert "#PF" in diagnosis.answer
+    assert "#PF" in diagnosis.findings[0].answer
 
 
 def test_a_page_table_root_outside_ram_is_a_page_walk() -> None:
@@ -415,7 +415,7 @@ def test_a_failure_known_from_a_trace_alone_is_explained() -> None:
     assert facts.access is not None
     assert (facts.access.kind, facts.access.gpa) == ("read", 0xFEB00000)
     assert diagnosis.findings[0].cause.id == "emulator-no-handler"
-    assert "#UD (SIGILL) instead" in diagnosis.answer
+    assert "#UD (SIGILL) instead" in diagnosis.findings[0].answer
 
 
 def test_a_traced_fetch_without_bytes_is_a_wild_jump() -> None:
