@@ -198,7 +198,6 @@ class HostPart(_Part, kw_only=True):
     remarks: Annotated[list[str], Meta(description="Slugs of what the VMM or the guest says beside it.")] = (
         msgspec.field(default_factory=list)
     )
-    facts: Annotated[list[str], Meta(description="Other remarkable things.")] = msgspec.field(default_factory=list)
 
 
 class SetupPart(_Part, kw_only=True):

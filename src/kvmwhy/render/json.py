@@ -261,7 +261,6 @@ def _host(host: Host) -> HostPart:
         devices=[safe(name) for name in host.devices],
         confidential=host.confidential,
         remarks=[safe(slug) for slug in host.remarks],
-        facts=[safe(fact) for fact in host.facts],
     )
 
 
