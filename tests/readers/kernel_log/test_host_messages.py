@@ -143,6 +143,20 @@ def test_a_line_of_the_host_is_an_event(line: str, kind: str, fields: dict[str, 
     assert (event.at.line, event.time) == (2, 8.9)
 
 
+@pytest.mark.parametrize("line", [line for line, _, _ in LINES])
+def test_what_is_read_of_a_line_alone_is_looked_for(line: str) -> None:
+    """What makes a record has a mark of the reader's in it."""
+    text = f"[    8.900000] {line}\n"
+    assert kernel_log.detect(text) or not kernel_log.read(Text(text)).failures
+
+
+@pytest.mark.parametrize("comm", ["qemu-system-x86", "CPU 0/KVM", "kvm"])
+def test_a_report_cut_above_its_process_is_looked_for(comm: str) -> None:
+    """The name of a VMM is what tells whose oops it is."""
+    text = f"[ 5.1] Oops: 0000 [#1] SMP PTI\n[ 5.1] CPU: 3 PID: 2445 Comm: {comm} Not tainted 5.4.24 #17\n"
+    assert [f.kind for f in read(text.encode()).failures] == ["host-trouble"]
+
+
 @pytest.mark.parametrize(("line", "kind", "fields"), LINES, ids=lambda value: str(value)[:40])
 def test_an_event_stands_beside_the_failure(line: str, kind: str, fields: dict[str, int | str]) -> None:
     """What the kernel said in the same moment then stands with the failure."""

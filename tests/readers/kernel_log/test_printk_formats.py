@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
+from kvmwhy.ingest.normalize import Text
+from kvmwhy.readers import kernel_log
 from kvmwhy.readers.kernel_log.host_events import events_of
 from kvmwhy.readers.kernel_log.host_messages import PARTS, known
 from kvmwhy.readers.kernel_log.host_messages.ignored import IGNORED, reason
@@ -28,6 +30,17 @@ _CONVERSION = re.compile(
 _DUMPS = (
     "%-15s", "%-20s", "%-5s", "%s sel=0x", "%s   ", "%2d: msr=", "MSR %s:", "VMCS %p", "VMCB %p", "%s vCPU%u VMCB",
     "VMCB ", "*** ",
+)  # fmt: skip
+
+# Of any device, of a start, of words that ordinary logs are full of, or never without another message.
+_SEEN_BESIDE = frozenset(
+    {
+        "access-tracking-bits", "access-without-syndrome", "apic-access-odd", "avic-page",
+        "control-register-unhandled", "device-reset-failed",
+        "iommu-fault", "mmu-page-mismatch", "msr-list-full", "nested-shadow-field",
+        "nested-msr-list", "ppc-cpu-stuck", "ppc-memory-fault",
+        "private-memory-emulation", "protected-mode-failed", "rmp-update-failed", "timer-odd", "trap-read",
+    }
 )  # fmt: skip
 
 
@@ -105,6 +118,17 @@ def test_every_format_reads_what_it_prints() -> None:
         assert one.pattern.mark in text, text
         named = {name for name in one.pattern.form.names if name != "_"}
         assert named <= found.fields.keys(), text
+
+
+def test_what_a_format_alone_tells_is_looked_for() -> None:
+    """A message that makes a record has a mark, but for those of any device and of a start, and words of any text."""
+    missed = []
+    for one in known():
+        text = Text(f"[    1.000000] {printed(one.pattern.form.text)}\n")
+        if not kernel_log.detect(text.text) and kernel_log.read(text).failures:
+            missed.append((one.slug, one.pattern.form.text))
+    anywhere = ("unhandled %s: ", "ignored %s: ")  # what they are printed with, rdmsr or wrmsr, has one
+    assert [text for slug, text in missed if slug not in _SEEN_BESIDE and not text.startswith(anywhere)] == []
 
 
 def test_values_have_their_width_and_sign() -> None:

@@ -26,7 +26,6 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("can't change power state from %s to %s (config space inaccessible)", "old new"),
         form("Refused to change power state, currently in %s", "state"),
         form("runtime resume failed %d", "error"),
-        form("enabling device (%s)", "how"),
     ),
     message(
         "device-config-odd",
@@ -41,6 +40,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("Hardware bug: VF reports bogus INTx pin %d", "pin"),
         form("Failed to setup Intel IGD regions"),
         form("Failed to setup AtomicOps info capability"),
+        form("enabling device (%s)", "how"),
     ),
     message(
         "device-refused",
