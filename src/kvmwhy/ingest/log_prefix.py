@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from kvmwhy.ingest.escapes import unescape
 from kvmwhy.ingest.wrapping import DAY, MONTH, Peeled
 
 _MOST_LAYERS: Final = 4
@@ -34,7 +35,10 @@ _NAMED: Final = re.compile(r"\s{0,64}(?!d?a?t?a\[\d\d?\]:)(?P<name>[A-Za-z][\w.@
 _CRI: Final = re.compile(rf"\s{{0,16}}(?P<time>{_ISO}) (?:stdout|stderr) (?P<part>[FP]) ?")
 _POD: Final = re.compile(r"\s{0,16}\[(?P<name>pod/[\w./-]{1,300})\] ")
 _COMPOSE: Final = re.compile(r"(?P<name>[a-z][\w.-]{0,62}[-_]\d{1,3}) {0,40}+\| ")
-_STEP: Final = re.compile(rf"(?P<name>[^\t\n]{{1,100}}+\t[^\t\n]{{1,100}}+)\t\ufeff?(?P<time>{_ISO}) ?")
+_STEP: Final = re.compile(
+    rf"(?P<name>[^\t\n]{{1,100}}+\t[^\t\n]{{1,100}}+)\t\ufeff?(?P<time>{_ISO}) ?(?:##\[[a-z]{{2,16}}\])?"
+)
+_GITHUB: Final = re.compile(rf"\ufeff?(?P<time>{_ISO}) (?:##\[[a-z]{{2,16}}\])?")
 _GITLAB: Final = re.compile(rf"(?P<time>{_ISO}) \d\d[OE](?P<part>[+ ])")
 _PRINTK: Final = re.compile(
     r"\s{0,16}(?:<\d{1,3}>)?(?:[a-z]{1,8} {0,8}:[a-z]{1,8} {0,8}: )?\[(?P<time> {0,12}\d{1,12}\.\d{1,9})\]"
@@ -50,9 +54,6 @@ _LOGFMT: Final = re.compile(r"\s{0,16}(?:time|ts|t|level|lvl|msg|logger|source|n
 _PAIR: Final = re.compile(r'([A-Za-z_@][\w.@/-]{0,63})=(?:"((?:[^"\\]|\\.)*)("?)|([^\s"]*))')
 _CUT_JSON: Final = re.compile(r'"(?:MESSAGE|message|msg|log|line|textPayload)" ?: ?("(?:[^"\\]|\\.)*)')
 
-_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))", re.DOTALL)
-_LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "", "f": "", "a": "", "v": ""}
-
 # Where collectors keep the line, who wrote it, and when; first come, first served.
 MESSAGE: Final = ("MESSAGE", "log", "msg", "message", "@message", "line", "textPayload", "body", "text")
 INSIDE: Final = ("_source", "jsonPayload", "fields", "result", "record")
@@ -67,7 +68,7 @@ _MOST_NAME: Final = 200
 
 # What is tried, by the first character of the line.
 _PATTERNS: Final = {
-    "0": (_CRI, _GITLAB, _SYSLOG, _TIME, _KMSG),
+    "0": (_CRI, _GITLAB, _SYSLOG, _GITHUB, _TIME, _KMSG),
     "[": (_SYSLOG, _POD, _PRINTK, _TIME),
     "<": (_RFC5424, _SYSLOG, _PRINTK),
 }
@@ -181,17 +182,3 @@ def _logfmt(line: str) -> Peeled | None:
     for key, quoted, _, bare in _PAIR.findall(line):
         fields.setdefault(key, unescape(quoted) if quoted else bare)
     return of_fields(fields)
-
-
-def unescape(text: str) -> str:
-    """Undo the escapes of JSON and of C."""
-    if "\\" not in text:
-        return text
-
-    def character(found: re.Match[str]) -> str:
-        if code := found[1] or found[2]:
-            return chr(int(code, 16))
-        return chr(int(found[3], 8) & 0xFF) if found[3] else _LETTERS.get(found[4], found[4])
-
-    text = _ESCAPE.sub(character, text)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs become one character

@@ -9,19 +9,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kvmwhy.ingest.mail import DECODED_BASE64, DECODED_QUOTED_PRINTABLE, undo_base64, undo_quoted_printable
+from kvmwhy.ingest.posted_lines import restore
+
 _PLAIN = bytes([9, 10, 13, *range(32, 127)])
 
 # An OSC without an end stops at its line, so that it cannot swallow a log.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
-_QUOTED_PRINTABLE = re.compile(r"=3D(?:[0-9A-Fa-f<? ]|=?\n)")
-_SOFT_BREAK = re.compile(r"=[ \t]{0,64}\n")
-# In a mailbox with other mail in it, "RAX=00" is no escape: QEMU's digits are small, an escape's are not.
-_HEX_PAIR = re.compile(r"=([0-9A-F][A-F]|[A-F][0-9]|(?:20|09)(?==?\n|\Z))")
 _ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
 _JSON_ESCAPE = re.compile(r"\\(?:u(00[0-7][0-9a-fA-F])|([nrt\"/]))")
 _JSON = {"n": "\n", "r": "", "t": "\t", '"': '"', "/": "/"}
-_QUOTE = re.compile(r"\n[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
+_BREAK = re.compile(r"(?:<br ?/?>|</(?:p|div|tr|li|pre)>)(?![ \t]{0,64}\n)", re.IGNORECASE)
 _MARKUP = re.compile(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
 _SOME_MARKUP = re.compile("</|<br|<pre")
 _BBCODE = re.compile(
@@ -38,7 +37,9 @@ class Text(NamedTuple):
 
 def clean(data: bytes) -> Text:
     """Decode and undo everything, for a text of one writer. Lines stay lines, except where mail had folded them."""
-    return inner(outer(data))
+    text = inner(outer(data))
+    posted = restore(text.text)
+    return Text("\n".join(posted.lines), (*text.repairs, *posted.repairs)) if posted else text
 
 
 def outer(data: bytes) -> Text:
@@ -49,9 +50,12 @@ def outer(data: bytes) -> Text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if data.translate(None, _PLAIN):
         text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\xa0", " ")
-    if "=3D" in text and _QUOTED_PRINTABLE.search(text):
-        text = _HEX_PAIR.sub(lambda m: chr(int(m[1], 16)), _SOFT_BREAK.sub("", text))
-        repairs.append("the text was quoted-printable mail; it was decoded")
+    if (plain := undo_quoted_printable(text)) is not None:
+        text = plain
+        repairs.append(DECODED_QUOTED_PRINTABLE)
+    if (plain := undo_base64(text)) is not None:
+        text = plain
+        repairs.append(DECODED_BASE64)
     if "&" in text and _ENTITY.search(text):
         import html  # its table of entities is large, and pasted web pages are rare
 
@@ -62,11 +66,9 @@ def outer(data: bytes) -> Text:
         text = _INVISIBLE.sub("", text).replace("\xa0", " ")
         repairs.append("the text held HTML entities; they were decoded")
     if "<" in text and _SOME_MARKUP.search(text):
-        text = _MARKUP.sub(_without_markup, text)
+        text = _MARKUP.sub(_without_markup, _BREAK.sub("\n", text))
     if ("/" in text and "[/" in text) or ("*" in text and "[*]" in text):
         text = _BBCODE.sub("", text)
-    if ">" in text or "|" in text or ("*" in text and "[*]" in text):
-        text = _QUOTE.sub("\n", "\n" + text)[1:]
     return Text(text, tuple(repairs))
 
 

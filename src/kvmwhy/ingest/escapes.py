@@ -1,0 +1,23 @@
+"""Escapes of strings, as JSON and C have them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([0-7]{3})|(.))", re.DOTALL)
+_LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "", "f": "", "a": "", "v": ""}
+
+
+def unescape(text: str) -> str:
+    """Undo the escapes of JSON and of C."""
+    if "\\" not in text:
+        return text
+
+    def character(found: re.Match[str]) -> str:
+        if code := found[1] or found[2]:
+            return chr(int(code, 16))
+        return chr(int(found[3], 8) & 0xFF) if found[3] else _LETTERS.get(found[4], found[4])
+
+    text = _ESCAPE.sub(character, text)
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs become one character

@@ -1,0 +1,170 @@
+"""What stands before every line and means nothing: line numbers, grep's file names, list marks, unknown prefixes.
+
+A mark is taken off if all lines have it. A prefix of unknown form is learned from the lines whose beginning is known
+(``line_starts``) and stands behind it, and then taken off all lines that have a prefix of that shape.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from kvmwhy.ingest.escapes import unescape
+from kvmwhy.ingest.line_starts import EVENT, STAMPED
+from kvmwhy.ingest.multi_search import Finder, finder
+
+_NUMBER: Final = re.compile(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
+_OF_GREP: Final = re.compile(r"\d{1,7}[:-](?!\d)")
+_MARK: Final = re.compile(r"(?:# |- |\* |\+ |E {3,7}|\| |│ |; |// )")
+_NAME: Final = re.compile(r"[\w.@/-]{1,64} {1,40}\| ")  # one service of docker compose, one host of Zuul
+_STRING: Final = re.compile(r'[ \t]{0,64}"((?:[^"\\\n]|\\.)*)",?[ \t]*')  # of a list in JSON, as Ansible shows output
+_FILE: Final = re.compile(r"((?:[\w.@+~-]{0,80}/)*[\w.@+~-]{1,120})([:-])(?:\d{1,9}\2)?")
+_FILE_NAME: Final = re.compile(r"/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
+_STARTS: Final = (
+    "KVM internal error. Suberror", "KVM: entry failed", "KVM: unknown exit", "error: kvm run failed", "extra data[",
+    "emulation failure", "RAX=", "RSI=", "R8 =", "R12=", "RIP=", "EAX=", "ESI=", "EIP=", "ES =", "CS =", "SS =",
+    "DS =", "FS =", "GS =", "LDT=", "TR =", "GDT=", "IDT=", "CR0=", "DR0=", "DR6=", "EFER=", "Code=",
+    "*** Guest State", "*** Host State", "*** Control State", "CR0: actual=", "CR4: actual=", "CR3 = 0x", "RFLAGS=0x",
+    "CS:   sel=", "DS:   sel=", "SS:   sel=", "ES:   sel=", "FS:   sel=", "GS:   sel=", "GDTR: ", "LDTR: sel=",
+    "IDTR: ", "TR:   sel=", "PinBased=", "EntryControls=", "ExceptionBitmap=", "VMEntry: intr_info=",
+    "VMExit: intr_info=", "IDTVectoring: info=", "VMCB Control Area", "VMCB State Save Area", "cr_read: ",
+    "cr_write: ", "exit_code: ", "exit_info1: ", "exit_info2: ", "es:   s: ", "cs:   s: ", "ss:   s: ", "ds:   s: ",
+    "cpl: ", "cr0: ", "rip: ", "rsp: ", " PC=", "X00=", "NIP ", "GPR00 ",
+)  # fmt: skip
+_NEWLINE: Final = 10
+_COMMON: Final = (
+    "KVM internal error. S", "KVM: entry failed", "RAX=", "EAX=", "extra data[", "CR0=", "*** Guest State",
+    "CR0: actual=", "CS:   sel=", "VMCB Control Area", "cr_read: ", "exit_code: ", "es:   s: ", "Code=", "X00=",
+    "NIP ",
+)  # fmt: skip
+_KNOWN: Final = re.compile("|".join(map(re.escape, _STARTS)))
+_LOGS: Final = re.compile(
+    r"<\d{1,3}>[A-Z\[\d]|\{\"|\[ {0,8}\d{1,9}\.\d{1,9}\]|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:"
+    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:|time=\""
+)
+_LONGEST: Final = 160
+_MOST_LINES: Final = 4000
+_MOST_SHAPES: Final = 4
+_MOST_KEPT: Final = 1000
+_RUN: Final = re.compile(r"\d+(?![A-Za-z])|[0-9A-Za-z]*\d[0-9A-Za-z]*|[ \t]+|[:-]")
+_PRINTK: Final = re.compile(r"[ \t]{0,8}(?:<\d>)?\[ {0,8}\d{1,9}\.\d{1,9}\] ?(?:\[ {0,8}[TC]\d{1,9}\] ?)?$")
+
+
+def without_marks(lines: Sequence[str]) -> list[str] | None:
+    """The lines without the mark, the number or the file name that all of them have; ``None`` if they have none."""
+    if not (first := next((line for line in lines if line.strip()), "")):
+        return None
+    if _NUMBER.match(first):
+        return _numbered(lines)
+    if found := _MARK.match(first) or _NAME.match(first):
+        return _marked(lines, found[0])
+    if _STRING.fullmatch(first):
+        return _strings(lines)
+    if (found := _FILE.match(first)) and not STAMPED.match(first):
+        return _of_file(lines, found[1])
+    return None
+
+
+def _numbered(lines: Sequence[str]) -> list[str] | None:
+    """Each number is that of the line before and one."""
+    out, right, wrong, last = [], 0, 0, None
+    for line in lines:
+        found = _NUMBER.match(line) or re.fullmatch(r"[ \t]*(\d{1,7})[.:)|-]?", line)
+        if found is None:
+            wrong += bool(line.strip())
+            out.append(line)
+            last = last and last + (not line.strip())
+            continue
+        number = int(found[1])
+        right += last is not None and number == last + 1
+        wrong += last is not None and number != last + 1
+        last = number
+        out.append(line[found.end() :])
+    if right + wrong < 2 and not wrong:  # of grep -n, for a line or two
+        return out if all(_OF_GREP.match(line) for line in lines if line.strip()) else None
+    return out if right >= 2 and wrong <= right // 8 else None
+
+
+def _marked(lines: Sequence[str], mark: str) -> list[str] | None:
+    bare, least = mark.rstrip(), len(mark)
+    if any(line.strip() and not line.startswith(mark) and line.rstrip() != bare for line in lines):
+        return None
+    return [line[least:] for line in lines]
+
+
+def _strings(lines: Sequence[str]) -> list[str] | None:
+    found = [_STRING.fullmatch(line) for line in lines if line.strip()]
+    if not all(found):
+        return None
+    return [unescape(match[1]) if (match := _STRING.fullmatch(line)) else line for line in lines]
+
+
+def _of_file(lines: Sequence[str], name: str) -> list[str] | None:
+    filled = [line for line in lines if line.strip()]
+    if not (_FILE_NAME.search(name) if len(filled) < 3 else True):
+        return None
+    pattern = re.compile(re.escape(name) + r"([:-])(?:\d{1,9}\1)?")
+    if any(not pattern.match(line) for line in filled):
+        return None
+    return [pattern.sub("", line, count=1) for line in lines]
+
+
+def may_be_learned(text: str) -> bool:
+    """Whether a line whose beginning is known has something before it."""
+    data = text.encode("utf-8", "replace")
+    if any(at and data[at - 1] != _NEWLINE for _, at, _ in _find()(data)):
+        return True
+    return _LOGS.search(text, 1, _LONGEST) is not None
+
+
+@cache
+def _find() -> Finder:
+    return finder([start.encode() for start in _COMMON])
+
+
+def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
+    """A pattern of what stands before the lines whose beginning is known, unless it is a collector's own prefix."""
+    from kvmwhy.ingest.log_prefix import peel
+
+    shapes: Counter[str] = Counter()
+    known = 0
+    for line in lines[:_MOST_LINES]:
+        found = _KNOWN.search(line, 0, _LONGEST) or _LOGS.search(line, 1, _LONGEST)
+        if found is None:
+            continue
+        known += 1
+        before = line[: found.start()]
+        if not before.strip() or STAMPED.match(line) or EVENT.match(line):
+            continue
+        shape = _shape(before)
+        if shape in shapes or (len(shapes) < _MOST_KEPT and peel(line) is None):
+            shapes[shape] += 1
+    chosen = [shape for shape, count in shapes.most_common(_MOST_SHAPES) if count >= 3 and count * 8 >= known]
+    if not chosen:
+        return None
+    return re.compile("|".join(map(_pattern, chosen)))
+
+
+def without(lines: Sequence[str], prefix: re.Pattern[str]) -> list[str]:
+    return [line[found.end() :] if (found := prefix.match(line)) else line for line in lines]
+
+
+def _shape(prefix: str) -> str:
+    """Numbers are as good as each other, so are spaces, and grep's two separators."""
+    return _RUN.sub(_kind, prefix)
+
+
+def _kind(run: re.Match[str]) -> str:
+    text = run[0]
+    return " " if text.isspace() else ":" if text in ":-" else "0" if text.isdecimal() else "\x01"
+
+
+def _pattern(shape: str) -> str:
+    """Of the shape; the spaces at its end may be missing, unless a word is before them."""
+    parts = {"0": r"\d{1,20}+", "\x01": r"(?=[A-Za-z]{0,40}\d)[0-9A-Za-z]{1,64}+", " ": r"[ \t]{1,80}+", ":": "[:-]"}
+    bare = shape.rstrip(" ")
+    end = "" if bare == shape else "[ \t]{1,16}" if bare[-1:].isalnum() or bare[-1:] == "\x01" else "[ \t]?"
+    return "".join(parts.get(c) or re.escape(c) for c in bare) + end
