@@ -35,6 +35,7 @@ _LABEL: Final = re.compile(
     r"|[*#@%]\W{0,3}\w|\W+$"
 )
 _NEW: Final = re.compile(r"[A-Z](?![A-Z0-9]{0,40}_)|\W")
+_COLUMN: Final = re.compile(r"(?:limit=0x|(?!0x)[a-z][a-z_0-9]{1,15}: {0,16}[0-9a-f]{1,16}$)")  # of a VMCS or VMCB dump
 _RECORD: Final = re.compile(r"\{ ?\"|(?:time|ts)=(?=[\"\d])")  # of JSON, of logfmt
 _RUNS: Final = re.compile(r"\d+|[A-Za-z]+")
 _CLOSED: Final = (".", ")", "'", '"', "!", ";", "]", "}")
@@ -129,13 +130,18 @@ class _Paragraph:
         column = max(p.width for p in self.lines)
         self.cut = True
         by_column = self._chains(lambda n: column in {self.lines[n].width, self.lines[n].full_width})
-        if by_column and column >= self.column and _is_cut(self.lines, by_column):
-            return {n: "" for chain in by_column for n in chain[1:]}
         self.cut = False
+        if (
+            by_column
+            and column >= self.column
+            and self._is_filled(by_column, column)
+            and _is_cut(self.lines, by_column)
+        ):
+            return {n: "" for chain in by_column for n in chain[1:]}
         second = self._second_column()
         chains = self._chains(self._no_room, second)
         if chains:
-            chains = self._chains(lambda n: self._no_room(n) or self.lines[n].text[-1:] in _OPEN, second)
+            chains = self._chains(lambda n: self._no_room(n) or self._is_padded(n), second)
         return {n: " " for chain in chains for n in chain[1:]}
 
     def _chains(self, is_full: Callable[[int], bool], second: int = 0) -> list[list[int]]:
@@ -158,6 +164,17 @@ class _Paragraph:
             n = chain[-1] + 1
         return out
 
+    def _is_filled(self, chains: list[list[int]], column: int) -> bool:
+        """Whether most lines that go on go to the column: who breaks at spaces stops before it."""
+        short = sum(
+            piece.width >= _NARROWEST
+            and column not in {piece.width, piece.full_width}
+            and self._no_room(n)
+            and self._continues(n, n + 1)
+            for n, piece in enumerate(self.lines[:-1])
+        )
+        return sum(len(chain) - 1 for chain in chains) > short
+
     def _second_column(self) -> int:
         """Where the lines were broken first, if what was broken then was broken again."""
         widths = [
@@ -173,6 +190,11 @@ class _Paragraph:
     def _no_room(self, n: int) -> bool:
         """Whether the next line's first word had no room on this one."""
         return self.lines[n].width + 1 + self._word(n + 1) > self.column
+
+    def _is_padded(self, n: int) -> bool:
+        """Whether it may be spaces that had no room: the line is not at its end, or two columns of a dump are torn."""
+        text, below = self.lines[n].text, self.lines[n + 1].text if n + 1 < len(self.lines) else ""
+        return text[-1:] in _OPEN or (_COLUMN.match(below) is not None and self.stamped(text) is not None)
 
     def _word(self, n: int) -> int:
         found = _FIRST_WORD.match(self.lines[n].text) if n < len(self.lines) else None
@@ -226,6 +248,9 @@ def _is_cut(lines: Sequence[Piece], chains: list[list[int]]) -> bool:
             if above[-1:] == " " or below[:1] == " ":
                 spaces += 1
                 continue
+            if above[-1] in ",;" and below[0].isalnum():  # a space followed here
+                votes -= 1
+                continue
             last, first = _LAST_WORD.search(above), _NEXT_WORD.match(below)
             votes += _vote(last[0] if last else "", first[0] if first else "", known)
     return votes + spaces > 0 if votes > 0 else spaces > 2 and not votes
@@ -234,15 +259,14 @@ def _is_cut(lines: Sequence[Piece], chains: list[list[int]]) -> bool:
 def _vote(head: str, tail: str, known: set[str]) -> int:
     """Positive if two ends of words belong together, negative if they are words themselves."""
     if not head or not tail:
-        return -1 if head or tail else 0
+        return 0
     if "/" in head and ("/" in tail or "." in tail):
         return 1
     digits, more = _DIGITS.search(head), _DIGITS_FIRST.match(tail)
     if digits and more:
         size, rest = len(digits[1]), len(more[0])
-        return (
-            1 if size + rest in _WIDTHS and not (size in _WIDTHS and rest in _WIDTHS) else -1 if size in _WIDTHS else 0
-        )
+        both = size in _WIDTHS and rest in _WIDTHS
+        return int(not both) if size + rest in _WIDTHS else -int(size in _WIDTHS)
     whole, parts = _shape(head + tail) in known, (_shape(head) in known, _shape(tail) in known)
     return (whole and not all(parts)) - (all(parts) and not whole)
 

@@ -34,6 +34,7 @@ _STARTS: Final = (
     "cr_write: ", "exit_code: ", "exit_info1: ", "exit_info2: ", "es:   s: ", "cs:   s: ", "ss:   s: ", "ds:   s: ",
     "cpl: ", "cr0: ", "rip: ", "rsp: ", " PC=", "X00=", "NIP ", "GPR00 ",
 )  # fmt: skip
+_FEW_NAMED: Final = 3
 _NEWLINE: Final = 10
 _COMMON: Final = (
     "KVM internal error. S", "KVM: entry failed", "RAX=", "EAX=", "extra data[", "CR0=", "*** Guest State",
@@ -63,8 +64,13 @@ def without_marks(lines: Sequence[str]) -> list[str] | None:
         return _marked(lines, found[0])
     if _STRING.fullmatch(first):
         return _strings(lines)
-    if (found := _FILE.match(first)) and not STAMPED.match(first):
-        return _of_file(lines, found[1])
+    if pattern := of_file(lines):
+        bare = without(lines, pattern)
+        return (
+            bare
+            if all(not line.strip() or line is not other for line, other in zip(lines, bare, strict=True))
+            else None
+        )
     return None
 
 
@@ -102,14 +108,17 @@ def _strings(lines: Sequence[str]) -> list[str] | None:
     return [unescape(match[1]) if (match := _STRING.fullmatch(line)) else line for line in lines]
 
 
-def _of_file(lines: Sequence[str], name: str) -> list[str] | None:
-    filled = [line for line in lines if line.strip()]
-    if not (_FILE_NAME.search(name) if len(filled) < 3 else True):
+def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
+    """A pattern of grep's prefix, if many lines have the name of the same file before them: a broken one has none."""
+    first = next((line for line in lines if line.strip()), "")
+    found = _FILE.match(first)
+    if found is None or STAMPED.match(first) or not (_FILE_NAME.search(found[1]) or first[found.end() :][:1].strip()):
         return None
-    pattern = re.compile(re.escape(name) + r"([:-])(?:\d{1,9}\1)?")
-    if any(not pattern.match(line) for line in filled):
+    pattern = re.compile(re.escape(found[1]) + r"([:-])(?:\d{1,9}\1)?")
+    named = sum(pattern.match(line) is not None for line in lines)
+    if named < _FEW_NAMED and not _FILE_NAME.search(found[1]):
         return None
-    return [pattern.sub("", line, count=1) for line in lines]
+    return pattern if named * 4 >= len(lines) else None
 
 
 def may_be_learned(text: str) -> bool:

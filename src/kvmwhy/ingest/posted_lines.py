@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kvmwhy.ingest.mail import DECODED_QUOTED_PRINTABLE, undo_in_lines
-from kvmwhy.ingest.marker_prefix import learned, may_be_learned, without, without_marks
+from kvmwhy.ingest.marker_prefix import learned, may_be_learned, of_file, without, without_marks
 
 _BEFORE_QUOTES: Final = (" ", "\t", ">", "|", "[")
 _QUOTE: Final = re.compile(r"[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
@@ -84,7 +84,7 @@ def _decoded(posted: Posted) -> Posted:
 
 def _joined(posted: Posted, text: str) -> Posted:
     """With lines joined that were broken, and without a prefix of unknown form."""
-    prefix = learned(posted.lines) if may_be_learned(text) else None
+    prefix = (learned(posted.lines) if may_be_learned(text) else None) or of_file(posted.lines)
     if len(text) > _ONE_REPORT or not _INTACT.search(text):
         from kvmwhy.ingest.broken_lines import Piece, rejoin
         from kvmwhy.ingest.line_starts import STAMPED
