@@ -24,6 +24,7 @@ REPORTS = {
     "QEMU, 16 bits, of 5.10": "lab-svm/qemu-5.10/real16-flds/qemu.log",
     "VMCS": "kernel-log/vmx-7.3.dmesg",
     "VMCB": "kernel-log/svm-6.1.dmesg",
+    "trace-cmd": "trace/7.3.4+deb13-cloud-amd64/report.txt.gz",
     "ftrace": "trace/6.1.0-56-cloud-amd64/tgid.txt.gz",
 }
 _NOT_SAID = {"source", "host", "repairs", "damage", "trace", "arch_from", "seen_at"}

@@ -25,9 +25,13 @@ _LAST_WORD: Final = re.compile(r"[\w.:=/\[\]-]{0,80}\Z")
 _NEXT_WORD: Final = re.compile(r"[\w.:=/\[\]-]{0,80}")
 _WORD: Final = re.compile(r"[\w.:=\[\]-]+")
 _HEX: Final = re.compile("[0-9a-f]")
+_CAPITAL: Final = re.compile("[A-Z]")
 _DIGITS: Final = re.compile(r"(?:=|0x|[ :]|\A)([0-9a-f]{1,16})\Z")
 _DIGITS_FIRST: Final = re.compile(r"[0-9a-f]{1,16}(?![\w=])")
 _WIDTHS: Final = {2, 4, 8, 16}
+_PADDED: Final = {8, 16}  # a number that is shorter may have any width
+_STOPS: Final = (",", ";")
+_MANY: Final = 5  # breaks at one column that are no chance
 _SURE: Final = 2  # places at which a line may be broken
 _VALUES: Final = re.compile(r"(?:[0-9a-fA-Z?<>=\[\] \t-]|busy|[a-z]{2,3} (?=[0-9a-f]{16}))+")
 _LABEL: Final = re.compile(
@@ -35,7 +39,8 @@ _LABEL: Final = re.compile(
     r"|[*#@%]\W{0,3}\w|\W+$"
 )
 _NEW: Final = re.compile(r"[A-Z](?![A-Z0-9]{0,40}_)|\W")
-_COLUMN: Final = re.compile(r"(?:limit=0x|(?!0x)[a-z][a-z_0-9]{1,15}: {0,16}[0-9a-f]{1,16}$)")  # of a VMCS or VMCB dump
+# What begins a column of a VMCS or VMCB dump, or of a trace, behind spaces.
+_COLUMN: Final = re.compile(r"(?:limit=0x|\d{1,10}\.\d{3,9}: |(?!0x)[a-z][a-z_0-9]{1,15}: {0,16}[0-9a-f]{1,16}$)")
 _RECORD: Final = re.compile(r"\{ ?\"|(?:time|ts)=(?=[\"\d])")  # of JSON, of logfmt
 _RUNS: Final = re.compile(r"\d+|[A-Za-z]+")
 _CLOSED: Final = (".", ")", "'", '"', "!", ";", "]", "}")
@@ -111,6 +116,8 @@ class _Paragraph:
         self.stamped = stamped
         self.column = max((p.width for p in lines if p.width <= _WIDEST and _INNER_SPACE.search(p.text)), default=0)
         self.sure = self.cut = False
+        begun = [bool(stamped(p.text)) or (None if KNOWN.match(p.text) is None else False) for p in lines]
+        self.all_stamped = begun.count(True) > begun.count(False)  # then a line that has no stamp is no line's beginning
         self.unbroken = any(p.width > self.column and _INNER_SPACE.search(p.text, _WIDEST // 2) for p in lines)
 
     def places(self) -> int:
@@ -131,12 +138,7 @@ class _Paragraph:
         self.cut = True
         by_column = self._chains(lambda n: column in {self.lines[n].width, self.lines[n].full_width})
         self.cut = False
-        if (
-            by_column
-            and column >= self.column
-            and self._is_filled(by_column, column)
-            and _is_cut(self.lines, by_column)
-        ):
+        if by_column and column >= self.column and self._is_cut(by_column, column):
             return {n: "" for chain in by_column for n in chain[1:]}
         second = self._second_column()
         chains = self._chains(self._no_room, second)
@@ -154,18 +156,21 @@ class _Paragraph:
                 continue
             chain = [n, n + 1]
             while (last := chain[-1]) + 1 < size and len(chain) < _MOST_PIECES and self._continues(n, last + 1):
-                if not is_full(last):
-                    width = self.lines[last - 1].width + 1 + self.lines[last].width
-                    remainder = second and is_full(last - 1) and width + 1 + self._word(last + 1) > second
-                    if not remainder:
-                        break
+                if not (is_full(last) or (second and is_full(last - 1) and self._is_remainder(n, last, second))):
+                    break
                 chain.append(last + 1)
             out.append(chain)
             n = chain[-1] + 1
         return out
 
-    def _is_filled(self, chains: list[list[int]], column: int) -> bool:
-        """Whether most lines that go on go to the column: who breaks at spaces stops before it."""
+    def _is_remainder(self, first: int, n: int, second: int) -> bool:
+        """Whether a line is what the second break left of one that the first had broken; it may have lost spaces."""
+        width = self.lines[n - 1].width + 1 + self.lines[n].width + 1 + self._word(n + 1)
+        return width > second or self.stamped(self.lines[first].text) is not None
+
+    def _is_cut(self, chains: list[list[int]], column: int) -> bool:
+        """Whether lines were cut at a column: most that go on go that far; who folds at spaces stops before it."""
+        exact = sum(len(chain) - 1 for chain in chains)
         short = sum(
             piece.width >= _NARROWEST
             and column not in {piece.width, piece.full_width}
@@ -173,7 +178,12 @@ class _Paragraph:
             and self._continues(n, n + 1)
             for n, piece in enumerate(self.lines[:-1])
         )
-        return sum(len(chain) - 1 for chain in chains) > short
+        if short >= exact:
+            return False
+        words, spaces = _votes(self.lines, chains)
+        if words + spaces > 0 and (words > 0 or spaces > _SURE):
+            return True
+        return words + spaces >= -(exact // 16) and exact >= _MANY and short * _MANY <= exact
 
     def _second_column(self) -> int:
         """Where the lines were broken first, if what was broken then was broken again."""
@@ -209,7 +219,7 @@ class _Paragraph:
         stamped = bool(self.stamped(head))
         if not stamped and not BREAKABLE.match(head) and (not SPEAKS.search(head) or head[:1] in " \t"):
             return False
-        if not text.strip() or self.stamped(text) or (STRONG if stamped else KNOWN).match(text):
+        if not text.strip() or self.stamped(text) or (STRONG if stamped and self.all_stamped else KNOWN).match(text):
             return False
         if not stamped and DUMPED.match(head):
             return _VALUES.fullmatch(text) is not None
@@ -238,8 +248,8 @@ def _outline(text: str) -> str:
     return _RUNS.sub(lambda m: "0" if m[0].isdecimal() else "a", text.split(None, 1)[0])
 
 
-def _is_cut(lines: Sequence[Piece], chains: list[list[int]]) -> bool:
-    """Whether lines of one width were cut there, not folded at a space: told by the words at the breaks."""
+def _votes(lines: Sequence[Piece], chains: list[list[int]]) -> tuple[int, int]:
+    """What the words at the breaks say, positive for cut ones; and how many breaks have a space beside them."""
     known = _words(lines)
     votes = spaces = 0
     for chain in chains:
@@ -247,13 +257,12 @@ def _is_cut(lines: Sequence[Piece], chains: list[list[int]]) -> bool:
             above, below = lines[n].text, lines[n + 1].text
             if above[-1:] == " " or below[:1] == " ":
                 spaces += 1
-                continue
-            if above[-1] in ",;" and below[0].isalnum():  # a space followed here
+            elif above[-1:] in _STOPS and below[:1].isalnum():  # a space followed here
                 votes -= 1
-                continue
-            last, first = _LAST_WORD.search(above), _NEXT_WORD.match(below)
-            votes += _vote(last[0] if last else "", first[0] if first else "", known)
-    return votes + spaces > 0 if votes > 0 else spaces > 2 and not votes
+            else:
+                last, first = _LAST_WORD.search(above), _NEXT_WORD.match(below)
+                votes += _vote(last[0] if last else "", first[0] if first else "", known)
+    return votes, spaces
 
 
 def _vote(head: str, tail: str, known: set[str]) -> int:
@@ -266,7 +275,7 @@ def _vote(head: str, tail: str, known: set[str]) -> int:
     if digits and more:
         size, rest = len(digits[1]), len(more[0])
         both = size in _WIDTHS and rest in _WIDTHS
-        return int(not both) if size + rest in _WIDTHS else -int(size in _WIDTHS)
+        return int(not both) if size + rest in _WIDTHS else -int(size in _PADDED)
     whole, parts = _shape(head + tail) in known, (_shape(head) in known, _shape(tail) in known)
     return (whole and not all(parts)) - (all(parts) and not whole)
 
@@ -283,4 +292,4 @@ def _words(lines: Sequence[Piece]) -> set[str]:
 
 
 def _shape(word: str) -> str:
-    return _HEX.sub("0", word)
+    return _CAPITAL.sub("A", _HEX.sub("0", word))
