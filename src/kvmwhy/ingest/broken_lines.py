@@ -117,7 +117,9 @@ class _Paragraph:
         self.column = max((p.width for p in lines if p.width <= _WIDEST and _INNER_SPACE.search(p.text)), default=0)
         self.sure = self.cut = False
         begun = [bool(stamped(p.text)) or (None if KNOWN.match(p.text) is None else False) for p in lines]
-        self.all_stamped = begun.count(True) > begun.count(False)  # then a line that has no stamp is no line's beginning
+        self.all_stamped = begun.count(True) > begun.count(
+            False
+        )  # then a line that has no stamp is no line's beginning
         self.unbroken = any(p.width > self.column and _INNER_SPACE.search(p.text, _WIDEST // 2) for p in lines)
 
     def places(self) -> int:

@@ -51,7 +51,8 @@ _MOST_LINES: Final = 4000
 _MOST_SHAPES: Final = 4
 _MOST_KEPT: Final = 1000
 _RUN: Final = re.compile(r"\d+(?![A-Za-z])|[0-9A-Za-z]*\d[0-9A-Za-z]*|[ \t]+|[:-]")
-_PRINTK: Final = re.compile(r"[ \t]{0,8}(?:<\d>)?\[ {0,8}\d{1,9}\.\d{1,9}\] ?(?:\[ {0,8}[TC]\d{1,9}\] ?)?$")
+# What belongs to the line itself: a module's, a program's name.
+_OWN: Final = re.compile(r"(?:kvm\w{0,16}|SVM|SEV[\w-]{0,8}|[\w/.-]{0,80}qemu[\w-]{0,40})(?: \[\d{1,10}\])?: {1,4}$")
 
 
 def without_marks(lines: Sequence[str]) -> list[str] | None:
@@ -116,7 +117,7 @@ def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
         return None
     pattern = re.compile(re.escape(found[1]) + r"([:-])(?:\d{1,9}\1)?")
     named = sum(pattern.match(line) is not None for line in lines)
-    if named < _FEW_NAMED and not _FILE_NAME.search(found[1]):
+    if named < _FEW_NAMED and (found[2] == "-" or not _FILE_NAME.search(found[1])):
         return None
     return pattern if named * 4 >= len(lines) else None
 
@@ -145,7 +146,7 @@ def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
         if found is None:
             continue
         known += 1
-        before = line[: found.start()]
+        before = _OWN.sub("", line[: found.start()])
         if not before.strip() or STAMPED.match(line) or EVENT.match(line):
             continue
         shape = _shape(before)
