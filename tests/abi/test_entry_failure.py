@@ -69,3 +69,10 @@ def test_the_reason_slot_of_a_td() -> None:
 def test_words_that_are_no_tdx_status(word: int) -> None:
     """Below bit 62, or with the bits 59:48 that every status leaves clear."""
     assert not looks_like_status(word)
+
+
+def test_the_low_half_that_kvm_userspace_printed() -> None:
+    """libkvm.c printed ``reason & 0xffff``: what is left of 0xffffffff and of 0x80000021 is no other list's number."""
+    assert describe_entry_failure(0xFFFF).vendor == "svm"
+    assert describe_entry_failure(33).name == describe_entry_failure(0x80000021).name
+    assert describe_entry_failure(0x22).vendor == "vmx"

@@ -36,6 +36,10 @@ ERRNO_NAMES: dict[int, str] = {
 }
 
 
+# kvm-userspace until 2009 printed the reason & 0xffff (libkvm.c: kvm_run). VM-instruction errors end below 33.
+_LOW_HALF = 0xFFFF
+
+
 class EntryFailure(NamedTuple):
     """Which numbering the code belongs to, its name there, and what it says."""
 
@@ -108,5 +112,18 @@ def describe_entry_failure(code: int) -> EntryFailure:
             f"{hx(code)}: as a VM-instruction error of Intel it would be {code}, {text}, which entering a "
             "guest cannot give; other architectures number their failures in their own way",
             None,
+        )
+    if code == _LOW_HALF:
+        return EntryFailure(
+            VMEXIT_INVALID,
+            "VMEXIT_INVALID",
+            f"{hx(code)}: the low half of 0xffffffff: VMRUN refused to enter the guest: its state or control block is"
+            " invalid",
+            "svm",
+        )
+    if code in _SENTENCES:
+        whole = ENTRY_FAILURE | code
+        return EntryFailure(
+            EXIT_REASON, REASONS[code].name, f"{hx(code)}: the low half of {hx(whole)}: {_SENTENCES[code]}", "vmx"
         )
     return EntryFailure(UNKNOWN, hx(code), f"{hx(code)}: not a number of any known list", None)
