@@ -1,7 +1,7 @@
 """VMMs and programs of their kind: what each never prints of a failure, and whether its process lives on.
 
 ``never_prints`` names fields of the record. ``lives_on`` decides how to get them: from the process, which is still
-there (``attach``), or by watching the next run (``watch``, ``exec``); ``None`` where the program around it decides.
+there (``attach``), or by watching the next run (``watch``); ``None`` where the program around it decides.
 Facts from the VMMs' sources; ``readers.vmm_messages.forms`` has the lines and where they are printed.
 """
 
@@ -27,7 +27,7 @@ VMMS: Final = {
         Vmm("qemu", (), lives_on=True),  # the VM is paused, unless -action panic or -no-shutdown say otherwise
         Vmm("cloud-hypervisor", _NOTHING, lives_on=False),
         Vmm("crosvm", _NOTHING, lives_on=True),  # it goes on to run a vCPU that KVM gave up on
-        Vmm("firecracker", _NOTHING, lives_on=False),
+        Vmm("firecracker", _NOTHING, lives_on=False),  # a fork prints the suberror
         Vmm("libkrun", _NOTHING, lives_on=False),
         Vmm("dragonball", _NOTHING, lives_on=False),
         Vmm("stratovirt", _NOTHING, lives_on=True),  # the vCPU's thread ends, the process does not

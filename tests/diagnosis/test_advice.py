@@ -11,7 +11,7 @@ from kvmwhy.diagnosis import diagnose
 from kvmwhy.diagnosis.knowledge.advice import ENTRIES
 from kvmwhy.diagnosis.knowledge.sign import ORIGINS
 from kvmwhy.readers import read
-from kvmwhy.record import Failure, Host, Setup
+from kvmwhy.record import Failure, Host, Setup, Source
 
 INTEL_ONLY = ("kvm_intel", "VT-x")
 
@@ -65,3 +65,22 @@ def test_every_entry_names_an_origin_and_ends_as_a_sentence() -> None:
         assert one.origin in ORIGINS
         assert one.role in {"guest", "vmm", "host"}
         assert one.text.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("vmm", "words"),
+    [
+        (None, ["the line that names the suberror", "the register dump"]),
+        ("qemu", ["the line that names the suberror", "the register dump"]),
+        (
+            "stratovirt",
+            ["never printed by stratovirt; `kvmwhy attach PID`", "`kvmwhy watch` beside the next run shows RIP"],
+        ),
+        ("kvmtool", ["never printed by kvmtool; `kvmwhy watch`", "the register dump"]),
+        ("hyperlight", ["while its process lives, else `kvmwhy watch`"]),
+    ],
+)
+def test_what_a_vmm_never_prints_is_got_elsewhere(vmm: str | None, words: list[str]) -> None:
+    """Nobody is sent to look for a line that the program does not have."""
+    asked = asked_of(Failure(kind="internal-error", arch="x86", exit_reason=17, source=Source(vmm=vmm)))
+    assert all(word in asked for word in words)

@@ -8,6 +8,7 @@ from kvmwhy.diagnosis.answer import Advice, Mechanism, Origin
 from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.diagnosis.knowledge.advice import ENTRIES, Role
 from kvmwhy.diagnosis.knowledge.match import Match
+from kvmwhy.diagnosis.never_printed import never_printed
 from kvmwhy.diagnosis.scene import Scene
 
 _LEAST_SHARE: Final = 0.12
@@ -47,12 +48,19 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     if failure.kind in {"symptom", "unread"} or (failure.kind == "other" and failure.exit_reason is None):
         wanted.append("the lines that the VMM printed when it stopped (libvirt: /var/log/libvirt/qemu/NAME.log)")
     if failure.kind == "internal-error" and failure.suberror is None:
-        wanted.append("the line that names the suberror")
+        silent = never_printed(failure.source.vmm, "suberror")
+        wanted.append(f"the suberror and its words: {silent}" if silent else "the line that names the suberror")
     if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS:
-        wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}")
+        silent = never_printed(failure.source.vmm, "data")
+        wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
     if stopped and failure.cpu is None:
-        wanted.append("the register dump that belongs to the failure, with its Code= line")
+        silent = never_printed(failure.source.vmm, "registers")
+        wanted.append(
+            f"the registers: {silent}"
+            if silent
+            else "the register dump that belongs to the failure, with its Code= line"
+        )
     elif (
         stopped
         and failure.code is None
