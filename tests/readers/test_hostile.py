@@ -71,6 +71,7 @@ TOKENS = (
 )
 
 
+@settings(deadline=None)  # the first bytes that a reader is asked about import it
 @given(st.binary(max_size=5000))
 def test_any_bytes_are_read(data: bytes) -> None:
     """Bytes are evidence or they are not."""

@@ -392,3 +392,48 @@ def test_no_text_makes_the_reader_raise(parts: list[str]) -> None:
     """Pieces of messages in any order are read or not, and never raise."""
     for failure in read("".join(parts).encode("utf-8", "replace")).failures:
         assert failure.suberror is None or failure.suberror < 1 << 32
+
+
+DELIVERY = (0x80000B0E, 0x31, 0xD81, 0x390074AC0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[vmm] KVM_EXIT_INTERNAL_ERROR suberror:3 ndata:4 data[0]:80000b0e data[1]:31 data[2]:d81 data[3]:390074ac0",
+        "KVM internal error (suberror 3)\ndata[0] = 0x80000b0e\ndata[1] = 0x31\ndata[2] = 0xd81\ndata[3] = 390074ac0",
+        "unexpected exit: KVM_EXIT_INTERNAL_ERROR {Suberror:3 Ndata:4 Data:[2147486478 49 3457 15301298880 0 0]}",
+        "KVM_EXIT_INTERNAL_ERROR (17): 3\ndata[0]: 0x80000b0e\ndata[1]: 0x31\ndata[2]: 0xd81\ndata[3]: 0x390074ac0",
+        "unexpected exit InternalError { suberror: 3, ndata: 4, data: [2147486478, 49, 3457, 15301298880, 0] }",
+    ],
+    ids=["one line", "words below", "Go", "exit's own number", "Rust"],
+)
+def test_the_words_that_a_program_prints_are_its_own(text: str) -> None:
+    """Most VMMs throw them away; a program of one's own may not."""
+    (failure,) = read(f"{text}\n".encode()).failures
+    assert (failure.kind, failure.suberror, failure.ndata, failure.data) == ("internal-error", 3, 4, DELIVERY)
+
+
+def test_words_of_qemu_behind_another_programs_line_are_not_its_own() -> None:
+    """Each failure has its own words."""
+    (other, failure) = read(
+        b"uhyve: unexpected exit InternalError { suberror: 1 }\n\n\n\n\n\n\n\n\n"
+        b"KVM internal error. Suberror: 3\nextra data[0]: 0x0000000080000b0e\nextra data[1]: 0x0000000000000031\n"
+    ).failures
+    assert (failure.suberror, failure.data) == (1, ())
+    assert (other.suberror, other.data) == (3, (0x80000B0E, 0x31))
+
+
+def test_the_exits_own_number_is_no_suberror() -> None:
+    """``KVM_EXIT_INTERNAL_ERROR (17)``."""
+    (failure,) = read(b"Exit reason: KVM_EXIT_INTERNAL_ERROR (17)\n").failures
+    assert (failure.exit_reason, failure.suberror) == (17, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2024/01/01 12:00:00 vcpu.Run: bad address", 'Error: Os { code: 14, message: "Bad address" } in KVM_RUN'],
+)
+def test_the_errno_stands_on_either_side(text: str) -> None:
+    (failure,) = read(f"{text}\n".encode()).failures
+    assert failure.errno == "EFAULT"

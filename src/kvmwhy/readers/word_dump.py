@@ -47,6 +47,12 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     return Evidence(tuple(failures), format="word dump" if failures else None)
 
 
+def words_in(text: str) -> Dump | None:
+    """The first record of a text, whatever its form."""
+    structure = _STRUCTURE.search(text)
+    return _dump_of(structure) if structure else read_dump(text)
+
+
 def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
     damage = list(dump.damage)
     if dump.suberror is None:

@@ -109,6 +109,8 @@ ANCHORS: Final[tuple[str, ...]] = (
     "cpu run",
     "CPU run",
     "cpu.run",
+    "cpu.Run",
+    "cpu::run",
     "cpu_run",
     "VcpuRun",
     "RunVcpu",

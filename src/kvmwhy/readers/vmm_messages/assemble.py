@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Final
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.vmm_messages.message import Message
+from kvmwhy.readers.vmm_messages.own_words import with_words
 from kvmwhy.readers.vmm_registers import Registers, find_registers
 from kvmwhy.record import Arch, Code, Cpu, Failure, Source, Symptom
 
 _NEAR: Final = 6  # lines between two lines about one failure
+_MOST_BESIDE: Final = 40  # messages on either side of registers that may own them
 _FAR: Final = 60  # lines between a line and its registers
 _FACTS: Final = (
     "exit_reason",
@@ -56,7 +59,9 @@ def failures_of(text: Text, messages: list[Message], *, path: str | None, first_
     owners = _owners(text.text, [message for message, _ in merged], dumps)
     host = host_of(text.text)
     out = []
-    for index, (message, number) in enumerate(merged):
+    for index, (said, number) in enumerate(merged):
+        until = merged[index + 1][0].start if index + 1 < len(merged) else len(text.text)
+        message, apart, torn = with_words(text.text, said, until)
         dump = owners.get(index)
         vcpu = message.vcpu if message.vcpu is not None or dump is None else dump.vcpu
         cpu, code = _cpu(message, dump)
@@ -70,6 +75,7 @@ def failures_of(text: Text, messages: list[Message], *, path: str | None, first_
                 suberror=message.suberror,
                 ndata=message.ndata,
                 data=message.data,
+                data_apart=apart,
                 hardware_error=message.hardware_error,
                 hardware_reason=message.hardware_reason,
                 exception=message.exception,
@@ -82,7 +88,7 @@ def failures_of(text: Text, messages: list[Message], *, path: str | None, first_
                 seen_at={name: first_line + number for name in _SHOWN if getattr(message, name) is not None},
                 host=host,
                 repairs=text.repairs,
-                damage=dump.damage if dump else (),
+                damage=(*torn, *(dump.damage if dump else ())),
             )
         )
     return tuple(out)
@@ -167,9 +173,12 @@ def _joined(before: Message, after: Message) -> Message:
 def _owners(text: str, messages: list[Message], dumps: list[Registers]) -> dict[int, Registers]:
     """The dump of each message: inside of it, behind it, or before it, the nearest."""
     owners: dict[int, Registers] = {}
+    starts = [message.start for message in messages]
     for dump in dumps:
         choices: list[tuple[int, int]] = []
-        for index, message in enumerate(messages):
+        place = bisect_left(starts, dump.start)
+        for index in range(max(0, place - _MOST_BESIDE), min(len(messages), place + _MOST_BESIDE)):
+            message = messages[index]
             if index in owners or _vcpus_differ(message, dump):
                 continue
             if message.start <= dump.start <= message.stop:

@@ -42,7 +42,7 @@ _NAMED_BY: Final = tuple(
         ("opendcdiag", r"opendcdiag|sandstone|KVM exit reason: KVM_EXIT_|^Register dump:$"),
         ("kvmtool", r"KVM exit (?:reason: [0-9]{1,3} \(\"|code: )|\blkvm\b|kvmtool"),
         ("solo5", r"solo5|ukvm|KVM: entry failure: hw_entry_failure_reason=|KVM: internal error exit: suberror"),
-        ("dosemu2", r"dosemu|leavedos|^ERROR: KVM(?:_EXIT_|:)"),
+        ("dosemu2", r"dosemu|leavedos|^ERROR: KVM(?:_EXIT_[A-Z_]{8,14}: (?:hardware_entry|suberror)|:)"),
         (
             "gvisor",
             (

@@ -111,6 +111,8 @@ _WEAK_RUN: Final = re.compile(
     r"\b(?:[Ff]ailed to|[Cc]annot|[Cc]ould not|[Ee]rror) run(?:ning)? (?:the )?(?:VM|vm|guest)\b"
 )
 _ORDINARY_ERRNOS: Final = frozenset({"EINTR", "EAGAIN"})  # a signal, a vCPU that waits for its start
+_IN: Final = re.compile(r"\b(?:in|from|on|during|at)(?: the)?:? \Z")  # "Bad address in KVM_RUN"
+_SHORT: Final = 30
 _WEAK_ERRNOS: Final = frozenset({"EFAULT", "ENOSYS", "EHWPOISON", "EIO"})
 _OTHER_CALL: Final = re.compile(r"\bmmap\b|KVM_(?:GET|SET|CREATE|CHECK|ENABLE|CAP)_|\bseccomp\b")
 # Spoken by others: QEMU (its own reader), the host's kernel, other hypervisors.
@@ -159,7 +161,7 @@ def _with_numbers(facts: dict[str, Any], text: str, after: int) -> dict[str, Any
     """The number that the exit carries: the first behind its name that is not labelled as a CPU's."""
     reason = facts["exit_reason"]
     if reason == 17:
-        if "suberror" not in facts and (found := _SUBERROR.search(text) or _BARE_NUMBER.match(text, after)):
+        if "suberror" not in facts and (found := _SUBERROR.search(text) or _bare_number(text, after, reason)):
             facts["suberror"] = integer(found["n"])
         if found := _NDATA.search(text):
             facts["ndata"] = integer(found["n"])
@@ -175,6 +177,14 @@ def _with_numbers(facts: dict[str, Any], text: str, after: int) -> dict[str, Any
         if found["code"]:
             facts["exception_error_code"] = integer(found["code"])
     return facts
+
+
+def _bare_number(text: str, after: int, reason: int) -> re.Match[str] | None:
+    """The number right behind an exit's name, or behind the exit's own: ``KVM_EXIT_INTERNAL_ERROR (17): 3``."""
+    found = _BARE_NUMBER.match(text, after)
+    if found is None or integer(found["n"]) != reason:
+        return found
+    return _BARE_NUMBER.match(text, found.end() + text.startswith(")", found.end()))
 
 
 def _first_number(text: str, after: int, reason: int) -> int | None:
@@ -238,6 +248,8 @@ def _by_errno(text: str) -> dict[str, Any] | None:
         if not found or _OTHER_CALL.search(text, max(0, found.start() - 40), found.start()):
             continue
         errno = errno_in(text[found.end() :])
+        if errno is None and _IN.search(text, max(0, found.start() - _SHORT), found.start()):
+            errno = errno_in(text[max(0, found.start() - 4 * _SHORT) : found.start()])
         if errno and errno not in _ORDINARY_ERRNOS and (pattern is _RUN or errno in _WEAK_ERRNOS):
             return {"errno": errno}
     return None
