@@ -78,7 +78,7 @@ def few(directory: Path, gib: float, rounds: int) -> None:
         {
             "grep -c": lambda: run(["grep", "-c", pattern, str(path)]),
             "rg -c": lambda: run(["rg", "-c", pattern, str(path)]),
-            "rg -c, all of the scan's marks": lambda: run(["rg", "-c", *marks(), str(path)]),
+            "rg -c, all anchors": lambda: run(["rg", "-c", *marks(), str(path)]),
             "kvmwhy scan --jobs 1": scan(path, directory / "few.parquet", "--jobs", "1"),
             "kvmwhy scan": scan(path, directory / "few.parquet"),
         },
@@ -87,10 +87,9 @@ def few(directory: Path, gib: float, rounds: int) -> None:
 
 
 def marks() -> list[str]:
-    from kvmwhy.fleet.marks import HEADS, LIBVIRT
-    from kvmwhy.ingest.marks import LOOSE
+    from kvmwhy.readers.registry import search
 
-    return ["-F", *(part for mark in (*HEADS, *LOOSE, LIBVIRT) for part in ("-e", mark.decode()))]
+    return ["-F", *(part for anchor in search().anchors for part in ("-e", anchor.text))]
 
 
 def packed(directory: Path, gib: float, rounds: int) -> None:
@@ -121,7 +120,7 @@ def dense(directory: Path, blocks: int, rounds: int) -> None:
             "grep -c": lambda: run(["grep", "-c", "KVM internal error", str(path)]),
             "kvmwhy scan --jobs 1": scan(path, directory / "dense.parquet", "--jobs", "1"),
             "kvmwhy scan": scan(path, directory / "dense.parquet"),
-            "finding and counting alone": lambda: run([sys.executable, __file__, "--count", str(path)]),
+            "finding alone": lambda: run([sys.executable, __file__, "--count", str(path)]),
         },
         rounds,
     )
@@ -172,12 +171,13 @@ def small(directory: Path, files: int, rounds: int) -> None:
 
 def count(path: str) -> None:
     """Without reading one block: what a scan adds to this is the same for ten such files as for one."""
-    from kvmwhy.fleet.block_dedup import counted
-    from kvmwhy.readers.inputs import keep_freed_memory
+    from kvmwhy.ingest.segment import windows
+    from kvmwhy.pipeline import keep_freed_memory
+    from kvmwhy.readers.registry import search
 
     keep_freed_memory()
     with open(path, "rb", buffering=0) as file:
-        print(sum(block.times for block in counted(iter(lambda: file.read(1 << 20), b""))))
+        print(sum(1 for _ in windows(iter(lambda: file.read(1 << 20), b""), search())))
 
 
 def triage(directory: Path, rows: int, rounds: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from kvmwhy.fleet.extract import Known, Place, sightings
-from kvmwhy.readers.inputs import read_stream
+from kvmwhy.pipeline import records
 from kvmwhy.record import Failure, Host, Source
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,7 +27,7 @@ def fixtures() -> tuple[tuple[bytes, tuple[Failure, ...]], ...]:
     out = []
     for path in sorted([*FIXTURES.rglob("*.log"), *FIXTURES.rglob("*.dmesg")]):
         data = path.read_bytes()
-        failures = tuple(f for evidence in read_stream((data,)) for f in evidence.failures)
+        failures = tuple(record.failure for record in records((data,)))
         if failures and len(data) < 64 << 10:
             out.append((data if data.endswith(b"\n") else data + b"\n", failures))
     return tuple(out)

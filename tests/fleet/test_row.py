@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleet.logs import BLOCK, NOISE
+from fleet.logs import BLOCK, KNOWN, NOISE
 from kvmwhy import fleet
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.fleet.extract import Sighting
+from kvmwhy.fleet.extract import Place, Sighting, sightings
 from kvmwhy.fleet.row import COLUMNS, SCHEMA, Row, from_json, rows, to_json, what
 from kvmwhy.fleet.store import read_rows, write_rows
-from kvmwhy.fleet.wrapped import instant, unwrap
+from kvmwhy.fleet.times import instant
 from kvmwhy.readers import read
 
 texts = st.text(max_size=12).filter(lambda t: t.isprintable())
@@ -111,11 +111,11 @@ def test_columns_are_those_of_the_explanation() -> None:
 def test_what_collectors_put_before_lines_is_taken_off(prefix: bytes, host: str, writer: str, time: str | None) -> None:
     """Host, writer and time of the first line; without them equal failures are equal."""
     near = datetime(2026, 3, 1, tzinfo=UTC).timestamp()
-    told = unwrap(b"".join(prefix + line for line in BLOCK.splitlines(keepends=True)))
-    assert told.text == BLOCK
-    assert (told.host, told.writer) == (host, writer)
-    when = instant(told.time, near=near) if told.time else None
-    assert (when and when.isoformat()) == time
+    text = b"".join(prefix + line for line in BLOCK.splitlines(keepends=True))
+    (bare,) = sightings((BLOCK,), KNOWN, Place())
+    (seen,) = sightings((text,), KNOWN, Place(near=near))
+    assert (seen.key, seen.host, seen.writer) == (bare.key, host, writer)
+    assert (seen.time and seen.time.isoformat()) == time
 
 
 @given(st.text(max_size=40), st.floats(0, 4e9))
@@ -188,8 +188,6 @@ def test_own_records_are_read_back(tmp_path: Path) -> None:
 
 def test_the_microcode_is_that_of_whichever_failure_has_it() -> None:
     """Of equal failures only some stand near the line that names it: the row has it all the same."""
-    seen = [
-        Sighting(("k",), {"kind": "other"}, n, 1, "h", "w", None, code) for n, code in enumerate((None, "0x1", None))
-    ]
+    seen = [Sighting(b"k", {"kind": "other"}, n, 1, "h", "w", None, code) for n, code in enumerate((None, "0x1", None))]
     (row,) = rows(seen, "path")
     assert (row.count, row.offset, row.microcode) == (3, 0, "0x1")

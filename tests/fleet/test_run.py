@@ -25,7 +25,7 @@ from kvmwhy.fleet.executor import here, processes
 from kvmwhy.fleet.input_splits import Piece, Unread, batches, plan
 from kvmwhy.fleet.row import Row
 from kvmwhy.fleet.store import StoreError, read_rows
-from kvmwhy.readers.inputs import read_stream
+from kvmwhy.pipeline import Record, records
 
 
 def failures(rows: Iterable[Row]) -> int:
@@ -226,9 +226,9 @@ def test_no_process_outlives_a_run_that_was_killed(tmp_path: Path) -> None:
         (tmp_path / "lake" / f"{n}.log").write_bytes(data)
     out = tmp_path / "out.jsonl"
     body = (
-        "import sys, time; from kvmwhy.fleet import run; from kvmwhy.fleet.checkpoint import Parts\n"
+        "import sys, time; from kvmwhy.fleet import executor; from kvmwhy.fleet.checkpoint import Parts\n"
         "parts = Parts(sys.argv[1], sys.argv[2:], size=1 << 20)\n"
-        "for report in run.processes(3)(parts.missing([])): print(report.number, flush=True); time.sleep(0.2)\n"
+        "for report in executor.processes(3)(parts.missing([])): print(report.number, flush=True); time.sleep(0.2)\n"
     )
     command = [sys.executable, "-c", body, str(out), str(tmp_path / "lake")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
@@ -282,13 +282,13 @@ def test_a_fault_of_kvmwhy_costs_one_input(tmp_path: Path, monkeypatch: pytest.M
     for name in "abc":
         (tmp_path / f"{name}.log").write_bytes(distinct(ord(name)))
 
-    def fails(chunks: Iterable[bytes]) -> object:
+    def fails(chunks: Iterable[bytes], *_: object, **__: object) -> Iterator[Record]:
         data = b"".join(chunks)
         if distinct(ord("b")) in data:
             raise ZeroDivisionError("oh")
-        return read_stream((data,))
+        return records((data,))
 
-    monkeypatch.setattr("kvmwhy.fleet.extract.read_stream", fails)
+    monkeypatch.setattr("kvmwhy.fleet.extract.records_of", fails)
     parts = Parts(str(tmp_path / "out.jsonl"), [str(tmp_path / "*.log")])
     (report,) = here(parts.missing([]))
     assert [(Path(item.path).name, "ZeroDivisionError: oh" in item.why) for item in report.unread] == [("b.log", True)]

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from kvmwhy.abi.cstruct import Value
 from kvmwhy.abi.kvm_run import encode_page
+from kvmwhy.pipeline import records
 from kvmwhy.readers import read
 from kvmwhy.readers.core_dump import Scanner
-from kvmwhy.readers.inputs import read_stream
 from kvmwhy.readers.kvm_run_scan import is_failed_run
 from kvmwhy.record import Failure
 
@@ -29,7 +29,7 @@ APIC: dict[str, Value] = {"apic_base": 0xFEE00900}
 
 def chunked(data: bytes, size: int) -> list[Failure]:
     chunks = (data[at : at + size] for at in range(0, len(data), size))
-    return [failure for evidence in read_stream(chunks, path="core") for failure in evidence.failures]
+    return [record.failure for record in records(chunks, "core")]
 
 
 def elf(segments: list[tuple[int, bytes]], shift: int = 0x380) -> bytes:
@@ -90,9 +90,9 @@ def test_what_is_no_failed_vcpu(page: bytes) -> None:
 def test_the_text_in_a_core_is_no_evidence() -> None:
     """A VMM's memory holds the formats of what it might print."""
     text = b"KVM internal error. Suberror: 1\nextra data[0]: 0x0000000000000001\n".ljust(4096, b"\0")
-    evidence = list(read_stream([elf([(0x1000, text)])]))
-    assert [f for e in evidence for f in e.failures] == []
-    assert "coredump_filter" in " ".join(remark for e in evidence for remark in e.damage)
+    remarks: list[str] = []
+    assert not list(records([elf([(0x1000, text)])], complain=remarks.append))
+    assert "coredump_filter" in " ".join(remarks)
 
 
 def test_this_interpreters_files_hold_no_failure() -> None:
@@ -133,7 +133,7 @@ def test_gcore_of_a_live_vmm(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", LIVE, str(tmp_path / "core")], check=True, timeout=120)
     (core,) = tmp_path.glob("core.*")
     with core.open("rb") as file:
-        found = [f for e in read_stream(iter(lambda: file.read(1 << 20), b"")) for f in e.failures]
+        found = [record.failure for record in records(iter(lambda: file.read(1 << 20), b""))]
     assert found
     assert {(f.kind, f.suberror) for f in found} == {("internal-error", 1)}
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from dumps import Printed, internal_errors, reports
 from ingest.test_demux import WITH_WRITER, wrapped
 from ingest.test_mangled import MANGLES
+from kvmwhy.pipeline import records
 from kvmwhy.readers import read
-from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure, Host, Source
 from readers.test_interleaved import is_of
 
@@ -147,7 +147,7 @@ def test_utf_16_beyond_one_window(encoding: str) -> None:
     filler = "all is well\n" * 200_000
     data = (filler + "KVM: entry failed, hardware error 0x7\n" + filler).encode(encoding)
     chunks = (data[at : at + 65_537] for at in range(0, len(data), 65_537))
-    (failure,) = [f for e in read_stream(chunks) for f in e.failures]
+    (failure,) = [record.failure for record in records(chunks)]
     assert (failure.hardware_error, failure.source.line) == (7, 200_001)
 
 

@@ -13,9 +13,8 @@ import msgspec
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.ingest.packed import HEAD, is_packed
+from kvmwhy.pipeline import identity, records
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.inputs import read_stream
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
@@ -46,8 +45,7 @@ class _Found:
         self.bytes_seen = 0
 
     def add(self, failure: Failure, format_: str | None) -> None:
-        # What came before differs each time; it is the first one's that is shown.
-        key = msgspec.msgpack.encode(msgspec.structs.replace(failure, source=Source(), trace=()))
+        key = identity(failure)
         if key in self.count:
             self.count[key] += failure.source.count
             self.last[key] = failure.source
@@ -217,34 +215,8 @@ def _read_file(path: str, found: _Found, complaints: _Complaints, *, is_named: b
 
 
 def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, complaints: _Complaints) -> None:
-    chunks = _counted(_chunks(stream, size), found)
-    head = b""
-    while len(head) < HEAD and (chunk := next(chunks, b"")):
-        head += chunk
-    chunks = _again(head, chunks)
-    if not is_packed(head):
-        _take(chunks, path, found, complaints)
-        return
-    from kvmwhy.ingest.archives import members
-
-    for member in members(chunks, path or "the input", complaints):
-        _take(member.chunks, member.path, found, complaints)
-
-
-def _take(chunks: Iterator[bytes], path: str | None, found: _Found, complaints: _Complaints) -> None:
-    for evidence in read_stream(chunks, path=path):
-        told = {remark for failure in evidence.failures for remark in failure.damage}
-        for failure in evidence.failures:
-            found.add(failure, evidence.format)
-        for remark in evidence.damage:
-            if remark not in told:
-                complaints(f"{path or 'the input'}: {remark}")
-
-
-def _again(head: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    if head:
-        yield head
-    yield from chunks
+    for record in records(_counted(_chunks(stream, size), found), path, complaints):
+        found.add(record.failure, record.format)
 
 
 def _counted(chunks: Iterator[bytes], found: _Found) -> Iterator[bytes]:

@@ -11,8 +11,7 @@ import msgspec
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import Redacted, redact
-from kvmwhy.ingest.archives import members
-from kvmwhy.readers.inputs import read_stream
+from kvmwhy.pipeline import records
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_json, to_object
 from kvmwhy.render.page import Line
@@ -89,6 +88,4 @@ def _failures(stream: BinaryIO, path: str) -> Iterator[Failure]:
         while chunk := stream.read(_CHUNK):
             yield chunk
 
-    for member in members(chunks(), path, complain):
-        for evidence in read_stream(member.chunks, path=member.path):
-            yield from evidence.failures
+    return (record.failure for record in records(chunks(), path, complain))

@@ -15,10 +15,9 @@ import msgspec
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.reproduced import print_outcome, source_of, write_json
 from kvmwhy.diagnosis.facts import gather
-from kvmwhy.ingest.segment import windows
 from kvmwhy.machine import KvmMachine, Machine, MachineError, NoKvmError, NotPermittedError
-from kvmwhy.readers import read
-from kvmwhy.record import Failure, Source
+from kvmwhy.pipeline import identity, records
+from kvmwhy.record import Failure
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.reproduce import Cannot, Outcome, Plan, Where, compare, impossible, plan, run
@@ -113,10 +112,8 @@ def _failures(wish: ReproduceOptions) -> list[Failure]:
 
 
 def _collect(stream: BinaryIO, path: str | None, found: dict[bytes, Failure]) -> None:
-    for window in windows(iter(lambda: stream.read(_CHUNK), b"")):
-        for failure in read(window.data, path=path, first_line=window.first_line).failures:
-            key = msgspec.msgpack.encode(msgspec.structs.replace(failure, source=Source()))
-            found.setdefault(key, failure)
+    for record in records(iter(lambda: stream.read(_CHUNK), b""), path, complain):
+        found.setdefault(identity(record.failure), record.failure)
 
 
 # -- machines ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What there is to do: every input, big ones cut into ranges that no block goes over.
+"""What there is to do: every input, big ones by ranges of blocks.
 
 A piece is a file or a range of one, a batch is the unit of work, of restarting and of distribution; both are the same
 wherever they are done.
@@ -10,31 +10,26 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Final
+from typing import Final
 
 import msgspec
 
-from kvmwhy.fleet.block_dedup import REACH, Header, header_text
-from kvmwhy.fleet.blocks import AFTER, AHEAD, KEEP, LARGEST, Ends
-from kvmwhy.fleet.extract import WHOLE, is_image
+from kvmwhy.fleet.extract import HEAD, is_image
 from kvmwhy.fleet.files import Found, is_remote, open_input, remote
-from kvmwhy.fleet.marks import END, LIBVIRT, find, is_head, is_header
 from kvmwhy.ingest.packed import is_packed
+from kvmwhy.ingest.window import BLOCK, Part
 
 SIZE: Final = 128 << 20
 MOST_FILES: Final = 2000  # in one batch
-_SEARCH: Final = 1 << 20  # a place to cut is looked for in steps of this size
-_MOST_SEARCHED: Final = 64
-_DESERT: Final = 2 * (AFTER + KEEP + AHEAD)
 _RECORDS: Final = b'{"schema"'
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """``end`` is ``None`` for an input that must be read from its beginning to its end: packed, or no text."""
+    """``part`` is ``None`` for an input that must be read from its beginning to its end: small, packed, or no text."""
 
     path: str
     start: int
-    end: int | None
+    part: Part | None
     size: int
     changed: float  # mtime, in seconds since 1970
 
@@ -122,87 +117,16 @@ def _remote(url: str, seen: set[str], size: int) -> Iterator[Piece | Unread]:
 def _cut(found: Found, size: int) -> Iterator[Piece]:
     if not found.size:
         return
-    start = 0
-    if found.size > max(WHOLE, size * 3 // 2):
+    if found.size > size * 3 // 2:
         with open_input(found.path) as file:
-            head = file.read(64 << 10)
-            if not is_packed(head) and not head.startswith(_RECORDS) and not is_image(head):
-                while found.size - start > size * 3 // 2:
-                    end = boundary(file, start + max(size, WHOLE), found.size)
-                    if end is None:
-                        break
-                    yield Piece(found.path, start, end, end - start, found.changed)
-                    start = end
-                yield Piece(found.path, start, found.size, found.size - start, found.changed)
-                return
+            head = file.read(HEAD)
+        if not is_packed(head) and not head.startswith(_RECORDS) and not is_image(head):
+            blocks = max(1, size // BLOCK)
+            starts = range(0, max(1, found.size // BLOCK - blocks // 2), blocks)
+            for start in starts:
+                last = start == starts[-1]
+                end = found.size if last else (start + blocks) * BLOCK
+                part = Part(start) if last else Part(start, start + blocks)
+                yield Piece(found.path, start * BLOCK, part, end - start * BLOCK, found.changed)
+            return
     yield Piece(found.path, 0, None, found.size, found.changed)
-
-
-def boundary(file: BinaryIO, wanted: int, size: int) -> int | None:
-    """The first place from ``wanted`` on that no block goes over, whatever stands far from it; ``None``: none is near.
-
-    That is an announcement right behind another's dump, where no two vCPUs write at once, or the beginning of a line
-    without a mark far and wide; in a text without lines, any place without one.
-    """
-    step = _SEARCH
-    for n in range(_MOST_SEARCHED):
-        begin = wanted + n * step - _DESERT
-        if begin + _DESERT >= size:
-            return None
-        file.seek(max(0, begin))
-        data = file.read(step + 2 * _DESERT)
-        least = wanted + n * step - max(0, begin)
-        at = _boundary(data, least)
-        if at is not None:
-            return max(0, begin) + at
-    return None
-
-
-def _boundary(data: bytes, least: int) -> int | None:
-    found = find(data)
-    ends = Ends(data, found)
-    previous, head = 0, -1
-    for n in range(len(found) + 1):
-        which, at = found[n][:2] if n < len(found) else (-1, len(data))
-        if at - previous > _DESERT and at - _DESERT // 2 >= least:
-            middle = max(least, previous + _DESERT // 2)
-            newline = data.find(b"\n", middle, at - _DESERT // 2)
-            return newline + 1 if newline >= 0 else middle
-        if n < len(found) and is_head(which):
-            if head >= 0 and at >= least and at + AHEAD <= len(data):
-                line = _line_between(data, head, previous, at, ends)
-                if line >= least:
-                    return line
-            head = at
-        previous = at
-    return None
-
-
-def _line_between(data: bytes, head: int, previous: int, at: int, ends: Ends) -> int:
-    """The beginning of the line of ``at``, if what was announced at ``head`` ends right before it; else -1."""
-    line = data.rfind(b"\n", max(previous, at - KEEP), at) + 1
-    if not line or at - previous > AFTER or not ends.between(head, at) or ends.owed(at):
-        return -1
-    code = data.rfind(END, head, line)
-    return line if code < 0 or data.find(b"\n", code, line) == line - 1 else -1
-
-
-def header_before(file: BinaryIO, start: int) -> Header | None:
-    """The header of libvirt that holds at ``start``: the last, if it is near enough."""
-    begin = max(0, start - REACH - KEEP)
-    file.seek(begin)
-    data = file.read(start - begin)
-    for which, at, _ in reversed(find(data)):
-        if is_header(which):
-            file.seek(begin)
-            more = file.read(start - begin + LARGEST)
-            return begin + at, header_text(more, at)
-    return None
-
-
-def first_header(file: BinaryIO) -> bytes:
-    """The header of libvirt at the beginning of a file, which names the host of all that follows."""
-    file.seek(0)
-    data = file.read(64 << 10)
-    at = data.find(LIBVIRT)
-    return header_text(data, at) if at >= 0 else b""

@@ -1,4 +1,4 @@
-"""What the lines around a failure say of the host: name, kernel, microcode, VMM, the guest's RAM."""
+"""What the lines around a failure say of its host: name, kernel, microcode, and when the guest was started."""
 
 from __future__ import annotations
 
@@ -6,61 +6,54 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from kvmwhy.ingest.log_prefix import peel
-from kvmwhy.ingest.wrapping import HINT
-from kvmwhy.readers.host_context import host_of
-from kvmwhy.record import Host
+from kvmwhy.ingest.window import Window
 
-_MARKS: Final = (b"kernel", b"microcode", b"kvm_", b"kvm-", b"QEMU ", b"qemu", b"Linux version ", b"Intel", b"AMD")
-_NAME: Final = re.compile(r"\bhostname: ([\w.-]{1,255})")
-_START: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_NAME: Final = re.compile(rb"\bhostname: ([\w.-]{1,255})")
+_STARTED: Final = re.compile(rb"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)[^\n]{0,40}: starting up libvirt")
+_LIBVIRT: Final = b": starting up libvirt"
 _MICROCODE: Final = re.compile(
-    r"\bmicrocode\s{0,16}:(?:[^\n]{0,80}?(?:revision[:= ]{1,2}|patch_level=)| ?)(0x[0-9a-f]{1,10})(?![0-9a-z])"
+    rb"\bmicrocode\s{0,16}:(?:[^\n]{0,80}?(?:revision[:= ]{1,2}|patch_level=)| ?)(0x[0-9a-f]{1,10})(?![0-9a-z])"
 )
-_LINUX: Final = re.compile(r"\bLinux version (\d{1,2}\.\d{1,4}\S{0,60})")
-_NOTHING: Final = Host()
+_LINUX: Final = re.compile(rb"\bLinux version (\d{1,2}\.\d{1,4}\S{0,60})")
+_HEADER: Final = 8 << 10
 
 
 class Around(NamedTuple):
-    """``start`` is when the guest was started, as libvirt wrote it: its failures are not older."""
+    """``started`` is when the guest was, as libvirt wrote it: its failures are not older."""
 
-    host: Host = _NOTHING
     name: str = ""
+    started: str = ""
+    kernel: str | None = None
     microcode: str | None = None
-    start: str = ""
 
 
-NOWHERE: Final = Around()
+NOTHING: Final = Around()
 
 
-def around(before: bytes, header: bytes) -> Around:
-    """What ``before``, the lines in front of a failure, and libvirt's ``header`` say."""
-    if not header and not (before and any(mark in before for mark in _MARKS)):
-        return NOWHERE
-    return _around(before, header)
+def around(window: Window | None, offset: int) -> Around:
+    """What a window, and libvirt's last lines before the failure at an offset of the input, say."""
+    if window is None:
+        return NOTHING
+    about = _of_window(window.data) if b"microcode" in window.data or b"Linux version " in window.data else NOTHING
+    mark = window.data.rfind(_LIBVIRT, 0, max(0, offset - window.offset))
+    header = window.data[max(0, mark - 64) : mark + _HEADER] if mark >= 0 else window.header
+    if not header:
+        return about
+    started, name = _STARTED.search(header), name_in(header)
+    return about._replace(name=name, started=started[1].decode() if started else "")
 
 
-@lru_cache(maxsize=256)
-def _around(before: bytes, header: bytes) -> Around:
-    lines = before.decode("utf-8", "replace").split("\n")
-    text = "\n".join(said.text if HINT.match(line) and (said := peel(line)) else line for line in lines)
-    head = header.decode("utf-8", "replace")
-    host = host_of(f"{head}\n{text}")
-    if host.kernel is None and (kernel := kernel_in(text)):
-        host = Host(**{n: getattr(host, n) for n in host.__struct_fields__ if n != "kernel"}, kernel=kernel)
-    name, start = _NAME.search(head), _START.match(head)
-    return Around(
-        _NOTHING if host == _NOTHING else host, name[1] if name else "", microcode_in(text), start[0] if start else ""
-    )
+def name_in(header: bytes) -> str:
+    """The host's name, in what libvirt writes when it starts a guest."""
+    found = _NAME.search(header)
+    return found[1].decode("utf-8", "replace") if found else ""
 
 
-def microcode_in(text: str) -> str | None:
-    """The microcode's revision, if the text names one only."""
-    found = set(_MICROCODE.findall(text)) if "microcode" in text else set()
-    return found.pop() if len(found) == 1 else None
+@lru_cache(maxsize=4)
+def _of_window(data: bytes) -> Around:
+    return Around(kernel=_only(_LINUX.findall(data)), microcode=_only(_MICROCODE.findall(data)))
 
 
-def kernel_in(text: str) -> str | None:
-    """The kernel's release, as its first line has it."""
-    found = set(_LINUX.findall(text)) if "Linux version " in text else set()
-    return found.pop() if len(found) == 1 else None
+def _only(found: list[bytes]) -> str | None:
+    """What is named, if it is one thing only."""
+    return found[0].decode("utf-8", "replace") if len(set(found)) == 1 else None

@@ -126,16 +126,17 @@ KNOWN: Final = Known(columns)  # a process reads and explains a failure once, in
 class _Group:
     """Equal failures of one host, writer and hour."""
 
-    __slots__ = ("count", "first", "last", "microcode", "time")
+    __slots__ = ("count", "first", "kernel", "last", "microcode", "time")
 
     def __init__(self, first: Sighting[Columns]) -> None:
         self.first = first
-        self.microcode = first.microcode
+        self.microcode, self.kernel = first.microcode, first.kernel
         self.count, self.time, self.last = 0, first.time, first.time
 
     def add(self, more: Sighting[Columns]) -> None:
         self.count += more.times
-        self.microcode = self.microcode or more.microcode  # not every failure has the line that tells it near
+        # Not every failure has the lines near it that tell them.
+        self.microcode, self.kernel = self.microcode or more.microcode, self.kernel or more.kernel
         if more.time is not None:
             self.time = min(self.time or more.time, more.time)
             self.last = max(self.last or more.time, more.time)
@@ -151,7 +152,7 @@ class _Group:
             time=self.time,
             last_time=self.last,
             microcode=self.microcode,
-            **first.made,
+            **({**first.made, "kernel": self.kernel} if self.kernel and not first.made.get("kernel") else first.made),
         )
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import BinaryIO, Final, TypeVar
 
-from kvmwhy.fleet.extract import Known, Place, Sighting, is_dull, sightings
+from kvmwhy.fleet.extract import HEAD, Known, Place, Sighting, sightings
 from kvmwhy.fleet.files import open_input
-from kvmwhy.fleet.input_splits import Piece, Unread, first_header, header_before, why
-from kvmwhy.ingest.archives import members
-from kvmwhy.readers.inputs import keep_freed_memory
+from kvmwhy.fleet.input_splits import Piece, Unread, why
+from kvmwhy.fleet.log_context import name_in
+from kvmwhy.pipeline import inputs
 
 T = TypeVar("T")
 
 _CHUNK: Final = 1 << 20
-_HOST: Final = re.compile(rb"\bhostname: ([\w.-]{1,255})")
 
 Complain = Callable[[Unread], None]
 
@@ -48,27 +45,21 @@ def look(
 
     What cannot be read is told to ``complain``, and never raised.
     """
-    keep_freed_memory()
     try:
         with open_input(piece.path) as file:
-            if piece.end is None:
+            if piece.part is None:
                 yield from _whole(piece, file, known, complain, meter)
-            else:
-                before = meter.read
-                place = _place(piece, file)
-                file.seek(piece.start)
-                chunks = _rest_on_error(meter.chunks(file, piece.end - piece.start), piece.path, complain)
-                yield piece.path, sightings(chunks, known, place)
-                if meter.read - before < piece.end - piece.start:
-                    complain(Unread(piece.path, "it became shorter while it was read; what there was is read"))
+                return
+            host = name_in(file.read(HEAD)) if piece.part.first else ""
+            before, start = meter.read, piece.part.read_from
+            end = piece.start + piece.size if piece.part.is_last else piece.part.read_to
+            file.seek(start)
+            chunks = _rest_on_error(meter.chunks(file, end - start), piece.path, complain)
+            yield piece.path, sightings(chunks, known, Place(piece.part, host, piece.changed))
+            if meter.read - before < piece.start + piece.size - start:
+                complain(Unread(piece.path, "it became shorter while it was read; what there was is read"))
     except (OSError, ValueError) as error:
         complain(Unread(piece.path, why(error)))
-
-
-def _place(piece: Piece, file: BinaryIO) -> Place:
-    found = _HOST.search(first_header(file))
-    header = header_before(file, piece.start) if piece.start else None  # last: what follows is read ahead
-    return Place(piece.start, header, found[1].decode() if found else "", piece.changed)
 
 
 def _whole(
@@ -78,13 +69,9 @@ def _whole(
         path, _, reason = sentence.partition(": ")
         complain(Unread(path, reason) if reason else Unread(piece.path, sentence))
 
-    stream = meter.chunks(file, None)
-    first = next(stream, b"")
-    if len(first) == piece.size and is_dull(first):  # as nearly all of a million small files
-        return
-    for path, chunks in members(chain((first,), stream), piece.path, remark):
-        stream = _rest_on_error(chunks, path, complain)
-        yield path, sightings(stream, known, Place(near=piece.changed))
+    for one in inputs(meter.chunks(file, None), piece.path, remark):
+        path = one.path or piece.path
+        yield path, sightings(_rest_on_error(one.chunks, path, complain), known, Place(near=piece.changed))
 
 
 def _rest_on_error(chunks: Iterable[bytes], path: str, complain: Complain) -> Iterator[bytes]:

@@ -7,20 +7,28 @@ each. Neither uses ``re``: an alternation there costs a hundred times as much.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 Found = list[tuple[int, int, int]]
 """(number of the anchor, start, end) of every occurrence, in order; occurrences do not overlap."""
 Finder = Callable[[bytes | bytearray], Found]
 
 
+_VECTOR: Final = 64
+
+
 def finder(anchors: Sequence[bytes]) -> Finder:
     """The fastest finder that is installed. Of anchors at one place the first is found."""
     try:
-        from ahocorasick_rs import BytesAhoCorasick, MatchKind
+        from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
     except ImportError:
         return one_by_one(anchors)
-    # Only leftmost semantics let the library use its SIMD prefilter: 6 GB/s instead of 0.2.
-    find: Finder = BytesAhoCorasick(list(anchors), matchkind=MatchKind.LeftmostFirst).find_matches_as_indexes
+    # Only leftmost semantics let the library use its SIMD prefilter, for up to 64 texts: 6 GB/s instead of 0.2. For
+    # more, a DFA is twice as fast as what the library chooses.
+    kind = Implementation.DFA if len(anchors) > _VECTOR else None
+    find: Finder = BytesAhoCorasick(
+        list(anchors), matchkind=MatchKind.LeftmostFirst, implementation=kind
+    ).find_matches_as_indexes
     return find
 
 

@@ -7,12 +7,13 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvmwhy.ingest.demux import Stream, streams
-from kvmwhy.readers import Evidence, readers_of
+from kvmwhy.readers import Evidence
 from kvmwhy.readers.arch_clues import with_arch
 from kvmwhy.readers.correlate import combine, told_by
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.host_trouble import beside, settle
 from kvmwhy.readers.precedence import standing
+from kvmwhy.readers.registry import readers_of
 from kvmwhy.record import Failure, Host, HostEvent, Source
 
 _MOST_DAMAGE: Final = 64
@@ -27,18 +28,18 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     logs: list[Stream] = []  # with lines of the host's kernel
     for stream in parts:
         pieces: list[Evidence] = []
-        for format_ in readers_of(stream.text.text):
-            if format_.last and any(piece.failures for piece in pieces):
+        for kind in readers_of(stream.text.text):
+            if kind.last and any(piece.failures for piece in pieces):
                 continue
-            reader = format_.load()
+            reader = kind.load()
             if reader.detect(stream.text.text):
-                is_log = format_.module == "kernel_log"
+                is_log = kind.module == "kernel_log"
                 if is_log:
                     logs.append(stream)
                 stamps: dict[str, Any] = {"times": stream.times, "writer": stream.writer} if is_log else {}
                 evidence: Evidence = reader.read(stream.text, path=path, first_line=1, **stamps)
                 if evidence.failures or evidence.damage:
-                    names[evidence.format or format_.name] = None
+                    names[evidence.format or kind.name] = None
                     known = with_arch(evidence.failures, stream.text.text)
                     placed = tuple(_placed(failure, stream, first_line) for failure in known)
                     pieces.append(evidence._replace(failures=placed))

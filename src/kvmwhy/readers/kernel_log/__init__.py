@@ -13,9 +13,10 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from kvmwhy.ingest.marks import KERNEL_LOG
+from kvmwhy.ingest.anchors import holds_any
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.anchors.kernel_log import ANCHORS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.kernel_log import dump_record, vmcs
 from kvmwhy.readers.kernel_log.dump_assembler import Dump, Dumps
@@ -51,7 +52,7 @@ class _Record(NamedTuple):
 
 def detect(text: str) -> bool:
     """A dump of VMCS or VMCB, a line that comes in its place, or trouble in KVM."""
-    return any(anchor in text for anchor in KERNEL_LOG)
+    return holds_any(ANCHORS, text)
 
 
 def read(

@@ -17,11 +17,12 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvmwhy.abi.internal_error import MAX_NDATA, least_words
+from kvmwhy.ingest.anchors import holds_any
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.anchors.qemu import ANCHORS
 from kvmwhy.readers.arch_clues import Clue, arch_of
 from kvmwhy.readers.host_context import host_of
-from kvmwhy.readers.qemu import qemu_kvm_dump, rare_banners, registers_other_arch
 from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads, errno_of
 from kvmwhy.readers.qemu.pairing import pair
 from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump, find_old_dumps, holds_old_dump
@@ -66,18 +67,6 @@ _HEX: Final = re.compile(r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-z])")
 _DECIMAL: Final = re.compile(r"([0-9]{1,10})(?![0-9a-z])")
 _EXCEPTION: Final = re.compile(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
 
-# Every line of a dump holds one of these, so that a window of a few lines is found, too.
-_REGISTERS: Final = (
-    "RAX=", "EAX=", "RSI=", "ESI=", "R8 =", "R12=", "RIP=", "EIP=", "ES =", "CS =", "SS =", "DS =", "FS =", "GS =",
-    "LDT=", "TR =", "GDT=", "IDT=", "CR0=", "DR0=", "DR6=", "EFER=", "Code=",
-)  # fmt: skip
-_ANNOUNCEMENTS: Final = (
-    "Suberror", "KVM:", "xtra data", "kvm run", "run failed", "unhandled exit", "kvm_run returned", "KVM internal",
-)  # fmt: skip
-ANCHORS: Final = (
-    *_ANNOUNCEMENTS, *_REGISTERS, *rare_banners.ANCHORS, *qemu_kvm_dump.ANCHORS, *registers_other_arch.ANCHORS,
-)  # fmt: skip
-MARKS: Final = ANCHORS
 _TAIL: Final = "emulation failure"
 _BEGINNINGS: Final = (
     "KVM internal error. Suberror:",
@@ -94,7 +83,7 @@ _BEGINNINGS: Final = (
 
 
 def detect(text: str) -> bool:
-    return any(anchor in text for anchor in ANCHORS)
+    return holds_any(ANCHORS, text)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

@@ -15,13 +15,10 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from kvmwhy.readers.anchors.qemu import OLD_DUMPS
 from kvmwhy.record import Code, Cpu, Segment
 
 # Each line of a dump holds one of these.
-ANCHORS: Final = (
-    "rax 00", "rax ff", "rsi 00", "rsi ff", "r8  00", "r8  ff", "r12 00", "r12 ff", "rflags 0", " dpl ", "gdt ", "cr0 ",
-)  # fmt: skip
-
 _NAMES: Final = "rax|rbx|rcx|rdx|rsi|rdi|rsp|rbp|r8|r9|r1[0-5]|rip"
 _FIELD: Final = re.compile(
     rf"\b({_NAMES})\s{{1,40}}([0-9a-f]{{16}})\b"
@@ -49,7 +46,7 @@ class OldDump(NamedTuple):
 
 
 def holds_old_dump(text: str) -> bool:
-    return any(anchor in text for anchor in ANCHORS)
+    return any(anchor in text for anchor in OLD_DUMPS)
 
 
 def find_old_dumps(text: str) -> list[OldDump]:

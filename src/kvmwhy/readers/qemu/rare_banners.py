@@ -162,7 +162,6 @@ _FORMS: Final = (
         _nisv, "arm64",
     ),
 )  # fmt: skip
-ANCHORS: Final = tuple(form.anchor for form in _FORMS if form.anchor != "exception ")
 
 
 def holds_rare_banner(text: str) -> bool:

@@ -13,16 +13,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from kvmwhy.readers.anchors.qemu import OTHER_ARCHES
 from kvmwhy.record import Arch
 
 # Each line of each dump holds at least one of these; only the words that no x86 dump has.
-ANCHORS: Final = (
-    *(f"X{n:02}=" for n in range(2, 30, 3)), "PSTATE=",  # three or four registers a line
-    "R00=", "R04=", "R08=", "PSR=", "PSW=mask", "C00=", "C04=", "C08=", "C12=",
-    "NIP ", *(f"GPR{n:02}" for n in range(0, 32, 4)), "SRR0 ", "HSRR0",
-    *(f"x{n}/" for n in range(0, 32, 4)), "mhartid", "mstatus", "FCSR0 ", "CP0 Status",
-)  # fmt: skip
-
 _CPU_NUMBER: Final = re.compile(r"\bCPU#([0-9]{1,4})\b")  # at the end of ppc's first line
 _LEAST: Final = 4  # registers; fewer are some other text
 _GAP: Final = 200  # characters between two registers of one dump: a line of something else, or two
@@ -197,7 +191,7 @@ _FORMS: Final = (
 
 
 def holds_arch_dump(text: str) -> bool:
-    return any(anchor in text for anchor in ANCHORS)
+    return any(anchor in text for anchor in OTHER_ARCHES)
 
 
 def find_arch_dumps(text: str) -> list[ArchDump]:

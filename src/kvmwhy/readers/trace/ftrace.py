@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from kvmwhy.ingest.marks import TRACE
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.anchors.trace import EVENTS
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.lines import LostEvents, losses, parse
 from kvmwhy.readers.trace.merge_equal import Distinct
@@ -31,7 +31,7 @@ def detect(text: str) -> bool:
     """A line of a trace of KVM."""
     if "kvm_run_exit cpu_index" in text or "kvm:kvm_" in text:
         return True
-    return any(_is_event_at(text, at) for telling in TRACE for at in _places(text, telling))
+    return any(_is_event_at(text, at) for event in EVENTS for at in _places(text, event))
 
 
 def _places(text: str, word: str) -> Iterator[int]:

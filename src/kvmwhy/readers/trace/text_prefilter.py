@@ -9,15 +9,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from kvmwhy.readers.anchors.trace import HOT
+
 SEGMENT: Final = 1 << 16  # characters
 BEFORE: Final = 8  # segments: some thousand events, for hosts with many vCPUs
 AFTER: Final = 1
-HOT: Final = (
-    " failed", " FAIL", "failed=1",  # the kernel's, the plugin's, trace-cmd report -R
-    "KVM_EXIT_INTERNAL_ERROR", "KVM_EXIT_FAIL_ENTRY", "KVM_EXIT_SHUTDOWN", "KVM_EXIT_UNKNOWN", "KVM_EXIT_EXCEPTION",
-    "TRIPLE_FAULT", "EXIT_SHUTDOWN", "reason shutdown ", "FAILED_VMENTRY", "kvm_run_exit cpu_index",
-    "reason error (", "errno=-", " reason=17 ", " reason=9 ", " reason=8 ", " reason=1 ", " reason=0 ",
-)  # fmt: skip
 
 
 class Segment(NamedTuple):

@@ -1,10 +1,12 @@
-"""What a text must hold for a reader to be worth loading: looked for before the reader is imported."""
+"""A host's kernel log: control blocks that KVM dumps, what KVM says of itself, and the kernel's own trouble."""
 
 from __future__ import annotations
 
 from typing import Final
 
-KERNEL_LOG: Final = (
+from kvmwhy.ingest.anchors import Declared
+
+ANCHORS: Final[Declared] = (
     # Dumps, of which any few lines may be all that was posted.
     "last attempted VM-entry on CPU", "last attempted VMRUN on CPU", "*** Guest State ***", "*** Host State ***",
     "*** Control State ***",
@@ -64,58 +66,3 @@ KERNEL_LOG: Final = (
     "arch/x86/kvm/", "virt/kvm/", "kvm_host.h", "entry-kvm.h", "[kvm]", "[kvm_intel]", "[kvm_amd]",
     "kvm_vcpu_ioctl", "kvm_spurious_fault", "Comm: qemu", "Comm: CPU ", "Comm: kvm",
 )  # fmt: skip
-TRACE: Final = (
-    "kvm_emulate_insn:",
-    "kvm_userspace_exit:",
-    "kvm_exit:",
-    "kvm_entry:",
-    "kvm_exit(",
-    "kvm_run_exit cpu_index",
-)
-ILLUMOS: Final = ("efail-1",)
-WORDS: Final = ("data[", "suberror", "Suberror", "uberror:")
-
-# Where a big input is searched, and no line is one of QEMU's announcements.
-# A dump without its announcement; the lines of other VMMs; a host's kernel; traces; records of kvmwhy.
-LOOSE: Final = (
-    b"EFER=",
-    b"kvm_run returned",
-    b"VMCB State Save Area",
-    b"INTERNAL_ERROR",
-    b"nternalError",
-    b"suberror",
-    b"entry_failure_reason",
-    b"FailEntry",
-    b"FAIL_ENTRY",
-    b"ExitInternalError",
-    b"UnhandledKvmExit",
-    b"hw run failure",
-    b"vm entry failed",
-    b"KVM exit reason: ",
-    b"KVM exit code: ",
-    b"unknown kvm exit reason",
-    b"KVM_CREATE_VM",
-    b"o create VM",
-    b"o initialize KVM",
-    b"o initialize kvm",
-    b"reating the KVM object",
-    b"reating the Kvm object",
-    b"CreateVm(",
-    b"KVM_RUN",
-    b"vcpu run",
-    b"o run v",
-    b"o run the v",
-    b"VcpuRun(",
-    b"VCPU error",
-    b"vcpu hit unknown",
-    b"*** Guest State ***",
-    b"VMCB Control Area",
-    b"last attempted VM",
-    b"unexpected exit reason 0x",
-    b".dump_invalid_vmc",
-    b"EPT: Misconfiguration",
-    b"kvm_emulate_insn: ",
-    b"efail-2",
-    b'{"schema":',
-    b'{"schema" :',
-)

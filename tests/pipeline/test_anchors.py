@@ -1,0 +1,164 @@
+"""Anchors are conservative: where a reader can read something, one of its own is there, and the search finds it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dumps import Printed, reports
+from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, choose
+from kvmwhy.ingest.anchors import holds
+from kvmwhy.ingest.demux import streams
+from kvmwhy.ingest.encoding import Unescaped
+from kvmwhy.ingest.multi_search import finder, one_by_one
+from kvmwhy.pipeline import records
+from kvmwhy.readers import read
+from kvmwhy.readers.registry import READERS, readers_of, search
+from pipeline.texts import NO_CORPUS, own, public
+
+ANCHORS = search().anchors
+
+
+def fragments(text: bytes, times: int) -> Iterator[bytes]:
+    """The text, and some windows of its lines, as people cut out what they post."""
+    yield text
+    lines = text.splitlines(keepends=True)
+    pick = random.Random(len(lines))  # noqa: S311 -- the same each time
+    for _ in range(times):
+        start, size = pick.randrange(max(1, len(lines))), pick.choice((1, 3, 5, 8, 13, 20))
+        yield b"".join(lines[start : start + size])
+
+
+def unseen(text: bytes) -> list[str]:
+    """Readers that find something in a text without any of their anchors in it."""
+    out = []
+    for stream in streams(text):
+        plain = stream.text.text
+        asked = readers_of(plain)
+        for reader in READERS:
+            module = reader.load()
+            if reader.last and not module.detect(plain):
+                continue
+            if reader not in asked and module.read(stream.text, path=None, first_line=1).failures:
+                out.append(f"{reader.name}: {plain[:300]!r}")
+    if read(text).failures and not search().hits(Unescaped(text).data):
+        out.append(f"no hit: {text[:300]!r}")
+    return out
+
+
+@pytest.mark.parametrize("name", own())
+def test_what_can_be_read_of_a_fixture_has_an_anchor(name: str) -> None:
+    """Whole, and cut to some lines: every reader that reads a failure of it is asked, and the search has a hit."""
+    text = own()[name][: 16 << 10]
+    assert [said for piece in fragments(text, 3) for said in unseen(piece)] == []
+
+
+@pytest.mark.skipif(not public(), reason=NO_CORPUS)
+def test_what_can_be_read_of_public_reports_has_an_anchor() -> None:
+    """The same for every fifth of them."""
+    assert [
+        said
+        for text in list(public().values())[::5]
+        for piece in fragments(text[: 16 << 10], 1)
+        for said in unseen(piece)
+    ] == []
+
+
+@settings(max_examples=20, deadline=None)
+@given(reports())
+def test_whatever_qemu_prints_has_an_anchor(report: Printed) -> None:
+    """Any dump with any banner."""
+    assert unseen(report.text.encode()) == []
+
+
+@pytest.mark.parametrize("tear", ["\n", "\r\n", "\n> ", " \n\t"])
+def test_the_search_finds_every_anchor(tear: str) -> None:
+    """Wrapped at any of its blanks, too, and with one of its words near it."""
+    for anchor in ANCHORS:
+        word = f" {anchor.near[0]}" if anchor.near else ""
+        places = [
+            n
+            for n, c in enumerate(anchor.text)
+            if c == " " and anchor.text[n + 1 : n + 2].isalnum() and "  " not in anchor.text
+        ]
+        for at in [None, *places]:
+            text = anchor.text if at is None else anchor.text[:at] + tear + anchor.text[at + 1 :]
+            data = f"filler\n{text}{word}\nfiller".encode()
+            assert search().hits(data), data
+            assert holds(anchor, data.decode()) or "> " in tear, data
+
+
+def test_a_word_far_away_is_not_near() -> None:
+    """An anchor with words is none without them; how far they may be is less than what is looked at."""
+    conditional = [anchor for anchor in ANCHORS if anchor.near]
+    assert len(conditional) > 20
+    for anchor in conditional[::9]:
+        far = "x" * (2 * anchor.within + 2 * REACH + 2)
+        assert not AnchorSearch([anchor]).hits(f"{anchor.text}{far} {anchor.near[0]}".encode())
+    assert all(2 * anchor.within <= NEAR for anchor in conditional)
+
+
+def test_every_anchor_has_a_fragment_that_is_in_it() -> None:
+    """What is searched for in its stead is a part of it, but for the line ends of those that are torn."""
+    chosen = choose([anchor.text for anchor in ANCHORS])
+    assert {text for texts in chosen.values() for text in texts} == {anchor.text for anchor in ANCHORS}
+    assert all(part.rstrip() in text for part, texts in chosen.items() for text in texts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([*(a.text for a in ANCHORS), "\n", "KVM", "x", " ", "="]), max_size=30))
+def test_hits_do_not_depend_on_neighbours(words: list[str]) -> None:
+    """Anchors glued to others, and those inside of others, are found where plain search finds one."""
+    text = "".join(words)
+    wanted = {text.find(anchor.text) for anchor in ANCHORS if not anchor.near and anchor.text in text}
+    hits = {hit.at for hit in search().hits(text.encode())}
+    assert wanted <= hits
+    assert search().any(text.encode()) or not hits
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from([*(a.text for a in ANCHORS), "\n", "KVM", "x", " "]), max_size=60))
+def test_finders_agree(words: list[str]) -> None:
+    """Without ahocorasick_rs the standard library finds the same."""
+    data = "".join(words).encode()
+    anchors = [anchor.text.encode() for anchor in ANCHORS]
+    assert finder(anchors)(data) == one_by_one(anchors)(data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DEBUG fc_vcpu 0: KVM_RUN returned, exit MmioWrite addr 0xd0000000 len 4",
+        "before vcpu run",
+        "about to run vcpu 3",
+        " qemu-4001 [001] d.... 1000.000013: kvm_emulate_insn: 4f21:66 0f 6f 03 (prot64)",
+        "KVM: created a VM with 4 vCPUs",
+        'request {"schema":1, "n": 5} served',
+        "KVM_CREATE_VM gave fd 12",
+    ],
+)
+def test_what_programs_say_when_all_is_well_is_no_hit(line: str) -> None:
+    """Lines of logs without a failure that have an anchor's text, again and again."""
+    data = f"{line}\n".encode() * 20_000
+    assert not search().hits(data)
+    assert not list(records([data]))
+
+
+def test_asking_for_readers_imports_none() -> None:
+    """The registry and all declarations, without one reader; and a QEMU log needs no search for large inputs."""
+    code = (
+        "import sys\nfrom kvmwhy.readers.registry import readers_of, READERS\n"
+        "readers_of('KVM internal error. Suberror: 1')\n"
+        "print([m for m in sys.modules if any(m == f'kvmwhy.readers.{r.module}' for r in READERS)])\n"
+        "from kvmwhy.pipeline import records\nlist(records([b'KVM internal error. Suberror: 1\\n']))\n"
+        "unwanted = ('ahocorasick_rs', 'kvmwhy.readers.kernel_log', 'kvmwhy.ingest.segment')\n"
+        "print([m for m in unwanted if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["[]", "[]"]
