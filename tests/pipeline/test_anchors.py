@@ -85,7 +85,7 @@ def test_the_search_finds_every_anchor(tear: str) -> None:
         places = [
             n
             for n, c in enumerate(anchor.text)
-            if c == " " and anchor.text[n + 1 : n + 2].isalnum() and "  " not in anchor.text
+            if c == " " and n and anchor.text[n + 1 : n + 2].isalnum() and "  " not in anchor.text
         ]
         for at in [None, *places]:
             text = anchor.text if at is None else anchor.text[:at] + tear + anchor.text[at + 1 :]
