@@ -170,25 +170,28 @@ def _what_happened(facts: Facts) -> list[Line]:
     return lines
 
 
+def _shown(number: int | None) -> str:
+    return "not shown" if number is None else f"{number:#x}"
+
+
 def _failure(facts: Facts) -> str:
     failure = facts.failure
     match failure.kind:
         case "internal-error":
             if failure.suberror is None:
-                return "KVM internal error; the number of the suberror is missing"
+                return "KVM internal error; its suberror is not shown"
             name = SUBERRORS.get(failure.suberror, "unknown")
             text = _SUBERROR_TEXT.get(failure.suberror, "a suberror that no kernel up to 7.3 has")
             return f"KVM internal error, suberror {failure.suberror} ({name}): {text}"
         case "entry-failure":
-            said = facts.entry.sentence if facts.entry else f"{failure.hardware_error or 0:#x}"
+            said = facts.entry.sentence if facts.entry else _shown(failure.hardware_error)
             return f"VM entry failed, hardware error {said}"
         case "unknown-exit":
-            number = "not shown" if failure.hardware_reason is None else f"{failure.hardware_reason:#x}"
-            return f"unknown exit, hardware reason {_reason_words(failure) or number}"
+            return f"unknown exit, hardware reason {_reason_words(failure) or _shown(failure.hardware_reason)}"
         case "run-error":
             return f"KVM_RUN failed: {failure.errno or 'an error that is not shown'}"
         case "exception-exit":
-            return f"exception {failure.exception} exit, error code {failure.exception_error_code or 0:#x}"
+            return f"exception {failure.exception} exit, error code {_shown(failure.exception_error_code)}"
         case "shutdown":
             return "the guest shut down (triple fault)"
         case "setup-refused":
