@@ -22,17 +22,22 @@ def advise(scene: Scene, found: tuple[Origin, ...], fitting: tuple[Match, ...]) 
     for origin in found:
         if origin.share < _LEAST_SHARE and out:
             break
-        for match in fitting:
-            if match.bug.origin == origin.id and not match.bug.nursery:
-                out += _of(match.bug.fix, origin.id)
+        own = [
+            advice
+            for match in fitting
+            if match.bug.origin == origin.id and not match.bug.nursery
+            for advice in _of(match.bug.fix, origin.id)
+        ]
+        roles = {advice.role for advice in own}  # a bug's own words are better than general ones
+        out += own
         for entry in ENTRIES:
             if entry.origin != origin.id or scene.mechanism not in (entry.mechanisms or (scene.mechanism,)):
                 continue
-            if answer := entry.when(scene):
+            if entry.role not in roles and (answer := entry.when(scene)):
                 word = answer if isinstance(answer, str) else ""
                 out.append(Advice(entry.role, entry.text.replace("{}", word), origin.id))
-    unique = {advice.text: advice for advice in reversed(out)}
-    return tuple(advice for advice in out if unique.get(advice.text) is advice)[:_MOST]
+    first = {advice.text: advice for advice in reversed(out)}
+    return tuple(first[text] for text in dict.fromkeys(advice.text for advice in out))[:_MOST]
 
 
 def _of(fix: Fix, origin: str) -> list[Advice]:

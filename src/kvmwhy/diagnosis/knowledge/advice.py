@@ -65,13 +65,6 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "outer-hypervisor",
         "host",
-        "See whether this host is itself a virtual machine: `systemd-detect-virt`, or `hypervisor` among the flags in /proc/cpuinfo.",
-        None,
-        lambda scene: scene.outer is None and scene.dmi is None,
-    ),
-    Entry(
-        "outer-hypervisor",
-        "host",
         "Switch the virtualization of CPUs for guests on in VMware (vhv.enable); until that helps, load kvm_intel with unrestricted_guest=0.",
         (*REFUSED_ENTRY, *EMULATION, "fetch-not-ram"),
         lambda scene: scene.outer is not None and "VMware" in scene.outer and _intel(scene),
