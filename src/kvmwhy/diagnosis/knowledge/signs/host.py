@@ -13,6 +13,8 @@ _GUESTS_ENTRY: Final = (*REFUSED_ENTRY, *EMULATION, "fetch-not-ram", "event-deli
 _CLOUDS: Final = ("-azure", "-aws", "-gcp", "-oracle", "-cloud-")
 _METAL: Final = ("Supermicro", "HP", "HPE", "Hewlett", "Dell", "ASUS", "LENOVO", "Lenovo", "Gigabyte", "Intel", "ASRock", "Micro-Star", "Huawei", "Inspur", "Fujitsu", "Quanta", "Apple")  # fmt: skip
 _REPORTS: Final = frozenset({"warning", "kernel-bug", "sanitizer", "locking"})
+_OFF: Final = frozenset({"n", "0", "off", "no"})
+_BEFORE_WESTMERE: Final = ("Core(TM)2", "Core(TM) 2", "Pentium(R) 4", "Pentium(R) D", "Xeon(R) CPU           5", "Xeon(R) CPU           E54", "Genuine Intel(R) CPU           T2", "Dual-Core")  # fmt: skip
 # TDX module ABI, high half of the status: whose call it was, or what state the module is in.
 _CALLERS: Final = (0xC000_0100, 0x8000_0200, 0x8000_0280, 0xC000_0300, 0xC000_0A00, 0xC000_0B00, 0xC000_0B08, 0xC000_0B09, 0xC000_0B0A)  # fmt: skip
 _MODULES: Final = (0xC000_0500, 0xC000_0501, 0xC000_0502, 0xC000_0503, 0xC000_0504, 0xC000_0505, 0xC000_0C00, 0xE000_0604, 0x6000_0600, 0xE000_0600)  # fmt: skip
@@ -20,7 +22,23 @@ _VIRTUAL: Final = ("QEMU", "Virtual", "VMware", "KVM", "Cloud Hypervisor", "dumm
 
 
 def _outer(scene: Scene) -> Answer:
-    return scene.outer
+    return scene.outer if scene.outer != "unnamed" else "of an unnamed hypervisor"
+
+
+def _switched_off(*names: str) -> Test:
+    """A parameter of the host's kernel modules, where the log shows its value."""
+
+    def test(scene: Scene) -> Answer:
+        shown = scene.failure.host.parameters
+        return next((f"{name}={shown[name]}" for name in names if shown.get(name, "").lower() in _OFF), None)
+
+    return test
+
+
+def _old_intel(scene: Scene) -> Answer:
+    """Intel's CPUs before Westmere have no unrestricted guest."""
+    name = scene.failure.host.cpu_name
+    return name if name and any(mark in name for mark in _BEFORE_WESTMERE) else None
 
 
 def _cloud_kernel(scene: Scene) -> Answer:
@@ -259,6 +277,32 @@ SIGNS: Final = (
         "another hypervisor's module is loaded on this host ({})",
         weights(host_setup=2),
         "vboxdrv and vmmon take VMX or SVM of a CPU for themselves.",
+    ),
+    Sign(
+        "module-parameter-off",
+        (*REFUSED_ENTRY, *EMULATION, "fetch-not-ram", "exception-exit"),
+        _switched_off(
+            "kvm_intel.unrestricted_guest", "kvm_intel.ept", "kvm_intel.emulate_invalid_guest_state", "kvm_amd.npt"
+        ),
+        "a module parameter takes an ability away ({})",
+        weights(host_setup=2),
+        "Without unrestricted guest real mode is emulated; without emulation of invalid states it cannot run at all.",
+    ),
+    Sign(
+        "nesting-off",
+        ("setup-refused", "undef-injected", "triple-fault"),
+        _switched_off("kvm_intel.nested", "kvm_amd.nested", "kvm_amd.sev", "kvm_amd.sev_es", "kvm_intel.tdx"),
+        "a module parameter switches the ability off ({})",
+        weights(host_setup=2),
+        "Documentation/admin-guide/kernel-parameters.txt.",
+    ),
+    Sign(
+        "cpu-without-unrestricted-guest",
+        (*REFUSED_ENTRY, *EMULATION, "exception-exit"),
+        _old_intel,
+        "the host's CPU ({}) cannot run real mode by itself",
+        weights(cpu=1.5, host_kernel=0.5, guest_firmware=0.5),
+        "Unrestricted guest came with Westmere in 2010.",
     ),
     Sign(
         "tdx-not-initialised",
