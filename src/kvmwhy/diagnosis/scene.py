@@ -239,7 +239,8 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
         dmi=hardware,
         rivals=host.rivals,
         devices=_devices(host.devices, events),
-        confidential=host.confidential or _confidential(failure, facts.vendor.vendor),
+        confidential=host.confidential
+        or _confidential(failure, facts.vendor.vendor, hidden=bool(facts.reset and facts.reset.state == "hidden")),
         ram=host.ram_bytes,
         state=facts.reset.state if facts.reset else None,
         rip=facts.rip,
@@ -303,11 +304,13 @@ def _machine(hardware: str | None) -> str | None:
     return next((name for mark, name in _MACHINES if hardware and mark in hardware), None)
 
 
-def _confidential(failure: Failure, vendor: str | None) -> str | None:
+def _confidential(failure: Failure, vendor: str | None, *, hidden: bool) -> str | None:
     """The kind of confidential guest, where the call or the numbers are such a guest's."""
     call = failure.setup.call if failure.setup else ""
     if vendor == "tdx" or call.startswith(("TDX", "KVM_TDX", "TDH")):
         return "tdx"
+    if hidden:
+        return "encrypted"
     if "SNP" in call:
         return "snp"
     return "sev" if call.startswith(("SEV", "KVM_SEV")) else None

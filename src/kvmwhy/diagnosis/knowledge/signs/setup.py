@@ -24,9 +24,12 @@ _ARGUMENTS: Final = (
     "KVM_IRQFD",
     "KVM_IOEVENTFD",
 )
+_DEVICES: Final = ("aia", "vgic", "pmu", "pvtime")  # what the CPU or board may not have
 _SREGS: Final = ("KVM_SET_SREGS", "KVM_SET_SREGS2", "registers")
 _MAX_SLOT: Final = ((1 << 31) - 1) << 12  # KVM_MEM_MAX_NR_PAGES
 _LAUNCH: Final = ("SEV", "SNP", "KVM_SEV", "TDX", "KVM_TDX", "TDH", "TDG")
+
+_WIDTHS: Final = ((0x200, 0x21F), (0x250, 0x26F), (0x277, 0x277), (0x2FF, 0x2FF))  # memory types, as wide as the CPU
 
 # What an MSR's number says about who is behind its refusal: first, last, origins, why.
 _MSRS: Final[tuple[tuple[str, tuple[tuple[int, int], ...], str, dict[str, float], str], ...]] = (
@@ -93,13 +96,6 @@ _MSRS: Final[tuple[tuple[str, tuple[tuple[int, int], ...], str, dict[str, float]
         "arch/x86/kvm/x86.c: kvm_probe_msr_to_save against the check of the write.",
     ),
     (
-        "msr-of-memory-types",
-        ((0x200, 0x21F), (0x250, 0x26F), (0x277, 0x277), (0x2FF, 0x2FF)),
-        "a memory-type register, whose width is the CPU's",
-        weights(vm_configuration=1.5, vmm=0.5),
-        "A state from a machine with more physical address bits.",
-    ),
-    (
         "msr-of-amd",
         ((0xC000_0080, 0xC000_0104), (0xC001_0010, 0xC001_0FFF), (0xC001_1000, 0xC001_1FFF)),
         "an MSR of AMD's",
@@ -128,6 +124,19 @@ def _call_with(call: str, *errnos: str) -> Test:
         return scene.errno if scene.call == call and scene.errno in errnos else None
 
     return test
+
+
+def _taken(scene: Scene) -> Answer:
+    if scene.speaker == "virtualbox":
+        return "ROOT_MODE" in scene.spoken or "IN_USE" in scene.spoken
+    return scene.call == "KVM_CREATE_VM" and scene.errno == "EBUSY"
+
+
+def _unlike_cpus(scene: Scene) -> Answer:
+    """The state was made on a CPU with other features or widths."""
+    number = scene.msr
+    width = number is not None and any(low <= number <= high for low, high in _WIDTHS)
+    return scene.migrated or width or _put_registers(scene)
 
 
 def _msr(ranges: tuple[tuple[int, int], ...]) -> Test:
@@ -184,11 +193,11 @@ SIGNS: Final = (
     ),
     Sign(
         "virtualization-is-taken",
-        _SETUP,
-        _call_with("KVM_CREATE_VM", "EBUSY"),
-        "another user holds the CPU's virtualization ({})",
-        weights(host_setup=2),
-        "virt/kvm: hardware_enable_all fails with EBUSY where VMX or SVM is on already.",
+        ("setup-refused", "not-this"),
+        _taken,
+        "two hypervisors want the same CPU",
+        weights(host_setup=2.5),
+        "KVM_CREATE_VM fails with EBUSY where VMX or SVM is on already; VirtualBox says the same of KVM.",
     ),
     Sign(
         "vm-type-refused",
@@ -236,7 +245,7 @@ SIGNS: Final = (
     Sign(
         "argument-refused",
         _SETUP,
-        _call(*_ARGUMENTS),
+        lambda scene: scene.call if scene.call in _ARGUMENTS and scene.detail not in _DEVICES else None,
         "KVM refused what the VMM passed in ({})",
         weights(vmm=1.5),
         "Such calls fail for their arguments; the VMM makes them.",
@@ -296,20 +305,12 @@ SIGNS: Final = (
         "arch/x86/kvm/x86.c: guest_state_protected.",
     ),
     Sign(
-        "state-from-elsewhere",
+        "state-of-an-unlike-cpu",
         _SETUP,
-        lambda scene: scene.migrated,
-        "the state comes from another machine or a snapshot",
-        weights(vm_configuration=1.5, vmm=0.5),
-        "Models, widths and features of both machines must be alike.",
-    ),
-    Sign(
-        "special-registers-refused",
-        _SETUP,
-        _put_registers,
-        "the special registers were refused: CR4, EFER or a segment does not fit this CPU model",
-        weights(vm_configuration=1, vmm=0.5),
-        "arch/x86/kvm/x86.c: kvm_is_valid_sregs; after migration, bits that the CPU lacks.",
+        _unlike_cpus,
+        "the state does not fit this CPU: it comes from one with other features or widths",
+        weights(vm_configuration=2, vmm=0.5),
+        "Migration, snapshots and CPU models: CR4, EFER, memory-type masks and feature MSRs are checked on loading.",
     ),
     Sign(
         "long-segment-without-long-mode",

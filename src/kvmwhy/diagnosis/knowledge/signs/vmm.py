@@ -146,14 +146,6 @@ SIGNS: Final = (
         "A small hypervisor's own fields.",
     ),
     Sign(
-        "vmx-root-mode-taken",
-        _OTHER,
-        lambda scene: scene.speaker == "virtualbox" and "ROOT_MODE" in scene.spoken,
-        "two hypervisors want the same CPU",
-        weights(host_setup=3),
-        "VirtualBox finds KVM there.",
-    ),
-    Sign(
         "tcg-left-ram",
         _OTHER,
         _speaker("tcg"),
@@ -180,7 +172,7 @@ SIGNS: Final = (
     Sign(
         "harmless-flood",
         ("guest-loops",),
-        lambda scene: scene.event("exchange-as-write"),
+        lambda scene: None if scene.event("oops", "warning", "kernel-bug") else scene.event("exchange-as-write"),
         "KVM only says that it emulates a locked exchange as a plain write",
         weights(none=3),
         "arch/x86/kvm/x86.c: emulator_cmpxchg_emulated: a remark, not a failure.",
@@ -200,7 +192,7 @@ SIGNS: Final = (
     Sign(
         "empty-vectors-on-power",
         ("guest-loops",),
-        lambda scene: scene.arch in {"ppc64", "ppc"},
+        lambda scene: scene.event("ppc-emulation-failed") or scene.arch in {"ppc64", "ppc"},
         "the guest's exception vectors are empty",
         weights(guest_firmware=1, host_kernel=0.5),
         "KVM-PR emulates supervisor code; firmware that has no handler yet loops.",
