@@ -55,7 +55,7 @@ class Answered(NamedTuple):
 
 
 class Guess(NamedTuple):
-    """The shares of the origins of one report, under some way of leaving it out."""
+    """The shares of the origins of one report, under part way of leaving it out."""
 
     report: corpus.Report
     shares: dict[str, float]
@@ -82,27 +82,28 @@ def answers(reports: Sequence[corpus.Report]) -> list[Answered]:
     for report in reports:
         failures = read(report.evidence).failures
         failure = failures[0] if failures else Failure(kind="unread")
-        said = diagnose(failure).mechanism if failures else None
-        out.append(Answered(report, gather(failure), said or NOTHING))
+        mechanism = diagnose(failure).mechanism if failures else None
+        out.append(Answered(report, gather(failure), mechanism or NOTHING))
     return out
 
 
-def guesses(said: Sequence[Answered]) -> dict[str, list[Guess]]:
+def guesses(answered: Sequence[Answered]) -> dict[str, list[Guess]]:
     """By the way of leaving out: as shipped, honest, unseen, and the priors alone."""
-    named = {answer.report.id: answer.mechanism.id for answer in said}
+    named = {answer.report.id: answer.mechanism.id for answer in answered}
     cases = [
-        fit_origins.Case(answer.report, answer.facts, evidence_of(answer.facts, answer.mechanism.id)) for answer in said
+        fit_origins.Case(answer.report, answer.facts, evidence_of(answer.facts, answer.mechanism.id))
+        for answer in answered
     ]
     out: dict[str, list[Guess]] = {"shipped": [], "honest": [], "unseen": [], "priors": []}
     for case in cases:
         if case.report.known:
             out["shipped"].append(Guess(case.report, shares_of(named[case.report.id], case.evidence)))
     for way, keep in (("honest", False), ("unseen", True)):
-        for one in fit_origins.leave_one_out(cases, keep_expert=keep):
-            mechanism = named[one.case.report.id]
-            out[way].append(Guess(one.case.report, one.shares(mechanism, TEMPERATURE)))
+        for left_out in fit_origins.leave_one_out(cases, keep_expert=keep):
+            mechanism = named[left_out.case.report.id]
+            out[way].append(Guess(left_out.case.report, left_out.shares(mechanism, TEMPERATURE)))
             if way == "honest":
-                out["priors"].append(Guess(one.case.report, one._replace(evidence=()).shares(mechanism, 1)))
+                out["priors"].append(Guess(left_out.case.report, left_out._replace(evidence=()).shares(mechanism, 1)))
     return out
 
 
@@ -117,39 +118,39 @@ SETS: Final[tuple[tuple[str, Callable[[corpus.Report], bool]], ...]] = (
 )
 
 
-def print_mechanisms(said: Sequence[Answered], *, wrong: bool) -> None:
-    right = sum(answer.mechanism_right for answer in said)
-    print(f"mechanism   first {share(right, len(said))}")
+def print_mechanisms(answered: Sequence[Answered], *, wrong: bool) -> None:
+    right = sum(answer.mechanism_right for answer in answered)
+    print(f"mechanism   first {share(right, len(answered))}")
     for certainty in ("certain", "likely", "possible"):
-        some = [answer for answer in said if answer.mechanism.certainty == certainty]
-        print(f"    {certainty:<9} {share(sum(answer.mechanism_right for answer in some), len(some))}")
-    for answer in said:
+        part = [answer for answer in answered if answer.mechanism.certainty == certainty]
+        print(f"    {certainty:<9} {share(sum(answer.mechanism_right for answer in part), len(part))}")
+    for answer in answered:
         if not answer.mechanism_right and (wrong or answer.mechanism.certainty == "certain"):
-            told = f"{answer.mechanism.id} ({answer.mechanism.certainty})"
-            print(f"    {answer.report.id}: {told}, label {answer.report.mechanism}")
+            stated = f"{answer.mechanism.id} ({answer.mechanism.certainty})"
+            print(f"    {answer.report.id}: {stated}, label {answer.report.mechanism}")
 
 
 def print_origins(ways: dict[str, list[Guess]], *, wrong: bool) -> None:
     print("\norigin              " + "".join(f"{name:^38}" for name, _ in SETS))
     print("                    " + "      first         among three     " * len(SETS))
-    for way, some in ways.items():
+    for way, every in ways.items():
         cells = []
         for _, wanted in SETS:
-            part = [guess for guess in some if wanted(guess.report)]
+            part = [guess for guess in every if wanted(guess.report)]
             first, three = sum(guess.first for guess in part), sum(guess.among_three for guess in part)
             cells.append(f"{share(first, len(part))}   {share(three, len(part))}  ")
-        brier = sum(guess.brier for guess in some) / len(some)
+        brier = sum(guess.brier for guess in every) / len(every)
         print(f"{way:<18}  {'  '.join(cells)}  Brier {brier:.3f}")
     if wrong:
         for guess in ways["unseen"]:
             if not guess.first:
                 best = " ".join(f"{origin} {guess.shares[origin]:.2f}" for origin in guess.order[:3])
-                print(f"    {guess.report.id} [{guess.report.decidable}]: {guess.report.origin}; said {best}")
+                print(f"    {guess.report.id} [{guess.report.decidable}]: {guess.report.origin}; answered {best}")
 
 
-def calibration(some: Sequence[Guess]) -> list[tuple[float, float, int]]:
+def calibration(part: Sequence[Guess]) -> list[tuple[float, float, int]]:
     """Bins of as many first answers each: the share stated, the share that was right, how many."""
-    ordered = sorted(some, key=lambda guess: max(guess.shares.values()))
+    ordered = sorted(part, key=lambda guess: max(guess.shares.values()))
     size = math.ceil(len(ordered) / BINS)
     out = []
     for start in range(0, len(ordered), size):
@@ -168,17 +169,17 @@ def print_calibration(ways: dict[str, list[Guess]]) -> None:
             print(f"    {stated:.2f}  {right:.2f}  {count:>3}{mark}")
 
 
-def print_fires(said: Sequence[Answered]) -> None:
+def print_fires(answered: Sequence[Answered]) -> None:
     """Each sign and known bug: on how many reports it is there, and how often what it favours most is the truth."""
     fires: dict[str, list[bool]] = {}
     bugs: dict[str, set[str]] = {}
-    for answer in said:
+    for answer in answered:
         if not answer.report.known:
             continue
-        for one in evidence_of(answer.facts, answer.mechanism.id):
-            favoured = max(one.weights, key=lambda origin: one.weights[origin])
-            fires.setdefault(one.id, []).append(favoured == answer.report.origin)
-            bugs.setdefault(one.id, set()).add(answer.report.bug)
+        for evidence in evidence_of(answer.facts, answer.mechanism.id):
+            favoured = max(evidence.weights, key=lambda origin: evidence.weights[origin])
+            fires.setdefault(evidence.id, []).append(favoured == answer.report.origin)
+            bugs.setdefault(evidence.id, set()).add(answer.report.bug)
     print("\nsign or entry                          reports  as labelled  bugs  weights")
     for name, right in sorted(fires.items(), key=lambda item: (-len(item[1]), item[0])):
         weights = "fitted" if name in FITTED else "expert" if any(sign.id == name for sign in SIGNS) else "entry"
@@ -187,30 +188,30 @@ def print_fires(said: Sequence[Answered]) -> None:
     print(f"on none of these reports: {len(silent)} signs: {' '.join(silent)}")
 
 
-def figures(said: Sequence[Answered], ways: dict[str, list[Guess]]) -> dict[str, Any]:
+def figures(answered: Sequence[Answered], ways: dict[str, list[Guess]]) -> dict[str, Any]:
     """What is recorded: counts, so that they can be compared to the report."""
 
     def origin(way: str) -> dict[str, Any]:
-        some = ways[way]
+        part = ways[way]
         return {
             **{
                 name: {
-                    "first": sum(guess.first for guess in some if wanted(guess.report)),
-                    "among_three": sum(guess.among_three for guess in some if wanted(guess.report)),
-                    "of": sum(wanted(guess.report) for guess in some),
+                    "first": sum(guess.first for guess in part if wanted(guess.report)),
+                    "among_three": sum(guess.among_three for guess in part if wanted(guess.report)),
+                    "of": sum(wanted(guess.report) for guess in part),
                 }
                 for name, wanted in SETS
             },
-            "brier": round(sum(guess.brier for guess in some) / len(some), 3),
+            "brier": round(sum(guess.brier for guess in part) / len(part), 3),
         }
 
-    certain = Counter(answer.mechanism_right for answer in said if answer.mechanism.certainty == "certain")
+    certain = Counter(answer.mechanism_right for answer in answered if answer.mechanism.certainty == "certain")
     return {
-        "corpus": corpus.digest(answer.report for answer in said),
-        "reports": len(said),
+        "corpus": corpus.digest(answer.report for answer in answered),
+        "reports": len(answered),
         "mechanism": {
-            "first": sum(answer.mechanism_right for answer in said),
-            "of": len(said),
+            "first": sum(answer.mechanism_right for answer in answered),
+            "of": len(answered),
             "certain_but_wrong": certain[False],
         },
         "origin": {way: origin(way) for way in ways},
@@ -226,16 +227,16 @@ def main() -> None:
     reports = corpus.load(options.corpus)
     if not reports:
         raise SystemExit(f"no labelled reports below {options.corpus}")
-    said = answers(reports)
-    ways = guesses(said)
+    answered = answers(reports)
+    ways = guesses(answered)
     print(f"{len(reports)} reports, corpus {corpus.digest(reports)}\n")
-    print_mechanisms(said, wrong=options.wrong)
+    print_mechanisms(answered, wrong=options.wrong)
     print_origins(ways, wrong=options.wrong)
     print_calibration(ways)
-    print_fires(said)
+    print_fires(answered)
     if options.record:
         today = dt.datetime.now(dt.UTC).date().isoformat()
-        FIGURES.write_text(json.dumps({"date": today, **figures(said, ways)}, indent=1) + "\n")
+        FIGURES.write_text(json.dumps({"date": today, **figures(answered, ways)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

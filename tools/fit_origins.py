@@ -77,8 +77,8 @@ def supporters(cases: Iterable[Case]) -> dict[str, set[str]]:
     """The bugs whose reports show each sign or entry."""
     out: dict[str, set[str]] = defaultdict(set)
     for case in cases:
-        for one in case.evidence:
-            out[one.id].add(case.report.bug)
+        for evidence in case.evidence:
+            out[evidence.id].add(case.report.bug)
     return out
 
 
@@ -109,15 +109,15 @@ def fit(cases: Sequence[Case], *, start: dict[str, Weights] | None = None, steps
         slope: dict[tuple[str, str], float] = defaultdict(float)
         for case in known:
             scores = dict(logs[case.report.mechanism])
-            for one in case.evidence:
-                for origin, weight in fitted.get(one.id, EXPERT.get(one.id, one.weights)).items():
+            for evidence in case.evidence:
+                for origin, weight in fitted.get(evidence.id, EXPERT.get(evidence.id, evidence.weights)).items():
                     scores[origin] += weight
             most = max(scores.values())
             total = sum(math.exp(score - most) for score in scores.values())
-            for one in case.evidence:
-                for origin in fitted.get(one.id, ()):
+            for evidence in case.evidence:
+                for origin in fitted.get(evidence.id, ()):
                     missing = (origin == case.report.origin) - math.exp(scores[origin] - most) / total
-                    slope[one.id, origin] += missing / sizes[case.report.bug]
+                    slope[evidence.id, origin] += missing / sizes[case.report.bug]
         for name, by_origin in fitted.items():
             for origin, weight in by_origin.items():
                 pull = PENALTY * (EXPERT[name][origin] - weight)
@@ -135,9 +135,9 @@ def rounded(weights: dict[str, Weights]) -> dict[str, Weights]:
 def reweighed(case: Case, fitted: dict[str, Weights], *, drop: frozenset[str] = frozenset()) -> tuple[Evidence, ...]:
     """The case's evidence under other weights."""
     return tuple(
-        one._replace(weights=fitted.get(one.id, EXPERT.get(one.id, one.weights)))
-        for one in case.evidence
-        if one.id not in drop
+        evidence._replace(weights=fitted.get(evidence.id, EXPERT.get(evidence.id, evidence.weights)))
+        for evidence in case.evidence
+        if evidence.id not in drop
     )
 
 
@@ -171,7 +171,7 @@ def leave_one_out(cases: Sequence[Case], *, keep_expert: bool = False) -> list[L
         if bug not in refitted:
             others = [other for other in cases if other.report.bug != bug]
             refitted[bug] = rounded(fit(others, start=whole, steps=WARM_STEPS))
-        alone = frozenset(one.id for one in case.evidence if not shown[one.id] - {bug})
+        alone = frozenset(evidence.id for evidence in case.evidence if not shown[evidence.id] - {bug})
         dropped = frozenset() if keep_expert else alone
         written_with = frozenset(bug.id for bug in all_bugs() if case.report.id in bug.corpus)
         evidence = reweighed(case, refitted[bug], drop=dropped | written_with)
@@ -180,11 +180,11 @@ def leave_one_out(cases: Sequence[Case], *, keep_expert: bool = False) -> list[L
 
 
 def temperature_of(left_out: Sequence[LeftOut]) -> float:
-    """The temperature under which the truth of the left-out reports is likeliest: halfway between both ways."""
+    """The temperature under which the truth of the left-out reports is likeliest."""
 
     def likelihood(temperature: float) -> float:
         return sum(
-            math.log(one.shares(one.case.report.mechanism, temperature)[one.case.report.origin]) for one in left_out
+            math.log(case.shares(case.case.report.mechanism, temperature)[case.case.report.origin]) for case in left_out
         )
 
     return max(TEMPERATURES, key=likelihood)
@@ -215,7 +215,8 @@ def main() -> None:
     reports = corpus.load(options.corpus)
     cases = cases_of(reports, labelled)
     fitted = rounded(fit(cases))
-    temperature = temperature_of([*leave_one_out(cases), *leave_one_out(cases, keep_expert=True)])
+    honest, unseen = leave_one_out(cases), leave_one_out(cases, keep_expert=True)
+    temperature = temperature_of([*honest, *honest, *unseen])
     for name, by_origin in sorted(fitted.items()):
         print(f"{name}: {EXPERT[name]} -> {by_origin}")
     print(f"temperature {temperature}")

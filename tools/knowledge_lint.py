@@ -37,22 +37,22 @@ class Result(NamedTuple):
 
 def lint() -> list[Result]:
     """Every bug against its own example, and every cause against all examples and fixtures."""
-    said = {path.stem: come_out(path.read_bytes()) for path in sorted(EXAMPLES.glob("*.txt"))}
+    named = {path.stem: come_out(path.read_bytes()) for path in sorted(EXAMPLES.glob("*.txt"))}
     nursery = {bug.id for bug in all_bugs() if bug.nursery}
     own = {bug.id for bug in all_bugs()}
-    elsewhere = {name for names in said.values() for name in names}
+    elsewhere = {name for names in named.values() for name in names}
     for path in sorted(FIXTURES.rglob("qemu.log")):
         elsewhere.update(come_out(path.read_bytes()))
     return [
-        Result(name, name in nursery, name in (said.get(name, ()) if name in own else elsewhere), said.get(name, ()))
+        Result(name, name in nursery, name in (named.get(name, ()) if name in own else elsewhere), named.get(name, ()))
         for name in catalogue()
     ]
 
 
 def come_out(evidence: bytes) -> tuple[str, ...]:
     """The entries that the findings of this text name, in order."""
-    found = [finding for failure in read(evidence).failures for finding in diagnose(failure).findings]
-    return tuple(dict.fromkeys(name for finding in found for name in (finding.cause.id, *finding.also)))
+    findings = [finding for failure in read(evidence).failures for finding in diagnose(failure).findings]
+    return tuple(dict.fromkeys(name for finding in findings for name in (finding.cause.id, *finding.also)))
 
 
 def fires(reports: list[corpus.Report]) -> dict[str, tuple[int, int, int]]:

@@ -50,17 +50,17 @@ def diagnose(failure: Failure, *, syntax: Syntax = "intel") -> Diagnosis:
     """Explain one failure. When no rule is at least likely, "undecided" says what to collect."""
     facts = gather(failure, syntax=syntax)
     fitting = matches(facts)
-    found = _each_once([finding for rule in RULES if (finding := rule(facts)) is not None], fitting)
+    findings = _each_once([finding for rule in RULES if (finding := rule(facts)) is not None], fitting)
     if failure.cpu_shared:
-        found = [f._replace(confidence="possible", against=(*f.against, _SHARED)) for f in found]
+        findings = [f._replace(confidence="possible", against=(*f.against, _SHARED)) for f in findings]
     # Of what is only possible, a bug that was seen with these very marks says more than a rule that fits many.
-    found.sort(key=lambda f: (_RANK[f.confidence], f.confidence == "possible" and not f.cause.id.startswith("bug-")))
-    if not found or found[0].confidence == "possible":
-        found.append(UNDECIDED(facts, tuple(found)))
+    findings.sort(key=lambda f: (_RANK[f.confidence], f.confidence == "possible" and not f.cause.id.startswith("bug-")))
+    if not findings or findings[0].confidence == "possible":
+        findings.append(UNDECIDED(facts, tuple(findings)))
     happened = mechanism(facts)
     scene = scene_of(facts, happened.id)
     whose = origins_in(scene, fitting)
-    return Diagnosis(facts, tuple(found), happened, whose, advise(scene, whose, fitting), missing(scene, happened))
+    return Diagnosis(facts, tuple(findings), happened, whose, advise(scene, whose, fitting), missing(scene, happened))
 
 
 def _each_once(of_rules: list[Finding], fitting: tuple[Match, ...]) -> list[Finding]:

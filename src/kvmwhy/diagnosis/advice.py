@@ -16,10 +16,10 @@ _MOST: Final = 6
 _ROLES: Final[tuple[Role, ...]] = ("guest", "vmm", "host")
 
 
-def advise(scene: Scene, found: tuple[Origin, ...], fitting: tuple[Match, ...]) -> tuple[Advice, ...]:
+def advise(scene: Scene, weighed: tuple[Origin, ...], fitting: tuple[Match, ...]) -> tuple[Advice, ...]:
     """Known bugs' own advice, then that of each origin that is likely enough to act on, best first."""
     out: list[Advice] = []
-    for origin in found:
+    for origin in weighed:
         if origin.share < _LEAST_SHARE and out:
             break
         own = [

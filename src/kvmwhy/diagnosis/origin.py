@@ -59,9 +59,9 @@ def origins_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHIN
     evidence = evidence_in(scene, fitting, omit=omit)
     shares = shares_of(scene.mechanism, evidence, omit=omit)
     weighed: dict[str, list[tuple[float, Proof]]] = {}
-    for one in evidence:
-        for origin, weight in one.weights.items():
-            weighed.setdefault(origin, []).append((weight, one.proof))
+    for item in evidence:
+        for origin, weight in item.weights.items():
+            weighed.setdefault(origin, []).append((weight, item.proof))
     for proofs in weighed.values():
         proofs.sort(key=lambda pair: -abs(pair[0]))
     return tuple(
@@ -81,8 +81,8 @@ def shares_of(
 ) -> dict[str, float]:
     """Softmax over the logarithm of the prior and the sum of the weights."""
     scores = {origin: math.log(share) for origin, share in priors.prior(mechanism, without=omit.counts).items()}
-    for one in evidence:
-        for origin, weight in one.weights.items():
+    for item in evidence:
+        for origin, weight in item.weights.items():
             scores[origin] += weight
     most = max(scores.values())
     raised = {origin: math.exp((score - most) * temperature) for origin, score in scores.items()}
@@ -97,7 +97,7 @@ def evidence_of(facts: Facts, mechanism: str, *, omit: Omit = _NOTHING) -> tuple
 
 def evidence_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHING) -> tuple[Evidence, ...]:
     """The same, of a scene and the known bugs that fit it."""
-    found = [
+    evidence = [
         Evidence(sign.id, _proof(sign, answer), weights_of(sign, omit))
         for sign in _signs_of(scene.mechanism)
         if sign.id not in omit.entries and (answer := sign.test(scene))
@@ -108,8 +108,8 @@ def evidence_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHI
         proof = Proof(
             f"it looks like a known bug: {best.bug.title}", At(register="rip") if scene.rip is not None else None
         )
-        found.append(Evidence(best.bug.id, proof, {best.bug.origin: best.weight}))
-    return tuple(found)
+        evidence.append(Evidence(best.bug.id, proof, {best.bug.origin: best.weight}))
+    return tuple(evidence)
 
 
 def weights_of(sign: Sign, omit: Omit = _NOTHING) -> Weights:

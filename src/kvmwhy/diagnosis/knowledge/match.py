@@ -79,13 +79,13 @@ def _index() -> dict[Key, _Bucket]:
         must = tuple(one for one in asked(bug.shape) if one.name not in {"kind", "suberror"})
         ready = _Ready(order, bug, must, asked(bug.hints))
         kinds.setdefault((bug.shape.kind or "", bug.shape.suberror), []).append(ready)
-    return {key: _bucket(found) for key, found in kinds.items()}
+    return {key: _bucket(bugs) for key, bugs in kinds.items()}
 
 
-def _bucket(found: list[_Ready]) -> _Bucket:
+def _bucket(bugs: list[_Ready]) -> _Bucket:
     by: dict[str, dict[object, list[_Ready]]] = {}
     rest = []
-    for ready in found:
+    for ready in bugs:
         name = next((name for name in _NAMED if getattr(ready.bug.shape, name) is not None), None)
         if name is None:
             rest.append(ready)
@@ -136,13 +136,13 @@ def _holds(must: tuple[Asked, ...], facts: Facts) -> bool:
 
 def _match(ready: _Ready, facts: Facts) -> Match | None:
     bug = ready.bug
-    answers = [(one, one.test(facts, one.value)) for one in ready.may]
+    answers = [(asked_for, asked_for.test(facts, asked_for.value)) for asked_for in ready.may]
     within, about = _version(bug, facts)
     if within == "no" or any(answer is False for _, answer in answers):
         return None
     if bug.needs_version and within != "yes":
         return None
-    for_ = [one.text for one in ready.must] + [one.text for one, answer in answers if answer]
+    for_ = [must.text for must in ready.must] + [may.text for may, answer in answers if answer]
     against = [f"not shown: whether {one.text}" for one, answer in answers if answer is None]
     if about:
         (for_ if within == "yes" else against).append(about)
