@@ -52,7 +52,6 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-shadow-pae-root-me-mask",
-        nursery=True,
         title="KVM put every possible encryption bit into the roots of its 32-bit shadow page tables",
         origin="host-kernel",
         family="host-kernel-bug",
@@ -263,7 +262,6 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-vfio-huge-fault",
-        nursery=True,
         title="Two faults on a passed-through BAR raced in the host, and one was taken for out of memory",
         origin="host-kernel",
         family="host-memory",
@@ -334,7 +332,6 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-ksm-bad-page-state",
-        nursery=True,
         title="The host's page merging (KSM) broke pages of the guest",
         origin="host-kernel",
         family="host-memory",
@@ -352,7 +349,6 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-mmio-walk-einval",
-        nursery=True,
         title="KVM walked its page tables from the wrong level and saw reserved bits that are none",
         origin="host-kernel",
         family="host-kernel-bug",

@@ -95,7 +95,6 @@ BUGS: Final = (
     Bug(
         id="bug-azure-evmcs-field",
         same="evmcs-field-missing",
-        nursery=True,
         title="KVM of 5.4 uses a VMCS field that Hyper-V's enlightened VMCS does not have",
         origin="host-kernel",
         family="outer-hypervisor",
