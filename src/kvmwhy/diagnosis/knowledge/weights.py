@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final
 
-TEMPERATURE: Final = 1.2
+TEMPERATURE: Final = 1.0
 FITTED: Final[dict[str, dict[str, float]]] = {
     "another-hypervisor": {"host-kernel": 2.0},
     "argument-refused": {"vmm": 2.0},
     "arm-no-syndrome": {"guest-code": 2.0, "vmm": 0.5},
     "capability-missing": {"vmm": 0.5, "host-kernel": 1.5, "cpu": 1.5},
     "cloud-kernel": {"outer-hypervisor": 0.5},
-    "efault-and-the-kernel-is-silent": {"host-kernel": 0.0, "host-setup": 0.5},
+    "efault-and-the-kernel-is-silent": {"host-kernel": -0.5, "host-setup": 0.5},
     "einval-on-arm": {"guest-code": 1.5, "vmm": 0.5, "host-kernel": 0.5},
     "einval-on-power": {"vm-configuration": 2.5},
     "handler-came-later": {"host-kernel": 1.0},
