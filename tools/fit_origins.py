@@ -34,7 +34,7 @@ STEPS: Final = 150
 WARM_STEPS: Final = 25
 RATE: Final = 0.15
 MOST: Final = 3.0
-TEMPERATURES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)  # never above 1: weights by one who knew the reports are optimistic
+TEMPERATURES: Final = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1)  # no more: who wrote the weights knew the reports
 EXPERT: Final[dict[str, Weights]] = {sign.id: sign.weights for sign in SIGNS}
 HEAD: Final = '''"""Weights that labelled reports support, in place of the expert's. Written by tools/fit_origins.py.
 

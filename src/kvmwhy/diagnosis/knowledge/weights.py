@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-TEMPERATURE: Final = 1.0
+TEMPERATURE: Final = 1.1
 FITTED: Final[dict[str, dict[str, float]]] = {
     "another-hypervisor": {"host-kernel": 2.0},
     "argument-refused": {"vmm": 2.0},
