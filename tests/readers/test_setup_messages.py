@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from kvmwhy.ingest.normalize import clean
-from kvmwhy.readers import setup_messages
+from kvmwhy.readers import registry, setup_messages
 from kvmwhy.readers.anchors.setup_messages import OF_TABLES
 from kvmwhy.readers.setup_messages.message import FORMS
 from kvmwhy.record import Failure
@@ -39,6 +39,14 @@ def test_what_only_names_a_call_is_no_refusal(text: str) -> None:
 def test_every_refusal_holds_a_declared_anchor(call: str, errno: str | None, text: str) -> None:
     """What is read at all is found by the anchors, so that a large input is read as a small one."""
     assert setup_messages.detect(clean(text.encode()).text), (call, errno)
+
+
+@pytest.mark.parametrize(("call", "errno", "text"), REFUSED, ids=[text[:40] for _, _, text in REFUSED])
+def test_every_refusal_is_found_in_a_large_input(call: str, errno: str | None, text: str) -> None:
+    """By the search for all anchors, with what must be near them."""
+    found = {hit.anchor for hit in registry.search().hits(text.encode())}
+    (reader,) = (reader for reader in registry.READERS if reader.module == "setup_messages")
+    assert not found.isdisjoint(reader.anchors), (call, errno)
 
 
 def test_every_form_of_the_tables_is_found_by_a_declared_anchor() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-ANCHORS: Final[tuple[str, ...]] = (
+from kvmwhy.ingest.anchors import Anchor, Declared
+
+TEXTS: Final = (
     "(XEN)", "ailed vm entry", "domain_crash called", "crashed on cpu#", "VMEntry: intr_info", "Xen-", "haxm_panic",
     "haxm_error", "instr[0..", "VCPU shutdown request", "hax ", "HAX", "hax_", "Failed to emulate instruction",
     "bhyve", "vm_run error", "vm exit[", "exit_reason", "qualification", "inst_error", "VMCS_PIN_BASED_CTLS",
@@ -16,3 +18,5 @@ ANCHORS: Final[tuple[str, ...]] = (
     "unhandled CPU exception", "uncaught target signal", "CCS=", ": v=", "check_exception old", "(UC_ERR_",
     "with no resolution", "[CPU", "[NoirVisor]", "Kernel panic - not syncing",
 )  # fmt: skip
+# A log that tells of KVM's failures, too, is not read for another hypervisor's words alone.
+ANCHORS: Final[Declared] = tuple(Anchor(text, weak=True) for text in TEXTS)

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.ingest.anchors import Anchor, Declared
+
+# What most reports hold; the rest of what is declared is looked for in what holds none of any reader's.
+_FIRST: Final = frozenset(
+    {
+        "KVM kern", "nitialize kvm", "nitialize KVM", "kvm_init_vcpu", "failed to get MSR", "to set MSR", "_set_msrs",
+        "kvm_put_msrs", "utting registers after", "to put registers", "kvm_set_user_memory_region",
+        "kvm_irqchip_commit_routes", "fw_err", "TDX ioctl", "KVM_TDX_", "etected faulty MSR", "no hardware support",
+        "disabled by bios", "already loaded the other", "nabling virtualization on CPU", "HYP mode not available",
+        "failed to INIT", "KVM object", "Kvm object", "krun_start_enter", "to disable exis", "guest_memfd",
+    }
+)  # fmt: skip
+# Of ordinary logs, too: a call's name stands in one that it succeeds in.
+_CALLS: Final = ("KVM_CREATE_", "KVM_SET_", "KVM_ENABLE_CAP", "/dev/kvm", "VmFd", "VcpuFd", "KvmNew", "VcpuCreate")
+_FAILED: Final = (
+    "ail", "rror", "RROR", "annot", "an't", "an not", "ould not", "ouldn't", "nable to", "efused", "ejected", "enied",
+    "nvalid", "usy", "not ", "nsupported", "issing", "panic", "atal", "ssert", "unwrap", "Err", "rrno", "No such",
+    "exists", "too ", "Too ", "EINVAL", "EBUSY", "EEXIST", "ENOMEM", "EFAULT", "E2BIG", "= -", ": -",
+)  # fmt: skip
 OF_TABLES: Final = (
     "KVM kern", "KVM Kern", "kvm version too old", "kvm version not sup", "KVM_CREATE_VM", "not supported by KVM",
     "Host kernel setup problem", "PPC KVM module is not", "kvm-type=", "IPA range", "cpus supported by KVM",
@@ -87,4 +106,8 @@ _PHRASES: Final = (
     *(f"{verb}{article} {thing}" for verb in ("reate", "reating") for article in ("", " a", " the") for thing in _MADE),
     *(f"{verb} {thing}" for verb in ("et", "ting") for thing in _STATE),
 )  # fmt: skip
-ANCHORS: Final[tuple[str, ...]] = tuple(dict.fromkeys((*OF_TABLES, *_NAMES, *_PHRASES)))
+ANCHORS: Final[Declared] = (
+    *sorted(_FIRST),
+    *(Anchor(text, near=_FAILED, within=512) for text in _CALLS),
+    *(Anchor(text, weak=True) for text in dict.fromkeys((*OF_TABLES, *_NAMES, *_PHRASES)) if text not in _FIRST),
+)

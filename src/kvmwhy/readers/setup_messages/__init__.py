@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
+from kvmwhy.ingest.anchors import anchors_of
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.anchors.setup_messages import ANCHORS
@@ -56,11 +57,12 @@ _CONFIDENTIAL: Final[dict[Literal["snp", "sev-es", "sev", "tdx"], tuple[str, ...
 _REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "vgic"})
 _OF_OPEN: Final = frozenset({"ENOENT", "EACCES", "ENODEV", "ENXIO"})
 _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "fw", "fwx", "status", "ret", "vcpu"})
+_TEXTS: Final = tuple(dict.fromkeys(anchor.text for anchor in anchors_of(ANCHORS)))
 
 
 def detect(text: str) -> bool:
     words = unfolded(text)
-    return any(anchor in words for anchor in ANCHORS)
+    return any(text in words for text in _TEXTS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
