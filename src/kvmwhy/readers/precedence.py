@@ -49,7 +49,7 @@ def _adopted(failures: tuple[Failure, ...], others: list[Failure]) -> tuple[Fail
     speaks = owner.speaker.name if owner.speaker else ""
     lines = {other.source.line for other in others}
     said = [f for f in failures if f.kind != "not-kvm" and f.source.line in lines and f.control is None is f.cpu]
-    taken = [f for f in failures if _is_dump(f) or (speaks == "xen" and _is_within(f, owner))]
+    taken = [f for f in failures if _is_dump(f) or (speaks == "xen" and (_is_within(f, owner) or _is_block(f)))]
     failures = tuple(f for f in failures if f not in said)  # the same words, taken for a VMM's
     if not taken or len(others) > 1:
         return tuple(f for f in failures if f not in taken)
@@ -64,6 +64,11 @@ def _adopted(failures: tuple[Failure, ...], others: list[Failure]) -> tuple[Fail
 def _is_dump(failure: Failure) -> bool:
     shown = (failure.errno, failure.exit_reason, failure.emulation, failure.exit, failure.hardware_error)
     return failure.kind in {"other", "healthy"} and all(part is None for part in shown)
+
+
+def _is_block(failure: Failure) -> bool:
+    """A control block under no line of KVM's."""
+    return failure.kind in {"other", "healthy"} and failure.control is not None and failure.errno is None
 
 
 def _is_within(failure: Failure, owner: Failure) -> bool:
