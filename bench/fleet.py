@@ -225,10 +225,10 @@ def make_rows(path: Path, rows: int) -> None:
         "confidence": "'likely'",
         "answer": "'It failed at ' || i % 1000",
         "damaged": "false",
-        "signature": "'v2 s' || s",
-        "signature_v1": "'v1 s' || s",
+        "signature": "'v3 s' || s",
+        "signature_v2": "'v2 s' || s",
         "why": "'cause ' || s",
-        "why_v1": "'cause ' || s",
+        "why_v2": "'cause ' || s",
     }
     columns = ", ".join(
         f'{given.get(name, "CAST(NULL AS UBIGINT)" if name in WIDE else "CAST(NULL AS VARCHAR)")} AS "{name}"'

@@ -36,6 +36,9 @@ CREATE TABLE IF NOT EXISTS kvm_failures
     `gva` Nullable(UInt64),
     `gpa` Nullable(UInt64),
     `place` LowCardinality(Nullable(String)),
+    `mechanism` LowCardinality(Nullable(String)),
+    `origin` LowCardinality(Nullable(String)),
+    `share` Nullable(Float32),
     `cause` LowCardinality(String) DEFAULT 'undecided',
     `family` LowCardinality(String) DEFAULT 'undecided',
     `confidence` LowCardinality(String) DEFAULT 'possible',
@@ -43,8 +46,8 @@ CREATE TABLE IF NOT EXISTS kvm_failures
     `damaged` Bool,
     `signature` String,
     `why` LowCardinality(String),
-    `signature_v1` Nullable(String),
-    `why_v1` LowCardinality(Nullable(String)),
+    `signature_v2` Nullable(String),
+    `why_v2` LowCardinality(Nullable(String)),
     `advice` LowCardinality(Nullable(String))
 )
 ENGINE = MergeTree

@@ -69,7 +69,7 @@ def test_parquet_comes_back_as_it_was(tmp_path: Path) -> None:
         b"[1]",
         b'{"row": 1}',
         b'{"row":1,"rip":"x"}',
-        b'{"row": 3, "path": "", "offset": 0}',
+        b'{"row": 4, "path": "", "offset": 0}',
         b'{"row": true, "path": "", "offset": 0}',
         b'{"row": [1], "path": "", "offset": 0}',
     ],

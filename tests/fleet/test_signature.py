@@ -26,7 +26,7 @@ from kvmwhy.record import Cpu, Failure
 from kvmwhy.render.fleet_text import overview
 from kvmwhy.render.page import to_plain
 
-OLD = Path(__file__).parent / "schema-1"
+OLD = Path(__file__).parent / "schema-2"
 NPF = 0x400
 
 
@@ -52,15 +52,6 @@ def of(name: str) -> Failure:
     return failure
 
 
-def test_version_1_never_changes() -> None:
-    """What version 1 made of a failure when it came into being."""
-    (failure,) = read(BLOCK).failures
-    assert sign(diagnose(failure), 1).key == (
-        "v1 cause=emulator-no-handler failure=internal-error_suberror_1 mode=long64 instruction=vmovdqu_ymm0,[rbx]"
-        " access=read place=low-split exit=NPF"
-    )
-
-
 def test_version_2_never_changes() -> None:
     """What version 2 made of the same when it came into being, for programs and for people."""
     (failure,) = read(BLOCK).failures
@@ -75,16 +66,29 @@ def test_version_2_never_changes() -> None:
     )
 
 
-def test_a_version_that_never_was_is_an_error() -> None:
-    """Neither 0 nor one that is yet to come."""
+def test_version_3_never_changes() -> None:
+    """It begins with the mechanism, and says of a refused set-up what was refused."""
     (failure,) = read(BLOCK).failures
-    assert sorted(VERSIONS) == [1, 2]
-    for version in (0, 3):
+    assert sign(diagnose(failure), 3).key == (
+        "v3 mechanism=emulation-no-handler failure=internal-error_suberror_1 mode=long64 instruction=vmovdqu_ymm,m256"
+        " access=read place=low-split"
+    )
+    (refused,) = read((FIXTURES / "truths" / "vcpu-twice" / "vmm.log").read_bytes()).failures
+    assert (
+        sign(diagnose(refused), 3).key == "v3 mechanism=setup-refused failure=setup-refused_EEXIST call=KVM_CREATE_VCPU"
+    )
+
+
+def test_a_version_that_never_was_is_an_error() -> None:
+    """Neither 1, which was dropped before any release, nor one that is yet to come."""
+    (failure,) = read(BLOCK).failures
+    assert sorted(VERSIONS) == [2, 3]
+    for version in (1, 4):
         with pytest.raises(KeyError):
             sign(diagnose(failure), version)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [2, 3])
 def test_addresses_are_in_no_version(version: int) -> None:
     """Another RIP, another register that is not used: the same. A store where there was a load: another."""
     moved = BLOCK.replace(b"RIP=0000000000008086", b"RIP=00000000deadbeef").replace(
@@ -100,22 +104,20 @@ registers = st.sampled_from([1, 2, 3, 7])  # RCX, RDX, RBX, RDI: those that are 
 
 
 @given(st.integers(0, 7), registers, st.booleans())
-def test_what_a_compiler_chooses_is_not_in_version_2(vector: int, base: int, extended: bool) -> None:
-    """`movups xmm0,[rcx]` and `movups xmm11,[rdx]` are one gap: version 2 knows no register, version 1 did."""
+def test_what_a_compiler_chooses_is_in_no_version(vector: int, base: int, extended: bool) -> None:
+    """`movups xmm0,[rcx]` and `movups xmm11,[rdx]` are one gap: no version knows a register."""
     code = bytes((0x44 if extended else 0x40, 0x0F, 0x14, vector << 3 | base))  # UNPCKLPS: KVM has no handler
     assert parts(emulation(code))["instruction"] == "unpcklps xmm,m128"
     assert sign(diagnose(emulation(code))) == sign(diagnose(emulation(bytes((0x0F, 0x14, 0x03)))))
-    assert parts(emulation(code), 1)["instruction"] != "unpcklps xmm,m128"
 
 
 def test_vendors_have_other_names_for_a_touch_of_memory() -> None:
-    """The same instruction on MMIO, on AMD and on Intel: one group in version 2, two in version 1."""
+    """The same instruction on MMIO, on AMD and on Intel is one group."""
     amd, intel = emulation(b"\x0f\x14\x03"), emulation(b"\x0f\x14\x03", reason=49)  # EPT_MISCONFIG
     assert "exit" not in parts(amd)
     assert {name: value for name, value in parts(amd).items() if name != "place"} == {
         name: value for name, value in parts(intel).items() if name != "place"
     }
-    assert (parts(amd, 1)["exit"], parts(intel, 1)["exit"]) == ("NPF", "EPT_MISCONFIG")
 
 
 @given(st.binary(min_size=4, max_size=4))
@@ -128,7 +130,7 @@ def test_garbage_at_a_wild_jump_splits_no_group(garbage: bytes) -> None:
     shown[at : at + 4] = [b"<%02x>" % garbage[0], *(b"%02x" % byte for byte in garbage[1:])]
     changed = before + mark + b" ".join(shown) + b"\n"
     one, two = (sign(diagnose(read(data).failures[0])) for data in (log, changed))
-    assert dict(one.parts)["cause"] == "fetch-non-ram"
+    assert dict(one.parts)["mechanism"] == "fetch-not-ram"
     assert one == two
     assert "instruction" not in dict(one.parts)
 
@@ -147,13 +149,14 @@ def test_a_delivery_is_by_event_and_structure(log: str, event: str) -> None:
 
 
 def test_a_refused_entry_names_its_rule() -> None:
-    """Several states that break several rules were one group in version 1: the first broken rule tells them apart."""
+    """Several states that break several rules: the first broken rule tells them apart."""
     failures = [
         failure
         for name in ("vmx-5.10", "vmx-6.1-restricted", "vmx-7.3")
         for failure in read((FIXTURES / "kernel-log" / f"{name}.dmesg").read_bytes()).failures
     ]
-    rules = {parts(failure).get("rule") for failure in failures if parts(failure)["cause"] == "entry-rule-broken"}
+    refused = [parts(failure) for failure in failures]
+    rules = {p.get("rule") for p in refused if p["mechanism"] == "entry-refused-guest-state"}
     assert rules >= {"cs-l-d", "rflags-if", "base-canonical", "segment-granularity"}
     assert None not in rules
 
@@ -191,7 +194,7 @@ def test_every_fixture_has_a_signature_of_either_version() -> None:
         for failure in failures:
             for version in VERSIONS:
                 made = sign(diagnose(failure), version)
-                assert made.key.startswith(f"v{version} cause=")
+                assert made.key.startswith(f"v{version} {'cause' if version == 2 else 'mechanism'}=")
                 assert made.key.isprintable()
                 assert len(dict(made.parts)) == len(made.parts)
 
@@ -200,18 +203,18 @@ def test_every_fixture_has_a_signature_of_either_version() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
-def test_a_table_of_schema_1_is_still_read(suffix: str) -> None:
-    """Its one signature is of version 1, whichever way it is asked for; nothing else is lost."""
+def test_a_table_of_schema_2_is_still_read(suffix: str) -> None:
+    """Its newest signature is of version 2, whichever way it is asked for; nothing else is lost."""
     rows = list(read_rows(str(OLD / f"rows{suffix}")))
     assert (len(rows), sum(row.count for row in rows)) == (7, 9)
     assert {row.host for row in rows} == {"node1", "node2"}
     for row in rows:
-        assert row.signature == row.signature_v1
-        assert row.signature.startswith("v1 ")
-        assert row.why == row.why_v1
+        assert row.signature == row.signature_v2
+        assert row.signature.startswith("v2 ")
+        assert row.why == row.why_v2
     session = fleet.view([str(OLD / f"rows{suffix}")])
     assert session.sql(
-        "SELECT count(*), count(DISTINCT signature_v1) FROM rows WHERE signature = signature_v1"
+        "SELECT count(*), count(DISTINCT signature_v2) FROM rows WHERE signature = signature_v2"
     ).fetchall() == [(7, 5)]
 
 
@@ -233,36 +236,36 @@ WORKERS: Roll = lambda files, version: {  # noqa: E731
 @pytest.mark.parametrize("roll", [HERE, WORKERS], ids=["here", "rolled up by workers"])
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_old_and_new_tables_are_one_triage(tmp_path: Path, suffix: str, roll: Roll) -> None:
-    """By version 1 the same failure of both is one group; by version 2 the old rows stand apart and are counted."""
+    """By version 2 the same failure of both is one group; by version 3 the old rows stand apart and are counted."""
     files = [str(OLD / f"rows{suffix}"), now(tmp_path)]
-    by_1 = triage(files, version=1, **roll(files, 1))  # type: ignore[arg-type]
-    assert {g.signature.split()[0] for g in by_1.groups} == {"v1"}
-    vmovdqu = next(g for g in by_1.groups if "vmovdqu" in g.signature)
+    by_2 = triage(files, version=2, **roll(files, 2))  # type: ignore[arg-type]
+    assert {g.signature.split()[0] for g in by_2.groups} == {"v2"}
+    vmovdqu = next(g for g in by_2.groups if "vmovdqu" in g.signature)
     assert (vmovdqu.count, vmovdqu.hosts) == (4, 3)
-    assert "instruction vmovdqu ymm0,[rbx]" in vmovdqu.why
-    assert (by_1.signature_version, by_1.unsigned, len(by_1.groups)) == (1, 0, 5)
-    by_2 = triage(files, **roll(files, 2))  # type: ignore[arg-type]
-    assert (by_2.signature_version, by_2.unsigned, by_2.count) == (2, 9, 11)
-    assert sorted(g.signature.split()[0] for g in by_2.groups) == ["v1"] * 5 + ["v2"] * 2
-    for group in by_2.groups:
-        assert ("ymm,m256" in group.why or "m32" in group.why) == group.signature.startswith("v2 ")
-    text = to_plain(overview(by_2), 200)
-    assert "9 of these failures have no signature v2" in text
-    assert "--signature v1" in text
-    assert "no signature" not in to_plain(overview(by_1), 200)
+    assert "ymm,m256" in vmovdqu.why
+    assert (by_2.signature_version, by_2.unsigned, len(by_2.groups)) == (2, 0, 5)
+    by_3 = triage(files, **roll(files, 3))  # type: ignore[arg-type]
+    assert (by_3.signature_version, by_3.unsigned, by_3.count) == (3, 9, 11)
+    assert sorted(g.signature.split()[0] for g in by_3.groups) == ["v2"] * 5 + ["v3"] * 2
+    for group in by_3.groups:
+        assert ("mechanism" in group.why) == group.signature.startswith("v3 ")
+    text = to_plain(overview(by_3), 200)
+    assert "9 of these failures have no signature v3" in text
+    assert "--signature v2" in text
+    assert "no signature" not in to_plain(overview(by_2), 200)
 
 
-@pytest.mark.parametrize("asked", ["v3", "3", "v0", "newest", "v²", "v-1", "v" + "9" * 99])
+@pytest.mark.parametrize("asked", ["v4", "1", "v0", "newest", "v²", "v-1", "v" + "9" * 99])
 def test_a_version_that_never_was_is_one_sentence(asked: str) -> None:
     """Exit status 2, and what there is."""
     result = CliRunner().invoke(kvmwhy, ["triage", str(OLD / "rows.jsonl"), "--signature", asked])
     assert result.exit_code == 2
-    assert result.output == f"kvmwhy: there is no signature {asked}; there are v1 and v2\n"
+    assert result.output == f"kvmwhy: there is no signature {asked}; there are v2 and v3\n"
 
 
 def test_json_names_the_version() -> None:
     """As a number, beside how many failures have none of it."""
-    for asked, unsigned in (("v1", 0), ("2", 9)):
+    for asked, unsigned in (("v2", 0), ("3", 9)):
         result = CliRunner().invoke(kvmwhy, ["triage", str(OLD / "rows.jsonl"), "--signature", asked, "--json"])
         told = json.loads(result.stdout)
         assert (told["signature_version"], told["unsigned"]) == (int(asked[-1]), unsigned)
@@ -273,8 +276,8 @@ def test_a_table_of_a_newer_kvmwhy_is_refused(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     table = pq.read_table(OLD / "rows.parquet")
-    pq.write_table(table.replace_schema_metadata({"kvmwhy.row": "3"}), tmp_path / "new.parquet")
-    (tmp_path / "new.jsonl").write_text('{"row": 3, "path": "x", "offset": 0}\n')
+    pq.write_table(table.replace_schema_metadata({"kvmwhy.row": "4"}), tmp_path / "new.parquet")
+    (tmp_path / "new.jsonl").write_text('{"row": 4, "path": "x", "offset": 0}\n')
     for name in ("new.parquet", "new.jsonl"):
         with pytest.raises(StoreError, match=f"{name}.*newer kvmwhy than this one: update this one"):
             triage([str(tmp_path / name)])
@@ -282,11 +285,11 @@ def test_a_table_of_a_newer_kvmwhy_is_refused(tmp_path: Path) -> None:
 
 def test_lines_of_both_schemas_may_be_in_one_file(tmp_path: Path) -> None:
     """Two files put together with cat."""
-    new = [Row(path="x", offset=1, signature="v2 a", why="a", signature_v1="v1 a", why_v1="A")]
+    new = [Row(path="x", offset=1, signature="v3 a", why="a", signature_v2="v2 a", why_v2="A")]
     with (tmp_path / "both.jsonl").open("wb") as sink:
-        sink.write(b'{"row":1,"path":"x","offset":0,"signature":"v1 a","why":"A"}\n')
+        sink.write(b'{"row":2,"path":"x","offset":0,"signature":"v2 a","why":"A"}\n')
         write_rows(sink, new, ".jsonl")
-    assert [row.signature for row in read_rows(str(tmp_path / "both.jsonl"))] == ["v1 a", "v2 a"]
-    (group,) = triage([str(tmp_path / "both.jsonl")], version=1).groups
-    assert (group.signature, group.why, group.count) == ("v1 a", "A", 2)
-    assert from_json(b'{"row":1,"path":"x","offset":0}').signature_v1 is None
+    assert [row.signature for row in read_rows(str(tmp_path / "both.jsonl"))] == ["v2 a", "v3 a"]
+    (group,) = triage([str(tmp_path / "both.jsonl")], version=2).groups
+    assert (group.signature, group.why, group.count) == ("v2 a", "A", 2)
+    assert from_json(b'{"row":2,"path":"x","offset":0}').signature_v2 is None

@@ -169,8 +169,8 @@ def test_hostile_strings_stay_strings(tmp_path: Path) -> None:
     ("name", "content", "why"),
     [
         ("a.parquet", b"no parquet", "no table of rows"),
-        ("a.jsonl", b'{"some": "thing"}\n', "no row of schema 1 or 2"),
-        ("a.jsonl", b'{"row": 0, "path": "x"}\n', "no row of schema 1 or 2"),
+        ("a.jsonl", b'{"some": "thing"}\n', "no row of schema 2 or 3"),
+        ("a.jsonl", b'{"row": 0, "path": "x"}\n', "no row of schema 2 or 3"),
         ("a.jsonl", b'{"row": 1, "count": "many"}\n', "no table of rows"),
         ("a.jsonl", b"\x00\xff garbage", "no table of rows"),
     ],

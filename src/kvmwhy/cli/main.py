@@ -348,7 +348,7 @@ Examples:
   kvmwhy triage failures.parquet --since 2026-11-01 --top 3
   kvmwhy triage 'day-*.parquet' --since 7d --by kernel,microcode --html triage.html
   kvmwhy triage failures.parquet --inventory hosts.csv --json | jq '.groups[0].outliers'
-  kvmwhy triage last-year.parquet failures.parquet --signature v1
+  kvmwhy triage last-year.parquet failures.parquet --signature v2
 """
 )
 @click.argument("records", nargs=-1, required=True, type=click.Path())
@@ -357,7 +357,7 @@ Examples:
 )
 @click.option("--by", default="", metavar="COLUMN,…", help="Count each group by these columns, too.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Groups to show.")
-@click.option("--signature", metavar="VERSION", help="What makes failures the same: v2, the default, or v1.")
+@click.option("--signature", metavar="VERSION", help="What makes failures the same: v3, the default, or v2.")
 @click.option(
     "--inventory", type=click.Path(), help="A .csv, .jsonl or .parquet table of all hosts, with a column host."
 )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from kvmwhy.fleet.row import BY_1, COLUMNS, SCHEMA, SCHEMAS, WIDE
+from kvmwhy.fleet.row import BY_2, COLUMNS, SCHEMA, SCHEMAS, WIDE
 from kvmwhy.fleet.signature import NEWEST, VERSIONS
 from kvmwhy.fleet.store import StoreError
 
@@ -31,9 +31,10 @@ _KINDS: Final = {
     "suberror": "UINTEGER",
     "cpl": "UTINYINT",
     "damaged": "BOOLEAN",
+    "share": "FLOAT",
 }
 _TIMES: Final = {"time": "TIMESTAMPTZ", "last_time": "TIMESTAMPTZ"}
-_SINCE_2: Final = frozenset((*BY_1, "advice"))
+_SINCE_3: Final = frozenset((*BY_2, "mechanism", "origin", "share"))
 _NEWER: Final = "its rows were written by a newer kvmwhy than this one: update this one"
 _DEFAULTS: Final = {"count": "1", "kind": "'other'", "damaged": "false", "answer": "''", "signature": "''", "why": "''"}
 _DEFAULTS.update(cause="'undecided'", family="'undecided'", confidence="'possible'")
@@ -69,7 +70,7 @@ def files_of(paths: Iterable[str]) -> list[str]:
 def source(session: duckdb.DuckDBPyConnection, path: str) -> str:
     """SQL that gives the rows of one file, with the types that they have. Raises StoreError.
 
-    Rows of schema 1 have their only signature, which is of version 1, under both of its names.
+    Rows of schema 2 have their newest signature, which is of version 2, under both of its names.
     """
     if path.endswith(".jsonl"):
         kinds = {name: _kind(name, "VARCHAR") for name in COLUMNS} | dict.fromkeys(WIDE, "VARCHAR")
@@ -89,15 +90,15 @@ def source(session: duckdb.DuckDBPyConnection, path: str) -> str:
 def _of_line(name: str) -> str:
     if name in WIDE:
         return f'TRY_CAST("{name}" AS UBIGINT)'
-    if name in BY_1:
-        return f'CASE "row" WHEN 1 THEN "{BY_1[name]}" ELSE "{name}" END'
+    if name in BY_2:
+        return f'CASE "row" WHEN 2 THEN "{BY_2[name]}" ELSE "{name}" END'
     return f'"{name}"'
 
 
 def _of_column(name: str, there: set[str]) -> str:
-    if name in there or name not in _SINCE_2:
+    if name in there or name not in _SINCE_3:
         return f'"{name}"'
-    return f'"{BY_1[name]}"' if name in BY_1 else "NULL"
+    return f'"{BY_2[name]}"' if name in BY_2 else "NULL"
 
 
 def _columns(session: duckdb.DuckDBPyConnection, path: str) -> set[str]:

@@ -16,12 +16,10 @@ from kvmwhy.fleet.extract import Known, Sighting
 from kvmwhy.fleet.signature import sign
 from kvmwhy.record import Failure
 
-SCHEMA: Final = 2
-SCHEMAS: Final = (1, 2)  # that are read
-BY_1: Final = {
-    "signature_v1": "signature",
-    "why_v1": "why",
-}  # where schema 1, with one signature, has that of version 1
+SCHEMA: Final = 3
+SCHEMAS: Final = (2, 3)  # that are read
+# Where schema 2 has the signature of version 2, which was its newest.
+BY_2: Final = {"signature_v2": "signature", "why_v2": "why"}
 # Numbers of 64 bits: hexadecimal text wherever JSON is written.
 WIDE: Final = ("hardware_error", "exit_reason", "rip", "gva", "gpa")
 
@@ -56,6 +54,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gva: int | None = None
     gpa: int | None = None
     place: str | None = None
+    mechanism: str | None = None  # what happened
+    origin: str | None = None  # whose doing it most likely was …
+    share: float | None = None  # … and how likely
     cause: str = "undecided"
     family: str = "undecided"
     confidence: str = "possible"
@@ -63,8 +64,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     damaged: bool = False
     signature: str = ""  # of the newest version that the row's writer knew; its first word says which
     why: str = ""  # the parts of the signature, for a person
-    signature_v1: str | None = None
-    why_v1: str | None = None
+    signature_v2: str | None = None
+    why_v2: str | None = None
     advice: str | None = None  # what the answer's finding says to whoever runs the host
 
 
@@ -80,7 +81,7 @@ def what(diagnosis: Diagnosis) -> Columns:
     facts = diagnosis.facts
     failure = facts.failure
     best = diagnosis.findings[0]
-    signature, before = sign(diagnosis), sign(diagnosis, 1)
+    signature, before = sign(diagnosis), sign(diagnosis, 2)
     insn, access = facts.instruction, facts.access
     return {
         "kernel": failure.host.kernel,
@@ -102,6 +103,9 @@ def what(diagnosis: Diagnosis) -> Columns:
         "gva": access.gva if access else None,
         "gpa": access.gpa if access else None,
         "place": access.place.name if access and access.place else None,
+        "mechanism": diagnosis.mechanism.id if diagnosis.mechanism else None,
+        "origin": diagnosis.origins[0].id if diagnosis.origins else None,
+        "share": round(diagnosis.origins[0].share, 3) if diagnosis.origins else None,
         "cause": best.cause.id,
         "family": best.cause.family,
         "confidence": best.confidence,
@@ -109,8 +113,8 @@ def what(diagnosis: Diagnosis) -> Columns:
         "damaged": bool(failure.damage),
         "signature": signature.key,
         "why": signature.why,
-        "signature_v1": before.key,
-        "why_v1": before.why,
+        "signature_v2": before.key,
+        "why_v2": before.why,
         "advice": best.advice.host,
     }
 
@@ -190,12 +194,14 @@ def from_json(line: bytes) -> Row:
     for name in WIDE:
         if isinstance(told.get(name), str):
             told[name] = int(told[name], 16)
-    if schema == 1:
-        told |= told_by_1(told)
+    if schema == 2:
+        told = told_by_2(told)
     row: Row = msgspec.convert(told, Row, strict=True)
     return row
 
 
-def told_by_1(told: dict[str, Any]) -> dict[str, Any]:
-    """The columns that schema 1 has under other names."""
-    return {name: told.get(before) for name, before in BY_1.items()}
+def told_by_2(told: dict[str, Any]) -> dict[str, Any]:
+    """A row of schema 2 as one of today: its newest signature is that of version 2, and it had version 1 beside it."""
+    return {name: value for name, value in told.items() if name in COLUMNS} | {
+        name: told.get(before) for name, before in BY_2.items()
+    }

@@ -1,4 +1,4 @@
-"""What makes two failures the same: cause, instruction, access and place, not addresses that vary.
+"""What makes two failures the same: mechanism, instruction, access and place, not addresses that vary.
 
 A signature names its parts, so that a group can say why a failure is in it. Versions live side by side: a new one is
 added as a module of its own, an old one never changes its meaning.
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from kvmwhy.diagnosis import Diagnosis
-from kvmwhy.fleet import signature_v1, signature_v2
+from kvmwhy.fleet import signature_v2, signature_v3
 
 Parts = tuple[tuple[str, str], ...]
-VERSIONS: Final[dict[int, Callable[[Diagnosis], Parts]]] = {1: signature_v1.parts, 2: signature_v2.parts}
+VERSIONS: Final[dict[int, Callable[[Diagnosis], Parts]]] = {2: signature_v2.parts, 3: signature_v3.parts}
 NEWEST: Final = max(VERSIONS)
 
 

@@ -35,23 +35,23 @@ def parts(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
     astray = (facts.access is not None and facts.access.kind == "fetch") or bool(facts.fetch_failed)
     astray = astray or cause.family == "fetch-non-ram" or cause.id == _ASTRAY
     carried_out = (facts.emulated or facts.failure.kind == "exception-exit") and not delivering and not astray
-    access, place = _access(facts)
+    access, place = access_of(facts)
     made = {
         "cause": cause.id,
-        "failure": _failure(facts),
+        "failure": failure_of(facts),
         "rule": _rule(facts, cause.id),
-        "event": _event(facts),
+        "event": event_of(facts),
         "structure": (facts.delivery.structure or UNKNOWN) if facts.delivery else None,
-        "mode": (facts.mode.name if facts.mode else UNKNOWN) if _has_mode(facts) else None,
-        "instruction": _instruction(facts) if carried_out and not _task_switch(facts) else None,
+        "mode": (facts.mode.name if facts.mode else UNKNOWN) if has_mode(facts) else None,
+        "instruction": instruction_of(facts) if carried_out and not task_switch(facts) else None,
         "access": access,
         "place": place,
-        "exit": _exit(facts, access),
+        "exit": exit_of(facts, access),
     }
     return tuple((name, value) for name, value in made.items() if value)
 
 
-def _failure(facts: Facts) -> str:
+def failure_of(facts: Facts) -> str:
     failure = facts.failure
     match failure.kind:
         case "internal-error":
@@ -90,7 +90,7 @@ def _rule(facts: Facts, cause: str) -> str | None:
     return broken[0].rule.id if broken else None
 
 
-def _event(facts: Facts) -> str | None:
+def event_of(facts: Facts) -> str | None:
     """By its kind, exceptions by name: which vector a device's interrupt has is the guest's own affair."""
     failure = facts.failure
     if failure.suberror == 2:
@@ -117,7 +117,7 @@ def _of_vector(vector: int) -> str:
     return _exception(vector) if vector < 32 else "interrupt"
 
 
-def _has_mode(facts: Facts) -> bool:
+def has_mode(facts: Facts) -> bool:
     """Whether it matters in which mode the guest was: not where KVM did not look at the guest's code or state."""
     return (
         facts.emulated
@@ -126,11 +126,11 @@ def _has_mode(facts: Facts) -> bool:
     )
 
 
-def _task_switch(facts: Facts) -> bool:
+def task_switch(facts: Facts) -> bool:
     return facts.explained is not None and facts.explained.name == "TASK_SWITCH"
 
 
-def _instruction(facts: Facts) -> str:
+def instruction_of(facts: Facts) -> str:
     insn = facts.instruction
     if insn is None or facts.code_mode is None:
         return UNKNOWN
@@ -139,7 +139,7 @@ def _instruction(facts: Facts) -> str:
     return form_of(insn, bitness=facts.code_mode.bitness) or UNKNOWN
 
 
-def _access(facts: Facts) -> tuple[str | None, str | None]:
+def access_of(facts: Facts) -> tuple[str | None, str | None]:
     """What was done to which place; both ``?`` of an instruction that names memory where nothing shows which."""
     if facts.access is not None:
         place = facts.access.place
@@ -151,7 +151,7 @@ def _access(facts: Facts) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _exit(facts: Facts, access: str | None) -> str | None:
+def exit_of(facts: Facts, access: str | None) -> str | None:
     name = facts.explained.name if facts.explained else None
     if name in _MEMORY_EXITS or (name == "EXCEPTION_NMI" and _page_fault(facts)):
         return None if access not in {None, UNKNOWN} else "memory access"

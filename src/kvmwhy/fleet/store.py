@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import msgspec
 
-from kvmwhy.fleet.row import COLUMNS, SCHEMA, WIDE, Row, from_json, to_json, told_by_1
+from kvmwhy.fleet.row import COLUMNS, SCHEMA, WIDE, Row, from_json, to_json, told_by_2
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _TIMES: Final = ("time", "last_time")
-_NUMBERS: Final = {"offset": "uint64", "count": "uint64", "suberror": "uint32", "cpl": "uint8"}
+_NUMBERS: Final = {"offset": "uint64", "count": "uint64", "suberror": "uint32", "cpl": "uint8", "share": "float32"}
 _GROUP: Final = 64 << 10  # rows
 _FEW: Final = 1000  # rows
 _PARQUET: Final = b"PAR1"
@@ -180,10 +180,10 @@ def read_rows(path: str) -> Iterator[Row]:
 
     try:
         with pq.ParquetFile(path) as table:
-            missing = "signature_v1" not in table.schema_arrow.names
+            missing = "signature_v2" not in table.schema_arrow.names
             for batch in table.iter_batches():
                 for told in batch.to_pylist():
-                    known = told | told_by_1(told) if missing else told
+                    known = told_by_2(told) if missing else told
                     yield msgspec.convert({name: value for name, value in known.items() if value is not None}, Row)
     except (pa.ArrowException, msgspec.ValidationError) as error:
         raise StoreError(f"{path}: {error}") from None

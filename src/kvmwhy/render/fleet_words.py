@@ -38,7 +38,7 @@ def unsigned(found: Triage) -> str | None:
     if not found.unsigned:
         return None
     which = "These records" if found.unsigned == found.count else f"{found.unsigned:,} of these failures"
-    remedy = "group all by --signature v1" if found.signature_version != 1 else "leave out --signature v1"
+    remedy = "group all by --signature v2" if found.signature_version != 2 else "leave out --signature v2"
     return (
         f"{which} have no signature v{found.signature_version}, and are grouped by the one that they have:"
         f" scan their logs again, or {remedy}."
