@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from kvmwhy.record import Failure, HostEvent
 
+_PLACE: Final = re.compile(r"(?:arch|virt|mm|kernel|include|drivers|fs|net|block|lib)/[\w./-]{1,80}\Z")
 # Slugs of readers.kernel_log.host_messages. ``{name}`` is a field of the event; numbers are shown in hexadecimal.
 _WORDS: Final = {
     "oops": "the host's kernel oopsed ({what})",
@@ -99,6 +101,8 @@ class _Shown(dict[str, str]):
         super().__init__()
         for name, value in event.fields.items():
             self[name] = value if isinstance(value, str) else f"{value}" if name in _DECIMAL else f"{value:#x}"
+        if place := _PLACE.search(self.get("path", "")):
+            self["path"] = place[0]  # in the kernel's tree, wherever it was built
 
     def __missing__(self, name: str) -> str:
         return "?"

@@ -43,8 +43,10 @@ _WORDS: Final = frozenset(
 )
 _PLACE: Final = re.compile(r"(?:arch|virt|mm|kernel|include|drivers|fs|net|block|lib)/[\w./-]{1,80}\Z")
 _SYMBOL: Final = re.compile(r"[A-Za-z_][\w.]{0,80}\Z")
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,40}\Z")
 _NOTHING: Final = re.compile(r"(?!)")
 _ADDRESS: Final = 1 << 32  # and above: an address of the host
+_CODES: Final = frozenset({"status", "error", "value", "reason"})  # what firmware and hardware returned
 _HIDDEN: Final = ("fs", "gs", "ldt", "tr")
 
 
@@ -64,10 +66,15 @@ def redact(failure: Failure) -> Redacted:
         "the CPU's state at the failure: RIP, flags, control registers, selectors, tables and the access's addresses"
     ]
     made = failure
-    for take in (_source, _host, _remarks, _trace, _window, _code, _control):
+    for take in (_source, _host, _fields, _remarks, _window, _code, _control):
         made, what = take(made, before)
         removed += what
-    for take, name in ((_registers, "registers"), (_bases, "hidden bases"), (_others, "CR2, CR3 and debug registers")):
+    for take, name in (
+        (_trace, "the trace"),
+        (_registers, "registers"),
+        (_bases, "hidden bases"),
+        (_others, "CR2, CR3 and debug registers"),
+    ):
         less, what = take(made, before)
         if what and _same(before, diagnose(less)):
             made = less
@@ -81,7 +88,10 @@ def _same(one: Diagnosis, other: Diagnosis) -> bool:
     def told(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         return [(finding.cause.id, finding.confidence) for finding in diagnosis.findings]
 
-    return told(one) == told(other) and one.answer == other.answer
+    def whose(diagnosis: Diagnosis) -> str | None:
+        return diagnosis.origins[0].id if diagnosis.origins else None
+
+    return told(one) == told(other) and one.answer == other.answer and whose(one) == whose(other)
 
 
 def _source(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
@@ -96,6 +106,27 @@ def _source(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
         if value
     ]
     return replace(failure, source=Source(vmm=source.vmm, vcpu=source.vcpu, count=source.count)), gone
+
+
+def _fields(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    """Words beside a refused set-up, a symptom or another program's line, but for plain names; and how it was answered.
+
+    The lines that facts were seen in go with the log: a proof would point at what nobody else has.
+    """
+    changed: dict[str, Any] = {"seen_at": {}, "stored": None}
+    for name in ("setup", "symptom", "speaker"):
+        part = getattr(failure, name)
+        if part is None:
+            continue
+        fields = {
+            key: value
+            for key, value in part.fields.items()
+            if (isinstance(value, int) and value < _ADDRESS) or (isinstance(value, str) and _NAME.match(value))
+        }
+        if fields != part.fields:
+            changed[name] = replace(part, fields=fields)
+    gone = ["words of the log beside the failure"] if changed.keys() & {"setup", "symptom", "speaker"} else []
+    return replace(failure, **changed), gone
 
 
 def _host(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
@@ -125,13 +156,13 @@ def _event(event: HostEvent) -> HostEvent:
     fields: dict[str, int | str] = {}
     for name, value in event.fields.items():
         if isinstance(value, int):
-            if value < _ADDRESS and name != "pid":
+            if (value < _ADDRESS or name in _CODES) and name != "pid":
                 fields[name] = value
         elif name in _WORDS:
             fields[name] = value
         elif found := {"path": _PLACE, "function": _SYMBOL}.get(name, _NOTHING).search(value):
             fields[name] = found[0]
-    return HostEvent(kind=event.kind, at=event.at, fields=fields)
+    return HostEvent(kind=event.kind, fields=fields)
 
 
 def _remarks(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
