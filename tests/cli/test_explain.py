@@ -348,3 +348,24 @@ def test_man_pages_are_those_of_the_commands() -> None:
     )
     assert result.stdout == b""
     assert result.returncode == 0
+
+
+def test_a_guest_log_of_a_bundle_is_explained_with_its_host(tmp_path: Path) -> None:
+    """A sosreport, as a directory and packed: kernel and outer hypervisor are those of the files beside the log."""
+    top = tmp_path / "sosreport-pve1"
+    files = {
+        "sos_commands/kernel/uname_-a": b"Linux pve1 5.15.0-91-generic #101-Ubuntu SMP x86_64 GNU/Linux\n",
+        "dmidecode": b"System Information\n\tManufacturer: VMware, Inc.\n\tProduct Name: VMware7,1\n",
+        "var/log/libvirt/qemu/web.log": b"KVM: entry failed, hardware error 0x7\n",
+    }
+    for name, data in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(data)
+    packed = tmp_path / "sos.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(top, "sosreport-pve1")
+    for path in (top, packed):
+        item = json.loads(kvmwhy("explain", "--json", str(path)).stdout)
+        assert item["host"]["kernel"] == "5.15.0-91-generic"
+        assert item["host"]["hypervisor"] == "VMware"
+        assert item["origins"][0]["id"] == "outer-hypervisor"

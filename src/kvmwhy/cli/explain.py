@@ -13,8 +13,9 @@ import msgspec
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.pipeline import identity, records
+from kvmwhy.pipeline import identity, inputs, records_of
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.host_files import Beside
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
@@ -43,6 +44,7 @@ class _Found:
         self.format: dict[bytes, str | None] = {}
         self.left_out = 0
         self.bytes_seen = 0
+        self.beside = Beside()  # files of bundles that tell of the host
 
     def add(self, failure: Failure, format_: str | None) -> None:
         key = identity(failure)
@@ -58,7 +60,7 @@ class _Found:
 
     def failures(self, *, several: bool) -> list[Failure]:
         """The records; what ``several`` inputs tell of one failure in one of them."""
-        counted = [self._counted(key, failure) for key, failure in self.first.items()]
+        counted = [self.beside.with_host(self._counted(key, failure)) for key, failure in self.first.items()]
         if not several or len(set(self.format.values())) < 2 or len(counted) > _MOST_COMBINED:
             return counted
         from kvmwhy.readers.correlate import combine
@@ -102,11 +104,11 @@ class _Complaints:
 def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) -> int:
     """Explain every failure in ``files``; return the exit status."""
     found, complaints = _Found(limit), _Complaints()
-    status, inputs = DONE, 0
+    status, count = DONE, 0
     for path, is_named in _inputs(files, complaints):
-        inputs += 1
+        count += 1
         status = max(status, _read_file(path, found, complaints, is_named=is_named))
-    failures = found.failures(several=inputs > 1)
+    failures = found.failures(several=count > 1)
     damaged = False
     for n, failure in enumerate(failures):
         damaged = damaged or bool(failure.damage)
@@ -215,8 +217,10 @@ def _read_file(path: str, found: _Found, complaints: _Complaints, *, is_named: b
 
 
 def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, complaints: _Complaints) -> None:
-    for record in records(_counted(_chunks(stream, size), found), path, complaints):
-        found.add(record.failure, record.format)
+    for member in inputs(_counted(_chunks(stream, size), found), path, complaints):
+        chunks = found.beside.watch(member.path, member.chunks)
+        for record in records_of(chunks, member.path, complaints):
+            found.add(record.failure, record.format)
 
 
 def _counted(chunks: Iterator[bytes], found: _Found) -> Iterator[bytes]:
