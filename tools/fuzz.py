@@ -1,21 +1,27 @@
 """Mutates genuine evidence and reads it: nothing may raise, hang, or take more than its share of time.
 
-    .venv/bin/python tools/fuzz.py [--runs 100000] [--seed 1] [--reader qemu_log]
+    .venv/bin/python tools/fuzz.py [--runs 100000] [--seed 1] [--reader qemu.log] [--growth]
 
-Seeds are tests/fixtures. Of each input the slowest and any that raises are kept in the directory given by --keep.
-Linear time is checked by size: no input may take longer than a fixed time for each kilobyte of it.
+Seeds are tests/fixtures and, if they are there, the public reports that KVMWHY_CORPUS names; some inputs are mangled
+as people mangle what they post (tests/mangles.py). Any that raises is kept in the directory given by --keep. With
+--growth the inputs that took longest are read again at 2, 4 and 8 times their size, and a time that grows faster than
+the size is reported.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import heapq
+import os
 import random
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +33,12 @@ from kvmwhy.readers import read
 from kvmwhy.readers.registry import OF_BYTES, READERS, search
 from kvmwhy.record import Failure
 
-FIXTURES: Final = Path(__file__).parent.parent / "tests" / "fixtures"
+ROOT: Final = Path(__file__).parent.parent
+FIXTURES: Final = ROOT / "tests" / "fixtures"
+CORPUS: Final = Path(os.environ.get("KVMWHY_CORPUS", ROOT.parent / "shared" / "corpus"))
+SLOWEST: Final = 8  # inputs of each reader whose growth is measured
+LINEAR: Final = 1.6  # times as long for each byte at eight times the size
+SMALLEST: Final = 8 << 10
 LARGEST: Final = 24 << 10
 HANGS: Final = 10  # seconds
 TOKENS: Final = (
@@ -42,7 +53,7 @@ TOKENS: Final = (
 
 def seeds() -> list[bytes]:
     found = []
-    for path in sorted(FIXTURES.rglob("*")):
+    for path in (*sorted(FIXTURES.rglob("*")), *sorted(CORPUS.glob("*/evidence.txt"))):
         if path.is_file() and path.suffix not in {".json", ".py"}:
             data = path.read_bytes()
             if data[:2] == b"\x1f\x8b":
@@ -52,11 +63,20 @@ def seeds() -> list[bytes]:
     return list(dict.fromkeys(found))
 
 
+@cache
+def ways() -> tuple[Callable[[str], bytes], ...]:
+    """What people do to a text before they post it."""
+    sys.path.insert(0, os.fspath(ROOT / "tests"))
+    from mangles import MANGLES
+
+    return tuple(MANGLES.values())
+
+
 def mutate(pick: random.Random, pool: list[bytes]) -> bytes:
     data = bytearray(pick.choice(pool))
     for _ in range(pick.choice((1, 1, 2, 3, 5, 9))):
         at = pick.randrange(len(data) + 1)
-        match pick.randrange(8):
+        match pick.randrange(9):
             case 0:
                 data[at : at + 1] = pick.randbytes(1)
             case 1:
@@ -73,6 +93,8 @@ def mutate(pick: random.Random, pool: list[bytes]) -> bytes:
                 del data[at:]
             case 6:
                 del data[:at]
+            case 8:
+                data[:] = pick.choice(ways())(data.decode("utf-8", "replace"))[: 2 * LARGEST]
             case 7:
                 data[at : at + 8] = pick.choice((b"\0" * 8, b"\xff" * 8, b"9" * 8, b"f" * 8, b" " * 8))
     return bytes(data[: 2 * LARGEST]) or b"\0"
@@ -123,6 +145,18 @@ def targets() -> dict[str, Callable[[bytes], object]]:
     return out
 
 
+def growth(target: Callable[[bytes], object], data: bytes) -> float:
+    """How many times as long a byte takes at eight times the size, from a size on at which time can be measured."""
+    data *= 1 + SMALLEST // len(data)
+    costs = []
+    for times in (1, 2, 4, 8):
+        started = time.process_time()
+        with suppress(Exception):
+            target(data * times)
+        costs.append((time.process_time() - started) / times)
+    return min(costs[2:]) / max(costs[0], 1e-4)
+
+
 def hung(_signal: int, _frame: object) -> None:
     raise TimeoutError(f"longer than {HANGS} s")
 
@@ -132,6 +166,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10_000, help="inputs for each reader")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reader", help="only this one")
+    parser.add_argument("--growth", action="store_true", help="read the slowest again at 2, 4 and 8 times their size")
     parser.add_argument("--keep", type=Path, help="where inputs that failed go")
     options = parser.parse_args()
     signal.signal(signal.SIGALRM, hung)
@@ -140,7 +175,8 @@ def main() -> None:
         if options.reader not in {None, name}:
             continue
         pick = random.Random(f"{options.seed} {name}")  # noqa: S311 -- to be repeated, not to be secret
-        slowest, begun = 0.0, time.process_time()
+        slow: list[tuple[float, int, bytes]] = []
+        begun = time.process_time()
         for run in range(options.runs):
             data = mutate(pick, pool)
             started = time.process_time()
@@ -154,12 +190,19 @@ def main() -> None:
                     options.keep.mkdir(parents=True, exist_ok=True)
                     (options.keep / f"{name}-{options.seed}-{run}").write_bytes(data)
             signal.alarm(0)
-            slowest = max(slowest, (time.process_time() - started) / (len(data) + 4096) * 1024)
+            cost = (time.process_time() - started) / (len(data) + 4096) * 1024
+            (heapq.heappush if len(slow) < SLOWEST else heapq.heappushpop)(slow, (cost, run, data))
         spent = time.process_time() - begun
         print(
-            f"{name:<16} {options.runs} inputs, {spent:.0f} s, slowest {slowest * 1000:.2f} ms/KiB, failed so far {failed}",  # noqa: E501
+            f"{name:<16} {options.runs} inputs, {spent:.0f} s, slowest {max(slow)[0] * 1000:.2f} ms/KiB, failed so far {failed}",  # noqa: E501
             flush=True,
         )
+        for _, run, data in sorted(slow, reverse=True) if options.growth else ():
+            signal.alarm(8 * HANGS)
+            if (times := growth(target, data)) > LINEAR:
+                failed += 1
+                print(f"{name}, run {run}: {times:.1f} times as long for each byte at 8 times the size", flush=True)
+            signal.alarm(0)
     sys.exit(bool(failed))
 
 
