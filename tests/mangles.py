@@ -233,4 +233,8 @@ PAIRS: Final[dict[str, Mangle]] = {
     for outer in _OUTER
     if not (inner in {"docker JSON", "logfmt"} and outer == "folded at 76")  # a space in a string would be lost
 }
+# Those that name QEMU as the writer: what a kernel logged is not the host's behind them.
+OF_QEMU: Final = frozenset(
+    {"journald JSON", "journald export", "RFC 3164", "RFC 5424", "Proxmox", "systemd", "journalctl -o cat with name"}
+)
 MANGLES: Final = _ALONE | PAIRS

@@ -33,7 +33,7 @@ _PADDED: Final = {8, 16}  # a number that is shorter may have any width
 _STOPS: Final = (",", ";")
 _MANY: Final = 5  # breaks at one column that are no chance
 _SURE: Final = 2  # places at which a line may be broken
-_VALUES: Final = re.compile(r"(?:[0-9a-fA-Z?<>=\[\] \t-]|busy|[a-z]{2,3} (?=[0-9a-f]{16}))+")
+_VALUES: Final = re.compile(r"(?:[0-9a-fA-Z?<>=\[\] \t#-]|busy|[id]idx|[a-z]{2,3} (?=[0-9a-f]{16}))+")
 _LABEL: Final = re.compile(
     r"(?:[A-Za-z]\S{0,40} )?[A-Za-z/.][\w./+()-]{1,60}(?:\[\d{1,10}\])?:(?:\s|$)|\[[\w-]{1,40}:[^\]\n]{1,100}\] "
     r"|[*#@%]\W{0,3}\w|\W+$"

@@ -139,4 +139,7 @@ BREAKABLE: Final = _any(*_QEMU, *_VMCS, *_KERNEL)
 STRONG: Final = _any(
     *_QEMU, *_OTHER
 )  # also behind lines that have a stamp, where a line without one continues the last
-SPEAKS: Final = re.compile("[kK][vV][mM]|[vV][cC][pP][uU]|[vV]m[eE]xit|suberror|rrno|os error|VM[- ][eE]ntry")
+SPEAKS: Final = re.compile(
+    "[kK][vV][mM]|[vV][cC][pP][uU]|[vV][mM][xX]|[vV]m[eE]xit|suberror|rrno|os error|VM[- ][eE]ntry|emulat"
+    "|[tT][dD][xX]|SEAMCALL|[sS][eE][vV]_|SEV|MSR|haxm|[hH]ypervisor"
+)

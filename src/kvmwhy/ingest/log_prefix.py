@@ -38,7 +38,10 @@ _COMPOSE: Final = re.compile(r"(?P<name>[a-z][\w.-]{0,62}[-_]\d{1,3}) {0,40}+\| 
 _STEP: Final = re.compile(
     rf"(?P<name>[^\t\n]{{1,100}}+\t[^\t\n]{{1,100}}+)\t\ufeff?(?P<time>{_ISO}) ?(?:##\[[a-z]{{2,16}}\])?"
 )
-_GITHUB: Final = re.compile(rf"\ufeff?(?P<time>{_ISO}) (?:##\[[a-z]{{2,16}}\])?")
+# Seven digits: GitHub's runner; nine: docker and kubectl. They name nobody, and syslog's daemons write six at most.
+_RUNNER: Final = re.compile(
+    r"\ufeff?(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.(?:\d{7}|\d{9})(?:Z|[+-]\d\d:\d\d)) (?:##\[[a-z]{2,16}\])?"
+)
 _GITLAB: Final = re.compile(rf"(?P<time>{_ISO}) \d\d[OE](?P<part>[+ ])")
 _PRINTK: Final = re.compile(
     r"\s{0,16}(?:<\d{1,3}>)?(?:[a-z]{1,8} {0,8}:[a-z]{1,8} {0,8}: )?\[(?P<time> {0,12}\d{1,12}\.\d{1,9})\]"
@@ -68,7 +71,7 @@ _MOST_NAME: Final = 200
 
 # What is tried, by the first character of the line.
 _PATTERNS: Final = {
-    "0": (_CRI, _GITLAB, _SYSLOG, _GITHUB, _TIME, _KMSG),
+    "0": (_CRI, _GITLAB, _RUNNER, _SYSLOG, _TIME, _KMSG),
     "[": (_SYSLOG, _POD, _PRINTK, _TIME),
     "<": (_RFC5424, _SYSLOG, _PRINTK),
 }

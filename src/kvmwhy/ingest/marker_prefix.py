@@ -20,6 +20,9 @@ _NUMBER: Final = re.compile(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.
 _OF_GREP: Final = re.compile(r"\d{1,7}[:-](?!\d)")
 _MARK: Final = re.compile(r"(?:# |- |\* |\+ |E {3,7}|\| |│ |; |// )")
 _NAME: Final = re.compile(r"[\w.@/-]{1,64} {1,40}\| ")  # one service of docker compose, one host of Zuul
+_BRACKET: Final = re.compile(
+    r"\S{0,40}[^\[\]\n]{0,60}\[(?=[^\[\]]{0,100}[A-Za-z])[^\[\]\n]{1,120}\] "
+)  # Jenkins' branch
 _STRING: Final = re.compile(r'[ \t]{0,64}"((?:[^"\\\n]|\\.)*)",?[ \t]*')  # of a list in JSON, as Ansible shows output
 _FILE: Final = re.compile(r"((?:[\w.@+~-]{0,80}/)*[\w.@+~-]{1,120})([:-])(?:\d{1,9}\2)?")
 _FILE_NAME: Final = re.compile(r"/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
@@ -65,6 +68,8 @@ def without_marks(lines: Sequence[str]) -> list[str] | None:
         return _marked(lines, found[0])
     if _STRING.fullmatch(first):
         return _strings(lines)
+    if _BRACKET.match(first):
+        return _in_brackets(lines)
     if pattern := of_file(lines):
         bare = without(lines, pattern)
         return (
@@ -100,6 +105,21 @@ def _marked(lines: Sequence[str], mark: str) -> list[str] | None:
     if any(line.strip() and not line.startswith(mark) and line.rstrip() != bare for line in lines):
         return None
     return [line[least:] for line in lines]
+
+
+def _in_brackets(lines: Sequence[str]) -> list[str] | None:
+    """What all lines have in common up to a bracket's end: a logger's request, a branch of a build."""
+    filled = [line for line in lines if line.strip()]
+    if len(filled) < _FEW_NAMED:
+        return None
+    shared = _shared(min(filled), max(filled))
+    found = _BRACKET.match(shared)
+    return None if found is None else [line[found.end() :] for line in lines]
+
+
+def _shared(one: str, other: str) -> str:
+    size = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return one[:size]
 
 
 def _strings(lines: Sequence[str]) -> list[str] | None:

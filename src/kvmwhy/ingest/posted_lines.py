@@ -62,13 +62,17 @@ def _without_margins(posted: Posted) -> Posted:
     if _is_doubled(lines):
         posted = posted.only([n for n, line in enumerate(lines) if line.strip() or n + 1 == len(lines)])
         lines = posted.lines
-    first = next((line for line in lines if line.strip()), "")
+    filled = [line for line in lines if line.strip()]
+    first = filled[0] if filled else ""
+    if sum(line[-2:].isspace() for line in filled) * 5 > 4 * len(filled):
+        posted = posted._replace(lines=[line.rstrip() for line in lines])
+        lines = posted.lines
     if first[:1] in {" ", "\t"} and (indent := _common_indent(lines)):
         posted = posted._replace(lines=[line[indent:] for line in lines])
         lines = posted.lines
     if _CELL_END.search(first):
         bare = [_CELL_END.sub("", line) for line in lines]
-        if sum(map(str.__ne__, bare, lines)) * 5 > 4 * sum(map(bool, map(str.strip, lines))):
+        if sum(map(str.__ne__, bare, lines)) * 5 > 4 * len(filled):
             posted = posted._replace(lines=bare)
     return posted
 
