@@ -7,7 +7,6 @@ from binascii import a2b_base64
 from collections.abc import Sequence
 from typing import Final
 
-from kvmwhy.ingest.line_starts import STAMPED
 from kvmwhy.ingest.marker_prefix import learned, without_marks
 
 _QUOTED_PRINTABLE: Final = re.compile(r"=3D(?:[0-9A-Fa-f<? ]|=?\n)")
@@ -48,6 +47,8 @@ def undo_in_lines(lines: Sequence[str]) -> list[tuple[int, str]] | None:
     text = "\n".join(lines)
     if not (_QUOTED_PRINTABLE.search(text) or _is_broken(text)):
         return None
+    from kvmwhy.ingest.line_starts import STAMPED
+
     if all(STAMPED.match(lines[n + 1]) for n, line in enumerate(lines[:-1]) if line.rstrip(" \t").endswith("=")):
         return None
     out: list[tuple[int, list[str]]] = []
@@ -74,6 +75,8 @@ def _decode(text: str) -> str:
 
 def _has_prefixes(text: str) -> bool:
     """Whether the lines behind soft breaks begin as if the text had been quoted, numbered or logged afterwards."""
+    from kvmwhy.ingest.line_starts import STAMPED
+
     lines = text.split("\n")
     below = [lines[n + 1] for n, line in enumerate(lines[:-1]) if line.rstrip(" \t").endswith("=")][:_MOST_LOOKED_AT]
     if not below:

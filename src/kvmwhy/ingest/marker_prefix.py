@@ -13,7 +13,6 @@ from functools import cache
 from typing import Final
 
 from kvmwhy.ingest.escapes import unescape
-from kvmwhy.ingest.line_starts import EVENT, STAMPED
 from kvmwhy.ingest.multi_search import Finder, finder
 
 _NUMBER: Final = re.compile(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
@@ -44,7 +43,6 @@ _COMMON: Final = (
     "CR0: actual=", "CS:   sel=", "VMCB Control Area", "cr_read: ", "exit_code: ", "es:   s: ", "Code=", "X00=",
     "NIP ",
 )  # fmt: skip
-_KNOWN: Final = re.compile("|".join(map(re.escape, _STARTS)))
 _LOGS: Final = re.compile(
     r"<\d{1,3}>[A-Z\[\d]|\{\"|\[ {0,8}\d{1,9}\.\d{1,9}\]|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:"
     r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:|time=\""
@@ -133,7 +131,11 @@ def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
     """A pattern of grep's prefix, if many lines have the name of the same file before them: a broken one has none."""
     first = next((line for line in lines if line.strip()), "")
     found = _FILE.match(first)
-    if found is None or STAMPED.match(first) or not (_FILE_NAME.search(found[1]) or first[found.end() :][:1].strip()):
+    if found is None:
+        return None
+    from kvmwhy.ingest.line_starts import STAMPED
+
+    if STAMPED.match(first) or not (_FILE_NAME.search(found[1]) or first[found.end() :][:1].strip()):
         return None
     pattern = re.compile(re.escape(found[1]) + r"([:-])(?:\d{1,9}\1)?")
     named = sum(pattern.match(line) is not None for line in lines)
@@ -157,12 +159,14 @@ def _find() -> Finder:
 
 def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
     """A pattern of what stands before the lines whose beginning is known, unless it is a collector's own prefix."""
+    from kvmwhy.ingest.line_starts import EVENT, STAMPED
     from kvmwhy.ingest.log_prefix import peel
 
     shapes: Counter[str] = Counter()
+    start = re.compile("|".join(map(re.escape, _STARTS)))
     known = 0
     for line in lines[:_MOST_LINES]:
-        found = _KNOWN.search(line, 0, _LONGEST) or _LOGS.search(line, 1, _LONGEST)
+        found = start.search(line, 0, _LONGEST) or _LOGS.search(line, 1, _LONGEST)
         if found is None:
             continue
         known += 1
