@@ -37,6 +37,21 @@ def test_the_same_rip_ties() -> None:
     assert both.damage == ()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_registers_are_compared_as_wide_as_they_were_printed(turned: bool) -> None:
+    """QEMU prints 32 bits outside of 64-bit code, the kernel always 64: one failure, in either order, with all bits."""
+    narrow = msgspec.structs.replace(QEMU, cpu=Cpu(wide=False, registers={"rip": 0x8086, "rsp": 0x8123_4560}))
+    wide = msgspec.structs.replace(
+        TRACED, emulation=None, cpu=Cpu(registers={"rip": 0x1_0000_8086, "rsp": 0xFFFF_8000_8123_4560})
+    )
+    pieces = [of(narrow, "QEMU log"), of(wide, "kernel log")]
+    (both,) = combine(pieces[::-1] if turned else pieces)
+    assert both.cpu
+    assert both.cpu.registers == {"rip": 0x1_0000_8086, "rsp": 0xFFFF_8000_8123_4560}
+    other = msgspec.structs.replace(wide, cpu=Cpu(registers={"rip": 0x1_0000_8087}))
+    assert len(combine([of(narrow, "QEMU log"), of(other, "kernel log")])) == 2
+
+
 def test_another_rip_or_vcpu_stays_apart() -> None:
     """Nothing is put together that differs in anything."""
     assert len(combine([of(moved(QEMU, 5), "QEMU log", QEMU), of(moved(TRACED, 7), "kernel log")])) == 3

@@ -19,6 +19,7 @@ from kvmwhy.record import Cpu, Failure, Host, Source
 _ASSUMED: Final = "it is assumed that the {second} and the {first} tell of the same failure: there is one of each"
 # Records of one RIP that are compared with each newcomer; a guest that fails there again and again has equal ones.
 _MOST_RIVALS: Final = 16
+_NARROW: Final = (1 << 32) - 1
 _APART: Final = {
     "source", "host", "cpu", "cpu_shared", "kind", "repairs", "damage", "silent", "data", "data_apart", "ndata", "code",
     "arch_from", "seen_at",
@@ -61,7 +62,7 @@ def _rip(failure: Failure) -> int | None:
 def _ties(failure: Failure) -> Iterator[object]:
     rip = _rip(failure)
     if rip is not None and not failure.cpu_shared:
-        yield ("rip", rip)
+        yield ("rip", rip & _NARROW)
     if failure.data:
         yield ("data", failure.suberror, failure.data[:3])
     if failure.source.line is not None:
@@ -88,8 +89,13 @@ def _one_of_each(out: list[Failure], formats: list[set[str]]) -> list[Failure]:
     return [replace(both, damage=(*both.damage, _ASSUMED.format(first=first, second=second)))]
 
 
+def _is_narrow(failure: Failure) -> bool:
+    """Whether the registers were printed with 32 bits, as QEMU does outside of 64-bit code."""
+    return failure.cpu is not None and failure.cpu.wide is False
+
+
 def agree(one: Failure, other: Failure) -> bool:
-    """Whether nothing that both of them have differs."""
+    """Whether nothing that both of them have differs, at the width at which it was printed."""
     if one.cpu_shared or other.cpu_shared or is_alone(one) or is_alone(other):
         return False
     if one.kind != other.kind and "other" not in {one.kind, other.kind}:
@@ -98,7 +104,8 @@ def agree(one: Failure, other: Failure) -> bool:
         return False
     if any(None not in (a := getattr(one, n), b := getattr(other, n)) and a and b and a != b for n in _NAMES):
         return False
-    rips = {_rip(one), _rip(other)} - {None}
+    width = _NARROW if _is_narrow(one) or _is_narrow(other) else -1
+    rips = {rip & width for rip in (_rip(one), _rip(other)) if rip is not None}
     if len(rips) > 1:
         return False
     size = min(len(one.data), len(other.data))
@@ -106,7 +113,7 @@ def agree(one: Failure, other: Failure) -> bool:
         return False
     if one.cpu and other.cpu:
         mine, theirs = one.cpu.registers, other.cpu.registers
-        if any(theirs.get(name, value) != value for name, value in mine.items() if name in {"cr0", "cr3"}):
+        if any((theirs.get(name, value) ^ value) & width for name, value in mine.items() if name in {"cr0", "cr3"}):
             return False
     return True
 
@@ -138,9 +145,14 @@ def merge(one: Failure, other: Failure) -> Failure:
 def _cpu(one: Cpu | None, other: Cpu | None) -> Cpu | None:
     if one is None or other is None:
         return one or other
+    registers = other.registers | one.registers
+    if one.wide is False and other.wide is not False:  # what was printed with 32 bits may have more
+        for name, value in other.registers.items():
+            if not (registers[name] ^ value) & _NARROW:
+                registers[name] = value
     both: Cpu = replace(
         one,
-        registers=other.registers | one.registers,
+        registers=registers,
         segments=other.segments | one.segments,
         **{
             n: getattr(other, n) if getattr(one, n) is None else getattr(one, n)
