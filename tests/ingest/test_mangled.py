@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dumps import Printed, reports
+from kvmwhy.ingest.normalize import clean
 from kvmwhy.readers import read
 from kvmwhy.record import Failure, Host, Source
 
@@ -162,3 +163,26 @@ def test_what_was_undone_is_told(name: str, word: str) -> None:
     data = MANGLES[name]("KVM internal error. Suberror: 1\nextra data[0]: 0x0000000000000001\nRAX=<00>\n")
     (failure,) = read(data).failures
     assert word in " ".join(failure.repairs)
+
+
+def test_bare_tracepoints_are_not_joined() -> None:
+    """A trace without the columns before the events' names: mail broke one, and the short ones stay lines."""
+    text = (
+        "> kvm_exit:             reason EXIT_EXCP_GP rip 0x7ffbb280 info 0 0\n"
+        "> kvm_emulate_insn:     0:7ffbb280: 0f aa\n"
+        "> kvm_nested_vmexit:    vcpu 0 reason npf rip 0xffffffffffbbe119 info1\n"
+        ">   0x0000000200000006 info2 0x00000000001ab000 intr_info 0x00000000\n"
+        ">   error_code 0x00000000\n"
+        "> kvm_inj_exception:    #GP (0x0)\n"
+    )
+    lines = clean(text.encode()).text.splitlines()
+    assert [line.split(":")[0].strip() for line in lines if ": " in line[:30]] == [
+        "kvm_exit", "kvm_emulate_insn", "kvm_nested_vmexit", "kvm_inj_exception",
+    ]  # fmt: skip
+
+
+def test_the_mark_of_xen_is_no_prefix() -> None:
+    """It says whose failure it is."""
+    dump = ("*** Guest State ***", "CR3 = 0x00000000feffc000", "RFLAGS=0x00010002", "*** Host State ***")
+    text = "".join(f"> (XEN) {line}\n" for line in ("d2v0 VMLAUNCH error: 0x7", *dump, *dump))
+    assert all(line.startswith("(XEN) ") for line in clean(text.encode()).text.splitlines())

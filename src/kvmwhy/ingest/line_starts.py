@@ -84,6 +84,7 @@ _VMCS: Final = (
 )
 _KERNEL: Final = (
     r"(?:kvm|kvm_intel|kvm_amd)(?: \[\d{1,10}\])?: ",
+    r"kvm_[a-z][a-z0-9_]{1,40}: ",  # a tracepoint, where the columns before it were cut off
     r"(?:WARNING: CPU|BUG: |INFO: |Oops: |general protection fault|invalid opcode|watchdog: |------------\[|---\[ end)",
     r"CPU: \d{1,5} ",
     r"Hardware name: ",

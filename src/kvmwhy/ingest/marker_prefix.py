@@ -52,8 +52,11 @@ _MOST_LINES: Final = 4000
 _MOST_SHAPES: Final = 4
 _MOST_KEPT: Final = 1000
 _RUN: Final = re.compile(r"\d+(?![A-Za-z])|[0-9A-Za-z]*\d[0-9A-Za-z]*|[ \t]+|[:-]")
-# What belongs to the line itself: a module's, a program's name.
-_OWN: Final = re.compile(r"(?:kvm\w{0,16}|SVM|SEV[\w-]{0,8}|[\w/.-]{0,80}qemu[\w-]{0,40})(?: \[\d{1,10}\])?: {1,4}$")
+# What belongs to the line itself: a module's, a program's name; Xen's mark, which says whose failure it is.
+_OWN: Final = re.compile(
+    r"(?:(?:kvm\w{0,16}|SVM|SEV[\w-]{0,8}|[\w/.-]{0,80}qemu[\w-]{0,40})(?: \[\d{1,10}\])?:"
+    r"|\((?:XEN|d\d{1,5}(?:v\d{1,5})?)\)) {1,4}$"
+)
 
 
 def without_marks(lines: Sequence[str]) -> list[str] | None:
