@@ -31,6 +31,7 @@ LINES: list[tuple[str, str, dict[str, int | str]]] = [
     ),
     ("kvm: vcpu1, guest rIP: 0x1 Unhandled WRMSR(0x8b) = 0x0", "msr-unhandled", {"access": "write", "msr": 0x8B}),
     ("kvm: emulating exchange as write", "exchange-as-write", {}),
+    ("WARNING: kvm: emulating exchange as write#012", "exchange-as-write", {}),
     ("kvm: MONITOR instruction emulated as NOP!", "instruction-as-nop", {"instruction": "MONITOR"}),
     ("kvm: vmread failed: field=4402", "vmread-failed", {"field": 0x4402}),
     (

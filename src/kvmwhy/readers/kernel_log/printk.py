@@ -27,9 +27,10 @@ _WITHIN: Final = 200  # characters before which a stamp or "kernel:" stands
 
 # pr_fmt of KVM's modules, kvm_pr_unimpl and vcpu_unimpl (include/linux/kvm_host.h), dev_printk of a PCI device.
 _MODULE: Final = re.compile(
-    r"(?:kvm|kvm_intel|kvm_amd|kvm-intel|kvm-amd|SVM|KVM|kvm-s390|kvm-hv|KVM-HV|virt/tdx|tdx|SEV-SNP|vfio_pci|vfio"
+    r"(?:(?:WARNING|NOTICE): (?=kvm: ))?"  # of illumos, where syslog's part has been taken off
+    r"(?:(?:kvm|kvm_intel|kvm_amd|kvm-intel|kvm-amd|SVM|KVM|kvm-s390|kvm-hv|KVM-HV|virt/tdx|tdx|SEV-SNP|vfio_pci|vfio"
     r"|x86/cpu|x86/virt|DMAR|AMD-Vi|pit|watchdog|NMI watchdog|rcu|traps|ccp|psp): "
-    r"|[a-z][a-z0-9_-]{1,24} [0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]: "
+    r"|[a-z][a-z0-9_-]{1,24} [0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]: )"
 )
 _PROCESS: Final = re.compile(r"kvm ?\[(?P<pid>[0-9]{1,10})\]: ")
 _VCPU: Final = re.compile(r"vcpu(?P<vcpu>[0-9]{1,5})(?:, guest rIP: 0x(?P<rip>[0-9a-f]{1,16}))?\s")
