@@ -166,19 +166,23 @@ def test_what_was_undone_is_told(name: str, word: str) -> None:
 
 
 def test_bare_tracepoints_are_not_joined() -> None:
-    """A trace without the columns before the events' names: mail broke one, and the short ones stay lines."""
+    """A trace without the columns before the events' names: mail broke some, and the short ones stay lines."""
     text = (
-        "> kvm_exit:             reason EXIT_EXCP_GP rip 0x7ffbb280 info 0 0\n"
+        "> kvm_exit:             reason EXIT_RSM rip 0x7ffbb280 info 0 0\n"
         "> kvm_emulate_insn:     0:7ffbb280: 0f aa\n"
+        "> kvm_exit:             reason EXIT_NPF rip 0xffffffffffbbe119 info\n"
+        ">   200000006 1ab000\n"
         "> kvm_nested_vmexit:    vcpu 0 reason npf rip 0xffffffffffbbe119 info1\n"
         ">   0x0000000200000006 info2 0x00000000001ab000 intr_info 0x00000000\n"
         ">   error_code 0x00000000\n"
+        "> kvm_page_fault:       address 1ab000 error_code 6\n"
+        "> kvm_nested_vmexit_inject: reason EXIT_NPF info1 200000006 info2 1ab000\n"
+        ">   int_info 0 int_info_err 0\n"
         "> kvm_inj_exception:    #GP (0x0)\n"
     )
-    lines = clean(text.encode()).text.splitlines()
-    assert [line.split(":")[0].strip() for line in lines if ": " in line[:30]] == [
-        "kvm_exit", "kvm_emulate_insn", "kvm_nested_vmexit", "kvm_inj_exception",
-    ]  # fmt: skip
+    names = [line.split(":")[0].strip() for line in clean(text.encode()).text.splitlines()]
+    for name in ("kvm_emulate_insn", "kvm_page_fault", "kvm_nested_vmexit_inject", "kvm_inj_exception"):
+        assert name in names
 
 
 def test_the_mark_of_xen_is_no_prefix() -> None:
