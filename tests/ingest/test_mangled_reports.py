@@ -69,7 +69,7 @@ def shared() -> Iterator[str]:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared reports are not here (KVMWHY_CORPUS names them)")
 def test_public_reports_mangled_are_read_alike() -> None:
     """Of a sample, one mangling a report: `tools/mangle.py` does all and names what differs."""
-    ways = [mangle for name, mangle in MANGLES.items() if name not in OF_QEMU]
+    ways = [mangle for name, mangle in MANGLES.items() if name.partition(", then")[0] not in OF_QEMU]
     pairs = [(text, ways[n * 7 % len(ways)]) for n, text in enumerate(shared())]
     pairs = [(text, mangle) for text, mangle in pairs if record(text.encode())]
     alike = sum(record(text.encode()) == record(mangle(text)) for text, mangle in pairs)
