@@ -28,9 +28,9 @@ from typing import Final
 from kvmwhy.fleet.extract import Known, Place, is_image, sightings
 from kvmwhy.ingest.archives import Limits, members
 from kvmwhy.ingest.normalize import clean
-from kvmwhy.readers import OF_BYTES, OF_TEXT, read
-from kvmwhy.readers.inputs import read_stream
-from kvmwhy.readers.likely import may_tell
+from kvmwhy.pipeline import records
+from kvmwhy.readers import read
+from kvmwhy.readers.registry import OF_BYTES, READERS, search
 from kvmwhy.record import Failure
 
 ROOT: Final = Path(__file__).parent.parent
@@ -109,20 +109,20 @@ def through_containers(data: bytes) -> None:
 
 
 def unlikely(data: bytes) -> None:
-    """What a scan does not read has nothing: a text, as it is searched, in whose words no other characters stand."""
+    """Where no anchor is, nothing can be read: a text, as it is searched, in whose words no other characters stand."""
     text = clean(data).text.encode("utf-8", "replace")
-    if not is_image(text) and not may_tell(text) and (failures := read(text).failures):
-        raise AssertionError(f"not likely, and yet there are {len(failures)}: {failures[0].kind}")
+    if not is_image(text) and not search().hits(text) and (failures := read(text).failures):
+        raise AssertionError(f"no anchor, and yet there are {len(failures)}: {failures[0].kind}")
 
 
 def scanned(data: bytes) -> None:
-    """As a part of a large file, behind prefixes of several kinds; the same in whatever chunks."""
+    """Behind prefixes of several kinds, the same in whatever chunks."""
     lines = data.split(b"\n")
     for prefix in (b"", b"Jan 02 03:04:05 h QEMU[1]: ", b'{"_PID":"1","MESSAGE":"'):
         log = b"\n".join(prefix + line + b'"}' * prefix.startswith(b"{") for line in lines)
         known: Known[Failure] = Known(lambda failure: failure)
         ways = ((log,), (log[at : at + 999] for at in range(0, len(log), 999)))
-        one, other = ([(s.key, s.offset, s.times) for s in sightings(way, known, Place(1))] for way in ways)
+        one, other = ([(s.key, s.offset, s.times) for s in sightings(way, known, Place())] for way in ways)
         if one != other:
             raise AssertionError("it depends on the chunks")
 
@@ -131,17 +131,17 @@ def targets() -> dict[str, Callable[[bytes], object]]:
     """Every reader by itself, and the ways in."""
     out: dict[str, Callable[[bytes], object]] = {
         "all": read,
-        "stream": lambda data: list(read_stream(data[at : at + 999] for at in range(0, len(data), 999))),
+        "stream": lambda data: list(records(data[at : at + 999] for at in range(0, len(data), 999))),
         "containers": through_containers,
-        "likely": unlikely,
+        "anchors": unlikely,
         "scan": scanned,
     }
-    for format_ in OF_TEXT:
-        reader = format_.load()
-        out[format_.module] = lambda data, r=reader: r.read(clean(data), path=None, first_line=1)  # type: ignore[misc]
-    for _, format_ in OF_BYTES:
-        reader = format_.load()
-        out[format_.module] = lambda data, r=reader: r.detect(data) and r.read(data, path=None)  # type: ignore[misc]
+    for kind in READERS:
+        reader = kind.load()
+        out[kind.module] = lambda data, r=reader: r.read(clean(data), path=None, first_line=1)  # type: ignore[misc]
+    for _, kind in OF_BYTES:
+        reader = kind.load()
+        out[kind.module] = lambda data, r=reader: r.detect(data) and r.read(data, path=None)  # type: ignore[misc]
     return out
 
 
