@@ -20,7 +20,7 @@ def advise(scene: Scene, weighed: tuple[Origin, ...], fitting: tuple[Match, ...]
     """Known bugs' own advice, then that of each origin that is likely enough to act on, best first."""
     out: list[Advice] = []
     for origin in weighed:
-        if origin.share < _LEAST_SHARE and out:
+        if origin.share < _LEAST_SHARE:
             break
         own = [
             advice

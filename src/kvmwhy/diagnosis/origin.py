@@ -128,4 +128,6 @@ def _proof(sign: Sign, answer: Answer) -> Proof:
         return Proof(sign.says, answer.at)
     if isinstance(answer, At):
         return Proof(sign.says, answer)
-    return Proof(sign.says.replace("{}", answer if isinstance(answer, str) else "").strip())
+    if isinstance(answer, str):
+        return Proof(sign.says.replace("{}", answer))
+    return Proof(sign.says.replace(" ({})", ""))

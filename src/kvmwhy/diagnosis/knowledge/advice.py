@@ -99,6 +99,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         None,
         lambda scene: scene.outer or False,
     ),
+    Entry(
+        "outer-hypervisor",
+        "host",
+        "If this host is itself a virtual machine (`systemd-detect-virt`), update the hypervisor around it, or use a physical machine.",
+        None,
+        lambda scene: scene.outer is None and scene.dmi is None,
+    ),
     # -- the host's kernel
     Entry(
         "host-kernel",
@@ -136,6 +143,12 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "It is harmless unless the guest stops: the guest may use an older kernel, or the host a newer one.",
         ("undef-injected",),
     ),
+    Entry(
+        "host-kernel",
+        "host",
+        "Update the hypervisor that reports it, and ask its makers: no KVM is in this.",
+        ("not-this",),
+    ),
     # -- how the host is set up
     Entry(
         "host-setup",
@@ -170,7 +183,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Pin the VMM and its vCPU threads to cores of one kind (`taskset -c`, libvirt's vcpupin).",
         _SETUP,
-        lambda scene: scene.call == "registers" and scene.arch == "arm64",
+        lambda scene: scene.call == "registers" and scene.arch != "x86" and scene.failure.cpu is None,
     ),
     Entry(
         "host-setup",

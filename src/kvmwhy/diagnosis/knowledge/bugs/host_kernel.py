@@ -307,6 +307,7 @@ BUGS: Final = (
     ),
     Bug(
         id="bug-gpu-pages-efault",
+        weight=0.5,
         title="Host kernels before 6.13 cannot map a graphics driver's pages into a guest",
         origin="host-kernel",
         family="host-memory",

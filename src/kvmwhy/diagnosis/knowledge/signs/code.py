@@ -231,7 +231,7 @@ SIGNS: Final = (
         "arm-device-memory-not-mapped",
         EMULATION,
         lambda scene: scene.speaker not in {None, "qemu"} and (scene.arch == "arm64" or scene.errno == "ENOSYS"),
-        "the VMM, {}, may leave parts of a device's memory without a slot".replace("{}, ", ""),
+        "the VMM may leave parts of a device's memory without a slot",
         weights(vmm=1),
         "QEMU maps BARs that other VMMs leave to exits.",
     ),
@@ -262,7 +262,7 @@ SIGNS: Final = (
     Sign(
         "more-than-255-vcpus",
         _FETCH,
-        lambda scene: scene.mode == "long64" and scene.cpu_number is not None,
+        lambda scene: str(scene.cpu_number) if scene.mode == "long64" and scene.cpu_number is not None else None,
         "processor {} of the guest is meant",
         weights(guest_firmware=1.5, vm_configuration=0.5),
         "OVMF's start-up code counts processors; more than 255 need x2APIC everywhere.",
