@@ -30,6 +30,7 @@ from kvmwhy.diagnosis.knowledge.sign import ORIGINS
 from kvmwhy.diagnosis.knowledge.signs import SIGNS
 from kvmwhy.diagnosis.knowledge.weights import FITTED, TEMPERATURE
 from kvmwhy.diagnosis.origin import evidence_of, shares_of
+from kvmwhy.pipeline import order
 from kvmwhy.readers import read
 from kvmwhy.record import Failure
 
@@ -80,7 +81,7 @@ class Guess(NamedTuple):
 def answers(reports: Sequence[corpus.Report]) -> list[Answered]:
     out = []
     for report in reports:
-        failures = read(report.evidence).failures
+        failures = sorted(read(report.evidence).failures, key=order)
         failure = failures[0] if failures else Failure(kind="unread")
         mechanism = diagnose(failure).mechanism if failures else None
         out.append(Answered(report, gather(failure), mechanism or NOTHING))

@@ -25,6 +25,7 @@ from kvmwhy.diagnosis.knowledge.priors import prior
 from kvmwhy.diagnosis.knowledge.sign import ORIGINS, Weights
 from kvmwhy.diagnosis.knowledge.signs import SIGNS
 from kvmwhy.diagnosis.origin import Evidence, Omit, evidence_of, shares_of
+from kvmwhy.pipeline import order
 from kvmwhy.readers import read
 from kvmwhy.record import Failure
 
@@ -63,7 +64,7 @@ def cases_of(reports: Iterable[corpus.Report], mechanism: Callable[[corpus.Repor
     """The first failure of each report, with the evidence that holds there."""
     out = []
     for report in reports:
-        failures = read(report.evidence).failures
+        failures = sorted(read(report.evidence).failures, key=order)
         facts = gather(failures[0] if failures else Failure(kind="unread"))
         out.append(Case(report, facts, evidence_of(facts, mechanism(report, facts))))
     return out

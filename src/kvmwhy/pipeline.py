@@ -22,7 +22,7 @@ from kvmwhy.ingest.window import BLOCK, SMALL, WHOLE, Part, Window
 from kvmwhy.readers import Evidence, read
 from kvmwhy.readers.correlate import told_by
 from kvmwhy.readers.host_context import host_of
-from kvmwhy.record import At, Failure, Host, Source
+from kvmwhy.record import At, Failure, Host, Kind, Source
 
 _WHOLE_TRACE: Final = 512 << 20
 _TRACE: Final = b"\x17\x08\x44tracing"
@@ -31,6 +31,10 @@ _HEAD: Final = 64 << 10
 _MOST_DOCUMENT: Final = 64 << 20
 _OWN: Final = re.compile(rb"[\s\[]{0,16}\{\s{0,16}\"schema\"\s{0,4}:")
 _OWN_LINE: Final = b'{"schema":'
+
+_ORDER: Final[dict[Kind, int]] = {
+    "shutdown": 1, "other": 1, "host-trouble": 2, "symptom": 3, "healthy": 3, "unread": 3,
+}  # fmt: skip
 
 Complain = Callable[[str], None]
 
@@ -42,6 +46,14 @@ class Record(NamedTuple):
     offset: int = 0
     format: str | None = None
     window: Window | None = None  # the part of the text that it was read in
+
+
+def order(failure: Failure) -> int:
+    """Which of several failures of one input comes first: those that say what KVM gave up on, symptoms last.
+
+    A shutdown or an exit that a VMM did not expect often follows from the failure beside it.
+    """
+    return _ORDER.get(failure.kind, 0)
 
 
 def identity(failure: Failure) -> bytes:

@@ -369,3 +369,17 @@ def test_a_guest_log_of_a_bundle_is_explained_with_its_host(tmp_path: Path) -> N
         assert item["host"]["kernel"] == "5.15.0-91-generic"
         assert item["host"]["hypervisor"] == "VMware"
         assert item["origins"][0]["id"] == "outer-hypervisor"
+
+
+def test_what_says_most_comes_first() -> None:
+    """A shutdown and a symptom that stand before the refused entry, and follow from it, are told after it."""
+    lines = ("VM status: paused (internal-error)", 'KVM exit reason: 8 ("KVM_EXIT_SHUTDOWN")', "", "", HEAD_OF_ENTRY)
+    kinds = [
+        json.loads(line)["kind"]
+        for line in kvmwhy("explain", "--json", stdin="\n".join(lines).encode()).stdout.splitlines()
+    ]
+    assert kinds[0] == "entry-failure"
+    assert kinds[1:] == sorted(kinds[1:], key=["shutdown", "symptom"].index)
+
+
+HEAD_OF_ENTRY = "KVM: entry failed, hardware error 0x7\n"

@@ -13,7 +13,7 @@ import msgspec
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.pipeline import identity, inputs, records_of
+from kvmwhy.pipeline import identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
 from kvmwhy.record import Failure, Source
@@ -108,7 +108,7 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
     for path, is_named in _inputs(files, complaints):
         count += 1
         status = max(status, _read_file(path, found, complaints, is_named=is_named))
-    failures = found.failures(several=count > 1)
+    failures = sorted(found.failures(several=count > 1), key=order)
     damaged = False
     for n, failure in enumerate(failures):
         damaged = damaged or bool(failure.damage)
