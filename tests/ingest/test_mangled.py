@@ -185,8 +185,11 @@ def test_bare_tracepoints_are_not_joined() -> None:
         assert name in names
 
 
-def test_the_mark_of_xen_is_no_prefix() -> None:
+def test_the_mark_of_a_hypervisor_is_no_prefix() -> None:
     """It says whose failure it is."""
-    dump = ("*** Guest State ***", "CR3 = 0x00000000feffc000", "RFLAGS=0x00010002", "*** Host State ***")
-    text = "".join(f"> (XEN) {line}\n" for line in ("d2v0 VMLAUNCH error: 0x7", *dump, *dump))
-    assert all(line.startswith("(XEN) ") for line in clean(text.encode()).text.splitlines())
+    xen = ("d2v0 VMLAUNCH error: 0x7", "*** Guest State ***", "CR3 = 0x00000000feffc000", "RFLAGS=0x00010002")
+    noirvisor = ("Launching vCPU...", "Error while launching the Guest! VMX Status: 1", "-----------")
+    for mark, lines in (("(XEN) ", xen), ("[NoirVisor] ", noirvisor)):
+        for quote in ("", "> "):
+            text = "".join(f"{quote}{mark}{line}\n" for line in lines * 2)
+            assert all(line.startswith(mark) for line in clean(text.encode()).text.splitlines())

@@ -22,6 +22,7 @@ _NAME: Final = re.compile(r"[\w.@/-]{1,64} {1,40}\| ")  # one service of docker 
 _BRACKET: Final = re.compile(
     r"\S{0,40}[^\[\]\n]{0,60}\[(?=[^\[\]]{0,100}[A-Za-z])[^\[\]\n]{1,120}\] "
 )  # Jenkins' branch
+_HYPERVISOR: Final = "[NoirVisor] "  # prints it before each of its lines: it says whose failure it is
 _STRING: Final = re.compile(r'[ \t]{0,64}"((?:[^"\\\n]|\\.)*)",?[ \t]*')  # of a list in JSON, as Ansible shows output
 _FILE: Final = re.compile(r"((?:[\w.@+~-]{0,80}/)*[\w.@+~-]{1,120})([:-])(?:\d{1,9}\2)?")
 _FILE_NAME: Final = re.compile(r"/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
@@ -115,7 +116,9 @@ def _in_brackets(lines: Sequence[str]) -> list[str] | None:
         return None
     shared = _shared(min(filled), max(filled))
     found = _BRACKET.match(shared)
-    return None if found is None else [line[found.end() :] for line in lines]
+    if found is None or found[0].endswith(_HYPERVISOR):
+        return None
+    return [line[found.end() :] for line in lines]
 
 
 def _shared(one: str, other: str) -> str:
