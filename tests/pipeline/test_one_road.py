@@ -38,11 +38,11 @@ def chunks_of(data: bytes) -> Iterator[bytes]:
 
 
 def placeless(failure: Failure) -> Failure:
-    """A failure without where and when it was seen, and who wrote the lines."""
+    """A failure without where and when it was seen, who wrote the lines, and what was repaired around it."""
     events = tuple(replace(event, at=At(), time=None) for event in failure.host.events)
     host = replace(failure.host, events=events)
     source = Source(vmm=failure.source.vmm, vcpu=failure.source.vcpu)
-    bare: Failure = replace(failure, source=source, seen_at={}, trace=(), host=host)
+    bare: Failure = replace(failure, source=source, seen_at={}, trace=(), host=host, repairs=())
     return bare
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Final
 
 from kvmwhy.ingest.escapes import unescape
-from kvmwhy.ingest.multi_search import Finder, finder
+from kvmwhy.ingest.multi_search import Finder, finder, one_by_one
 
 _NUMBER: Final = re.compile(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
 _OF_GREP: Final = re.compile(r"\d{1,7}[:-](?!\d)")
@@ -38,6 +38,7 @@ _STARTS: Final = (
     "cpl: ", "cr0: ", "rip: ", "rsp: ", " PC=", "X00=", "NIP ", "GPR00 ",
 )  # fmt: skip
 _FEW_NAMED: Final = 3
+_SMALL: Final = 64 << 10  # bytes
 _NEWLINE: Final = 10
 _COMMON: Final = (
     "KVM internal error. S", "KVM: entry failed", "RAX=", "EAX=", "extra data[", "CR0=", "*** Guest State",
@@ -153,7 +154,8 @@ def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
 def may_be_learned(text: str) -> bool:
     """Whether a line whose beginning is known has something before it."""
     data = text.encode("utf-8", "replace")
-    if any(at and data[at - 1] != _NEWLINE for _, at, _ in _find()(data)):
+    find = _find() if len(data) > _SMALL else _find_few()
+    if any(at and data[at - 1] != _NEWLINE for _, at, _ in find(data)):
         return True
     return _LOGS.search(text, 1, _LONGEST) is not None
 
@@ -161,6 +163,12 @@ def may_be_learned(text: str) -> bool:
 @cache
 def _find() -> Finder:
     return finder([start.encode() for start in _COMMON])
+
+
+@cache
+def _find_few() -> Finder:
+    """The same without the automaton, which takes longer to load than a small text takes to search."""
+    return one_by_one([start.encode() for start in _COMMON])
 
 
 def learned(lines: Sequence[str]) -> re.Pattern[str] | None:

@@ -25,6 +25,10 @@ _CPU: Final = re.compile(r"on CPU ([0-9]{1,5})\b")
 _MARKS: Final = ("last attempted VM", "*** ", "VMCB ", "=", ":", "sev_features ")
 _XEN: Final = "(XEN)"  # prints VMCSs in another form, of guests that are not KVM's
 _LEFT_OVER: Final = 80  # lines
+# Registers that many a VMM prints with the same words as the VMCB dumps of 7.x: alone they are no dump of the kernel's.
+_ANYBODYS: Final = frozenset(
+    "rax rbx rcx rdx rsi rdi rbp rsp rip rflags r8 r9 r10 r11 r12 r13 r14 r15 cr0 cr2 cr3 cr4 efer dr6 dr7".split()
+)
 _FEWEST: Final = 2  # lines of a dump whose head was lost; one alone may be anybody's
 # What ftrace puts before a line that a kernel under test prints into its buffer instead of its log.
 _TRACED: Final = re.compile(r"\b(?:bprint|bputs|print): ")
@@ -53,6 +57,13 @@ class Dump:
     @property
     def is_whole(self) -> bool:
         return self.module.LAST in self.values
+
+    @property
+    def is_the_kernels(self) -> bool:
+        """Of a dump whose beginning is missing: whether it can be nobody else's."""
+        line = self.first
+        is_marked = line.stamped or "kvm" in line.text[: line.start + 16]
+        return self.lines >= _FEWEST and (is_marked or not self.values.keys() <= _ANYBODYS)
 
     @property
     def sections(self) -> tuple[Section, ...]:
@@ -206,7 +217,7 @@ class Dumps:
 
     def whole(self) -> list[Dump]:
         """The dumps of which enough was found."""
-        return [dump for dump in self.found if dump.values and (not dump.orphan or dump.lines >= _FEWEST)]
+        return [dump for dump in self.found if dump.values and (not dump.orphan or dump.is_the_kernels)]
 
     def _open_section(self, module: ModuleType, line: Line) -> None:
         """The first heading: of a dump whose head line went before, or, before 5.15, of a new one."""
