@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS kvm_failures
     `place` LowCardinality(Nullable(String)),
     `mechanism` LowCardinality(Nullable(String)),
     `origin` LowCardinality(Nullable(String)),
-    `share` Nullable(Float32),
+    `share` Nullable(Float64),
     `cause` LowCardinality(String) DEFAULT 'undecided',
     `family` LowCardinality(String) DEFAULT 'undecided',
     `confidence` LowCardinality(String) DEFAULT 'possible',

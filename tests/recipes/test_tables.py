@@ -116,6 +116,8 @@ class Index(ThreadingHTTPServer):
                 return isinstance(value, bool)
             case "date_nanos":
                 return 1970 <= datetime.fromisoformat(value).year < 2262
+            case "double":
+                return isinstance(value, float)
             case "unsigned_long" | "long" | "short" as kind:
                 return (
                     type(value) is int

@@ -31,7 +31,7 @@ _KINDS: Final = {
     "suberror": "UINTEGER",
     "cpl": "UTINYINT",
     "damaged": "BOOLEAN",
-    "share": "FLOAT",
+    "share": "DOUBLE",
 }
 _TIMES: Final = {"time": "TIMESTAMPTZ", "last_time": "TIMESTAMPTZ"}
 _SINCE_3: Final = frozenset((*BY_2, "mechanism", "origin", "share"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TIMES: Final = ("time", "last_time")
-_NUMBERS: Final = {"offset": "uint64", "count": "uint64", "suberror": "uint32", "cpl": "uint8", "share": "float32"}
+_NUMBERS: Final = {"offset": "uint64", "count": "uint64", "suberror": "uint32", "cpl": "uint8", "share": "float64"}
 _GROUP: Final = 64 << 10  # rows
 _FEW: Final = 1000  # rows
 _PARQUET: Final = b"PAR1"

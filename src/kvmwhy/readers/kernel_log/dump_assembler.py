@@ -27,7 +27,10 @@ _XEN: Final = "(XEN)"  # prints VMCSs in another form, of guests that are not KV
 _LEFT_OVER: Final = 80  # lines
 # Registers that many a VMM prints with the same words as the VMCB dumps of 7.x: alone they are no dump of the kernel's.
 _ANYBODYS: Final = frozenset(
-    "rax rbx rcx rdx rsi rdi rbp rsp rip rflags r8 r9 r10 r11 r12 r13 r14 r15 cr0 cr2 cr3 cr4 efer dr6 dr7".split()
+    (
+        *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip", "rflags", *(f"r{n}" for n in range(8, 16))),
+        *("cr0", "cr2", "cr3", "cr4", "efer", "dr6", "dr7"),
+    )
 )
 _FEWEST: Final = 2  # lines of a dump whose head was lost; one alone may be anybody's
 # What ftrace puts before a line that a kernel under test prints into its buffer instead of its log.

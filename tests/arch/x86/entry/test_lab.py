@@ -161,7 +161,8 @@ def test_the_log_says_what_userspace_was_told(path: Path) -> None:
             continue
         told = int.from_bytes(bytes.fromhex(kept.outcome.last.significant)[:8], "little")
         failure = dumped(kept.log)
-        assert failure.kind == "entry-failure"
+        # A dump whose exit reason is one of an entry that worked does not say that this one failed.
+        assert failure.kind == "entry-failure" or (told < 1 << 31 and failure.kind == "other")
         assert failure.hardware_error == (None if told < 1 << 31 else told)
 
 
