@@ -25,8 +25,8 @@ BLOCK = (ROOT / "examples" / "avx-move-on-mmio.log").read_bytes()
 def fixtures() -> tuple[tuple[bytes, tuple[Failure, ...]], ...]:
     """Every text that shows failures, whole lines, with the failures that the reader finds in it alone.
 
-    Not the refused set-ups: lines of them that follow each other are one refusal to a reader, and rightly so. Nor kernel
-    logs without a dump: amid a VMM's lines they may be its guest's console.
+    Not the refused set-ups: lines of them that follow each other are one refusal to a reader, and rightly so. Nor
+    kernel logs without a dump: amid a VMM's lines they may be its guest's console.
     """
     out = []
     for path in sorted([*FIXTURES.rglob("*.log"), *FIXTURES.rglob("*.dmesg")]):
