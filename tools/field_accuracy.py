@@ -46,18 +46,22 @@ def wanted(label: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if label.get("suberror") is not None:
         out["kind"], out["suberror"] = "internal-error", label["suberror"]
-    elif label.get("hardware_error"):
+    elif re.fullmatch(r"0x[0-9a-f]+", label.get("hardware_error") or ""):
         out["kind"], out["hardware error"] = "entry-failure", int(label["hardware_error"], 16)
     elif label.get("run_error"):
         out["kind"], out["errno"] = "run-error", ERRNO.get(label["run_error"], label["run_error"])
-    if re.fullmatch(r"0x[0-9a-f]+", raw := (label.get("exit_reason") or {}).get("raw", "")):
+    reason = label.get("exit_reason") or {}
+    raw = reason if isinstance(reason, str) else reason.get("raw") or ""
+    if re.fullmatch(r"0x[0-9a-f]+", raw):
         out["exit reason"] = int(raw, 16)
-    if label.get("rip"):
+    if re.fullmatch(r"0x[0-9a-f]+", label.get("rip") or ""):
         out["RIP"] = int(label["rip"], 16)
     mode = label.get("arch_mode") or ""
     if (found := re.match(r"\w+", mode)) and found[0] in MODES and "/" not in mode.partition(" ")[0]:
         out["mode"] = found[0]
     instruction = label.get("failing_instruction") or {}
+    if isinstance(instruction, str):  # a person's words
+        instruction = {}
     if re.fullmatch(r"[0-9a-f]{2}(?: [0-9a-f]{2})*", instruction.get("bytes") or ""):
         out["bytes"] = instruction["bytes"]
     if instruction.get("text"):

@@ -8,6 +8,7 @@ import msgspec
 
 from kvmwhy import __version__
 from kvmwhy.abi.internal_error import SUBERRORS
+from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.contract import (
     AccessPart,
     AnsweredBy,
@@ -349,6 +350,11 @@ def _exit(facts: Facts) -> ExitPart | None:
         words, name = [safe(facts.entry.sentence)], facts.entry.name
         if facts.entry.scheme == "vmx-exit-reason":
             reason = failure.hardware_error
+    elif failure.exit is not None:
+        seen = failure.exit
+        reason, info1, info2 = seen.reason, seen.info1, seen.info2
+        intr_info, error_code = seen.intr_info, seen.error_code
+        name = name or _exit_name(seen)
     elif failure.suberror != 2 or not words:
         return None
     return ExitPart(
@@ -360,6 +366,13 @@ def _exit(facts: Facts) -> ExitPart | None:
         error_code=_hex(error_code),
         words=words,
     )
+
+
+def _exit_name(seen: Exit) -> str | None:
+    """Of an exit that a trace or a kernel's log named itself; a refused entry's reason has the high bit set."""
+    if seen.isa == "vmx":
+        return vmx.reason_name(seen.reason & 0xFFFF)
+    return svm.code_name(seen.reason) if seen.isa == "svm" else None
 
 
 def _cpu(facts: Facts) -> dict[str, Any] | None:
