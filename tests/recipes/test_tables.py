@@ -25,7 +25,13 @@ from recipes.programs import missing
 RECIPES = ROOT / "contrib" / "fleet"
 TOP = (1 << 64) - 1
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
-KINDS: dict[str, Any] = {"STRING": str, "INT64": int, "TIMESTAMP": str, "BOOL": bool}  # as JSON has them
+KINDS: dict[str, Any] = {
+    "STRING": str,
+    "INT64": int,
+    "TIMESTAMP": str,
+    "BOOL": bool,
+    "FLOAT64": float,
+}  # as JSON has them
 
 
 @pytest.fixture(scope="module")

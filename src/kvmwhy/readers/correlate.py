@@ -86,7 +86,16 @@ def _one_of_each(out: list[Failure], formats: list[set[str]]) -> list[Failure]:
         return out
     first, second = ("/".join(sorted(names)) for names in formats)
     both = merge(*out)
+    if _is_one_line(*out):
+        return [both]
     return [replace(both, damage=(*both.damage, _ASSUMED.format(first=first, second=second)))]
+
+
+def _is_one_line(one: Failure, other: Failure) -> bool:
+    """Two readers read the same number in one line, or in a line that was folded: nothing is assumed."""
+    numbers = [(f.kind, f.exit_reason, f.suberror, f.hardware_error, f.errno) for f in (one, other)]
+    lines = [f.source.line or 0 for f in (one, other)]
+    return numbers[0] == numbers[1] and abs(lines[0] - lines[1]) <= 1
 
 
 def _is_narrow(failure: Failure) -> bool:

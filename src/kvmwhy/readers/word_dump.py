@@ -55,7 +55,12 @@ def words_in(text: str) -> Dump | None:
 
 def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
     damage = list(dump.damage)
-    if dump.suberror is None:
+    # QEMU prints the suberror above its words: here that line is torn off, and the words may be of any.
+    suberror = dump.suberror
+    if suberror is None and "xtra data[" in text.text:
+        damage.append("the line with the number of the suberror is missing")
+    elif suberror is None:
+        suberror = 1
         damage.append("the dump does not say which suberror it is; 1 (emulation failure) is assumed")
     whole = len(dump.data) if not dump.apart else None
     return Failure(
@@ -63,7 +68,7 @@ def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
         arch="x86",
         arch_from="the announcement",
         source=Source(path=path, line=line),
-        suberror=1 if dump.suberror is None else dump.suberror,
+        suberror=suberror,
         ndata=whole if dump.ndata is None else dump.ndata,
         data=dump.data,
         data_apart=dict(dump.apart),
