@@ -312,7 +312,7 @@ def find_errno(text: str, start: int = 0, end: int | None = None) -> Spelled | N
 
 def _words_in(piece: str) -> Spelled | None:
     """The first of strerror's words; one by one, which is faster than any pattern of all of them."""
-    lowered = piece.lower().replace("\n", " ")
+    lowered = piece.lower().replace("\n", " ").replace("\u2019", "'")  # as glibc's translations have it
     found: Spelled | None = None
     for words, name in _BY_WORDS:
         at = lowered.find(words, 0, found.start + len(words) - 1 if found else len(lowered))

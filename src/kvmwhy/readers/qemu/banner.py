@@ -70,9 +70,10 @@ def errno_of(message: str) -> tuple[str, str] | None:
             return errno, words
     if not message:
         return None
-    from kvmwhy.readers.errno_localised import localised_errno  # most logs are English
+    from kvmwhy.readers.errno_spelled import find_errno  # most logs are English
 
-    return localised_errno(message)
+    spelled = find_errno(message)
+    return (spelled.name, message[: spelled.end]) if spelled and spelled.start == 0 else None
 
 
 # Failures that can wait for words at one time; more are no log, but an attack on this reader.
