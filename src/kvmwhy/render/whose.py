@@ -48,4 +48,4 @@ def _percent(origin: Origin) -> str:
 def _reports(origins: tuple[Origin, ...]) -> str:
     """How many of the public reports of this mechanism were its doing."""
     total = sum(origin.reports for origin in origins)
-    return f"; {origins[0].reports} of {total} public reports like this" if total else ""
+    return f"; {origins[0].reports} of {total} public reports of this mechanism" if total else ""
