@@ -20,8 +20,9 @@ from kvmwhy.record import Failure, Host, Source
 
 
 def said(data: bytes) -> list[Failure]:
-    """What was read, without its line and without what was repaired."""
-    return [msgspec.structs.replace(f, source=Source(), repairs=(), host=Host()) for f in read(data).failures]
+    """What was read, without its lines and without what was repaired."""
+    bare = {"source": Source(), "seen_at": {}, "repairs": (), "host": Host()}
+    return [msgspec.structs.replace(f, **bare) for f in read(data).failures]
 
 
 def by_line(change: Callable[[str], str]) -> Callable[[str], bytes]:
