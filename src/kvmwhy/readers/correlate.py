@@ -19,6 +19,7 @@ from kvmwhy.record import Cpu, Failure, Host, Source
 _ASSUMED: Final = "it is assumed that the {second} and the {first} tell of the same failure: there is one of each"
 # Records of one RIP that are compared with each newcomer; a guest that fails there again and again has equal ones.
 _MOST_RIVALS: Final = 16
+_FOLDS: Final = 8  # a line that is folded at each of its blanks
 _NARROW: Final = (1 << 32) - 1
 _APART: Final = {
     "source", "host", "cpu", "cpu_shared", "kind", "repairs", "damage", "silent", "data", "data_apart", "ndata", "code",
@@ -95,7 +96,7 @@ def _is_one_line(one: Failure, other: Failure) -> bool:
     """Two readers read the same number in one line, or in a line that was folded: nothing is assumed."""
     numbers = [(f.kind, f.exit_reason, f.suberror, f.hardware_error, f.errno) for f in (one, other)]
     lines = [f.source.line or 0 for f in (one, other)]
-    return numbers[0] == numbers[1] and abs(lines[0] - lines[1]) <= 1
+    return numbers[0] == numbers[1] and abs(lines[0] - lines[1]) <= _FOLDS
 
 
 def _is_narrow(failure: Failure) -> bool:

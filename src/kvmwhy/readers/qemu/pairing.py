@@ -15,6 +15,7 @@ from kvmwhy.readers.qemu.registers_tolerant import Dump
 
 Pair = tuple[Banner, Dump | None, bool]
 
+_BARE_LINE: Final = 40  # characters: a banner and nothing behind it
 _NEAR: Final = 4096  # characters: of one dump, or between a line of code and its dump
 # -d cpu, -d int and cpu_abort() print the lazy condition codes, which only TCG has.
 _EMULATED: Final = "CCS="
@@ -44,9 +45,13 @@ class _Queue:
             del self.kinds[key]
         return banner
 
-    def drop_mentions(self) -> None:
-        """A title that quotes the banner comes before the log, has no words or tail, and no dump of its own."""
+    def drop_mentions(self) -> bool:
+        """A title that quotes the banner comes before the log, has no words or tail, and no dump of its own.
+
+        Whether that is a guess: in the line right above, another vCPU may have announced the same.
+        """
         queue = self.banners
+        is_guess = False
         while (
             len(queue) > 1
             and queue[-1].data
@@ -54,7 +59,9 @@ class _Queue:
             and not queue[0].tailed
             and queue[0].fields == queue[-1].fields
         ):
+            is_guess = is_guess or queue[1].at - queue[0].at <= _BARE_LINE
             self.take()
+        return is_guess
 
 
 def pair(text: str, announced: list[Banner], dumped: list[Dump], restarts: list[int]) -> list[Pair]:
@@ -148,10 +155,10 @@ def _matched(in_order: list[Banner], dumps: list[Dump], restarts: deque[int]) ->
             queue = _Queue()
         while banners and banners[0].at < dump.at:
             queue.add(banners.popleft())
-        if n + 1 == len(dumps) or (banners and banners[0].at < dumps[n + 1].at):
-            queue.drop_mentions()
+        is_last = n + 1 == len(dumps) or bool(banners and banners[0].at < dumps[n + 1].at)
+        guessed = is_last and queue.drop_mentions()
         if queue.banners:
-            if len(queue.kinds) > 1:
+            if len(queue.kinds) > 1 or guessed:
                 doubtful_until = queue.banners[-1].at
             banner = queue.take()
             shared = banner.at <= doubtful_until
