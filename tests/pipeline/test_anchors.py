@@ -161,3 +161,13 @@ def test_asking_for_readers_imports_none() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split() == ["[]", "[]"]
+
+
+@pytest.mark.parametrize("name", own())
+def test_a_short_text_is_asked_for_all_at_once_as_for_each(name: str) -> None:
+    """The quick look at a short text names the readers that a look for each anchor names, before and after it pays."""
+    for piece in [own()[name][: 32 << 10], *fragments(own()[name][: 16 << 10], 3)]:
+        for stream in streams(piece):
+            plain = stream.text.text[: 64 << 10]
+            wanted = [reader for reader in READERS if any(holds(anchor, plain) for anchor in reader.anchors)]
+            assert readers_of(plain) == wanted

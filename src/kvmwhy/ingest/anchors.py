@@ -33,6 +33,7 @@ Declared = tuple[str | Anchor, ...]
 """What a reader declares: an anchor without any condition is its text."""
 
 
+@cache
 def anchors_of(declared: Declared) -> tuple[Anchor, ...]:
     """What was declared, each as an anchor."""
     return tuple(anchor if isinstance(anchor, Anchor) else Anchor(anchor) for anchor in declared)

@@ -6,11 +6,14 @@ the first such text comes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kvmwhy.ingest.anchors import Anchor, anchors_of, holds
+from kvmwhy.ingest.multi_search import present
 
 if TYPE_CHECKING:
     from kvmwhy.ingest.anchor_search import AnchorSearch
@@ -59,6 +62,8 @@ READERS: Final = (
     Reader("symptom", "symptom", "symptom", last=True),
 )
 _SHORT: Final = 64 << 10  # characters: what is longer is searched for all anchors at once
+_FEW: Final = 8  # texts that are looked through for one needle after the other
+_asked: Final = count()
 _OWN: Final = "kvmwhy_json"  # is taken out of a text before the readers get it
 
 
@@ -70,9 +75,36 @@ def _anchors(module: str) -> tuple[Anchor, ...]:
 def readers_of(text: str) -> list[Reader]:
     """The readers that may find something in a plain text, in their order."""
     if len(text) <= _SHORT:
-        return [reader for reader in READERS if any(holds(anchor, text) for anchor in reader.anchors)]
+        return _readers_of_short(text)
     found = {hit.anchor for hit in search().hits(text.encode("utf-8", "replace"))}
     return [reader for reader in READERS if not found.isdisjoint(reader.anchors)]
+
+
+def _readers_of_short(text: str) -> list[Reader]:
+    """By what may be there, white space aside; then each of these is looked at."""
+    plain = " ".join(text.split())
+    needles = _needles()
+    if next(_asked) < _FEW:
+        candidates = {n for n, (_, _, needle) in enumerate(needles) if needle in plain}
+    else:
+        candidates = _present()(plain.encode("utf-8", "replace"))
+    found: set[Reader] = set()
+    for n in candidates:
+        reader, anchor, _ = needles[n]
+        if reader not in found and holds(anchor, text):
+            found.add(reader)
+    return [reader for reader in READERS if reader in found]
+
+
+@cache
+def _needles() -> tuple[tuple[Reader, Anchor, str], ...]:
+    return tuple((reader, anchor, " ".join(anchor.text.split())) for reader in READERS for anchor in reader.anchors)
+
+
+@cache
+def _present() -> Callable[[bytes], set[int]]:
+    """Of all needles at once: made when so many texts have come that it pays."""
+    return present([needle.encode() for _, _, needle in _needles()])
 
 
 @cache
