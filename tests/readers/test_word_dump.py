@@ -26,6 +26,14 @@ def test_an_assumed_suberror_is_named() -> None:
     assert "assumed" in failure.damage[0]
 
 
+@pytest.mark.parametrize("piece", ["tra data[1]: 0", "a data[0]: 0x1", "data[3] = 0x2", "xtra data[0]: 0"])
+def test_nothing_is_assumed_of_a_piece(piece: str) -> None:
+    """One word may be any suberror's: a log may have been cut inside QEMU's line."""
+    (failure,) = read(piece.encode()).failures
+    assert failure.suberror is None
+    assert any("suberror is missing" in remark for remark in failure.damage)
+
+
 def test_a_remark_about_kvm_above_it_does_not_hide_it() -> None:
     """A word that a QEMU log would have is not yet a QEMU log."""
     (failure,) = read(b"KVM: my VMM says\nsuberror = 3\ndata[0] = 0x80000b0e\n").failures

@@ -24,6 +24,7 @@ _STRUCTURE: Final = re.compile(
     rf"\bdata{_IS}[\[{{(]([^\]}})]{{0,600}})",
     re.IGNORECASE,
 )
+_WORDS_OF_A_RECORD: Final = 2
 _ITEM: Final = re.compile(rf"['\"]?({_NUMBER})['\"]?(?:\s{{0,4}}<repeats (\d{{1,4}}) times>)?")
 
 
@@ -56,8 +57,10 @@ def words_in(text: str) -> Dump | None:
 def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
     damage = list(dump.damage)
     # QEMU prints the suberror above its words: here that line is torn off, and the words may be of any.
+    # One word alone, or words that do not begin with the first, are a piece of some dump, perhaps of QEMU's.
     suberror = dump.suberror
-    if suberror is None and "xtra data[" in text.text:
+    piece = len(dump.data) < _WORDS_OF_A_RECORD or "xtra data[" in text.text
+    if suberror is None and piece:
         damage.append("the line with the number of the suberror is missing")
     elif suberror is None:
         suberror = 1
