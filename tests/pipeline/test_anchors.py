@@ -37,16 +37,12 @@ def fragments(text: bytes, times: int) -> Iterator[bytes]:
 
 def unseen(text: bytes) -> list[str]:
     """Readers that find something in a text without any of their anchors in it."""
-    out = []
+    out: list[str] = []
     for stream in streams(text):
         plain = stream.text.text
-        asked = readers_of(plain)
-        for reader in READERS:
-            module = reader.load()
-            if reader.last and not module.detect(plain):
-                continue
-            if reader not in asked and module.read(stream.text, path=None, first_line=1).failures:
-                out.append(f"{reader.name}: {plain[:300]!r}")
+        others = [reader for reader in READERS if reader not in readers_of(plain)]
+        pieces = ((each.name, each.load().read(stream.text, path=None, first_line=1)) for each in others)
+        out += (f"{name}: {plain[:300]!r}" for name, piece in pieces if piece.failures)
     if read(text).failures and not search().hits(Unescaped(text).data):
         out.append(f"no hit: {text[:300]!r}")
     return out

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from asking import asked
 from kvmwhy.ingest.normalize import clean
 from kvmwhy.readers import not_kvm
 from kvmwhy.readers.precedence import standing
@@ -44,7 +45,7 @@ def test_the_speaker_is_named_and_its_values_are_kept(name: str, fields: dict[st
     assert failure.speaker is not None
     assert failure.speaker.name == name
     assert fields.items() <= failure.speaker.fields.items()
-    assert not_kvm.detect(text)
+    assert asked(text, "not_kvm")
 
 
 TRIPLE = """check_exception old: 0xffffffff new 0xe

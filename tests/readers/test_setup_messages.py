@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from asking import asked
 from kvmwhy.ingest.normalize import clean
 from kvmwhy.readers import registry, setup_messages
 from kvmwhy.readers.anchors.setup_messages import OF_TABLES
@@ -38,7 +39,7 @@ def test_what_only_names_a_call_is_no_refusal(text: str) -> None:
 @pytest.mark.parametrize(("call", "errno", "text"), REFUSED, ids=[text[:40] for _, _, text in REFUSED])
 def test_every_refusal_holds_a_declared_anchor(call: str, errno: str | None, text: str) -> None:
     """What is read at all is found by the anchors, so that a large input is read as a small one."""
-    assert setup_messages.detect(clean(text.encode()).text), (call, errno)
+    assert asked(clean(text.encode()).text, "setup_messages"), (call, errno)
 
 
 @pytest.mark.parametrize(("call", "errno", "text"), REFUSED, ids=[text[:40] for _, _, text in REFUSED])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from asking import asked
 from kvmwhy.ingest.normalize import clean
 from kvmwhy.readers import symptom
 
@@ -27,7 +28,7 @@ def test_a_symptom_is_named(kind: str, text: str) -> None:
     assert failure.kind == "symptom"
     assert failure.symptom is not None
     assert failure.symptom.kind == kind
-    assert symptom.detect(text)
+    assert asked(text, "symptom")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from kvmwhy.abi.kvm_run import EXITS
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import read, vmm_messages
+from kvmwhy.readers.anchors.vmm_messages import ANCHORS
 from kvmwhy.readers.errno_spelled import _WORDS as WORDS
 from kvmwhy.readers.errno_spelled import NAMES
-from kvmwhy.readers.vmm_messages import ANCHORS
 from kvmwhy.readers.vmm_messages.forms import FORMS, Form
 from kvmwhy.readers.vmm_messages.templates import EXAMPLE
 from kvmwhy.record import Failure

@@ -39,11 +39,6 @@ def anchors_of(declared: Declared) -> tuple[Anchor, ...]:
     return tuple(anchor if isinstance(anchor, Anchor) else Anchor(anchor) for anchor in declared)
 
 
-def holds_any(declared: Declared, text: str) -> bool:
-    """Whether a plain text holds one of the anchors."""
-    return any(holds(anchor, text) for anchor in anchors_of(declared))
-
-
 def holds(anchor: Anchor, text: str) -> bool:
     """Whether a plain text holds an anchor with one of its words near it."""
     for at, end in _places(anchor.text, text):
@@ -66,4 +61,5 @@ def _places(anchor: str, text: str) -> Iterator[tuple[int, int]]:
 
 @cache
 def _spaced(anchor: str) -> re.Pattern[str]:
-    return re.compile(r"\s+".join(map(re.escape, anchor.split())))
+    line_end = r"\s*\n" if anchor.endswith("\n") else ""
+    return re.compile(r"\s+".join(map(re.escape, anchor.split())) + line_end)

@@ -24,10 +24,6 @@ _LEGACY: Final = 1 << 32  # a RIP beyond it exists in 64-bit code only
 _MOST: Final = 100_000
 
 
-def detect(text: str) -> bool:
-    return "efail-1" in text
-
-
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """One failure for each time that all of RIP and bytes are there, thread by thread."""
     rips: dict[str, tuple[int, int]] = {}

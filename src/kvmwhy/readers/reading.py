@@ -1,4 +1,4 @@
-"""A text given to every reader that recognises it, writer by writer, and the results put together."""
+"""A text given to every reader that has an anchor in it, writer by writer, and the results put together."""
 
 from __future__ import annotations
 
@@ -31,18 +31,16 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
         for kind in readers_of(stream.text.text):
             if kind.last and any(piece.failures for piece in pieces):
                 continue
-            reader = kind.load()
-            if reader.detect(stream.text.text):
-                is_log = kind.module == "kernel_log"
-                if is_log:
-                    logs.append(stream)
-                stamps: dict[str, Any] = {"times": stream.times, "writer": stream.writer} if is_log else {}
-                evidence: Evidence = reader.read(stream.text, path=path, first_line=1, **stamps)
-                if evidence.failures or evidence.damage:
-                    names[evidence.format or kind.name] = None
-                    known = with_arch(evidence.failures, stream.text.text)
-                    placed = tuple(_placed(failure, stream, first_line) for failure in known)
-                    pieces.append(evidence._replace(failures=placed))
+            is_log = kind.module == "kernel_log"
+            if is_log:
+                logs.append(stream)
+            stamps: dict[str, Any] = {"times": stream.times, "writer": stream.writer} if is_log else {}
+            evidence: Evidence = kind.load().read(stream.text, path=path, first_line=1, **stamps)
+            if evidence.failures or evidence.damage:
+                names[evidence.format or kind.name] = None
+                known = with_arch(evidence.failures, stream.text.text)
+                placed = tuple(_placed(failure, stream, first_line) for failure in known)
+                pieces.append(evidence._replace(failures=placed))
         if pieces:
             found.append((stream.host, stream, pieces))
     if not found:

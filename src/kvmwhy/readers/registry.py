@@ -6,7 +6,7 @@ the first such text comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
 from itertools import count
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Reader(NamedTuple):
-    """A module of ``readers`` with ``detect`` and ``read``.
+    """A module of ``readers``.
 
-    Of text, ``detect(text: str)`` and ``read(text: Text, *, path, first_line)``; of bytes, ``detect(data: bytes)`` and
+    Of text, with ``read(text: Text, *, path, first_line)``; of bytes, with ``detect(data: bytes)`` and
     ``read(data, *, path)``. ``declares`` is the module of ``anchors`` that has its ``ANCHORS``.
     """
 
@@ -49,7 +49,7 @@ OF_BYTES: Final = (
     (b"\x7fELF", Reader("core", "core_dump")),
     (b"", Reader("kvm_run page", "run_page")),
 )
-# Text: each that recognises it, the one that knows most first.
+# Text: each that has an anchor in it, the one that knows most first.
 READERS: Final = (
     Reader("QEMU log", "qemu.log", "qemu"),
     Reader("VMM line", "vmm_messages", "vmm_messages"),
@@ -74,31 +74,33 @@ def _anchors(module: str) -> tuple[Anchor, ...]:
 
 def readers_of(text: str) -> list[Reader]:
     """The readers that may find something in a plain text, in their order."""
-    if len(text) <= _SHORT:
-        return _readers_of_short(text)
-    found = {hit.anchor for hit in search().hits(text.encode("utf-8", "replace"))}
-    return [reader for reader in READERS if not found.isdisjoint(reader.anchors)]
-
-
-def _readers_of_short(text: str) -> list[Reader]:
-    """By what may be there, white space aside; then each of these is looked at."""
-    plain = " ".join(text.split())
     needles = _needles()
-    if next(_asked) < _FEW:
-        candidates = {n for n, (_, _, needle) in enumerate(needles) if needle in plain}
-    else:
-        candidates = _present()(plain.encode("utf-8", "replace"))
     found: set[Reader] = set()
-    for n in candidates:
+    for n in sorted(_short(text) if len(text) <= _SHORT else _long(text)):
         reader, anchor, _ = needles[n]
         if reader not in found and holds(anchor, text):
             found.add(reader)
     return [reader for reader in READERS if reader in found]
 
 
+def _short(text: str) -> Iterable[int]:
+    """The needles that may be there, white space aside."""
+    plain = " ".join(text.split())
+    if next(_asked) < _FEW:
+        return (n for n, (_, _, needle) in enumerate(_needles()) if needle in plain)
+    return _present()(plain.encode("utf-8", "replace"))
+
+
+def _long(text: str) -> Iterable[int]:
+    anchors = {hit.anchor for hit in search().hits(text.encode("utf-8", "replace"))}
+    return (n for n, (_, anchor, _) in enumerate(_needles()) if anchor in anchors)
+
+
 @cache
 def _needles() -> tuple[tuple[Reader, Anchor, str], ...]:
-    return tuple((reader, anchor, " ".join(anchor.text.split())) for reader in READERS for anchor in reader.anchors)
+    """What to look for; first what needs nothing near it, which is found at once."""
+    needles = ((reader, anchor, " ".join(anchor.text.split())) for reader in READERS for anchor in reader.anchors)
+    return tuple(sorted(needles, key=lambda needle: bool(needle[1].near)))
 
 
 @cache

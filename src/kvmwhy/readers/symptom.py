@@ -13,7 +13,6 @@ from typing import Final, NamedTuple
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.anchors.symptom import TEXTS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import Failure, Source, Symptom
 
@@ -103,10 +102,6 @@ _NOT_HERE: Final = re.compile(
     r"|`internal-error`"
 )
 _MOST: Final = 1000
-
-
-def detect(text: str) -> bool:
-    return any(anchor in text for anchor in TEXTS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

@@ -28,10 +28,6 @@ _WORDS_OF_A_RECORD: Final = 2
 _ITEM: Final = re.compile(rf"['\"]?({_NUMBER})['\"]?(?:\s{{0,4}}<repeats (\d{{1,4}}) times>)?")
 
 
-def detect(text: str) -> bool:
-    return ("data[" in text and _WORD.search(text) is not None) or _STRUCTURE.search(text) is not None
-
-
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
     """One record; of several structures, each."""
     body = text.text
@@ -41,10 +37,8 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
         line += body.count("\n", counted, structure.start())
         counted = structure.start()
         failures.append(_failure(_dump_of(structure), text, path, line))
-    if not failures and (dump := read_dump(body)) is not None:
-        at = _WORD.search(body)
-        line = first_line + body.count("\n", 0, at.start()) if at else first_line
-        failures.append(_failure(dump, text, path, line))
+    if not failures and (at := _WORD.search(body)) and (dump := read_dump(body)) is not None:
+        failures.append(_failure(dump, text, path, first_line + body.count("\n", 0, at.start())))
     return Evidence(tuple(failures), format="word dump" if failures else None)
 
 

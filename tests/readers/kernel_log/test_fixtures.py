@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asking import asked
 from kvmwhy.ingest.normalize import Text, clean
 from kvmwhy.readers import kernel_log, read
 from kvmwhy.record import ControlBlock, Cpu, Failure, Segment
@@ -97,9 +98,9 @@ def test_a_dump_that_is_switched_off() -> None:
 def test_the_log_is_recognised_by_its_content() -> None:
     """Each fixture is evidence of its own, whoever asks; prose about VMX is not."""
     for path in FIXTURES.glob("*.dmesg"):
-        assert kernel_log.detect(path.read_text())
+        assert asked(path.read_text(), "kernel_log")
         assert read(path.read_bytes()).failures
-    assert not kernel_log.detect("the VMCS has a guest-state area and a host-state area; VMCB is AMD's")
+    assert not asked("the VMCS has a guest-state area and a host-state area; VMCB is AMD's", "kernel_log")
 
 
 def test_provenance_names_every_fixture() -> None:

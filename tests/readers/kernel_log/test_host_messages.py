@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asking import asked
 from kvmwhy.ingest.normalize import Text, clean
 from kvmwhy.readers import kernel_log, read
 from kvmwhy.readers.kernel_log.host_events import events_of
@@ -148,7 +149,7 @@ def test_a_line_of_the_host_is_an_event(line: str, kind: str, fields: dict[str, 
 def test_what_is_read_of_a_line_alone_is_looked_for(line: str) -> None:
     """What makes a record has a mark of the reader's in it."""
     text = f"[    8.900000] {line}\n"
-    assert kernel_log.detect(text) or not kernel_log.read(Text(text)).failures
+    assert asked(text, "kernel_log") or not kernel_log.read(Text(text)).failures
 
 
 @pytest.mark.parametrize("comm", ["qemu-system-x86", "CPU 0/KVM", "kvm"])

@@ -13,10 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from kvmwhy.ingest.anchors import holds_any
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.anchors.kernel_log import ANCHORS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.kernel_log import dump_record, vmcs
 from kvmwhy.readers.kernel_log.dump_assembler import Dump, Dumps
@@ -48,11 +46,6 @@ class _Record(NamedTuple):
     vendor: str | None
     vcpu: int | None
     fields: dict[str, Any]
-
-
-def detect(text: str) -> bool:
-    """A dump of VMCS or VMCB, a line that comes in its place, or trouble in KVM."""
-    return holds_any(ANCHORS, text)
 
 
 def read(

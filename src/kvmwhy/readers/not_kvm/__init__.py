@@ -11,7 +11,6 @@ from typing import Final
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.anchors.not_kvm import TEXTS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.not_kvm.speakers import FORMS, Form
 from kvmwhy.record import Failure, Source, Speaker
@@ -30,10 +29,6 @@ _GUEST_MACHINE: Final = re.compile(
     r"Hardware name: (?P<machine>linux,dummy-virt|QEMU |Bochs|Google Compute|Amazon EC2|crosvm|Cloud Hypervisor)"
 )
 _PANIC: Final = "Kernel panic - not syncing"
-
-
-def detect(text: str) -> bool:
-    return any(anchor in text for anchor in TEXTS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

@@ -17,10 +17,8 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from kvmwhy.abi.internal_error import MAX_NDATA, least_words
-from kvmwhy.ingest.anchors import holds_any
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.anchors.qemu import ANCHORS
 from kvmwhy.readers.arch_clues import Clue, arch_of
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads, errno_of
@@ -80,10 +78,6 @@ _BEGINNINGS: Final = (
     "RAX=",
     "EAX=",
 )
-
-
-def detect(text: str) -> bool:
-    return holds_any(ANCHORS, text)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

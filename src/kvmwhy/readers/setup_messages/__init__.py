@@ -13,13 +13,11 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from kvmwhy.ingest.anchors import anchors_of
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.anchors.setup_messages import ANCHORS
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.setup_messages.group import Group, grouped
-from kvmwhy.readers.setup_messages.message import messages, unfolded
+from kvmwhy.readers.setup_messages.message import messages
 from kvmwhy.readers.setup_messages.registers import registers_behind
 from kvmwhy.record import Arch, Failure, Host, Setup, Source
 
@@ -57,12 +55,6 @@ _CONFIDENTIAL: Final[dict[Literal["snp", "sev-es", "sev", "tdx"], tuple[str, ...
 _REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "vgic"})
 _OF_OPEN: Final = frozenset({"ENOENT", "EACCES", "ENODEV", "ENXIO"})
 _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "fw", "fwx", "status", "ret", "vcpu"})
-_TEXTS: Final = tuple(dict.fromkeys(anchor.text for anchor in anchors_of(ANCHORS)))
-
-
-def detect(text: str) -> bool:
-    words = unfolded(text)
-    return any(text in words for text in _TEXTS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:

@@ -52,6 +52,8 @@ def _is_event_at(text: str, at: int) -> bool:
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
+    if not detect(text.text):
+        return Evidence()
     return _read((text.text,), path, first_line, whole=len(text.text) <= _SMALL)
 
 

@@ -10,15 +10,8 @@ from __future__ import annotations
 
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.anchors.vmm_messages import ANCHORS
 from kvmwhy.readers.vmm_messages.assemble import failures_of
 from kvmwhy.readers.vmm_messages.scan import messages_of
-
-__all__ = ["ANCHORS", "detect", "read"]
-
-
-def detect(text: str) -> bool:
-    return any(anchor in text for anchor in ANCHORS)
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
