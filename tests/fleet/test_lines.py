@@ -15,7 +15,7 @@ from fleet.logs import BLOCK, KNOWN, NOISE, distinct
 from kvmwhy import fleet
 from kvmwhy.fleet.extract import Known, Place, sightings
 from kvmwhy.fleet.row import Row, columns, rows
-from kvmwhy.fleet.times import instant
+from kvmwhy.ingest.times import instant
 
 Wrap = Callable[[str, int, int], str]  # a line, its writer's number, seconds
 BASE = 1767323045  # 2026-01-02 03:04:05

@@ -17,7 +17,7 @@ from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.extract import Place, Sighting, sightings
 from kvmwhy.fleet.row import COLUMNS, SCHEMA, Row, from_json, rows, to_json, what
 from kvmwhy.fleet.store import read_rows, write_rows
-from kvmwhy.fleet.times import instant
+from kvmwhy.ingest.times import instant
 from kvmwhy.readers import read
 
 texts = st.text(max_size=12).filter(lambda t: t.isprintable())

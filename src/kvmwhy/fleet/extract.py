@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from kvmwhy.fleet.log_context import around, name_in
-from kvmwhy.fleet.times import instant
+from kvmwhy.ingest.times import instant
 from kvmwhy.ingest.window import WHOLE, Part
 from kvmwhy.pipeline import Complain, Record, identity, records_of
 from kvmwhy.record import Failure
