@@ -33,6 +33,7 @@ class SourcePart(_Part, kw_only=True):
     vmm: Annotated[str | None, Meta(description="The program that ran the vCPU.")] = None
     vcpu: Annotated[int | None, Meta(description="Its index in its VM.")] = None
     count: Annotated[int, Meta(ge=1, description="How many equal failures this stands for.")] = 1
+    alike: Annotated[int, Meta(ge=1, description="How many vCPUs stopped alike in one moment, this one included.")] = 1
     last_line: int | None = None
     time: Annotated[str | None, Meta(description="As the log printed it; ISO 8601 from kvmwhy watch.")] = None
     last_time: str | None = None

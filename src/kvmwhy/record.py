@@ -138,6 +138,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     vmm: str | None = None
     vcpu: int | None = None
     count: int = 1
+    alike: int = 1  # vCPUs that stopped alike in the same moment, this one included
     last_line: int | None = None  # of the last of ``count`` equal failures
     time: str | None = None
     last_time: str | None = None

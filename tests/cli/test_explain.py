@@ -269,7 +269,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     log = GOOD.read_bytes()
     many = b"".join(log.replace(b"RCX=0000000000000000", b"RCX=%016x" % n) for n in range(300))
     with subprocess.Popen(
-        [sys.executable, "-m", "kvmwhy", "explain"],
+        [sys.executable, "-m", "kvmwhy", "explain", "--json"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,6 +16,7 @@ from kvmwhy.diagnosis import diagnose
 from kvmwhy.pipeline import identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
+from kvmwhy.readers.moments import moments
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
@@ -108,15 +109,15 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
     for path, is_named in _inputs(files, complaints):
         count += 1
         status = max(status, _read_file(path, found, complaints, is_named=is_named))
-    failures = sorted(found.failures(several=count > 1), key=order)
-    damaged = False
-    for n, failure in enumerate(failures):
-        damaged = damaged or bool(failure.damage)
+    failures = found.failures(several=count > 1)
+    damaged = any(failure.damage for failure in failures)
+    for n, (failure, *others) in enumerate(sorted(moments(failures), key=lambda moment: order(moment[0]))):
         diagnosis = diagnose(failure, syntax=syntax)
         if as_json:
-            sys.stdout.buffer.write(to_json(diagnosis) + b"\n")
+            for each in (diagnosis, *(diagnose(other, syntax=syntax) for other in others)):
+                sys.stdout.buffer.write(to_json(each) + b"\n")
         else:
-            lines = explanation(diagnosis)
+            lines = explanation(diagnosis, others)
             show([Line(), Line("─" * 60, "dim"), Line(), *lines] if n else lines)
     sys.stdout.flush()
     complaints.close()

@@ -84,6 +84,7 @@ def _source() -> _Schema:
         "count": _a("integer", "How many equal failures this stands for; those of a watch add up.", minimum=1),
         "path": _a("string", "The file, or the process, in which it was seen."),
         "line": _a("integer", "The line in that file.", minimum=1),
+        "alike": _a("integer", "How many vCPUs stopped alike in one moment, this one included.", minimum=1),
         "last_line": _a("integer", "That of the last of ``count``."),
         "time": _a("string", "As the log printed it; ISO 8601 from kvmwhy watch."),
         "last_time": _a("string", "That of the last of ``count``."),

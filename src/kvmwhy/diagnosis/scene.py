@@ -169,7 +169,7 @@ class Scene(NamedTuple):
     @property
     def vcpus(self) -> int:
         """How many vCPUs failed alike in this evidence, as far as it says."""
-        return self.failure.source.count
+        return max(self.failure.source.alike, self.failure.source.count)
 
     @property
     def cpu_number(self) -> int | None:

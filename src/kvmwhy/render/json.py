@@ -227,6 +227,7 @@ def _source(source: Source) -> SourcePart:
         vmm=source.vmm,
         vcpu=source.vcpu,
         count=source.count,
+        alike=source.alike,
         last_line=source.last_line,
         time=_text(source.time),
         last_time=_text(source.last_time),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from kvmwhy.abi.internal_error import SUBERRORS
 from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.arch.x86.operand import Operand
@@ -27,18 +30,23 @@ _SUBERROR_TEXT = {
 _WHO = {"guest": "guest's author", "vmm": "VMM's author", "host": "host's operator"}
 _LABEL = 13
 _MOST_EVENTS = 8
+_MOST_PLACES = 4
 _MOST_ORIGINS = 3
 _LEAST_SHARE = 0.08  # an origin below is not worth its evidence
 
 
-def explanation(diagnosis: Diagnosis) -> list[Line]:
-    """The whole text of one failure: the two answers, what to do, the evidence, and the raw words last."""
+def explanation(diagnosis: Diagnosis, others: Sequence[Failure] = ()) -> list[Line]:
+    """The whole text of one failure: the two answers, what to do, the evidence, and the raw words last.
+
+    ``others`` are vCPUs that stopped alike in the same moment.
+    """
     facts = diagnosis.facts
     lines = _answers(diagnosis)
     lines += _what_to_do(diagnosis)
     lines += _collect(diagnosis)
     lines += [Line(), Line(style="head", label="What is shown", label_style="head")]
     lines += _what_happened(facts)
+    lines += _alike(others)
     lines += _evidence(diagnosis)
     lines += _words(facts)
     lines += _about(facts)
@@ -139,6 +147,27 @@ def _stored(diagnosis: Diagnosis) -> list[Line]:
     if different is not None:
         lines.append(_row("Today", "the answer differs" if different else "the answer is the same"))
     return lines
+
+
+def _alike(others: Sequence[Failure]) -> list[Line]:
+    """The other vCPUs of the moment, and where each of them was."""
+    if not others:
+        return []
+    places = Counter(_whereabouts(other) for other in others)
+    few = places.most_common(_MOST_PLACES)
+    rows = [place if n == 1 else f"{place} ({n} vCPUs)" for place, n in few]
+    if rest := places.total() - sum(n for _, n in few):
+        rows.append(f"and {rest} more")
+    vcpus = "another vCPU" if len(others) == 1 else f"{len(others)} other vCPUs"
+    return [_row("Alike", f"{vcpus} stopped so at that time: {'; '.join(rows)}")]
+
+
+def _whereabouts(failure: Failure) -> str:
+    source, cpu = failure.source, failure.cpu
+    name = f"vCPU {source.vcpu}, " if source.vcpu is not None else ""
+    line = f"line {source.line}, " if source.line is not None else ""
+    rip = cpu.get("rip") if cpu else None
+    return f"{name}{line}RIP {_shown(rip)}"
 
 
 def _row(label: str, text: str) -> Line:

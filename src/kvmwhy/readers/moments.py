@@ -1,0 +1,94 @@
+"""Several vCPUs that stop alike in one moment are one story: what stopped one of them stopped them all.
+
+A slot that goes away stops every vCPU that runs in it; INIT stops all VMs of a host that goes down. Each has a record
+of its own; here they are told to belong together, so that one answer is given for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from msgspec.structs import replace
+
+from kvmwhy.ingest.times import instant
+from kvmwhy.record import Failure
+
+_SAME_PLACE: Final = 1.0  # seconds between vCPUs that stop at one instruction
+_ANY_PLACE: Final = 0.1  # and between those that stop anywhere
+_LINES: Final = 200  # without times: a dump of QEMU's has about 40
+_LEAP_YEAR: Final = 1_104_400_000  # syslog prints no year; this one has all days
+
+_Alike = tuple[object, ...]
+
+
+def moments(failures: Iterable[Failure]) -> Iterator[tuple[Failure, ...]]:
+    """Group ``failures``, which are in the order of their input; each says of how many it is one."""
+    groups: list[list[Failure]] = []
+    latest: dict[_Alike, list[Failure]] = {}
+    for failure in failures:
+        kind = _kind(failure)
+        group = latest.get(kind)
+        if group is not None and _is_one_moment(group, failure):
+            group.append(failure)
+        else:
+            group = latest[kind] = [failure]
+            groups.append(group)
+    for group in groups:
+        yield tuple(replace(each, source=replace(each.source, alike=len(group))) for each in group)
+
+
+def _kind(failure: Failure) -> _Alike:
+    """What KVM said: the same words of the same kind, wherever the vCPU was."""
+    return (
+        failure.source.path, failure.arch, failure.kind, failure.suberror, failure.hardware_error,
+        failure.hardware_reason, failure.exception, failure.errno, failure.exit_reason,
+        failure.data[0] if failure.suberror == 4 and failure.data else None,
+    )  # fmt: skip
+
+
+def _is_one_moment(group: list[Failure], failure: Failure) -> bool:
+    last = group[-1]
+    if failure.cpu is None or any(_is_same_vcpu(other, failure) for other in group):
+        return False
+    between = _seconds(last, failure)
+    if between is not None:
+        return between <= (_SAME_PLACE if _place(last) == _place(failure) else _ANY_PLACE)
+    begins, before = failure.source.line, last.source.last_line or last.source.line
+    return (
+        last.source.writer == failure.source.writer
+        and _place(last) == _place(failure)
+        and begins is not None
+        and before is not None
+        and 0 <= begins - before <= _LINES
+    )
+
+
+def _is_same_vcpu(first: Failure, second: Failure) -> bool:
+    """One vCPU that fails again, as far as the evidence says."""
+    number = first.source.vcpu
+    return number is not None and number == second.source.vcpu and first.source.writer == second.source.writer
+
+
+def _place(failure: Failure) -> tuple[int | None, int | None]:
+    cpu = failure.cpu
+    code = cpu.segments.get("cs") if cpu else None
+    return code.base if code else None, cpu.get("rip") if cpu else None
+
+
+def _seconds(first: Failure, second: Failure) -> float | None:
+    """Between two failures on one clock; ``None`` if either has no time, or only one to the second."""
+    before, after = (_clock(failure.source.last_time or failure.source.time) for failure in (first, second))
+    if before is None or after is None or before[0] != after[0]:
+        return None
+    return abs(after[1] - before[1])
+
+
+def _clock(time: str | None) -> tuple[str, float] | None:
+    if time is None or "." not in time.replace(",", "."):
+        return None
+    moment = instant(time, near=_LEAP_YEAR)
+    if moment is not None:
+        return "calendar", moment.timestamp()
+    whole, _, part = time.strip().partition(".")
+    return ("boot", float(f"{whole}.{part}")) if whole.isdecimal() and part.isdecimal() and len(time) < 32 else None
