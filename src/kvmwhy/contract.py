@@ -331,6 +331,10 @@ class Explanation(_Part, kw_only=True):
     cpu_shared: Annotated[bool, Meta(description="The registers may belong to another failure.")] = False
     silent: Annotated[bool, Meta(description="KVM injected #UD and went on: no VMM heard of it.")] = False
     exit_seen: ExitSeenPart | None = None
+    exit_fields: Annotated[
+        dict[str, str],
+        Meta(description="Of an exit that no member above is for: kvm_run's union, by linux/kvm.h's names."),
+    ] = msgspec.field(default_factory=dict)
     control: ControlPart | None = None
     emulation: EmulationPart | None = None
     trace: list[EventPart] = msgspec.field(default_factory=list)

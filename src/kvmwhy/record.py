@@ -280,6 +280,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     control: ControlBlock | None = None
     emulation: Emulation | None = None
     exit: Exit | None = None
+    exit_fields: dict[str, int] = {}  # of kvm_run's union, by the header's names, where no member above has them
     setup: Setup | None = None  # kind "setup-refused"
     symptom: Symptom | None = None
     speaker: Speaker | None = None

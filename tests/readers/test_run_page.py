@@ -109,3 +109,10 @@ def test_pages_of_other_sizes_are_none(size: int) -> None:
     """Half a page is not guessed at."""
     if size not in {2352, 4096}:
         assert not run_page.detect(bytes(size))
+
+
+def test_the_fields_of_an_exit_of_another_kind_are_kept() -> None:
+    """KVM_EXIT_SYSTEM_EVENT: type, ndata and as many words (linux/kvm.h)."""
+    words = struct.pack("<II16Q", 7, 1, *range(100, 116))
+    (failure,) = read(page(24, words)).failures
+    assert failure.exit_fields == {"type": 7, "ndata": 1, "data[0]": 100}

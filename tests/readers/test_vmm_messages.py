@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmwhy.abi.kvm_run import EXITS
+from kvmwhy.diagnosis import diagnose
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import read, vmm_messages
 from kvmwhy.readers.anchors.vmm_messages import ANCHORS
@@ -17,6 +18,9 @@ from kvmwhy.readers.errno_spelled import NAMES
 from kvmwhy.readers.vmm_messages.forms import FORMS, Form
 from kvmwhy.readers.vmm_messages.templates import EXAMPLE
 from kvmwhy.record import Failure
+from kvmwhy.render.json import to_json
+from kvmwhy.render.page import to_plain
+from kvmwhy.render.text import explanation
 from kvmwhy.vmms import VMMS
 
 KINDS = {0: "unknown-exit", 1: "exception-exit", 8: "shutdown", 9: "entry-failure", 17: "internal-error"}
@@ -437,3 +441,22 @@ def test_the_exits_own_number_is_no_suberror() -> None:
 def test_the_errno_stands_on_either_side(text: str) -> None:
     (failure,) = read(f"{text}\n".encode()).failures
     assert failure.errno == "EFAULT"
+
+
+def test_what_a_memory_fault_carries_is_kept_and_said() -> None:
+    """kvm-ioctls' Debug of VcpuExit::MemoryFault; bit 3 of the flags is KVM_MEMORY_EXIT_FLAG_PRIVATE (linux/kvm.h)."""
+    (failure,) = read(b"unexpected exit: MemoryFault { flags: 8, gpa: 4276092928, size: 4096 }\n").failures
+    assert failure.exit_reason == 39
+    assert failure.exit_fields == {"flags": 8, "gpa": 0xFEE00000, "size": 0x1000}
+    text = to_plain(explanation(diagnose(failure)), 200)
+    assert "flags 0x8 (the guest wants the page private), gpa 0xfee00000, size 0x1000" in text
+    (again,) = read(to_json(diagnose(failure))).failures
+    assert again.exit_fields == failure.exit_fields
+
+
+def test_what_a_system_event_carries_is_kept() -> None:
+    """Firecracker prints the type of KVM_EXIT_SYSTEM_EVENT, and 3 is KVM_SYSTEM_EVENT_CRASH (linux/kvm.h)."""
+    line = b"2024-01-01T00:00:00 [anonymous-instance:fc_vcpu 0] Received KVM_SYSTEM_EVENT signal type: 3, flag: 0\n"
+    (failure,) = read(line).failures
+    assert failure.exit_fields == {"type": 3}
+    assert "type 0x3 (KVM_SYSTEM_EVENT_CRASH)" in to_plain(explanation(diagnose(failure)), 200)

@@ -31,6 +31,8 @@ EXIT_EXCEPTION: Final = 1
 EXIT_SHUTDOWN: Final = 8
 EXIT_FAIL_ENTRY: Final = 9
 EXIT_INTERNAL_ERROR: Final = 17
+EXIT_SYSTEM_EVENT: Final = 24
+EXIT_MEMORY_FAULT: Final = 39
 
 _MMIO = "phys_addr:u64 data:u8[8] len:u32 is_write:u8"
 _MSR = "error:u8 pad:u8[7] reason:u32 index:u32 data:u64"
@@ -144,6 +146,25 @@ class ShortPageError(ValueError):
         super().__init__(f"a kvm_run page needs at least {needed} bytes, here are {size}")
         self.size = size
         self.needed = needed
+
+
+# include/uapi/linux/kvm.h: KVM_SYSTEM_EVENT_*
+_SYSTEM_EVENTS: Final = {
+    1: "SHUTDOWN", 2: "RESET", 3: "CRASH", 4: "WAKEUP", 5: "SUSPEND", 6: "SEV_TERM", 7: "TDX_FATAL",
+}  # fmt: skip
+_FLAG_PRIVATE: Final = 1 << 3
+
+
+def system_event_type(number: int) -> str:
+    """KVM_SYSTEM_EVENT_* of a number."""
+    known = _SYSTEM_EVENTS.get(number)
+    return f"KVM_SYSTEM_EVENT_{known}" if known else "a type that no kernel up to 7.3 has"
+
+
+def memory_fault_flags(flags: int) -> str:
+    """KVM_MEMORY_EXIT_FLAG_PRIVATE is the only flag (api.rst: KVM_EXIT_MEMORY_FAULT)."""
+    words = "the guest wants the page private" if flags & _FLAG_PRIVATE else "the guest wants the page shared"
+    return f"{words}; other bits set" if flags & ~_FLAG_PRIVATE else words
 
 
 def exit_name(reason: int) -> str:

@@ -122,6 +122,7 @@ def record(item: dict[str, Any]) -> Failure:
         }
     if seen := item.get("exit_seen"):
         values["exit"] = {name: v if name == "isa" else _optional(v) for name, v in seen.items()}
+    values["exit_fields"] = {name: _number(value) for name, value in (item.get("exit_fields") or {}).items()}
     values["trace"] = list(_events(item.get("trace") or (), schema=item["schema"]))
     if "answer" in item:
         values["stored"] = _stored(item)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kvmwhy.abi import kvm_run
 from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.readers import Evidence
@@ -46,6 +48,8 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
         fields = {"hardware_reason": payload["hardware_exit_reason"]}
     elif kind == "exception-exit":
         fields = {"exception": payload["exception"], "exception_error_code": payload["error_code"]}
+    if kind == "other":
+        fields["exit_fields"] = _fields_of(payload)
     failure = Failure(
         kind=kind,
         source=Source(path=path),
@@ -54,3 +58,14 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
         **fields,  # type: ignore[arg-type]  # the payload's values are ints, by the layout table
     )
     return Evidence((failure,), format="kvm_run page")
+
+
+def _fields_of(payload: Mapping[str, object]) -> dict[str, int]:
+    """The numbers of the union's member, and of an array as many as its ``ndata`` says."""
+    fields = {name: value for name, value in payload.items() if isinstance(value, int)}
+    words = payload.get("data")
+    if isinstance(words, tuple):
+        fields |= {
+            f"data[{n}]": word for n, word in enumerate(words[: fields.get("ndata", 0)]) if isinstance(word, int)
+        }
+    return fields

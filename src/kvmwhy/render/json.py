@@ -113,6 +113,7 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
         cpu_shared=failure.cpu_shared,
         silent=failure.silent,
         exit_seen=_exit_seen(failure.exit),
+        exit_fields={safe(name): hex(value) for name, value in failure.exit_fields.items()},
         control=_control(failure.control),
         emulation=_emulation(failure.emulation),
         trace=[_event(event) for event in failure.trace],

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kvmwhy.abi.internal_error import SUBERRORS
-from kvmwhy.abi.kvm_run import exit_name
+from kvmwhy.abi.kvm_run import EXIT_MEMORY_FAULT, EXIT_SYSTEM_EVENT, exit_name, memory_fault_flags, system_event_type
 from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.answer import Proof
@@ -162,6 +162,19 @@ def _alike(others: Sequence[Failure]) -> list[Line]:
     return [_row("Alike", f"{vcpus} stopped so at that time: {'; '.join(rows)}")]
 
 
+def _exit_fields(failure: Failure) -> str:
+    words = {}
+    if failure.exit_reason == EXIT_MEMORY_FAULT and "flags" in failure.exit_fields:
+        words["flags"] = memory_fault_flags(failure.exit_fields["flags"])
+    elif failure.exit_reason == EXIT_SYSTEM_EVENT and "type" in failure.exit_fields:
+        words["type"] = system_event_type(failure.exit_fields["type"])
+    shown = (
+        f"{safe(name)} {value:#x}" + (f" ({words[name]})" if name in words else "")
+        for name, value in failure.exit_fields.items()
+    )
+    return ", ".join(shown)
+
+
 def _whereabouts(failure: Failure) -> str:
     source, cpu = failure.source, failure.cpu
     name = f"vCPU {source.vcpu}, " if source.vcpu is not None else ""
@@ -189,6 +202,8 @@ def _what_happened(facts: Facts) -> list[Line]:
     lines += _instruction(facts)
     if facts.access:
         lines.append(_row("Access", _access(facts)))
+    if failure.exit_fields:
+        lines.append(_row("Exit fields", _exit_fields(failure)))
     if failure.cpu and facts.reset and facts.reset.state in {"reset", "mixture", "zero", "startup"}:
         lines.append(_row("Guest state", facts.reset.why))
     if failure.arch not in {None, "x86"}:

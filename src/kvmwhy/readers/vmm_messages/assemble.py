@@ -29,6 +29,7 @@ _FACTS: Final = (
     "pc",
     "vcpu",
     "vmm",
+    "details",
 )
 _FROM_NAMES: Final = "the names of the registers"
 _SHOWN: Final = ("suberror", "hardware_error", "hardware_reason", "errno", "exit_reason", "exception")
@@ -84,6 +85,7 @@ def failures_of(text: Text, messages: list[Message], *, path: str | None, first_
                 exit_reason=message.exit_reason,
                 cpu=cpu,
                 code=code,
+                exit_fields=dict(message.details),
                 symptom=Symptom(kind="guest-exception") if message.kind == "symptom" else None,
                 seen_at={name: first_line + number for name in _SHOWN if getattr(message, name) is not None},
                 host=host,

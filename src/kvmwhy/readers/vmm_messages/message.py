@@ -32,7 +32,7 @@ class Message(NamedTuple):
     pc: int | None = None
     vcpu: int | None = None
     vmm: str | None = None
-    details: tuple[tuple[str, int], ...] = ()  # of KVM_EXIT_MEMORY_FAULT and SYSTEM_EVENT
+    details: tuple[tuple[str, int], ...] = ()  # of KVM_EXIT_MEMORY_FAULT and SYSTEM_EVENT, by linux/kvm.h's names
     second: int | None = None  # the number of kvmtool's second line
     code: bytes = b""  # at RIP
     said: str = ""  # in which words: the form, or the line without its digits
@@ -80,7 +80,7 @@ def debug_facts(text: str) -> dict[str, Any] | None:
     elif reason == 39:
         facts["details"] = tuple((field, value) for field, value in named.items() if field in {"flags", "gpa", "size"})
     elif reason == 24 and values:
-        facts["details"] = (("event", values[0][1]),)
+        facts["details"] = (("type", values[0][1]),)
     return facts
 
 
@@ -125,7 +125,11 @@ def facts_of(form: Form, found: re.Match[str], line: str) -> dict[str, Any] | No
         facts["vcpu"] = int(shown["vcpu"])
     if "word_x" in shown:
         facts |= _union(form.exit_reason, int(shown["word_x"], 16))
-    details = [(name, integer(shown[name])) for name in ("flags", "gpa", "size", "event") if name in shown]
+    details: list[tuple[str, int]] = [
+        (name, integer(shown[name])) for name in ("flags", "gpa", "size") if name in shown
+    ]
+    if "event" in shown:
+        details.append(("type", integer(shown["event"])))
     if details:
         facts["details"] = tuple(details)
     if shown.get("data_bytes") and "ndata" in facts:
