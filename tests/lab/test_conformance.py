@@ -10,6 +10,9 @@ import pytest
 
 pytest.importorskip("unicorn")
 
+from kvmwhy.machine import TimedOut, Vcpu
+from kvmwhy.machine.exits import Exit as KvmExit
+from lab import on_model
 from lab.cases import Case
 from lab.catalogue import catalogue
 from lab.conformance import has_failure, page, read, run_of
@@ -104,3 +107,18 @@ def test_every_class_has_failures_that_are_compared() -> None:
 def test_the_page_is_current() -> None:
     """docs/conformance.md is what the results files and the exceptions say."""
     assert (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8") == page(FILES)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 2e-5])
+def test_an_interrupted_guest_has_the_same_exits(timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine, or a signal, ends KVM_RUN at any moment; what the emulator has begun it finishes."""
+    run = on_model.modelled("svm", "6.1.0")
+    cases = [case for case in catalogue() if "movntpd" in case.id or "fst" in case.id][:30]
+    undisturbed = [run(case) for case in cases]
+
+    def in_slices(vcpu: Vcpu) -> KvmExit:
+        ends = (vcpu.run(timeout=timeout) for _ in range(3000))
+        return next((end for end in ends if not isinstance(end, TimedOut)), TimedOut(timeout))
+
+    monkeypatch.setattr(on_model, "_patiently", in_slices)
+    assert [run(case) for case in cases] == undisturbed

@@ -8,6 +8,7 @@ wanted it, and ``Stop.trap`` says why. Unicorn names the page only; ``locate`` f
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -31,6 +32,7 @@ _TRAPS: Final = 1 << 51  # physical addresses above every guest's
 _SCRATCH: Final = (1 << 51) | (1 << 50)
 _SCRATCH_PAGES: Final = 8
 _KINDS: Final[tuple[Kind, ...]] = ("read", "write", "fetch")
+_HLT: Final = b"\xf4"
 _FETCH: Final = 18
 _ALL: Final = 7
 _TLB_FLUSH, _WRITE = 11, 1
@@ -100,6 +102,8 @@ class Cpu:
         self._linear = 0
         self._found: tuple[int, int] | None = None
         self.asked = False
+        self._between = threading.Lock()  # held while it changes, or acts upon, whether the guest itself runs
+        self._in_guest = False
         self.on_ram: Callable[[int, Kind], None] | None = None  # is told of each page that is reached
         self.software_walk = False  # a page table that is not in memory counts as an entry not present
         self.cpuid: tuple[CpuidEntry, ...] = ()
@@ -165,7 +169,15 @@ class Cpu:
     def run(self) -> Stop:
         """Run from ``env`` until something happens; ``env`` is the state then."""
         self.push()
-        stop = self._start(_NOWHERE, 0)
+        with self._between:
+            self._in_guest = True
+        try:
+            stop = self._start(_NOWHERE, 0)
+        finally:
+            with self._between:
+                self._in_guest = False
+        if stop.what == "halted" and self.asked and not self._after_hlt():
+            return Stop("asked")
         if stop.fetching and stop.trap is not None and (stop.trap.linear ^ self.linear_rip) & ~0xFFF:
             stop = self._approach(stop, stop.trap.linear)
         return self._locate(stop)
@@ -208,8 +220,6 @@ class Cpu:
         if error is not None:
             # A page that was refused counts only if it is what stopped the CPU; some are mere probes.
             return Stop("invalid") if error.errno == self._undefined or blocked is None else blocked
-        if self.asked:
-            return Stop("asked")
         return Stop("stepped" if count else "halted")
 
     def _told(self) -> tuple[Stop | None, Stop | None]:
@@ -403,6 +413,20 @@ class Cpu:
         return 1
 
     def ask_to_stop(self) -> None:
-        """From any thread. It has to be said again if the CPU was not running yet."""
+        """From any thread. It has to be said again if the CPU was not running yet.
+
+        What KVM's emulator does, one instruction at a time, is not cut short: half of its accesses would be lost.
+        """
         self.asked = True
-        self._uc.emu_stop()
+        with self._between:
+            if self._in_guest:
+                self._uc.emu_stop()
+
+    def _after_hlt(self) -> bool:
+        """Whether it stopped behind a HLT, not because it was asked to: Unicorn does not tell which."""
+        env, linear = self.env, self.linear_rip - 1
+        try:
+            page = translate(self._memory, state.regime(env), linear, "fetch", system=True)
+            return self._memory.read(page.gpa | linear & 0xFFF, 1) == _HLT
+        except (GuestFault, Hole, NoMemoryAtError):
+            return False
