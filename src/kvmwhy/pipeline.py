@@ -91,8 +91,9 @@ def inputs(chunks: Iterable[bytes], path: str | None = None, complain: Complain 
         yield Input(path, stream)
         return
     from kvmwhy.ingest.archives import members
+    from kvmwhy.ingest.exec_record import worth_reading
 
-    for member in members(stream, path or "the input", complain or _ignore):
+    for member in worth_reading(members(stream, path or "the input", complain or _ignore)):
         yield Input(member.path, member.chunks)
 
 

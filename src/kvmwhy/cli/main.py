@@ -116,6 +116,42 @@ def run(image: str, reg: tuple[str, ...], mem: str, cpl: str, **options: Any) ->
 
 
 @kvmwhy.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="""\b
+Examples:
+  kvmwhy exec -- qemu-system-x86_64 -accel kvm -kernel bzImage
+  kvmwhy exec --record failed.tar -- make run
+  kvmwhy explain failed.tar
+""",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--record", metavar="FILE|DIR", help="Keep all that was captured in this file, or in one of its own in DIR."
+)
+@click.option("--memory", is_flag=True, help="Keep the guest's memory around RIP, operand and stack, too.")
+@click.option("--redact", is_flag=True, help="Keep nothing private: failures without names, paths, log and guest data.")
+@click.option(
+    "--log/--no-log", default=True, help="Read what COMMAND writes to terminals and pipes, while passing it on."
+)
+@click.option("--trace/--no-trace", default=True, help="Use tracefs, where that is permitted.")
+@click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per failure, one a line, to stderr.")
+@click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
+def exec_(command: tuple[str, ...], **options: Any) -> None:
+    """Run COMMAND as if kvmwhy were not there; when KVM gives up on a guest of its, explain that at once.
+
+    COMMAND is a VMM, or whatever starts one. It keeps its PID, signals, exit status, terminal and standard input. Its
+    vCPUs are followed with those of all that it starts; if none fails, nothing is printed. The explanation goes to
+    stderr before the exit status can be seen.
+    """
+    from kvmwhy.cli.exec import ExecOptions
+    from kvmwhy.cli.exec import run as run_command
+
+    sys.exit(run_command(ExecOptions(command=command, **options)))
+
+
+@kvmwhy.command(
     epilog="""\b
 Examples:
   kvmwhy attach 4242

@@ -26,6 +26,25 @@ def show(lines: list[Line]) -> None:
     Console(file=out, highlight=False, soft_wrap=True).print(to_rich(lines, width), end="")
 
 
+def styled(lines: list[Line], width: int) -> str:
+    """The same for a terminal that is not the standard output."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return to_plain(lines, min(width, _MAX_WIDTH))
+    import io
+
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, highlight=False, soft_wrap=True, force_terminal=True)
+    console.print(to_rich(lines, min(width, _MAX_WIDTH)), end="")
+    return out.getvalue()
+
+
+def plain(lines: list[Line]) -> str:
+    """The same for a pipe."""
+    return to_plain(lines, _PIPE_WIDTH)
+
+
 def _columns() -> int:
     """What shutil.get_terminal_size does, without its start-up cost."""
     if (columns := os.environ.get("COLUMNS", "")).isdecimal() and int(columns):

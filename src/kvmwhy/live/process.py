@@ -125,3 +125,19 @@ def process_of(tid: int) -> int | None:
     except OSError:
         return None
     return int(found[1]) if found else None
+
+
+def descendants(pid: int, most: int = 1024) -> set[int]:
+    """``pid`` and what descends from it, as far as the kernel lists children."""
+    found, waiting = {pid}, [pid]
+    while waiting and len(found) < most:
+        parent = waiting.pop()
+        try:
+            for thread in os.listdir(f"/proc/{parent}/task"):
+                with open(f"/proc/{parent}/task/{thread}/children", "rb") as stream:
+                    children = {int(word) for word in stream.read(_MAX_COMMAND).split()} - found
+                found |= children
+                waiting += children
+        except (OSError, ValueError):
+            continue
+    return found

@@ -60,6 +60,7 @@ class Watch:
 
     ``adopted`` are the instances of killed watchers that were found: their unread failures come first.
     ``prefix`` begins the names of its instances, and of those that it takes over.
+    ``family`` is a process: only its threads are followed, and all that it will create.
     ``wake`` is a descriptor that ends poll() when there is something to read from it.
     ``spool`` keeps what was taken and not told, for the next watch; then telling() must be called before the record of
     each that poll() and finish() return is written, told() after it, and settle() in the end. What it has comes first.
@@ -74,6 +75,7 @@ class Watch:
         wake: int | None = None,
         prefix: str = PREFIX,
         spool: Spool | None = None,
+        family: int | None = None,
     ) -> None:
         self.lost = 0
         self.adopted: tuple[str, ...] = ()
@@ -105,6 +107,9 @@ class Watch:
         try:
             self._failures.set_up(FAILURES_KIB, overwrite=False)
             self._past.set_up(history_kib, overwrite=True)
+            for instance in (self._failures, self._past) if family is not None else ():
+                instance.write("options/event-fork", "1")
+                instance.write("set_event_pid", str(family))
             self._past.enable(HISTORY)
             self._failures.write("tracing_on", "0")
             self._failures.enable(FAILURES)
@@ -169,6 +174,16 @@ class Watch:
         out = self._follow(timeout)
         self._untold += len(out)
         return out
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """One of them is readable once something has failed."""
+        return tuple(self._cpu_of)
+
+    @property
+    def is_waiting(self) -> bool:
+        """What has come so far is not complete: poll() soon, whether or not more comes."""
+        return bool(self._open or self._old) or self._repeats.next_due() is not None
 
     def telling(self, seen: Seen, place: Place) -> None:
         """Its record is about to be written, to stand at ``place``."""

@@ -1,0 +1,78 @@
+"""``kvmwhy exec``: a command under kvmwhy; when KVM gives up on a guest of its, the explanation follows at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack, suppress
+from typing import Final, NamedTuple
+
+from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.live.errors import CaptureError
+from kvmwhy.live.exec import launch, output, record_file
+from kvmwhy.live.exec.output import Plan, Relay
+from kvmwhy.render.safe import safe
+
+BAD_INPUT: Final = 2
+
+
+class ExecOptions(NamedTuple):
+    """What the command line asks for."""
+
+    command: tuple[str, ...]
+    record: str | None = None
+    memory: bool = False
+    redact: bool = False
+    log: bool = True
+    trace: bool = True
+    tracefs: str | None = None
+    as_json: bool = False
+    syntax: Syntax = "intel"
+
+
+def run(options: ExecOptions) -> int:
+    """Become the command. Returns an exit status only if it was not even started."""
+    try:
+        if options.record is not None:
+            options = options._replace(record=record_file.path_for(options.record, os.getpid()))
+        plans = output.plan() if options.log else []
+    except (CaptureError, OSError) as error:
+        sys.stderr.write(f"kvmwhy: {safe(str(error))}\n")
+        return BAD_INPUT
+    gains_rights = launch.gains_rights(options.command[0])
+    launch.start(options.command, plans, lambda link: _help(options, link, plans, gains_rights=gains_rights))
+    return BAD_INPUT
+
+
+def _help(options: ExecOptions, link: launch.Link, plans: list[Plan], *, gains_rights: bool) -> None:
+    """The helper's whole life."""
+    from kvmwhy.cli.exec_output import write
+
+    for plan in plans:
+        with suppress(OSError):
+            os.close(plan.command_end)
+    relays = [Relay(plan) for plan in plans]
+    with suppress(OSError):
+        os.chdir("/")
+    with ExitStack() as stack:
+        try:
+            from kvmwhy.cli.exec_session import Session
+
+            session = Session(options, link.command_pid, relays, stack, gains_rights=gains_rights)
+        except Exception as error:  # noqa: BLE001 -- the command runs without us
+            write(f"kvmwhy: the command cannot be followed: {safe(repr(error), 200)}\n".encode())
+            return
+        link.release()
+        try:
+            session.run()
+        except Exception as error:  # noqa: BLE001 -- whatever goes wrong here is not to harm the command
+            write(f"kvmwhy: the command is followed no longer: {safe(repr(error), 200)}\n".encode())
+            _only_pass_on(relays)
+
+
+def _only_pass_on(relays: list[Relay]) -> None:
+    while not all(relay.is_done for relay in relays):
+        for relay in relays:
+            relay.pump()
+        time.sleep(0.01)
