@@ -25,6 +25,7 @@ from kvmwhy.render.json import to_object
 DEFAULT: Final = Path(__file__).parent.parent.parent / "shared" / "corpus"
 VENDORS: Final = {"intel": {"vmx", "tdx"}, "amd": {"svm"}}
 MODES: Final = ("real16", "vm86", "prot16", "prot32", "compat16", "compat32", "long64")
+POINTERS: Final = ("rip", "pc", "nip")  # of the next instruction, by architecture
 FIELDS: Final = (
     "kind", "suberror", "hardware error", "errno", "exit reason", "RIP", "mode", "bytes", "text", "vendor", "SMM"
 )  # fmt: skip
@@ -92,6 +93,9 @@ def got(found: dict[str, Any]) -> dict[str, Any]:
     """The same fields of kvmwhy's own object."""
     cpu, instruction, exit_ = (found[key] or {} for key in ("cpu", "instruction", "exit"))
 
+    control = (found["control"] or {}).get("fields", {})
+    reasons = (exit_.get("reason"), control.get("exit_reason"), found["hardware_reason"], found["hardware_error"])
+
     def number(text: str | None) -> int | None:
         return None if text is None else int(text, 16)
 
@@ -100,10 +104,8 @@ def got(found: dict[str, Any]) -> dict[str, Any]:
         "suberror": found["suberror"],
         "hardware error": number(found["hardware_error"]),
         "errno": found["errno"],
-        "exit reason": next(
-            (n for n in (number(exit_.get("reason")), number(found["hardware_error"])) if n is not None), None
-        ),
-        "RIP": number(cpu.get("rip")),
+        "exit reason": next((n for n in map(number, reasons) if n is not None), None),
+        "RIP": next((n for name in POINTERS if (n := number(cpu.get(name))) is not None), None),
         "mode": cpu.get("mode"),
         "bytes": instruction.get("bytes"),
         "text": instruction.get("text") or "",
