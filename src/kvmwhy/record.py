@@ -103,6 +103,11 @@ class Cpu(msgspec.Struct, frozen=True, kw_only=True):
     def get(self, name: str) -> int | None:
         return self.registers.get(name)
 
+    @property
+    def is_dump(self) -> bool:
+        """More than where the vCPU was."""
+        return not self.registers.keys() <= {"rip", "pc", "nip"}
+
 
 class Code(msgspec.Struct, frozen=True):
     """The VMM's own window of code bytes; ``None`` where it printed ``??``.

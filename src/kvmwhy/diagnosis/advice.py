@@ -59,7 +59,7 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         silent = never_printed(failure.source.vmm, "data")
         wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
-    if stopped and failure.cpu is None:
+    if stopped and not (failure.cpu and failure.cpu.is_dump):
         silent = never_printed(failure.source.vmm, "registers")
         wanted.append(
             f"the registers: {silent}"

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvmwhy.diagnosis import diagnose
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import kernel_log
 from kvmwhy.record import Failure
@@ -356,6 +357,17 @@ def test_an_exit_without_handler_and_its_dump_are_one_failure(isa: str) -> None:
     (torn,) = read(stamped([head, *lines[:12]]))
     assert (torn.kind, torn.suberror) == ("internal-error", None)
     assert "cut" in torn.damage[0]
+
+
+def test_a_line_without_a_dump_keeps_where_the_guest_was() -> None:
+    """vcpu_unimpl() prints the vCPU and RIP (include/linux/kvm_host.h); with a dump, the dump has them."""
+    head = "kvm [4711]: vcpu3, guest rIP: 0xffffffff81000000 vmx: unexpected exit reason 0x43"
+    (failure,) = read(stamped([head]))
+    assert failure.source.vcpu == 3
+    assert failure.cpu
+    assert failure.cpu.registers == {"rip": 0xFFFFFFFF81000000}
+    wanted = diagnose(failure).collect
+    assert any("register dump" in text for text in wanted)
 
 
 def _names(isa: str) -> set[str]:

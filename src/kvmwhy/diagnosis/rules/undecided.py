@@ -77,7 +77,7 @@ def _collect(facts: Facts) -> list[str]:
     if failure.kind == "internal-error" and not failure.data and failure.suberror in _EXTRA:
         wanted.append(f"the extra data lines, which {_EXTRA[failure.suberror]}")
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
-    if stopped and failure.cpu is None:
+    if stopped and not (failure.cpu and failure.cpu.is_dump):
         wanted.append("the vCPU's registers at that moment")
     if failure.kind == "entry-failure" and failure.control is None and facts.is_x86:
         wanted.append(_DUMPS.get(facts.vendor.vendor or "", _DUMPS[""]))

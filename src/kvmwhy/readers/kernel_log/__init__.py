@@ -22,7 +22,7 @@ from kvmwhy.readers.kernel_log.host_events import Place, concerns_kvm, events_of
 from kvmwhy.readers.kernel_log.host_messages import architectures, roles
 from kvmwhy.readers.kernel_log.nearby import Nearby
 from kvmwhy.readers.kernel_log.printk import Origin
-from kvmwhy.record import Exit, Failure, Host, HostEvent, Source
+from kvmwhy.record import Cpu, Exit, Failure, Host, HostEvent, Source
 
 _BESIDE: Final = 24  # lines from "unexpected exit reason" to the dump that it announces
 _EXPLAINS: Final = 3  # lines from "unexpected exit reason" to the remark that its dump is switched off
@@ -138,6 +138,7 @@ def _of_event(place: Place) -> _Record:
     else:
         isa = "vmx" if event.kind == "vmcs-dump-off" else "svm"
         fields |= {"kind": "other", "damage": (_SWITCHED_OFF,)}
+    fields |= _at_rip(event)
     vendor = str(isa) if isa else None
     return _Record(place.line, place.last, (event.time,), vendor, _vcpu(event), fields)
 
@@ -147,6 +148,12 @@ def _exit(event: HostEvent) -> Exit | None:
     if not isinstance(reason, int):
         return None
     return Exit(reason=reason, isa="vmx" if isa == "vmx" else "svm" if isa == "svm" else None)
+
+
+def _at_rip(event: HostEvent) -> dict[str, Any]:
+    """``vcpu0, guest rIP: 0x…``: vcpu_unimpl() and its siblings print where the guest was (kvm_host.h)."""
+    rip = event.fields.get("rip")
+    return {"cpu": Cpu(registers={"rip": rip})} if isinstance(rip, int) else {}
 
 
 def _vcpu(event: HostEvent) -> int | None:
