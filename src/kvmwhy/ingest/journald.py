@@ -80,6 +80,8 @@ def _entry(line: int, fields: dict[str, Any]) -> Iterator[Entry]:
 
 def flatten_pretty(text: str) -> str:
     """``journalctl -o json-pretty``: each object on one line; the lines that it had stay, empty."""
+    if "{" not in text:
+        return text
     out: list[str] = []
     at = broken = 0
     for found in _PRETTY.finditer(text):

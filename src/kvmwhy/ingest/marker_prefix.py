@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
 from typing import Final
 
 from kvmwhy.ingest.escapes import unescape
-from kvmwhy.ingest.multi_search import Finder, finder, one_by_one
 
 _NUMBER: Final = re.compile(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
 _OF_GREP: Final = re.compile(r"\d{1,7}[:-](?!\d)")
@@ -38,16 +36,24 @@ _STARTS: Final = (
     "cpl: ", "cr0: ", "rip: ", "rsp: ", " PC=", "X00=", "NIP ", "GPR00 ",
 )  # fmt: skip
 _FEW_NAMED: Final = 3
-_SMALL: Final = 64 << 10  # bytes
-_NEWLINE: Final = 10
 _COMMON: Final = (
     "KVM internal error. S", "KVM: entry failed", "RAX=", "EAX=", "extra data[", "CR0=", "*** Guest State",
     "CR0: actual=", "CS:   sel=", "VMCB Control Area", "cr_read: ", "exit_code: ", "es:   s: ", "Code=", "X00=",
     "NIP ",
 )  # fmt: skip
-_LOGS: Final = re.compile(
-    r"<\d{1,3}>[A-Z\[\d]|\{\"|\[ {0,8}\d{1,9}\.\d{1,9}\]|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:"
-    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:|time=\""
+# Each by itself: ``re`` skips to a first character that is given, and tries an alternation at every one.
+_LOGS: Final = tuple(
+    map(
+        re.compile,
+        (
+            r"<\d{1,3}>[A-Z\[\d]",
+            r"\{\"",
+            r"\[ {0,8}\d{1,9}\.\d{1,9}\]",
+            r"[0-9]\d{3}-\d\d-\d\d[T ]\d\d:\d\d:",
+            r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:",
+            r"time=\"",
+        ),
+    )
 )
 _LONGEST: Final = 160
 _MOST_LINES: Final = 4000
@@ -153,22 +159,14 @@ def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
 
 def may_be_learned(text: str) -> bool:
     """Whether a line whose beginning is known has something before it."""
-    data = text.encode("utf-8", "replace")
-    find = _find() if len(data) > _SMALL else _find_few()
-    if any(at and data[at - 1] != _NEWLINE for _, at, _ in find(data)):
+    if any(text.count(start) > text.count("\n" + start) + text.startswith(start) for start in _COMMON if start in text):
         return True
-    return _LOGS.search(text, 1, _LONGEST) is not None
+    return _log_at(text) is not None
 
 
-@cache
-def _find() -> Finder:
-    return finder([start.encode() for start in _COMMON])
-
-
-@cache
-def _find_few() -> Finder:
-    """The same without the automaton, which takes longer to load than a small text takes to search."""
-    return one_by_one([start.encode() for start in _COMMON])
+def _log_at(line: str) -> int | None:
+    """Where a line of some log begins within this one."""
+    return min((found.start() for log in _LOGS if (found := log.search(line, 1, _LONGEST))), default=None)
 
 
 def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
@@ -180,11 +178,12 @@ def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
     start = re.compile("|".join(map(re.escape, _STARTS)))
     known = 0
     for line in lines[:_MOST_LINES]:
-        found = start.search(line, 0, _LONGEST) or _LOGS.search(line, 1, _LONGEST)
-        if found is None:
+        found = start.search(line, 0, _LONGEST)
+        at = found.start() if found else _log_at(line)
+        if at is None:
             continue
         known += 1
-        before = _OWN.sub("", line[: found.start()])
+        before = _OWN.sub("", line[:at])
         if not before.strip() or STAMPED.match(line) or EVENT.match(line):
             continue
         shape = _shape(before)

@@ -30,8 +30,8 @@ def present(texts: Sequence[bytes]) -> Callable[[bytes], set[int]]:
         from ahocorasick_rs import BytesAhoCorasick, Implementation
     except ImportError:
         return lambda data: {n for n, text in enumerate(texts) if text in data}
-    # Of the implementations the one that is made in a tenth of a millisecond.
-    find = BytesAhoCorasick(list(texts), implementation=Implementation.NoncontiguousNFA).find_matches_as_indexes
+    # Made in a third of the time of a DFA.
+    find = BytesAhoCorasick(list(texts), implementation=Implementation.ContiguousNFA).find_matches_as_indexes
     return lambda data: {which for which, _, _ in find(data, overlapping=True)}
 
 

@@ -14,6 +14,7 @@ from kvmwhy.ingest.mail import DECODED_QUOTED_PRINTABLE, undo_in_lines
 from kvmwhy.ingest.marker_prefix import learned, may_be_learned, of_file, without, without_marks
 
 _BEFORE_QUOTES: Final = (" ", "\t", ">", "|", "[")
+_LATER_QUOTE: Final = re.compile(r"\n[ \t>|\[]")
 _QUOTE: Final = re.compile(r"[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
 _CELL_END: Final = re.compile(r"(?<=\S)[ \t]{1,16}\|[| \t]{0,16}$")  # of a table's rows
 _MOST_MARKS: Final = 2  # numbers before quoted lines, quoted again
@@ -41,7 +42,7 @@ def restore(text: str) -> Posted | None:
     """``None`` if they are as they were."""
     lines = text.split("\n")
     posted = first = Posted(lines, list(range(len(lines))), list(map(len, lines)))
-    if text[:1] in _BEFORE_QUOTES or any(f"\n{c}" in text for c in _BEFORE_QUOTES):
+    if text.startswith(_BEFORE_QUOTES) or _LATER_QUOTE.search(text):
         unquoted = _unquoted(posted.lines)
         posted = posted if unquoted == posted.lines else posted._replace(lines=unquoted)
     posted = _without_margins(posted)
