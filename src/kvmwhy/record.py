@@ -122,12 +122,9 @@ class Code(msgspec.Struct, frozen=True):
         """The readable bytes from RIP on, up to the first unreadable one."""
         if self.rip_at is None:
             return b""
-        out = bytearray()
-        for byte in self.window[self.rip_at :]:
-            if byte is None:
-                break
-            out.append(byte)
-        return bytes(out)
+        behind = self.window[self.rip_at :]
+        readable = behind[: behind.index(None)] if None in behind else behind
+        return bytes(readable)  # type: ignore[arg-type]  # there is no None in it
 
     @property
     def unreadable_at_rip(self) -> bool:

@@ -22,6 +22,8 @@ class Loop(NamedTuple):
 
 def loop_of(trace: tuple[Event, ...]) -> Loop | None:
     """The exit that nearly all exits of this trace are; ``None`` if they differ, or are few."""
+    if not trace:
+        return None
     exits = [(index, event) for index, event in enumerate(trace) if event.name == "kvm_exit"]
     seen: Counter[tuple[int | str, int | str | None]] = Counter()
     last: dict[tuple[int | str, int | str | None], int] = {}

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -58,29 +59,37 @@ def origins_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHIN
     counts = priors.COUNTS.get(scene.mechanism, {})
     evidence = evidence_in(scene, fitting, omit=omit)
     shares = shares_of(scene.mechanism, evidence, omit=omit)
-    weighed: dict[str, list[tuple[float, Proof]]] = {}
+    for_: dict[str, list[tuple[float, Proof]]] = {}
+    against: dict[str, list[tuple[float, Proof]]] = {}
     for item in evidence:
         for origin, weight in item.weights.items():
-            weighed.setdefault(origin, []).append((weight, item.proof))
-    for proofs in weighed.values():
-        proofs.sort(key=lambda pair: -abs(pair[0]))
+            if weight:
+                (for_ if weight > 0 else against).setdefault(origin, []).append((abs(weight), item.proof))
     return tuple(
         Origin(
             origin,
             shares[origin],
             counts.get(origin, 0) - omit.counts.get(origin, 0),
-            tuple(proof for weight, proof in weighed.get(origin, ()) if weight > 0)[:_MOST_PROOFS],
-            tuple(proof for weight, proof in weighed.get(origin, ()) if weight < 0)[:_MOST_PROOFS],
+            _heaviest(for_.get(origin)),
+            _heaviest(against.get(origin)),
         )
-        for origin in sorted(ORIGINS, key=lambda name: -shares[name])
+        for origin in sorted(ORIGINS, key=shares.__getitem__, reverse=True)
     )
+
+
+def _heaviest(weighed: list[tuple[float, Proof]] | None) -> tuple[Proof, ...]:
+    if not weighed:
+        return ()
+    if len(weighed) > 1:
+        weighed.sort(key=itemgetter(0), reverse=True)
+    return tuple([proof for _, proof in weighed[:_MOST_PROOFS]])
 
 
 def shares_of(
     mechanism: str, evidence: tuple[Evidence, ...], *, omit: Omit = _NOTHING, temperature: float = TEMPERATURE
 ) -> dict[str, float]:
     """Softmax over the logarithm of the prior and the sum of the weights."""
-    scores = {origin: math.log(share) for origin, share in priors.prior(mechanism, without=omit.counts).items()}
+    scores = _log_prior(mechanism, tuple(omit.counts.items())).copy()
     for item in evidence:
         for origin, weight in item.weights.items():
             scores[origin] += weight
@@ -88,6 +97,11 @@ def shares_of(
     raised = {origin: math.exp((score - most) * temperature) for origin, score in scores.items()}
     total = sum(raised.values())
     return {origin: value / total for origin, value in raised.items()}
+
+
+@lru_cache(maxsize=256)
+def _log_prior(mechanism: str, without: tuple[tuple[str, int], ...]) -> dict[str, float]:
+    return {origin: math.log(share) for origin, share in priors.prior(mechanism, without=dict(without)).items()}
 
 
 def evidence_of(facts: Facts, mechanism: str, *, omit: Omit = _NOTHING) -> tuple[Evidence, ...]:

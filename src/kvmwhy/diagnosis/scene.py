@@ -107,7 +107,10 @@ class Scene(NamedTuple):
 
     def event(self, *kinds: str) -> HostEvent | None:
         """The first event of one of these kinds."""
-        return next((event for event in self.events if event.kind in kinds), None)
+        for event in self.events:  # asked by many signs of records that mostly have none
+            if event.kind in kinds:
+                return event
+        return None
 
     @property
     def spoken(self) -> str:
