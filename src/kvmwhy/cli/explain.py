@@ -18,9 +18,7 @@ from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
 from kvmwhy.readers.moments import moments
 from kvmwhy.record import Failure, Source
-from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
-from kvmwhy.render.text import explanation
 
 DONE: Final = 0
 NOTHING: Final = 1
@@ -114,9 +112,13 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
     for n, (failure, *others) in enumerate(sorted(moments(failures), key=lambda moment: order(moment[0]))):
         diagnosis = diagnose(failure, syntax=syntax)
         if as_json:
+            from kvmwhy.render.json import to_json
+
             for each in (diagnosis, *(diagnose(other, syntax=syntax) for other in others)):
                 sys.stdout.buffer.write(to_json(each) + b"\n")
         else:
+            from kvmwhy.render.text import explanation
+
             lines = explanation(diagnosis, others)
             show([Line(), Line("─" * 60, "dim"), Line(), *lines] if n else lines)
     sys.stdout.flush()

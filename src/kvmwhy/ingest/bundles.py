@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, NamedTuple
 
+from kvmwhy.deferred_re import deferred
+
 Role = Literal[
     "uname", "cpuinfo", "lscpu", "dmidecode", "lsmod", "parameter", "domain", "node", "supportconfig", "virt"
 ]
@@ -28,7 +30,11 @@ _ENDINGS: Final[tuple[tuple[str, Role], ...]] = (
     (r"(?:basic-environment|hardware|modules|boot|kvm)\.txt", "supportconfig"),
     (r"sos_commands/systemd/systemd-detect-virt|systemd-detect-virt", "virt"),
 )
-_PATTERNS: Final = tuple((re.compile(rf"(?:^|/)(?P<rest>{ending})$"), role) for ending, role in _ENDINGS)
+# What all these end with, so that other paths cost no pattern; a parameter has a name of its own.
+_ENDS: Final = (
+    "uname_-a", "uname", "cpuinfo", "lscpu", "dmidecode", "lsmod", ".xml", ".yaml", ".txt", "systemd-detect-virt",
+)  # fmt: skip
+_PATTERNS: Final = tuple((deferred(rf"(?:^|/)(?P<rest>{ending})$"), role) for ending, role in _ENDINGS)
 
 
 class Member(NamedTuple):
@@ -41,6 +47,8 @@ class Member(NamedTuple):
 
 def member_of(path: str) -> Member | None:
     """What the file is for, or ``None``: nothing of a host."""
+    if not path.endswith(_ENDS) and "/parameters/" not in path:
+        return None
     for pattern, role in _PATTERNS:
         if found := pattern.search(path):
             return Member(path[: found.start("rest")], role, found["rest"])

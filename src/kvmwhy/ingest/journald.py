@@ -11,20 +11,21 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.wrapping import Peeled
 
-_EXPORT: Final = re.compile(
+_EXPORT: Final = deferred(
     rb"(?:^|\n)(?:__CURSOR|__REALTIME_TIMESTAMP|_BOOT_ID|_HOSTNAME|PRIORITY)=[^\n]{0,300}\n[_A-Z0-9]{1,64}[=\n]"
 )
 _EXPORTED: Final = (b"__CURSOR=", b"__REALTIME_TIMESTAMP=", b"_BOOT_ID=", b"_HOSTNAME=", b"PRIORITY=")
 _FIRST: Final = 64 << 10
-_NAME: Final = re.compile(rb"[_A-Z][_A-Z0-9]{0,63}")
+_NAME: Final = deferred(rb"[_A-Z][_A-Z0-9]{0,63}")
 _LENGTH: Final = 8
 _MOST_FIELDS: Final = 1024
 
-_CAST: Final = re.compile(r"\s{0,16}\{[^\n]{0,400}\"version\" ?: ?[123]\b")
-_CAST_EVENT: Final = re.compile(r"\[ ?\d{1,9}(?:\.\d{0,20})?(?:e-?\d{1,3})?, ?\"")
-_PRETTY: Final = re.compile(r"^\{[ \t]*\n[ \t]{1,16}\"(?=[_A-Z@a-z])", re.MULTILINE)
+_CAST: Final = deferred(r"\s{0,16}\{[^\n]{0,400}\"version\" ?: ?[123]\b")
+_CAST_EVENT: Final = deferred(r"\[ ?\d{1,9}(?:\.\d{0,20})?(?:e-?\d{1,3})?, ?\"")
+_PRETTY: Final = deferred(r"^\{[ \t]*\n[ \t]{1,16}\"(?=[_A-Z@a-z])", re.MULTILINE)
 _LONGEST_ENTRY: Final = 64 << 10
 _MOST_BROKEN: Final = 64
 

@@ -7,21 +7,20 @@ from binascii import a2b_base64
 from collections.abc import Sequence
 from typing import Final
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.marker_prefix import learned, without_marks
 
-_QUOTED_PRINTABLE: Final = re.compile(r"=3D(?:[0-9A-Fa-f<? ]|=?\n)")
-_DECLARED: Final = re.compile(
-    r"^[>| \t]{0,8}Content-Transfer-Encoding: *quoted-printable", re.IGNORECASE | re.MULTILINE
-)
-_SOFT_BREAK: Final = re.compile(r"=[ \t]{0,64}\n")
-_BROKEN_LINE: Final = re.compile(r"^[^\n]{70,75}=\n(?=[^\n])", re.MULTILINE)
-_NO_ESCAPE: Final = re.compile(r"=(?![0-9A-F]{2}|[ \t]{0,64}(?:\n|\Z))")
+_QUOTED_PRINTABLE: Final = deferred(r"=3D(?:[0-9A-Fa-f<? ]|=?\n)")
+_DECLARED: Final = deferred(r"^[>| \t]{0,8}Content-Transfer-Encoding: *quoted-printable", re.IGNORECASE | re.MULTILINE)
+_SOFT_BREAK: Final = deferred(r"=[ \t]{0,64}\n")
+_BROKEN_LINE: Final = deferred(r"^[^\n]{70,75}=\n(?=[^\n])", re.MULTILINE)
+_NO_ESCAPE: Final = deferred(r"=(?![0-9A-F]{2}|[ \t]{0,64}(?:\n|\Z))")
 # In a mailbox with other mail in it, "RAX=00" is no escape: QEMU's digits are small, an escape's are not.
-_HEX_PAIR: Final = re.compile(r"=([0-9A-F][A-F]|[A-F][0-9]|(?:20|09)(?==?\n|\Z))")
-_QUOTE: Final = re.compile(r"[ \t]{0,8}[>|]")
+_HEX_PAIR: Final = deferred(r"=([0-9A-F][A-F]|[A-F][0-9]|(?:20|09)(?==?\n|\Z))")
+_QUOTE: Final = deferred(r"[ \t]{0,8}[>|]")
 _MOST_LOOKED_AT: Final = 2000
 
-_BASE64: Final = re.compile(
+_BASE64: Final = deferred(
     r"(?:^Content-Transfer-Encoding: *base64[^\n]*\n(?:[^\n]+\n){0,16}\n)((?:[A-Za-z0-9+/]{1,76}={0,2}\n?)+)",
     re.IGNORECASE | re.MULTILINE,
 )

@@ -11,19 +11,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.escapes import unescape
 
-_NUMBER: Final = re.compile(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
-_OF_GREP: Final = re.compile(r"\d{1,7}[:-](?!\d)")
-_MARK: Final = re.compile(r"(?:# |- |\* |\+ |E {3,7}|\| |│ |; |// )")
-_NAME: Final = re.compile(r"[\w.@/-]{1,64} {1,40}\| ")  # one service of docker compose, one host of Zuul
-_BRACKET: Final = re.compile(
-    r"\S{0,40}[^\[\]\n]{0,60}\[(?=[^\[\]]{0,100}[A-Za-z])[^\[\]\n]{1,120}\] "
-)  # Jenkins' branch
+_NUMBER: Final = deferred(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
+_OF_GREP: Final = deferred(r"\d{1,7}[:-](?!\d)")
+_MARK: Final = deferred(r"(?:# |- |\* |\+ |E {3,7}|\| |│ |; |// )")
+_NAME: Final = deferred(r"[\w.@/-]{1,64} {1,40}\| ")  # one service of docker compose, one host of Zuul
+_BRACKET: Final = deferred(r"\S{0,40}[^\[\]\n]{0,60}\[(?=[^\[\]]{0,100}[A-Za-z])[^\[\]\n]{1,120}\] ")  # Jenkins' branch
 _HYPERVISOR: Final = "[NoirVisor] "  # prints it before each of its lines: it says whose failure it is
-_STRING: Final = re.compile(r'[ \t]{0,64}"((?:[^"\\\n]|\\.)*)",?[ \t]*')  # of a list in JSON, as Ansible shows output
-_FILE: Final = re.compile(r"((?:[\w.@+~-]{0,80}/)*[\w.@+~-]{1,120})([:-])(?:\d{1,9}\2)?")
-_FILE_NAME: Final = re.compile(r"/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
+_STRING: Final = deferred(r'[ \t]{0,64}"((?:[^"\\\n]|\\.)*)",?[ \t]*')  # of a list in JSON, as Ansible shows output
+_FILE: Final = deferred(r"((?:[\w.@+~-]{0,80}/)*[\w.@+~-]{1,120})([:-])(?:\d{1,9}\2)?")
+_FILE_NAME: Final = deferred(r"/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
 _STARTS: Final = (
     "KVM internal error. Suberror", "KVM: entry failed", "KVM: unknown exit", "error: kvm run failed", "extra data[",
     "emulation failure", "RAX=", "RSI=", "R8 =", "R12=", "RIP=", "EAX=", "ESI=", "EIP=", "ES =", "CS =", "SS =",
@@ -44,7 +43,7 @@ _COMMON: Final = (
 # Each by itself: ``re`` skips to a first character that is given, and tries an alternation at every one.
 _LOGS: Final = tuple(
     map(
-        re.compile,
+        deferred,
         (
             r"<\d{1,3}>[A-Z\[\d]",
             r"\{\"",
@@ -59,9 +58,9 @@ _LONGEST: Final = 160
 _MOST_LINES: Final = 4000
 _MOST_SHAPES: Final = 4
 _MOST_KEPT: Final = 1000
-_RUN: Final = re.compile(r"\d+(?![A-Za-z])|[0-9A-Za-z]*\d[0-9A-Za-z]*|[ \t]+|[:-]")
+_RUN: Final = deferred(r"\d+(?![A-Za-z])|[0-9A-Za-z]*\d[0-9A-Za-z]*|[ \t]+|[:-]")
 # What belongs to the line itself: a module's, a program's name; Xen's mark, which says whose failure it is.
-_OWN: Final = re.compile(
+_OWN: Final = deferred(
     r"(?:(?:kvm\w{0,16}|SVM|SEV[\w-]{0,8}|[\w/.-]{0,80}qemu[\w-]{0,40})(?: \[\d{1,10}\])?:"
     r"|\((?:XEN|d\d{1,5}(?:v\d{1,5})?)\)) {1,4}$"
 )

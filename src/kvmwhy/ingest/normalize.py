@@ -9,21 +9,22 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.mail import DECODED_BASE64, DECODED_QUOTED_PRINTABLE, undo_base64, undo_quoted_printable
 from kvmwhy.ingest.posted_lines import restore
 
 _PLAIN = bytes([9, 10, 13, *range(32, 127)])
 
 # An OSC without an end stops at its line, so that it cannot swallow a log.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
-_ENTITY = re.compile(r"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
-_JSON_ESCAPE = re.compile(r"\\(?:u(00[0-7][0-9a-fA-F])|([nrt\"/]))")
+_ESCAPES = deferred(r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+_INVISIBLE = deferred(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff]")
+_ENTITY = deferred(r"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
+_JSON_ESCAPE = deferred(r"\\(?:u(00[0-7][0-9a-fA-F])|([nrt\"/]))")
 _JSON = {"n": "\n", "r": "", "t": "\t", '"': '"', "/": "/"}
-_BREAK = re.compile(r"(?:<br ?/?>|</(?:p|div|tr|li|pre)>)(?:[ \t]{0,64}\n)?", re.IGNORECASE)
-_MARKUP = re.compile(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
-_SOME_MARKUP = re.compile("</|<br|<pre")
-_BBCODE = re.compile(
+_BREAK = deferred(r"(?:<br ?/?>|</(?:p|div|tr|li|pre)>)(?:[ \t]{0,64}\n)?", re.IGNORECASE)
+_MARKUP = deferred(r"</?(?:pre|code|br|p|div|span|li|ul|tt|b|i|font|td|tr)\b[^<>]{0,200}>", re.IGNORECASE)
+_SOME_MARKUP = deferred("</|<br|<pre")
+_BBCODE = deferred(
     r"\[/?(?:b|i|u|s|color|size|font|code|quote|pre|spoiler|url|left)(?:=[^\]\n]{0,80})?\]", re.IGNORECASE
 )
 _MOST_ESCAPED = 3  # web pages that quote web pages

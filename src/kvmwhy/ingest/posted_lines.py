@@ -6,20 +6,20 @@ whether there is anything to do: most texts are as they were printed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.mail import DECODED_QUOTED_PRINTABLE, undo_in_lines
 from kvmwhy.ingest.marker_prefix import learned, may_be_learned, of_file, without, without_marks
 
 _BEFORE_QUOTES: Final = (" ", "\t", ">", "|", "[")
-_LATER_QUOTE: Final = re.compile(r"\n[ \t>|\[]")
-_QUOTE: Final = re.compile(r"[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
-_CELL_END: Final = re.compile(r"(?<=\S)[ \t]{1,16}\|[| \t]{0,16}$")  # of a table's rows
+_LATER_QUOTE: Final = deferred(r"\n[ \t>|\[]")
+_QUOTE: Final = deferred(r"[ \t]*(?:[>|]|\[\*\])(?:[>| \t]|\[\*\])*")
+_CELL_END: Final = deferred(r"(?<=\S)[ \t]{1,16}\|[| \t]{0,16}$")  # of a table's rows
 _MOST_MARKS: Final = 2  # numbers before quoted lines, quoted again
 _FEWEST: Final = 4
-_INTACT: Final = re.compile(r"Code=(?:<?[0-9a-f?]{2}>? ){40}[^\n]{20}")
+_INTACT: Final = deferred(r"Code=(?:<?[0-9a-f?]{2}>? ){40}[^\n]{20}")
 _ONE_REPORT: Final = 8 << 10
 
 REJOINED: Final = "lines were broken by a mailer or a terminal; they were joined"

@@ -30,12 +30,14 @@ def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Eviden
         if reader.detect(data):
             found: Evidence = reader.read(data, path=path)
             return found
-    from kvmwhy.readers import kvmwhy_json
     from kvmwhy.readers.reading import read_text
 
     own = Evidence()
-    if kvmwhy_json.detect(data):
-        own, data = kvmwhy_json.take(data, first_line=first_line)
+    if b'"schema"' in data:
+        from kvmwhy.readers import kvmwhy_json
+
+        if kvmwhy_json.detect(data):
+            own, data = kvmwhy_json.take(data, first_line=first_line)
     evidence = read_text(data, path=path, first_line=first_line)
     return Evidence(
         (*own.failures, *evidence.failures),

@@ -9,21 +9,22 @@ import re
 from functools import lru_cache
 from typing import Final, Literal
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.readers.host_machine import machine_of
 from kvmwhy.readers.vm_context import vm_of
 from kvmwhy.record import Host
 
-_LIBVIRT: Final = re.compile(r"\bqemu version: ?([0-9]{1,4}(?:\.[0-9]{1,6}){1,4})")
-_MONITOR: Final = re.compile(r"\bQEMU ([0-9]{1,4}\.[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}) monitor")
-_KERNEL: Final = re.compile(r"(?<![Gg]uest )\bkernel: ?([0-9]{1,2}\.[0-9]{1,4}(?![0-9\]])[^\s,;\]]{0,60})(?![^\s,;])")
-_OOPS_KERNEL: Final = re.compile(
+_LIBVIRT: Final = deferred(r"\bqemu version: ?([0-9]{1,4}(?:\.[0-9]{1,6}){1,4})")
+_MONITOR: Final = deferred(r"\bQEMU ([0-9]{1,4}\.[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}) monitor")
+_KERNEL: Final = deferred(r"(?<![Gg]uest )\bkernel: ?([0-9]{1,2}\.[0-9]{1,4}(?![0-9\]])[^\s,;\]]{0,60})(?![^\s,;])")
+_OOPS_KERNEL: Final = deferred(
     r"CPU: [0-9]{1,5} (?:UID: [0-9]{1,10} )?PID: [0-9]{1,10} Comm: \S{1,64} (?:Not tainted|Tainted: [A-Z ]{1,40}?)"
     r" {1,9}([0-9]{1,2}\.[0-9]{1,4}\S{0,60})"
 )
-_RAM: Final = re.compile(r"(?<![^\s\"'])-m[ =](?:size=)?([0-9]{1,12})([kKmMgGtT]?)(?=[\s,\"'\\]|$)", re.MULTILINE)
+_RAM: Final = deferred(r"(?<![^\s\"'])-m[ =](?:size=)?([0-9]{1,12})([kKmMgGtT]?)(?=[\s,\"'\\]|$)", re.MULTILINE)
 _UNITS: Final = {"": 20, "k": 10, "m": 20, "g": 30, "t": 40}
 _MOST_RAM: Final = 1 << 52  # what x86-64 can address
-_COMMAND: Final = re.compile(r"qemu|kvm|-(?:machine|cpu|accel|smp|enable-kvm|drive|device|nographic)\b")
+_COMMAND: Final = deferred(r"qemu|kvm|-(?:machine|cpu|accel|smp|enable-kvm|drive|device|nographic)\b")
 
 Vendor = Literal["vmx", "svm", "tdx", "pvm"]
 
@@ -59,12 +60,12 @@ _VENDORS: Final[tuple[tuple[str, Vendor, str], ...]] = (
 )
 
 # Processors named in prose, in /proc/cpuinfo or by lscpu; a command line may name what the guest shall see.
-_PROCESSOR: Final = re.compile(
+_PROCESSOR: Final = deferred(
     r"(?P<vmx>GenuineIntel|Intel\(R\)|\bIntel (?:Core|Xeon|Celeron|Atom|i[3579]-)|\bXeon\b|\bCore\(TM\))"
     r"|(?P<svm>AuthenticAMD|\bAMD (?:EPYC|Ryzen|Opteron|FX|Phenom|Athlon|A[46-9]-)|\bRyzen\b|\bThreadripper\b|\bEPYC [0-9])"  # noqa: E501
 )
 _PROCESSOR_MARKS: Final = ("Intel", "Xeon", "AMD", "Ryzen", "Threadripper", "EPYC", "Core(TM)")
-_GUESTS: Final = re.compile(r"-cpu\b|qemu|<model|vendor=|[Gg]uest|\bL[12]\b|^[^:]{0,40}@")
+_GUESTS: Final = deferred(r"-cpu\b|qemu|<model|vendor=|[Gg]uest|\bL[12]\b|^[^:]{0,40}@")
 _MOST_NAMES: Final = 1000
 
 _RIVALS: Final = ("vboxdrv", "vmmon")

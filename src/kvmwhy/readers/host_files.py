@@ -11,22 +11,23 @@ from typing import Any, Final, Literal
 
 from msgspec.structs import asdict, replace
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.bundles import MOST, Member, domain_of, in_bundle, member_of
 from kvmwhy.record import Failure, Host
 
 _MOST_BUNDLES: Final = 4096
 _MOST_PARTS: Final = 256
-_UNAME: Final = re.compile(r"^Linux \S{1,200} ([0-9]{1,2}\.[0-9]{1,4}\S{0,80}) #", re.MULTILINE)
-_CPU_NAME: Final = re.compile(r"^(?:model name\s{0,8}|Model name): {0,40}(\S[^\n]{0,100})", re.MULTILINE)
-_CPU_VENDOR: Final = re.compile(r"^(?:vendor_id\s{0,8}|Vendor ID): {0,40}(GenuineIntel|AuthenticAMD)", re.MULTILINE)
-_FLAG: Final = re.compile(r"^flags\s{0,8}:[^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
-_OUTER: Final = re.compile(r"^Hypervisor vendor: {0,40}(\S[^\n]{0,60})", re.MULTILINE)
-_SYSTEM: Final = re.compile(
+_UNAME: Final = deferred(r"^Linux \S{1,200} ([0-9]{1,2}\.[0-9]{1,4}\S{0,80}) #", re.MULTILINE)
+_CPU_NAME: Final = deferred(r"^(?:model name\s{0,8}|Model name): {0,40}(\S[^\n]{0,100})", re.MULTILINE)
+_CPU_VENDOR: Final = deferred(r"^(?:vendor_id\s{0,8}|Vendor ID): {0,40}(GenuineIntel|AuthenticAMD)", re.MULTILINE)
+_FLAG: Final = deferred(r"^flags\s{0,8}:[^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
+_OUTER: Final = deferred(r"^Hypervisor vendor: {0,40}(\S[^\n]{0,60})", re.MULTILINE)
+_SYSTEM: Final = deferred(
     r"^System Information\n(?:[ \t][^\n]{0,200}\n){0,3}?\s{1,8}Manufacturer: ([^\n]{0,80})\n"
     r"\s{1,8}Product Name: ([^\n]{0,80})",
     re.MULTILINE,
 )
-_NODE_KERNEL: Final = re.compile(r"^\s{0,16}kernelVersion: ([0-9]{1,2}\.[0-9]{1,4}[^\s]{0,80})$", re.MULTILINE)
+_NODE_KERNEL: Final = deferred(r"^\s{0,16}kernelVersion: ([0-9]{1,2}\.[0-9]{1,4}[^\s]{0,80})$", re.MULTILINE)
 _RIVALS: Final = ("vboxdrv", "vmmon")
 # What makes virtual machines, by what DMI calls the system; the name of a product tells what its maker alone does not.
 _MACHINES: Final = (
@@ -43,13 +44,13 @@ _MACHINES: Final = (
     ("OpenStack", "KVM"),
     ("Nutanix AHV", "KVM"),
 )
-_MEMORY: Final = re.compile(r"<memory(?: unit='([A-Za-z]{1,5})')?>([0-9]{1,15})</memory>")
+_MEMORY: Final = deferred(r"<memory(?: unit='([A-Za-z]{1,5})')?>([0-9]{1,15})</memory>")
 _UNITS: Final = {"b": 0, "bytes": 0, "kib": 10, "k": 10, "mib": 20, "m": 20, "gib": 30, "g": 30, "tib": 40}
-_MACHINE: Final = re.compile(r"<type [^>]{0,80}machine='([^']{1,80})'")
-_CPU_MODE: Final = re.compile(r"<cpu mode='([a-z-]{1,30})'")
-_CPU_MODEL: Final = re.compile(r"<model [^>]{0,80}>([A-Za-z0-9_.-]{1,60})</model>")
-_LAUNCH: Final = re.compile(r"<launchSecurity type='(sev-snp|sev|tdx)'")
-_HOSTDEV: Final = re.compile(r"<hostdev [^>]{0,120}type='(pci|mdev)'")
+_MACHINE: Final = deferred(r"<type [^>]{0,80}machine='([^']{1,80})'")
+_CPU_MODE: Final = deferred(r"<cpu mode='([a-z-]{1,30})'")
+_CPU_MODEL: Final = deferred(r"<model [^>]{0,80}>([A-Za-z0-9_.-]{1,60})</model>")
+_LAUNCH: Final = deferred(r"<launchSecurity type='(sev-snp|sev|tdx)'")
+_HOSTDEV: Final = deferred(r"<hostdev [^>]{0,120}type='(pci|mdev)'")
 
 Confidential = Literal["sev", "snp", "tdx"]
 _CONFIDENTIAL: Final[dict[str, Confidential]] = {"sev": "sev", "sev-snp": "snp", "tdx": "tdx"}

@@ -10,19 +10,20 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.readers.vmm_output import has_vmm_output
 
-_CPU: Final = re.compile(r"^[ \t>]{0,8}[Mm]odel name[ \t]{0,24}: {0,40}(\S.{2,80}?)\s{0,8}$", re.MULTILINE)
+_CPU: Final = deferred(r"^[ \t>]{0,8}[Mm]odel name[ \t]{0,24}: {0,40}(\S.{2,80}?)\s{0,8}$", re.MULTILINE)
 _OWN_CPUS: Final = ("QEMU", "Common KVM", "Common 32-bit KVM")  # -cpu models of QEMU
-_DMI: Final = re.compile(r"(?:Hardware name|DMI): {0,4}([^\n]{2,160})")
-_BIOS: Final = re.compile(r",? BIOS\b|,$")  # behind the name
-_BOARD: Final = re.compile(
+_DMI: Final = deferred(r"(?:Hardware name|DMI): {0,4}([^\n]{2,160})")
+_BIOS: Final = deferred(r",? BIOS\b|,$")  # behind the name
+_BOARD: Final = deferred(
     r"^[ \t]{0,8}(?:Manufacturer|sys_vendor): {0,4}(\S[^\n]{1,60})\n(?:[^\n]{0,120}\n){0,2}?"
     r"[ \t]{0,8}(?:Product Name|product_name): {0,4}(\S[^\n]{1,60})",
     re.MULTILINE,
 )
 # Machines that only another hypervisor shows, and what each is.
-_OUTER: Final = re.compile(
+_OUTER: Final = deferred(
     r"VMware|Microsoft Corporation Virtual|innotek GmbH|Oracle Corporation VirtualBox|Xen |Amazon EC2"
     r"|Google Google Compute|Parallels|Nutanix|RHEV|OpenStack|oVirt|DigitalOcean|Hetzner|Alibaba Cloud"
 )
@@ -33,13 +34,13 @@ _OUTER_NAMES: Final = {
     "Google Google Compute": "Google Compute Engine",
     "Xen ": "Xen",
 }
-_METAL: Final = re.compile(r"Amazon EC2 [a-z0-9-]{1,20}\.metal")  # no hypervisor under it
+_METAL: Final = deferred(r"Amazon EC2 [a-z0-9-]{1,20}\.metal")  # no hypervisor under it
 # The kernel's own detection prefers KVM where both answer, so that the others are never a guest of KVM's.
-_DETECTED: Final = re.compile(
+_DETECTED: Final = deferred(
     r"Hypervisor detected: (Microsoft Hyper-V|VMware|Xen HVM|Xen PV|Parallels|ACRN|Jailhouse|KVM)"
 )
 # lscpu; Cloud Hypervisor, arch/src/x86_64/mod.rs.
-_VENDOR: Final = re.compile(r"Hypervisor (?:vendor: {1,40}|string: )(\w[\w -]{1,30})")
+_VENDOR: Final = deferred(r"Hypervisor (?:vendor: {1,40}|string: )(\w[\w -]{1,30})")
 _NAMES: Final = {
     "microsoft hyper-v": "Hyper-V",
     "microsoft": "Hyper-V",
@@ -57,29 +58,29 @@ _NAMES: Final = {
 }
 _OF_KVM: Final = (("QEMU ", "QEMU"), ("linux,dummy-virt", "QEMU"), ("Cloud Hypervisor", "Cloud Hypervisor"))
 _RUNS_KVM: Final = ("[kvm]", "[kvm_intel]", "[kvm_amd]", "kvm_intel: ", "kvm_amd: ")
-_UNAME: Final = re.compile(
+_UNAME: Final = deferred(
     r"^[ \t>]{0,8}Linux \S{1,64} ([0-9]{1,2}\.[0-9]{1,4}\S{0,60}) #[^\n]{1,120}(?:GNU/)?Linux", re.MULTILINE
 )
 # Kernels that are built for one cloud's virtual machines alone.
 _CLOUD_KERNELS: Final = (("-azure", "Hyper-V"), ("-gcp", "Google Compute Engine"), ("-gke", "Google Compute Engine"))
 _RUNNER: Final = "/home/runner/work/"  # GitHub's own runners, which are machines of Azure
-_FLAGS: Final = re.compile(r"^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: [^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
+_FLAGS: Final = deferred(r"^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: [^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
 
 _KVM_MODULES: Final = r"kvm(?:[_-](?:intel|amd|hv|pr))?|ccp|vfio[\w-]{0,24}|tdx"
 _VALUE: Final = r"(?P<value>[\w-]{1,24})"
 _PARAMETERS: Final = (
-    re.compile(
+    deferred(
         rf"/sys/module/(?P<module>{_KVM_MODULES})/parameters/(?P<name>\w{{1,40}})(?::|\n| ?= ?){_VALUE}\s{{0,4}}$",
         re.MULTILINE,
     ),
     # Not the kernel's advice "set kvm_intel.dump_invalid_vmcs=1 to …".
-    re.compile(rf"(?<![\w.])(?<!set )(?P<module>{_KVM_MODULES})\.(?P<name>[a-z]\w{{1,40}})={_VALUE}"),
+    deferred(rf"(?<![\w.])(?<!set )(?P<module>{_KVM_MODULES})\.(?P<name>[a-z]\w{{1,40}})={_VALUE}"),
 )
-_OPTIONS: Final = re.compile(
+_OPTIONS: Final = deferred(
     r"(?:^|[\s;&])(?:options|(?:/sbin/)?modprobe(?: -\w)?|insmod) (?:\S{0,80}/)?"
     rf"(?P<module>{_KVM_MODULES})(?:\.ko)? (?P<rest>[^\n;&|]{{1,200}})"
 )
-_OPTION: Final = re.compile(r"(?P<name>[a-z]\w{1,40})=(?P<value>[\w-]{1,24})")
+_OPTION: Final = deferred(r"(?P<name>[a-z]\w{1,40})=(?P<value>[\w-]{1,24})")
 _MOST_PARAMETERS: Final = 64
 
 

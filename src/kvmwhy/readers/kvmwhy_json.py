@@ -6,20 +6,20 @@ comes back as it was made harmless. A value of a wrong type is left out and name
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from kvmwhy.contract import READ
+from kvmwhy.deferred_re import deferred
 from kvmwhy.readers import Evidence
 from kvmwhy.record import Failure
 
 FORMAT: Final = "kvmwhy JSON"
 
-_MARK: Final = re.compile(rb"\{\s{0,16}\"schema\"\s{0,4}:")
-_LINE: Final = re.compile(rb"\{\"schema\": ?\d")
+_MARK: Final = deferred(rb"\{\s{0,16}\"schema\"\s{0,4}:")
+_LINE: Final = deferred(rb"\{\"schema\": ?\d")
 _NOT_REGISTERS: Final = frozenset(
     {"mode", "mode_from", "smm", "cpl", "cpl_printed", "halted", "shared", "wide", "segments"}
 )

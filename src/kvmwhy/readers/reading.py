@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from kvmwhy.ingest.demux import Stream, streams
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.arch_clues import with_arch
 from kvmwhy.readers.correlate import combine, told_by
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.host_trouble import beside, settle
@@ -38,7 +38,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
             evidence: Evidence = kind.load().read(stream.text, path=path, first_line=1, **stamps)
             if evidence.failures or evidence.damage:
                 names[evidence.format or kind.name] = None
-                known = with_arch(evidence.failures, stream.text.text)
+                known = _with_arch(evidence.failures, stream.text.text)
                 placed = tuple(_placed(failure, stream, first_line) for failure in known)
                 pieces.append(evidence._replace(failures=placed))
         if pieces:
@@ -64,6 +64,14 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     damage = dict.fromkeys(remark for _, _, pieces in found for piece in pieces for remark in piece.damage)
     failures = _with_events(failures, logs, first_line)
     return Evidence(standing(settle(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
+
+
+def _with_arch(failures: tuple[Failure, ...], text: str) -> Iterable[Failure]:
+    if all(failure.arch for failure in failures):
+        return failures
+    from kvmwhy.readers.arch_clues import with_arch
+
+    return with_arch(failures, text)
 
 
 def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:

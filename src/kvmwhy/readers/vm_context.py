@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, NamedTuple
 
+from kvmwhy.deferred_re import deferred
+
 Confidential = Literal["sev", "sev-es", "snp", "tdx", "pkvm"]
 
-_OPTION: Final = re.compile(
+_OPTION: Final = deferred(
     r"(?<![\w-])-(?:device|object)[ =](?:'?\{[^{}\n]{0,40}?\"(?:driver|qom-type)\":\")?'?\"?([A-Za-z][\w.-]{1,40})"
 )
-_MACHINE: Final = re.compile(
+_MACHINE: Final = deferred(
     r"(?<![\w-])-(?:machine|M)[ =](?:type=)?([a-z][\w.-]{1,40})(?![\w.-]*=)|\bmachine='([a-z][\w.-]{1,40})'"
 )
-_CPU: Final = re.compile(r"(?<![\w-])-cpu[ =]([A-Za-z][\w.,+=-]{1,120})")
+_CPU: Final = deferred(r"(?<![\w-])-cpu[ =]([A-Za-z][\w.,+=-]{1,120})")
 # A slug of Host.devices, and what names it wherever it stands. One word of QEMU, libvirt, a VMM's log or the kernel's.
 _NAMED: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("vfio-pci", ("vfio-pci", "vfio_pci", "vfio: ", "vfio_container", "vfio_dma", "<hostdev ", "vfio-user", "VFIO")),
@@ -43,29 +45,27 @@ _REMARKS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
     (
         "guest-restarts",  # kernel/reboot.c: machine_restart; systemd's Reboot target
         ("reboot: ", "Starting Reboot", "Restarting system"),
-        re.compile(
-            r"reboot: (?:machine restart|Restarting system)|Starting Reboot\b|^Restarting system\.", re.MULTILINE
-        ),
+        deferred(r"reboot: (?:machine restart|Restarting system)|Starting Reboot\b|^Restarting system\.", re.MULTILINE),
     ),
     (
         "guest-powers-off",  # kernel/reboot.c: kernel_power_off, kernel_halt
         ("reboot: ",),
-        re.compile(r"reboot: (?:Power down|System halted)"),
+        deferred(r"reboot: (?:Power down|System halted)"),
     ),
     (
         "mmio-below-4-gib",  # Firecracker, Cloud Hypervisor, crosvm: an address that no device has
         ("MMIO", "mmio"),
-        re.compile(r"(?:[Mm][Mm][Ii][Oo])[^\n]{0,60}?\b0x(?:ffff)?ffff[f][0-9a-f]{3}\b"),
+        deferred(r"(?:[Mm][Mm][Ii][Oo])[^\n]{0,60}?\b0x(?:ffff)?ffff[f][0-9a-f]{3}\b"),
     ),
     (
         "qemu-assertion",  # assert() of glibc; QEMU's own are "file:line: function: Assertion `…' failed."
         ("ssertion",),
-        re.compile(r": Assertion `[^\n]{1,200}' failed|\bassertion failed:"),
+        deferred(r": Assertion `[^\n]{1,200}' failed|\bassertion failed:"),
     ),
     (
         "state-from-elsewhere",  # QEMU -incoming, TSC warning of its migration; VMMs' snapshots
         ("-incoming", "TSC frequency mismatch", "snapshot", "restor", "migrat"),
-        re.compile(
+        deferred(
             r"(?<![\w-])-incoming\b|TSC frequency mismatch between VM"
             r"|\b(?:snapshot|migration|restore)\b[^\n]{0,60}?(?:fail|error|load)"
             r"|error while loading state|[Rr]estor(?:e|ing) (?:from|VM|the|snapshot|state)"

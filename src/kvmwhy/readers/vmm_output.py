@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_OUTPUT: Final = re.compile(
+from kvmwhy.deferred_re import deferred
+
+_OUTPUT: Final = deferred(
     r"^(?!.{0,200}kernel:).{0,80}?(?:KVM internal error|KVM: entry failed|error: kvm run failed|KVM: unknown exit"
     r"|[ER]AX=[0-9a-f]{8,16} [ER]BX=|SeaBIOS \(version|qemu-system-[a-z0-9_]{3,12}[: ]|-machine |-enable-kvm)",
     re.MULTILINE,

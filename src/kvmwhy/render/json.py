@@ -42,6 +42,7 @@ from kvmwhy.diagnosis.cause import Finding
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.edition import EDITION
 from kvmwhy.record import Code, ControlBlock, Emulation, Event, Exit, Host, Setup, Source
+from kvmwhy.render.remarks import damage, differs
 from kvmwhy.render.safe import safe
 from kvmwhy.render.whose import whose
 
@@ -124,15 +125,6 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
     )
 
 
-def differs(diagnosis: Diagnosis) -> bool | None:
-    """Whether today's answer is another than the stored one; ``None`` where that cannot be told."""
-    stored = diagnosis.failure.stored
-    if stored is None or stored.mechanism is None or diagnosis.mechanism is None:
-        return None
-    origin = diagnosis.origins[0].id if diagnosis.origins else None
-    return (stored.mechanism, stored.origin) != (diagnosis.mechanism.id, origin)
-
-
 def _stored(diagnosis: Diagnosis) -> StoredPart | None:
     stored = diagnosis.failure.stored
     if stored is None:
@@ -147,16 +139,6 @@ def _stored(diagnosis: Diagnosis) -> StoredPart | None:
         origin=_text(stored.origin),
         same=None if different is None else not different,
     )
-
-
-def damage(facts: Facts) -> list[str]:
-    """What was torn, repaired or does not add up; the log's own words among it made harmless."""
-    remarks = facts.reading.remarks if facts.reading else ()
-    ambiguous: tuple[str, ...] = ()
-    if facts.reading and facts.reading.ambiguous:
-        layouts = ", ".join(r.layout for r in (facts.reading.failure, *facts.reading.also))
-        ambiguous = (f"the words fit several layouts ({layouts}): their exit information is not decoded",)
-    return [safe(text) for text in dict.fromkeys((*facts.failure.repairs, *facts.failure.damage, *remarks, *ambiguous))]
 
 
 def _text(text: str | None) -> str | None:

@@ -15,8 +15,8 @@ from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.pages.page import Page
 from kvmwhy.record import At, Failure
 from kvmwhy.render.describe import about
-from kvmwhy.render.json import damage, differs
 from kvmwhy.render.page import Line
+from kvmwhy.render.remarks import damage, differs
 from kvmwhy.render.safe import safe
 from kvmwhy.render.trace_event import event_line
 from kvmwhy.render.whose import whose

@@ -21,7 +21,7 @@ _REGISTERS: Final[Declared] = (
     "LDT=", "TR =", "GDT=", "IDT=", "CR0=", "DR0=", "DR6=", "EFER=", "Code=",
 )  # fmt: skip
 # kvm-userspace and qemu-kvm of 2007 to 2012, and other architectures.
-_RARE: Final[Declared] = (
+_RARE: Final = (
     "unhandled vm exit",
     "kvm_run: ",
     "vm entry failed with error",
@@ -35,6 +35,7 @@ _RARE: Final[Declared] = (
     "KVM unimplemented icpt",
     "Data abort exception triggered",
 )
+RARE: Final = (*_RARE, "exception ")  # the last is of 2007, above a register dump, whose anchors are enough
 # The dumps of kvm-userspace and qemu-kvm.
 OLD_DUMPS: Final = (
     "rax 00", "rax ff", "rsi 00", "rsi ff", "r8  00", "r8  ff", "r12 00", "r12 ff", "rflags 0", " dpl ", "gdt ", "cr0 ",

@@ -12,23 +12,25 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
 from kvmwhy.abi.internal_error import MAX_NDATA, least_words
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
-from kvmwhy.readers.arch_clues import Clue, arch_of
+from kvmwhy.readers.anchors.qemu import OLD_DUMPS, OTHER_ARCHES, RARE
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.qemu.banner import ERRNO, ERRNO_NUMBERS, Banner, Heads, errno_of
 from kvmwhy.readers.qemu.pairing import pair
-from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump, find_old_dumps, holds_old_dump
-from kvmwhy.readers.qemu.rare_banners import find_rare_banners, holds_rare_banner
-from kvmwhy.readers.qemu.registers_other_arch import ArchDump, find_arch_dumps, holds_arch_dump
 from kvmwhy.readers.qemu.registers_strict import CODE, END, SEGMENTS
 from kvmwhy.readers.qemu.registers_tolerant import ORDER, Dump, Dumps
 from kvmwhy.record import Cpu, Failure, Source
+
+if TYPE_CHECKING:
+    from kvmwhy.readers.arch_clues import Clue
+    from kvmwhy.readers.qemu.qemu_kvm_dump import OldDump
+    from kvmwhy.readers.qemu.registers_other_arch import ArchDump
 
 # What a token is, is the group that matched. The first letters of "error", "emulation" and "extra"
 # are left out: they are hex digits, and may be glued to a value. Mail may fold at any space.
@@ -86,14 +88,13 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     reader = _Reader(body, [])
     reader.run()
     rest = "".join(reader.rest)  # as a rule short: searched instead of all that was read
-    others = find_arch_dumps(body) if holds_arch_dump(rest) else []
+    others = _of_other_arches(body) if _holds(rest, OTHER_ARCHES) else []
     if others:
         reader = _Reader(body, others)
         reader.run()
     heads, dumps = reader.heads.found, reader.dumps.found
-    heads += find_rare_banners(body) if holds_rare_banner(rest) else ()
-    old_dumps = find_old_dumps(body) if holds_old_dump(rest) else []
-    dumps += map(_adopted, _outside(old_dumps, others))
+    heads += _rare_banners(body) if _holds(rest, RARE) else ()
+    dumps += _old_dumps(body, others) if _holds(rest, OLD_DUMPS) else ()
     host = host_of(rest)
     failures = []
     line, counted = first_line, 0
@@ -124,6 +125,31 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     return Evidence(tuple(failures), damage, format="QEMU log" if failures or damage else None)
 
 
+def _holds(text: str, anchors: tuple[str, ...]) -> bool:
+    return any(anchor in text for anchor in anchors)
+
+
+# What few logs hold is imported for those.
+
+
+def _of_other_arches(text: str) -> list[ArchDump]:
+    from kvmwhy.readers.qemu.registers_other_arch import find_arch_dumps
+
+    return find_arch_dumps(text)
+
+
+def _rare_banners(text: str) -> Iterator[Banner]:
+    from kvmwhy.readers.qemu.rare_banners import find_rare_banners
+
+    return find_rare_banners(text)
+
+
+def _old_dumps(text: str, others: list[ArchDump]) -> Iterator[Dump]:
+    from kvmwhy.readers.qemu.qemu_kvm_dump import find_old_dumps
+
+    return map(_adopted, _outside(find_old_dumps(text), others))
+
+
 def _arch(text: str, banner: Banner, dump: Dump | None) -> Clue:
     if dump is not None and (dump.values or dump.whole):
         return dump.arch, "register names"
@@ -131,6 +157,8 @@ def _arch(text: str, banner: Banner, dump: Dump | None) -> Clue:
         return banner.arch, "the announcement"
     if banner.kind in {"internal-error", "entry-failure", "exception-exit"}:
         return "x86", "the announcement"
+    from kvmwhy.readers.arch_clues import arch_of
+
     return arch_of(text, banner.at, banner.fields.get("errno"))
 
 

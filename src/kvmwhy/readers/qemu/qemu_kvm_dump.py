@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from kvmwhy.readers.anchors.qemu import OLD_DUMPS
 from kvmwhy.record import Code, Cpu, Segment
 
 # Each line of a dump holds one of these.
@@ -43,10 +42,6 @@ class OldDump(NamedTuple):
     cpu: Cpu
     code: Code | None
     damage: tuple[str, ...]
-
-
-def holds_old_dump(text: str) -> bool:
-    return any(anchor in text for anchor in OLD_DUMPS)
 
 
 def find_old_dumps(text: str) -> list[OldDump]:

@@ -164,10 +164,6 @@ _FORMS: Final = (
 )  # fmt: skip
 
 
-def holds_rare_banner(text: str) -> bool:
-    return any(form.anchor in text for form in _FORMS)
-
-
 def find_rare_banners(text: str) -> Iterator[Banner]:
     """Every such announcement; not in order."""
     for form in _FORMS:

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from kvmwhy.readers.anchors.qemu import OTHER_ARCHES
 from kvmwhy.record import Arch
 
 # Each line of each dump holds at least one of these; only the words that no x86 dump has.
@@ -188,10 +187,6 @@ _FORMS: Final = (
         ("pc", "hi", "lo", "cp0_status", "cp0_cause", "cp0_epc"),
     ),
 )
-
-
-def holds_arch_dump(text: str) -> bool:
-    return any(anchor in text for anchor in OTHER_ARCHES)
 
 
 def find_arch_dumps(text: str) -> list[ArchDump]:
