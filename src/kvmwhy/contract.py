@@ -272,10 +272,23 @@ class LivePart(_Part, kw_only=True):
     """kvmwhy attach only: the process, and whether its guest runs."""
 
     pid: int | None = None
+    domain: Annotated[str | None, Meta(description="libvirt's name of the guest.")] = None
     vcpu: int | None = None
-    state: str | None = None
+    state: Annotated[str | None, Meta(description="stopped, repeating or unclear.")] = None
     why: str | None = None
-    guest: str | None = None
+    registers_from: Annotated[str | None, Meta(description="Who showed the registers: a monitor, or which log.")] = None
+    guest: Annotated[dict[str, Any] | None, Meta(description="What QEMU's monitor shows: status, places, walks.")] = (
+        None
+    )
+
+
+class MachinePart(_Part, kw_only=True):
+    """kvmwhy run only: what ran the guest."""
+
+    on: Annotated[str, Meta(description="kvm: this host's KVM; model: a model of KVM, whose words are the model's.")]
+    kernel: Annotated[str | None, Meta(description="The host's, or the one that is modelled.")] = None
+    vendor: Annotated[str | None, Meta(description="That is modelled.")] = None
+    why: Annotated[str | None, Meta(description="Why the model was taken without being asked for.")] = None
 
 
 class Explanation(_Part, kw_only=True):
@@ -345,3 +358,4 @@ class Explanation(_Part, kw_only=True):
     torn: list[str] = msgspec.field(default_factory=list)
     stored: StoredPart | None = None
     live: LivePart | msgspec.UnsetType = msgspec.UNSET
+    machine: MachinePart | msgspec.UnsetType = msgspec.UNSET

@@ -124,7 +124,10 @@ def test_what_is_no_vmm() -> None:
         assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["--all", "1"], ["--qmp", "a", "--domain", "b"], ["0"], ["x"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--all", "1"], ["--qmp", "a", "--domain", "b"], ["0"], ["--domain", "a", "1", "2"], ["--qmp", "a", "-f"]],
+)
 def test_wrong_usage(arguments: list[str]) -> None:
     """Status 2, and how it is used."""
     result = attach(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from guests.qemu import unavailable
 
@@ -44,7 +46,7 @@ def test_a_failing_guest_is_shown_and_explained(image: Path, tmp_path: Path, mod
     page = tmp_path / "kvm_run.page"
     result = kvmwhy("run", str(image), "--mode", mode, "--reg", "rbx=0xd0000000", "--cap204", "--page", str(page))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("MMIO read of 4 at 0xd0000000")
+    assert result.stdout.startswith(f"On this host's KVM (Linux {os.uname().release}).\nMMIO read of 4 at 0xd0000000")
     assert "no handler for `fld dword ptr" in result.stdout
     again = kvmwhy("explain", "--json", str(page))
     assert json.loads(again.stdout)["instruction"]["bytes"] == "d9 03"
@@ -58,7 +60,34 @@ def test_exits_as_json(image: Path) -> None:
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [o.get("exit") for o in objects[:2]] == ["KVM_EXIT_MMIO", "KVM_EXIT_INTERNAL_ERROR"]
     assert objects[0]["phys_addr"] == "0xd0000000"
+    assert objects[0]["on"] == "kvm"
+    assert objects[-1]["machine"]["kernel"] == os.uname().release
     assert objects[-1]["causes"][0]["family"] == "emulator-gap"
+
+
+def test_a_model_is_never_taken_silently(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rights on /dev/kvm: that a model ran, which one and why, on stderr, in the text and in the JSON."""
+    pytest.importorskip("unicorn", reason="the model needs Unicorn")
+    from kvmwhy.cli import run, what_runs
+    from kvmwhy.cli.main import kvmwhy as command
+    from kvmwhy.machine import NotPermittedError
+
+    class Refused:
+        def __init__(self) -> None:
+            raise NotPermittedError("open", errno.EACCES)
+
+    monkeypatch.setattr(run, "KvmMachine", Refused)
+    monkeypatch.setattr(what_runs, "KvmMachine", Refused)
+    text = CliRunner().invoke(command, ["run", str(image), "--reg", "rbx=0xd0000000"])
+    assert text.stdout.startswith("On a model of KVM (Linux ")
+    assert "On a model of KVM (Linux " in text.stderr
+    assert "Permission denied" in text.stderr
+    as_json = CliRunner().invoke(command, ["run", str(image), "--reg", "rbx=0xd0000000", "--json"])
+    objects = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert {o["on"] for o in objects[:-1]} == {"model"}
+    assert objects[-1]["machine"]["on"] == "model"
+    assert objects[-1]["machine"]["kernel"]
+    assert "Permission denied" in objects[-1]["machine"]["why"]
 
 
 @pytest.mark.live

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from kvmwhy.abi.kvm_run import encode_page
 from kvmwhy.live import process as processes
 from kvmwhy.live.errors import GoneError
 from kvmwhy.live.host import host_facts
 from kvmwhy.live.process import all_vmms, process_of, vcpu_mappings
 from kvmwhy.live.process_memory import Memory
-from kvmwhy.live.staleness import Watched, judge
+from kvmwhy.live.staleness import Motion, Watched, judge, with_status
 from kvmwhy.live.vcpus import look
 from kvmwhy.machine import Guest, KvmMachine
 from kvmwhy.record import Host
@@ -56,15 +57,49 @@ def _self() -> processes.Vmm:
     return processes.vmm(os.getpid())
 
 
+FAILED = encode_page(17, {"suberror": 1, "ndata": 0, "data": (0,) * 16})
+FAILED_ELSEWHERE = encode_page(17, {"suberror": 3, "ndata": 0, "data": (0,) * 16})
+TRIPLE_FAULT, IO = encode_page(8), encode_page(2, {"direction": 1, "size": 1, "port": 0x80, "count": 1})
+IN_KVM_RUN = encode_page(0, stale=IO[32:288])
+CLEARING, OLD = "6.12.9", "5.10.0-23-amd64"
+
+
+def meant(*pages: bytes, is_inside: bool = False, busy: int = 0, release: str = CLEARING) -> str:
+    return judge(Watched(pages, is_inside, busy, 0.05), release=release).state
+
+
 def test_what_repeated_looks_mean() -> None:
-    """A page that changed, or a thread inside KVM_RUN: the words are stale. Nothing of both: they count."""
-    nothing = Watched(frozenset(), frozenset(), 0)
-    assert judge(0, 4096, nothing).state == "stopped"
-    assert judge(0, 4096, nothing._replace(changed=frozenset({4096}))).state == "running"
-    assert judge(0, 4096, nothing._replace(changed=frozenset({8192}))).state == "stopped"
-    assert judge(0, 4096, nothing._replace(inside=frozenset({0}))).state == "running"
-    assert judge(0, 4096, nothing._replace(inside=frozenset({1}))).state == "stopped"
-    assert judge(0, 4096, nothing._replace(busy=2)).state == "unclear"
+    """Whatever shows that a vCPU runs on has a veto: its page, a thread inside KVM_RUN, or its VMM going on."""
+    assert meant(FAILED, FAILED) == "stopped"
+    assert meant(IN_KVM_RUN, FAILED, FAILED) == "stopped"
+    assert meant(FAILED, IN_KVM_RUN, IO) == "running"
+    assert meant(FAILED, FAILED, is_inside=True) == "running"
+    assert meant(FAILED, FAILED_ELSEWHERE) == "repeating"
+    assert meant(FAILED, IN_KVM_RUN, FAILED) == "repeating"
+    assert meant(TRIPLE_FAULT, IN_KVM_RUN, TRIPLE_FAULT) == "running"  # reset again and again
+    assert meant(TRIPLE_FAULT, TRIPLE_FAULT) == "stopped"
+    assert meant(IN_KVM_RUN, IN_KVM_RUN, busy=1) == "running"
+    assert meant(IN_KVM_RUN, IN_KVM_RUN, is_inside=True) == "running"
+
+
+def test_busy_threads_count_where_the_page_may_be_stale() -> None:
+    """A kernel that clears the exit reason at KVM_RUN leaves no doubt; on an older one a busy thread is one."""
+    assert meant(FAILED, FAILED, busy=2) == "stopped"
+    assert meant(FAILED, FAILED, busy=2, release=OLD) == "unclear"
+    assert meant(FAILED, FAILED, release=OLD) == "stopped"
+
+
+@pytest.mark.parametrize(
+    "status", ["running", "paused", "prelaunch", "postmigrate", "inmigrate", "io-error", "suspended"]
+)
+def test_qemu_has_the_last_word(status: str) -> None:
+    """A guest that QEMU runs, or has paused for another reason, has gone on after what its page shows."""
+    stopped, repeating = Motion("stopped", ""), Motion("repeating", "")
+    assert with_status(stopped, status, exit_reason=17).is_over
+    assert with_status(repeating, status, exit_reason=8).is_over
+    assert with_status(repeating, status, exit_reason=17) == repeating  # in user mode QEMU goes on each time
+    assert with_status(stopped, "internal-error", exit_reason=17) == stopped
+    assert with_status(stopped, "shutdown", exit_reason=8) == stopped
 
 
 def test_a_file_with_the_name_of_a_vcpu_is_none(tmp_path: Path) -> None:

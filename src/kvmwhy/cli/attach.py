@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import ExitStack
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.abi.kvm_run import EXIT_UNKNOWN
 from kvmwhy.arch.x86.instruction import Syntax
-from kvmwhy.arch.x86.paging import Walk
+from kvmwhy.cli import attached
+from kvmwhy.cli.attached import Monitored, Target
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.live import qemu
+from kvmwhy.live import qemu, qemu_log
 from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
+from kvmwhy.live.follow import Following
 from kvmwhy.live.host import host_facts
 from kvmwhy.live.process import Vmm, all_vmms, vmm
+from kvmwhy.live.qemu_command import domain_of, guest_name
 from kvmwhy.live.qemu_socket import qmp_paths
 from kvmwhy.live.qmp import Monitor, QmpSocket, Virsh
-from kvmwhy.live.vcpus import VcpuLook, look
-from kvmwhy.record import Cpu, Failure, Source
-from kvmwhy.render.json import to_object
+from kvmwhy.live.vcpus import VcpuLook, look, of_run_error, with_status
+from kvmwhy.record import Cpu, Failure, Host, Source
 from kvmwhy.render.page import Line
-from kvmwhy.render.safe import safe
-from kvmwhy.render.text import explanation
 
 DONE: Final = 0
 NOTHING: Final = 1
@@ -33,41 +33,84 @@ BAD_INPUT: Final = 2
 NOT_PERMITTED: Final = 3
 DAMAGED: Final = 4
 
+_FAILED_STATUS: Final = "internal-error"
 
-class Monitored(NamedTuple):
-    """A guest with a monitor, and what the monitor showed of it."""
+
+class AttachOptions(NamedTuple):
+    """What the command line asks for. ``targets`` are PIDs and names."""
+
+    targets: tuple[str, ...]
+    every: bool
+    qmp: str | None
+    domain: str | None
+    monitor: bool
+    follow: bool
+    as_json: bool
+    syntax: Syntax
+
+
+class _Link(NamedTuple):
+    """The way to a VMM's monitor, before it was asked anything."""
 
     monitor: Monitor
-    guest: qemu.GuestView
+    status: str
 
 
-def run(
-    pid: int | None,
-    *,
-    every: bool,
-    qmp: str | None,
-    domain: str | None,
-    monitor: bool,
-    as_json: bool,
-    syntax: Syntax,
-) -> int:
-    """Explain what one VMM, or every one, holds; return the exit status."""
+def run(wish: AttachOptions) -> int:
+    """Explain what the VMMs hold; return the exit status."""
     try:
-        if every:
-            return _every(as_json)
+        if wish.follow:
+            return _follow(wish)
+        if wish.every:
+            return _every(wish)
+        if wish.qmp is not None or wish.domain is not None:
+            return _by_monitor(wish)
+        processes = [process for name in wish.targets for process in find(name)]
+    except NotPermittedError as error:
+        complain(str(error))
+        return NOT_PERMITTED
+    except CaptureError as error:
+        complain(str(error))
+        return BAD_INPUT
+    statuses = [_guarded(process, wish) for process in processes]
+    return worst(statuses)
+
+
+def worst(statuses: list[int]) -> int:
+    """Of several VMMs: an error counts more than a failure that was explained, and that more than nothing."""
+    for status in (NOT_PERMITTED, BAD_INPUT, DAMAGED, DONE):
+        if status in statuses:
+            return status
+    return NOTHING
+
+
+def find(name: str) -> list[Vmm]:
+    """The VMMs that a PID, the name of a guest or domain, or of a program means. Raises CaptureError."""
+    if name.isdecimal():
+        process = vmm(int(name))
+        if not process.vcpus:
+            raise GoneError(
+                f"process {name} ({process.name}) has no vCPU: it is no VMM on KVM, or has not made any yet"
+            )
+        return [process]
+    there = all_vmms()
+    guests = [process for process in there.vmms if guest_name(process) == name]
+    programs = [
+        process
+        for process in there.vmms
+        if name == process.name or (process.command and name == os.path.basename(process.command[0]))
+    ]
+    found = guests or programs
+    if not found:
+        hidden = f"; {there.closed} processes may not be looked into" if there.closed else ""
+        raise GoneError(f"no VMM on KVM here is called {name}, and no guest of one{hidden}")
+    return found
+
+
+def _guarded(process: Vmm, wish: AttachOptions) -> int:
+    try:
         with ExitStack() as stack:
-            link: Monitor | None = None
-            if domain is not None:
-                link = virsh = Virsh(domain)
-                pid = pid or virsh.pid()
-            elif qmp is not None:
-                link = socket = stack.enter_context(QmpSocket(qmp))
-                pid = pid or _vmm_behind(socket)
-            process = None if pid is None else _vmm(pid)
-            if link is None and monitor and process is not None and process.is_qemu:
-                link = _find_monitor(process, stack)
-            seen = None if link is None else Monitored(link, qemu.view(link))
-            return _explain(process, seen, as_json=as_json, syntax=syntax)
+            return _explain(process, None, wish, stack)
     except NotPermittedError as error:
         complain(str(error))
         return NOT_PERMITTED
@@ -76,11 +119,23 @@ def run(
         return BAD_INPUT
 
 
-def _vmm(pid: int) -> Vmm:
-    process = vmm(pid)
-    if not process.vcpus:
-        raise GoneError(f"process {pid} ({process.name}) has no vCPU: it is no VMM on KVM, or has not made any yet")
-    return process
+def _by_monitor(wish: AttachOptions) -> int:
+    with ExitStack() as stack:
+        monitor: Monitor
+        if wish.domain is not None:
+            monitor = virsh = Virsh(wish.domain)
+            pid = virsh.pid()
+        else:
+            assert wish.qmp is not None  # noqa: S101 -- one of the two is given
+            monitor = socket = stack.enter_context(QmpSocket(wish.qmp))
+            pid = _vmm_behind(socket)
+        if wish.targets:
+            (process,) = find(wish.targets[0])
+        elif pid is not None:
+            (process,) = find(str(pid))
+        else:
+            return _without_page(monitor, wish)
+        return _explain(process, monitor, wish, stack)
 
 
 def _vmm_behind(socket: QmpSocket) -> int | None:
@@ -91,67 +146,129 @@ def _vmm_behind(socket: QmpSocket) -> int | None:
         return None
 
 
-def _find_monitor(process: Vmm, stack: ExitStack) -> Monitor | None:
-    """QEMU's own QMP socket. One that does not serve us is said, and done without."""
+def _find_monitor(process: Vmm, stack: ExitStack) -> tuple[Monitor | None, str | None]:
+    """libvirt, which has its QEMU's monitor, or QEMU's own QMP socket; or why there is none."""
     problems = []
+    if domain := domain_of(process):
+        try:
+            virsh = Virsh(domain.name, uri=domain.uri)
+            virsh.execute("query-status")
+        except CaptureError as error:
+            return None, str(error)
+        return virsh, None
     for path in qmp_paths(process):
         try:
-            return stack.enter_context(QmpSocket(path, owner=os.stat(f"/proc/{process.pid}").st_uid))
+            return stack.enter_context(QmpSocket(path, owner=os.stat(f"/proc/{process.pid}").st_uid)), None
         except (CaptureError, OSError) as error:
             problems.append(str(error))
-    complain(problems[0] if problems else f"process {process.pid} is QEMU, but no QMP socket of it is to be seen")
-    return None
+    return None, problems[0] if problems else f"process {process.pid} is QEMU, but no QMP socket of it is to be seen"
 
 
 # -- one VMM ---------------------------------------------------------------------------------------
 
 
-def _explain(process: Vmm | None, seen: Monitored | None, *, as_json: bool, syntax: Syntax) -> int:
-    host = host_facts()
-    looks = look(process, host) if process else ()
-    failing = [one for one in looks if one.holds_a_failure]
-    if not as_json:
-        show(_head(process, looks, seen))
-    status = DONE if failing else NOTHING
-    for one in failing:
-        status = max(status, _one(one, seen, process, as_json=as_json, syntax=syntax))
-    if process is None and seen is not None:
-        status = _without_page(seen, as_json=as_json, syntax=syntax)
-    elif not failing and as_json:
-        complain(f"no vCPU of process {process.pid if process else '?'} holds a failure")
+class Examined(NamedTuple):
+    """A VMM whose vCPUs were looked at, and what its monitor says of the guest as a whole."""
+
+    target: Target
+    looks: tuple[VcpuLook, ...]
+    monitor: Monitor | None
+    status: str | None
+    problem: str | None  # why there is no monitor
+
+    @property
+    def failing(self) -> list[VcpuLook]:
+        return [vcpu for vcpu in self.looks if vcpu.holds_a_failure]
+
+
+def examine(process: Vmm, host: Host, monitor: Monitor | None, stack: ExitStack, *, ask: bool, brief: bool) -> Examined:
+    """Look at each vCPU, and let a QEMU that runs its guest have the last word. Raises CaptureError.
+
+    ``ask``: a monitor may be looked for; ``brief``: only if there seems to be a failure.
+    """
+    looks, problem, status = look(process, host), None, None
+    seems_failed = any(vcpu.holds_a_failure or vcpu.may_have_run_into_an_error for vcpu in looks)
+    if monitor is None and ask and process.is_qemu and (seems_failed or not brief):
+        monitor, problem = _find_monitor(process, stack)
+    if monitor is not None:
+        status = qemu.status(monitor)
+        looks = with_status(looks, status)
+    if process.is_qemu and not any(vcpu.holds_a_failure for vcpu in looks) and (status in {None, _FAILED_STATUS}):
+        looks = _with_run_error(process, looks, status)
+    return Examined(Target.of(process), looks, monitor, status, problem)
+
+
+def _with_run_error(process: Vmm, looks: tuple[VcpuLook, ...], status: str | None) -> tuple[VcpuLook, ...]:
+    """KVM_RUN itself failed: no page tells, QEMU's log does."""
+    suspects = [vcpu for vcpu in looks if status == _FAILED_STATUS or vcpu.may_have_run_into_an_error]
+    logged = qemu_log.last_run_error(process) if suspects else None
+    if logged is None and status != _FAILED_STATUS:
+        return looks
+    return tuple(of_run_error(vcpu, logged) if vcpu is suspects[0] else vcpu for vcpu in looks)
+
+
+def _explain(process: Vmm, monitor: Monitor | None, wish: AttachOptions, stack: ExitStack) -> int:
+    examined = examine(process, host_facts(), monitor, stack, ask=wish.monitor, brief=False)
+    return tell(examined, wish)
+
+
+def tell(examined: Examined, wish: AttachOptions) -> int:
+    """Print what one VMM holds; return the exit status."""
+    guest = qemu.view(examined.monitor) if examined.monitor and examined.failing else None
+    seen = Monitored(examined.monitor, guest) if examined.monitor and guest else None
+    if not wish.as_json:
+        show(attached.head(examined.target, examined.looks, examined.status, seen))
+    status, has_registers = NOTHING, False
+    for vcpu in examined.failing:
+        diagnosis, near, registers_from = completed(vcpu, examined, seen, wish.syntax)
+        attached.show_failure(
+            diagnosis,
+            attached.live_part(examined.target, vcpu, registers_from),
+            seen,
+            near,
+            as_json=wish.as_json,
+        )
+        has_registers = has_registers or registers_from is not None
+        status = worst([status, DAMAGED if diagnosis.failure.damage else DONE])
+    if examined.failing and examined.problem and not has_registers:
+        complain(examined.problem)
+    if not examined.failing and wish.as_json:
+        complain(f"no vCPU of process {examined.target.pid} holds a failure")
     return status
 
 
-def _one(one: VcpuLook, seen: Monitored | None, process: Vmm | None, *, as_json: bool, syntax: Syntax) -> int:
-    failure, extra = one.failure, None
-    cpu = seen.guest.cpus.get(one.vcpu) if seen else None
+def completed(
+    vcpu: VcpuLook, examined: Examined, seen: Monitored | None, syntax: Syntax
+) -> tuple[Diagnosis, qemu.Seen | None, str | None]:
+    """The diagnosis of what a page shows, with what the monitor or QEMU's own log adds; and where that is from."""
+    failure, near, registers_from = vcpu.failure, None, vcpu.told_by
+    cpu = seen.guest.cpus.get(vcpu.vcpu) if seen else None
     if seen and cpu:
-        failure, extra = _completed(failure, seen, cpu, syntax)
-    diagnosis = diagnose(failure, syntax=syntax)
-    live: dict[str, Any] = {
-        "pid": process.pid if process else None,
-        "vcpu": one.vcpu,
-        "state": one.motion.state,
-        "why": one.motion.why,
-    }
-    _show(diagnosis, live, seen, extra, as_json=as_json)
-    return DAMAGED if failure.damage else DONE
+        failure, near = _completed(failure, seen, cpu, syntax)
+        registers_from = "QEMU's monitor"
+    elif registers_from is None and examined.target.process.is_qemu:
+        logged = qemu_log.of_page(examined.target.process, failure)
+        if logged:
+            failure, registers_from = qemu_log.merged(failure, logged[0]), logged[1]
+    return diagnose(failure, syntax=syntax), near, registers_from
 
 
-def _without_page(seen: Monitored, *, as_json: bool, syntax: Syntax) -> int:
+def _without_page(monitor: Monitor, wish: AttachOptions) -> int:
     """Only a monitor: the words of the failure are in the page, which takes the PID; the state is here."""
+    status = qemu.status(monitor)
+    if status != _FAILED_STATUS:
+        if not wish.as_json:
+            show([Line(f"guest {status}: no failure", "answer")])
+        complain("whether a vCPU of it fails is in its page: give the PID, too, to have it")
+        return NOTHING
+    seen = Monitored(monitor, qemu.view(monitor))
     for number, cpu in sorted(seen.guest.cpus.items()):
         failure = Failure(kind="other", source=Source(vmm="qemu", vcpu=number))
-        failure, extra = _completed(failure, seen, cpu, syntax)
-        live = {
-            "pid": None,
-            "vcpu": number,
-            "state": "running" if seen.guest.running else "stopped",
-            "why": "QMP says so",
-        }
-        _show(diagnose(failure, syntax=syntax), live, seen, extra, as_json=as_json)
+        failure, near = _completed(failure, seen, cpu, wish.syntax)
+        live = {"pid": None, "vcpu": number, "state": "stopped", "why": "QMP says so"}
+        attached.show_failure(diagnose(failure, syntax=wish.syntax), live, seen, near, as_json=wish.as_json)
     complain("the words of a failure are in the vCPU's page: give the PID, too, to have them")
-    return DONE if seen.guest.status == "internal-error" else NOTHING
+    return DONE
 
 
 def _completed(failure: Failure, seen: Monitored, cpu: Cpu, syntax: Syntax) -> tuple[Failure, qemu.Seen]:
@@ -165,108 +282,35 @@ def _completed(failure: Failure, seen: Monitored, cpu: Cpu, syntax: Syntax) -> t
     return failure, near
 
 
-def _show(
-    diagnosis: Diagnosis, live: dict[str, Any], seen: Monitored | None, near: qemu.Seen | None, *, as_json: bool
-) -> None:
-    places = _places(diagnosis, seen, near)
-    if as_json:
-        guest = seen and {
-            "status": seen.guest.status,
-            "qemu": seen.guest.version,
-            "places": [{"gpa": hex(gpa), "what": safe(what)} for gpa, what in places],
-            "walks": [_walk_object(w) for w in near.walks] if near else [],
-            "stack": near.stack.hex(" ") if near else None,
-        }
-        line = msgspec.json.encode({**to_object(diagnosis), "live": {**live, "guest": guest}})
-        sys.stdout.write(line.decode() + "\n")
-        return
-    lines = [Line(), Line("─" * 60, "dim"), Line(), *explanation(diagnosis)]
-    lines += [Line(), Line(style="head", label="The live guest", label_style="head")]
-    lines.append(Line(f"{live['state']}: {live['why']}", "plain" if live["state"] == "stopped" else "bad", "now  ", 2))
-    lines += [Line(safe(f"{gpa:#x} is {what}"), "plain", "map  ", 2) for gpa, what in places]
-    for walked in near.walks if near else ():
-        lines += _walk_lines(walked)
-    if near and near.stack:
-        lines.append(Line(near.stack[:32].hex(" "), "plain", "RSP  ", 2))
-    show(lines)
-
-
-def _places(diagnosis: Diagnosis, seen: Monitored | None, near: qemu.Seen | None) -> list[tuple[int, str]]:
-    """What QEMU has at the addresses that matter: the access first, then wherever a walk led."""
-    if seen is None:
-        return []
-    access = diagnosis.facts.access
-    gpas = [access.gpa] if access and access.gpa is not None else []
-    gpas += [w.gpa for w in near.walks if w.gpa is not None] if near else []
-    return [(gpa, seen.guest.memory.describe(gpa)) for gpa in dict.fromkeys(gpas)]
-
-
-def _walk_object(walked: Walk) -> dict[str, Any]:
-    return {
-        "gva": hex(walked.gva),
-        "gpa": None if walked.gpa is None else hex(walked.gpa),
-        "paging": walked.paging,
-        "why": walked.why,
-        "steps": [
-            {"name": s.name, "gpa": hex(s.gpa), "entry": None if s.entry is None else hex(s.entry)}
-            for s in walked.steps
-        ],
-    }
-
-
-def _walk_lines(walked: Walk) -> list[Line]:
-    end = "nowhere" if walked.gpa is None else f"{walked.gpa:#x}"
-    text = f"{walked.gva:#x} → {end} ({walked.paging}): {walked.why}"
-    if walked.steps:
-        entries = [f"{s.name} {'no RAM' if s.entry is None else f'{s.entry:#x}'}" for s in walked.steps]
-        text += f"; {', '.join(entries)}"
-    return [Line(text, "plain", "walk ", 2)]
-
-
-def _head(process: Vmm | None, looks: tuple[VcpuLook, ...], seen: Monitored | None) -> list[Line]:
-    lines = []
-    if process:
-        count = f"{len(looks)} vCPU{'' if len(looks) == 1 else 's'}"
-        failing = sum(one.holds_a_failure for one in looks)
-        lines.append(Line(safe(f"{process.name} (process {process.pid}): {count}, {failing} with a failure"), "answer"))
-    if seen:
-        version = f"QEMU {seen.guest.version}" if seen.guest.version else "QEMU"
-        lines.append(Line(safe(f"{version}, guest {seen.guest.status}"), "plain", indent=2))
-    lines += [Line(row, "plain", indent=2) for row in _table(looks)]
-    return lines
-
-
-def _table(looks: tuple[VcpuLook, ...]) -> list[str]:
-    return [f"vCPU {one.vcpu:<3} {_last(one)}" for one in looks]
-
-
-def _last(one: VcpuLook) -> str:
-    if one.failure.exit_reason == EXIT_UNKNOWN and not one.holds_a_failure:
-        return "inside KVM_RUN, or not run yet"
-    stale = "" if one.motion.state == "stopped" or not one.holds_a_failure else f" ({one.motion.state})"
-    return f"last exit {one.exit_name}{stale}"
-
-
 # -- every VMM -------------------------------------------------------------------------------------
 
 
-def _every(as_json: bool) -> int:
-    """A table: each VMM, its vCPUs, and what each returned last."""
-    found = all_vmms()
-    host = host_facts()
-    failing = 0
+def _every(wish: AttachOptions) -> int:
+    """A table: each VMM with its guest's name, its vCPUs and what each returned last; a failure with its answer."""
+    found, host = all_vmms(), host_facts()
+    looked = failing = 0
     for process in found.vmms:
         try:
-            looks = look(process, host)
+            with ExitStack() as stack:
+                examined = examine(process, host, None, stack, ask=wish.monitor, brief=True)
+                answers = _answers(examined, wish.syntax)
+        except GoneError:
+            continue  # it has ended meanwhile
         except CaptureError as error:
             complain(str(error))
             continue
-        failing += sum(one.holds_a_failure for one in looks)
-        if as_json:
-            for one in looks:
-                sys.stdout.write(msgspec.json.encode(_row(process, one)).decode() + "\n")
+        looked += 1
+        failing += bool(examined.failing)
+        if wish.as_json:
+            for vcpu in examined.looks:
+                row = attached.row(examined.target, vcpu, answers.get(vcpu.address))
+                sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
         else:
-            show(_head(process, looks, None))
+            show(attached.head(examined.target, examined.looks, examined.status, None))
+            if answers:
+                show(attached.answers(examined.target, list(answers.values())))
+    if found.vmms and not wish.as_json:
+        show([Line(attached.count(looked, failing), "answer")])
     if not found.vmms:
         complain("no VMM on KVM is running here" + (", as far as may be seen" if found.closed else ""))
     if found.closed:
@@ -276,14 +320,32 @@ def _every(as_json: bool) -> int:
     return DONE if failing else NOTHING
 
 
-def _row(process: Vmm, one: VcpuLook) -> dict[str, Any]:
-    return {
-        "pid": process.pid,
-        "vmm": safe(process.name),
-        "vcpu": one.vcpu,
-        "exit_reason": one.failure.exit_reason,
-        "exit_name": one.exit_name,
-        "failure": one.holds_a_failure,
-        "state": one.motion.state,
-        "why": one.motion.why,
-    }
+def _answers(examined: Examined, syntax: Syntax) -> dict[int, str]:
+    """The answer for each failing vCPU, by its page's address."""
+    guest = qemu.view(examined.monitor) if examined.monitor and examined.failing else None
+    seen = Monitored(examined.monitor, guest) if examined.monitor and guest else None
+    return {vcpu.address: completed(vcpu, examined, seen, syntax)[0].answer for vcpu in examined.failing}
+
+
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+def _follow(wish: AttachOptions) -> int:
+    """Wait until one of the VMMs fails, and explain that. Ends with status 1 if all of them have ended before."""
+    processes = all_vmms().vmms if wish.every else tuple(p for name in wish.targets for p in find(name))
+    if not processes and not wish.every:
+        raise GoneError("there is no VMM to wait for")
+    complain(f"waiting for the next failure of {attached.names(processes) if processes else 'any VMM of this host'}")
+    with Following(processes, every=wish.every) as following:
+        while not following.is_over:
+            for process in following.suspects():
+                with ExitStack() as stack:
+                    try:
+                        examined = examine(process, host_facts(), None, stack, ask=wish.monitor, brief=True)
+                        if examined.failing:
+                            return tell(examined, wish)
+                    except GoneError:
+                        continue
+            time.sleep(following.pause)
+    complain("every VMM that was waited for has ended; `kvmwhy watch` sees failures of VMMs that end with their guest")
+    return NOTHING

@@ -158,32 +158,42 @@ def exec_(command: tuple[str, ...], **options: Any) -> None:
     epilog="""\b
 Examples:
   kvmwhy attach 4242
+  kvmwhy attach web1 web2                # guests of QEMU, domains of libvirt, or programs by name
   kvmwhy attach --all
   kvmwhy attach --domain guest --json
+  kvmwhy attach -f 4242                  # wait until it fails
 """
 )
-@click.argument("pid", required=False, type=click.IntRange(min=1))
+@click.argument("targets", nargs=-1, metavar="[PID|NAME]...")
 @click.option("--all", "every", is_flag=True, help="Show every VMM of this host with its vCPUs.")
 @click.option("--qmp", type=click.Path(), metavar="SOCKET", help="QEMU's monitor, a UNIX socket.")
 @click.option("--domain", metavar="NAME", help="A libvirt domain; virsh asks its monitor.")
 @click.option("--monitor/--no-monitor", default=True, help="Look for the monitor of a QEMU that is given by PID.")
+@click.option("-f", "--follow", is_flag=True, help="Wait for the next failure, and explain that.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failing vCPU, one a line.")
 @click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
-def attach(pid: int | None, *, every: bool, qmp: str | None, domain: str | None, syntax: str, **options: bool) -> None:
-    """Explain the failures that the VMM with this PID holds, whatever program it is.
+def attach(targets: tuple[str, ...], *, syntax: str, **options: Any) -> None:
+    """Explain the failures that the VMMs with these PIDs or names hold, whatever programs they are.
 
-    Its vCPUs' kvm_run pages are read from its memory. The monitor of QEMU adds registers, code, stack, page
-    tables and the memory map. No guest is ever stopped, resumed or changed.
+    Their vCPUs' kvm_run pages are read from their memory. The monitor of QEMU, or else its own log, adds registers
+    and code; the monitor also stack, page tables and the memory map. A vCPU that runs on has not failed, whatever is
+    left in its page. No guest is ever stopped, resumed or changed.
     """
-    from kvmwhy.cli.attach import run
+    from kvmwhy.cli.attach import AttachOptions
+    from kvmwhy.cli.attach import run as run_attach
 
-    if every and (pid or qmp or domain):
-        raise click.UsageError("--all takes no PID, no --qmp and no --domain")
+    every, qmp, domain = options["every"], options["qmp"], options["domain"]
+    if every and (targets or qmp or domain):
+        raise click.UsageError("--all takes no PID, no NAME, no --qmp and no --domain")
     if qmp and domain:
         raise click.UsageError("--qmp and --domain are two ways to one monitor; give one")
-    if not (every or pid or qmp or domain):
-        raise click.UsageError("give a PID, --all, --qmp SOCKET or --domain NAME")
-    sys.exit(run(pid, every=every, qmp=qmp, domain=domain, syntax="att" if syntax == "att" else "intel", **options))
+    if (qmp or domain) and (len(targets) > 1 or options["follow"]):
+        raise click.UsageError("--qmp and --domain are the monitor of one VMM; -f and several take PIDs or names")
+    if not (every or targets or qmp or domain):
+        raise click.UsageError("give a PID, a NAME, --all, --qmp SOCKET or --domain NAME")
+    if any(name.isdecimal() and not int(name) for name in targets):
+        raise click.UsageError("no process has the number 0")
+    sys.exit(run_attach(AttachOptions(targets=targets, syntax="att" if syntax == "att" else "intel", **options)))
 
 
 @kvmwhy.command(

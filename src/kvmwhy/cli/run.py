@@ -10,6 +10,8 @@ import msgspec
 
 from kvmwhy.cli.from_vcpu import convey
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.what_runs import sentence, what_runs
+from kvmwhy.contract import MachinePart
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.machine import (
     Exit,
@@ -32,7 +34,7 @@ from kvmwhy.machine import (
     X86Rdmsr,
     X86Wrmsr,
 )
-from kvmwhy.render.json import to_json
+from kvmwhy.render.json import to_object
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.render.text import explanation
@@ -73,7 +75,12 @@ def run(wish: RunOptions) -> int:
             if wish.cap204:
                 machine.enable("KVM_CAP_EXIT_ON_EMULATION_FAILURE", 1)
             vcpu = guest.load(machine)
-            return _run(machine, vcpu, guest, wish)
+            part = what_runs(machine, wish.on)
+            if part.why:
+                complain(sentence(part))
+            if not wish.as_json:
+                show([Line(safe(sentence(part)), "dim")])
+            return _run(machine, part, vcpu, guest, wish)
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
         return NO_KVM
@@ -126,11 +133,11 @@ def _size(text: str, what: str) -> int:
     return int(found[1], 0) << _UNITS[found[2]]
 
 
-def _run(machine: Machine, vcpu: Vcpu, guest: Guest, wish: RunOptions) -> int:
+def _run(machine: Machine, part: MachinePart, vcpu: Vcpu, guest: Guest, wish: RunOptions) -> int:
     last: Exit | None = None
     for _ in range(wish.max_exits):
         last = vcpu.run(timeout=wish.timeout)
-        _print(last, wish.as_json)
+        _print(last, part, as_json=wish.as_json)
         match last:
             case Mmio(is_write=False, len=size):
                 vcpu.complete(bytes(size))
@@ -153,7 +160,8 @@ def _run(machine: Machine, vcpu: Vcpu, guest: Guest, wish: RunOptions) -> int:
         failure = convey(machine, vcpu, ram_bytes=ram_bytes, live=isinstance(machine, KvmMachine))
         diagnosis = diagnose(failure)
         if wish.as_json:
-            sys.stdout.write(to_json(diagnosis).decode() + "\n")
+            line = msgspec.json.encode({**to_object(diagnosis), "machine": part})
+            sys.stdout.write(line.decode() + "\n")
         else:
             show([Line(), *explanation(diagnosis)])
     elif not wish.as_json:
@@ -177,10 +185,10 @@ def _ending(machine: Machine, vcpu: Vcpu, guest: Guest, last: Exit | None) -> st
     return f"The guest stopped at {vcpu.get_regs().rip:#x}."
 
 
-def _print(exit_: Exit, as_json: bool) -> None:
+def _print(exit_: Exit, machine: MachinePart, *, as_json: bool) -> None:
     if as_json:
         fields = {name: _plain(value) for name, value in msgspec.structs.asdict(exit_).items()}
-        sys.stdout.write(msgspec.json.encode({"exit": exit_.name, **fields}).decode() + "\n")
+        sys.stdout.write(msgspec.json.encode({"exit": exit_.name, "on": machine.on, **fields}).decode() + "\n")
     else:
         sys.stdout.write(safe(describe(exit_)) + "\n")
     sys.stdout.flush()

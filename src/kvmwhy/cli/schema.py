@@ -144,7 +144,7 @@ def explanation_schema() -> _Schema:
     }
 
 
-_MAY_BE_ABSENT: Final = frozenset({"live"})
+_MAY_BE_ABSENT: Final = frozenset({"live", "machine"})
 _SPARSE: Final = frozenset({"At", "FixPart"})  # members without a value are left out
 _REGISTER: Final[_Schema] = {"additionalProperties": {"$ref": "#/$defs/hex"}}  # other architectures have other names
 

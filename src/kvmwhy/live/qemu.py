@@ -57,6 +57,11 @@ def view(monitor: Monitor) -> GuestView:
     )
 
 
+def status(monitor: Monitor) -> str:
+    """How the guest as a whole is, by QEMU's word: one question, which no vCPU notices. Raises CaptureError."""
+    return str(_object(monitor.execute("query-status")).get("status"))
+
+
 def read_registers(text: str) -> dict[int, Cpu]:
     """``info registers -a``: one dump after another, each behind ``CPU#N``. Pure; never raises."""
     cpus = {}

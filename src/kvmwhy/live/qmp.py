@@ -161,16 +161,30 @@ class Virsh:
     """The monitor of a libvirt domain, which libvirt itself is connected to."""
 
     def __init__(
-        self, domain: str, *, program: str = "virsh", run: Callable[..., Any] = subprocess.run, timeout: float = 20.0
+        self,
+        domain: str,
+        *,
+        uri: str | None = None,
+        program: str = "virsh",
+        run: Callable[..., Any] = subprocess.run,
+        timeout: float = 20.0,
     ) -> None:
         self.path = f"domain {domain}"
+        self._connect = ("-c", uri) if uri else ()
         self._domain, self._program, self._run, self._timeout = domain, program, run, timeout
 
     def execute(self, command: str, **arguments: Any) -> Any:
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
         check(command, arguments)
         message = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
-        line = [self._program, "-q", "qemu-monitor-command", f"--domain={self._domain}", f"--cmd={message}"]
+        line = [
+            self._program,
+            "-q",
+            *self._connect,
+            "qemu-monitor-command",
+            f"--domain={self._domain}",
+            f"--cmd={message}",
+        ]
         try:
             done = self._run(line, capture_output=True, check=False, timeout=self._timeout, stdin=subprocess.DEVNULL)
         except FileNotFoundError:

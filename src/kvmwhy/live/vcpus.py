@@ -9,12 +9,24 @@ import msgspec
 
 from kvmwhy.abi.kvm_run import UNION, UNION_SIZE, decode_page
 from kvmwhy.live.errors import CaptureError
-from kvmwhy.live.process import Vmm
-from kvmwhy.live.process_memory import MAX_READS, Memory
-from kvmwhy.live.staleness import PAUSE, SAMPLES, Motion, Watched, judge, threads
+from kvmwhy.live.process import VcpuMapping, Vmm
+from kvmwhy.live.process_memory import MAX_READS, Memory, Snapshot
+from kvmwhy.live.staleness import (
+    PAUSE,
+    RESET_SAMPLES,
+    SAMPLES,
+    Motion,
+    Watched,
+    is_fatal,
+    is_shutdown,
+    judge,
+    threads,
+)
+from kvmwhy.live.staleness import with_status as of_status
 from kvmwhy.readers import run_page
 from kvmwhy.record import Failure, Host, Source
 
+_REASON: Final = 8  # the offset of exit_reason
 _WORDS: Final = UNION + UNION_SIZE  # the head and the payload: what KVM writes at an exit
 
 
@@ -24,41 +36,94 @@ class VcpuLook(NamedTuple):
     vcpu: int
     address: int
     exit_name: str
+    has_run: bool  # its page is not as KVM made it
     failure: Failure
     motion: Motion
+    told_by: str | None = None  # the log that tells of the failure, where no page does
+
+    @property
+    def may_have_run_into_an_error(self) -> bool:
+        """KVM_RUN began and is over, without an exit: the ioctl failed, and its errno is in no page."""
+        return self.exit_name == "KVM_EXIT_UNKNOWN" and self.has_run and self.motion.state == "stopped"
 
     @property
     def holds_a_failure(self) -> bool:
-        return self.failure.kind != "other"
+        """It has failed, and nothing shows that it runs on.
+
+        KVM_EXIT_UNKNOWN is no failure: it stands there for as long as KVM_RUN is under way.
+        """
+        if self.told_by:
+            return True
+        return self.failure.kind not in {"other", "unknown-exit"} and not self.motion.is_over
 
 
 def look(vmm: Vmm, host: Host) -> tuple[VcpuLook, ...]:
     """Read every vCPU of this VMM, over some 50 ms. Raises NotPermittedError, GoneError, CaptureError."""
+    seen: dict[int, list[bytes]] = {}
+    inside: frozenset[int] = frozenset()
+    busy = 0
+    begin = time.monotonic()
     with Memory(vmm.pid) as memory:
         first = {m.address: memory.snapshot(m.address) for m in vmm.vcpus}
-        changed: set[int] = set()
-        inside: frozenset[int] = frozenset()
-        busy = 0
-        for _ in range(SAMPLES if first else 0):
+        kept = dict(first)
+        seen = {address: [snapshot.page[:_WORDS]] for address, snapshot in first.items()}
+        samples = SAMPLES if first else 0
+        taken = 0
+        while taken < samples:
             time.sleep(PAUSE)
+            taken += 1
             now = threads(vmm.pid)
             inside, busy = inside | now.inside, max(busy, now.busy)
-            changed |= {a for a, s in first.items() if _page(memory, a, s.page)[:_WORDS] != s.page[:_WORDS]}
-    seen = Watched(frozenset(changed), inside, busy)
-    looks = []
-    for mapping in vmm.vcpus:
-        snapshot = first[mapping.address]
-        torn = () if snapshot.settled else (f"the page changed at each of {MAX_READS} reads: it may mix two exits",)
-        failure = failure_of(snapshot.page, vmm=vmm.name, pid=vmm.pid, vcpu=mapping.vcpu, host=host, damage=torn)
-        motion = judge(mapping.vcpu, mapping.address, seen)
-        looks.append(VcpuLook(mapping.vcpu, mapping.address, decode_page(snapshot.page).name, failure, motion))
-    return tuple(looks)
+            for address, pages in seen.items():
+                snapshot = _again(memory, address, kept[address])
+                pages.append(snapshot.page[:_WORDS])
+                if is_fatal(snapshot.page):  # the latest failure is the one to explain
+                    kept[address] = snapshot
+            if any(is_shutdown(pages[0]) and len(set(pages)) == 1 for pages in seen.values()):
+                samples = RESET_SAMPLES
+    span = time.monotonic() - begin
+    return tuple(
+        _looked(
+            vmm,
+            mapping,
+            kept[mapping.address],
+            Watched(tuple(seen[mapping.address]), mapping.vcpu in inside, busy, span),
+            host,
+        )
+        for mapping in vmm.vcpus
+    )
 
 
-def _page(memory: Memory, address: int, before: bytes) -> bytes:
+def _looked(vmm: Vmm, mapping: VcpuMapping, snapshot: Snapshot, seen: Watched, host: Host) -> VcpuLook:
+    torn = () if snapshot.settled else (f"the page changed at each of {MAX_READS} reads: it may mix two exits",)
+    failure = failure_of(snapshot.page, vmm=vmm.name, pid=vmm.pid, vcpu=mapping.vcpu, host=host, damage=torn)
+    motion = judge(seen, release=host.kernel)
+    has_run = any(snapshot.page[_REASON:_WORDS])
+    return VcpuLook(mapping.vcpu, mapping.address, decode_page(snapshot.page).name, has_run, failure, motion)
+
+
+def with_status(looks: tuple[VcpuLook, ...], status: str) -> tuple[VcpuLook, ...]:
+    """The same, once QEMU has said how its guest is."""
+    return tuple(
+        vcpu._replace(motion=of_status(vcpu.motion, status, exit_reason=vcpu.failure.exit_reason)) for vcpu in looks
+    )
+
+
+def of_run_error(vcpu: VcpuLook, logged: tuple[Failure, str] | None) -> VcpuLook:
+    """A vCPU whose KVM_RUN failed: what a log says of it, and which log; or only that QEMU has stopped for it."""
+    if logged is None:
+        failure, told_by = msgspec.structs.replace(vcpu.failure, kind="run-error"), "QEMU's status alone"
+    else:
+        said, told_by = logged
+        failure = msgspec.structs.replace(said, source=vcpu.failure.source, host=vcpu.failure.host)
+    motion = Motion("stopped", "QEMU has stopped the guest, and no page of its vCPUs holds an exit for it")
+    return vcpu._replace(failure=failure, motion=motion, told_by=told_by)
+
+
+def _again(memory: Memory, address: int, before: Snapshot) -> Snapshot:
     """A second look; a page that is gone has not changed: what was read from it stays the evidence."""
     try:
-        return memory.page(address)
+        return memory.snapshot(address)
     except CaptureError:
         return before
 

@@ -73,6 +73,16 @@ class Model:
         self._next_id = 0
         self._closed = False
 
+    @property
+    def kernel_release(self) -> str:
+        """Of the kernel that is modelled."""
+        return self._settings.kernel.release
+
+    @property
+    def vendor(self) -> str:
+        """Whose CPU is modelled."""
+        return self._settings.vendor
+
     def __repr__(self) -> str:
         settings = self._settings
         return f"<Model {settings.kernel.release} {settings.vendor}{' closed' if self._closed else ''}>"

@@ -1,0 +1,87 @@
+"""A healthy VM is never taken for a failed one, nor a failed one for healthy: real QEMUs in every state.
+
+A sample: bench/attach.py takes hundreds of looks.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from guests import boot, healthy, qemu
+from kvmwhy.cli.attach import examine
+from kvmwhy.cli.main import kvmwhy
+from kvmwhy.live.host import host_facts
+from kvmwhy.live.process import vmm as process_of_vmm
+
+pytestmark = pytest.mark.live
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short path: a monitor's socket is in it."""
+    if reason := qemu.unavailable():
+        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
+            pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="kvmwhy-") as name:
+        yield Path(name)
+
+
+def failures(pid: int, *, monitor: bool) -> int:
+    with ExitStack() as stack:
+        return len(examine(process_of_vmm(pid), host_facts(), None, stack, ask=monitor, brief=False).failing)
+
+
+@pytest.mark.parametrize("state", healthy.STATES, ids=lambda state: state.name)
+def test_a_healthy_vm_has_not_failed(state: healthy.State, directory: Path) -> None:
+    """With its monitor and without; and looking at it changes nothing for it."""
+    with healthy.run_state(state, directory) as running:
+        for monitor in (True, False, False):
+            assert failures(running.pid, monitor=monitor) == 0
+        assert healthy.ask(running, {"execute": "query-status"})["status"] in state.statuses
+
+
+@pytest.mark.parametrize("name", ["real16-jump", "long64-flds"])
+@pytest.mark.parametrize("vcpus", [1, 2])
+def test_a_failed_vm_has(name: str, vcpus: int, directory: Path) -> None:
+    """One vCPU of it, however many it has."""
+    guest = boot.GUESTS[name]
+    with healthy.run(guest.image, directory, vcpus=vcpus, memory=guest.memory) as running:
+        if healthy.wait_until(running, set(guest.endings)) != "internal-error":
+            pytest.skip("this KVM lets the guest end otherwise")
+        assert [failures(running.pid, monitor=monitor) for monitor in (True, False)] == [1, 1]
+
+
+def test_a_host_of_healthy_vms(directory: Path) -> None:
+    """`attach --all`: how many VMs, no failure, and status 1; a VM by its name likewise."""
+    with healthy.run(healthy.PORTS, directory, options=("-name", "guest=one")) as running:
+        healthy.wait_until(running, {"running"})
+        table = CliRunner().invoke(kvmwhy, ["attach", "--all"])
+        by_name = CliRunner().invoke(kvmwhy, ["attach", "one"])
+    assert f"guest one, qemu-system-x86 (process {running.pid}): 1 vCPU, no failure" in table.stdout
+    if "with a failure" not in table.stdout:  # of somebody else's VM
+        assert table.exit_code == 1
+        assert table.stdout.rstrip().endswith("no failure.")
+    assert by_name.exit_code == 1
+    assert "QEMU, guest running" in by_name.stdout
+
+
+def test_the_log_stands_in_for_a_monitor(directory: Path) -> None:
+    """A guest of 32 bits without a monitor: its mode and registers are in the file that QEMU's stderr is."""
+    guest = boot.GUESTS["prot32-flds"]
+    with healthy.run(guest.image, directory, memory=guest.memory) as running:
+        if healthy.wait_until(running, set(guest.endings)) != "internal-error":
+            pytest.skip("this KVM lets the guest end otherwise")
+        result = CliRunner().invoke(kvmwhy, ["attach", str(running.pid), "--no-monitor"])
+    assert result.exit_code == 0
+    assert "prot32" in result.stdout
+    assert "fld dword ptr [ebx]" in result.stdout
+    assert f"from {running.log}" in result.stdout.replace("\n       ", " ")
+    assert "64-bit code is assumed" not in result.stdout
