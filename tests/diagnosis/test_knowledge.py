@@ -125,4 +125,4 @@ def test_ids_that_entries_name_exist() -> None:
 
 def test_the_conditions_are_the_fields() -> None:
     """Every field of a shape has its test and its words."""
-    assert set(CONDITIONS) == set(Shape._fields)
+    assert set(CONDITIONS) == set(Shape.__struct_fields__)

@@ -7,7 +7,10 @@ silent. Every fact is typed, and :meth:`Facts.at` says where it was seen; senten
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvmwhy.abi.internal_error import Reading, decode_emulation
 from kvmwhy.abi.x86.describe import (
@@ -61,7 +64,7 @@ _NO: Final = frozenset({"n", "0", "no", "off"})
 _YES: Final = frozenset({"y", "1", "yes", "on"})
 
 
-class Facts(NamedTuple):
+class Facts(Struct, frozen=True):
     """What one failure tells. Words that mean one thing: see docs/architecture.md.
 
     Of another architecture than x86 only ``failure`` and ``arch`` are filled in: the rest is about x86's registers,
@@ -227,8 +230,9 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         loop=loop_of(failure.trace),
     )
     facts = _with_instruction(facts, syntax)
-    facts = facts._replace(access=access_of(facts))
-    return facts._replace(why=_why(facts))
+    facts = replace(facts, access=access_of(facts))
+    whole: Facts = replace(facts, why=_why(facts))
+    return whole
 
 
 def _foreign(failure: Failure) -> Facts:
@@ -294,7 +298,8 @@ def _with_instruction(facts: Facts, syntax: Syntax) -> Facts:
         operands = tuple(operand_address(m, instruction, cpu, mode) for m in instruction.memory if m.access != "none")
     if instruction and code_mode and asked:
         judged = _verdict(code, mode=code_mode, kernel=kernel, newest=newest)
-    return facts._replace(
+    known: Facts = replace(
+        facts,
         code_mode=code_mode,
         instruction=instruction,
         instruction_source=source,
@@ -302,6 +307,7 @@ def _with_instruction(facts: Facts, syntax: Syntax) -> Facts:
         operands=operands,
         verdict=judged,
     )
+    return known
 
 
 def _bytes(facts: Facts) -> tuple[bytes, Literal["report", "code"] | None]:

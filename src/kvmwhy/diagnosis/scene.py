@@ -6,7 +6,9 @@ not shown the value is ``None``, or the set lacks it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from kvmwhy.arch.x86.physical_map import what_lives_at
 from kvmwhy.diagnosis.facts import Facts
@@ -56,7 +58,7 @@ _MACHINES: Final = (  # DMI's vendor and product, and whose they are
 _EVENT_DEVICES: Final = (("vfio", "vfio"), ("vfio", "device-reset"))
 
 
-class Scene(NamedTuple):
+class Scene(Struct, frozen=True):
     """See the module."""
 
     mechanism: str

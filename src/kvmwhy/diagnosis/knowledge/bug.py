@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Fix
 from kvmwhy.diagnosis.knowledge.kernel_version import Affected
 from kvmwhy.diagnosis.knowledge.predicate import Shape, describe
 
 
-class Bug(NamedTuple):
+class Bug(Struct, frozen=True):
     """One entry. ``id`` never changes its meaning.
 
     ``origin`` is a slug of ``sign.ORIGINS``, and ``weight`` what a match adds to it, in half steps of log-odds: half

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.abi.x86.intr_info import VMX_TYPES
 from kvmwhy.arch.x86.physical_map import IN_SHORT
 from kvmwhy.diagnosis.facts import Facts
@@ -18,7 +20,7 @@ Bits = tuple[str, int, int]  # a name, a mask, the value under it
 _ALL: Final = (1 << 64) - 1
 
 
-class Shape(NamedTuple):
+class Shape(Struct, frozen=True):
     """The conditions; a field that is ``None`` asks nothing. All numbers are as the kernel has them.
 
     ``reason`` is the basic exit reason or exit code of suberrors 1, 3 and 4.
@@ -333,8 +335,8 @@ def asked(shape: Shape | None) -> tuple[Asked, ...]:
         return ()
     return tuple(
         Asked(name, CONDITIONS[name].test, value, CONDITIONS[name].say)
-        for name, value in zip(Shape._fields, shape, strict=True)
-        if value is not None
+        for name in Shape.__struct_fields__
+        if (value := getattr(shape, name)) is not None
     )
 
 
