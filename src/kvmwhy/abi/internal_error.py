@@ -26,6 +26,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal, NamedTuple, TypeVar
 
+from msgspec import Struct
+
 MAX_NDATA: Final = 16
 
 # Suberrors other than 1: since which kernel there are at least so many words, the newest first. The CPU of the last VM
@@ -84,7 +86,7 @@ def least_words(suberror: int, kernel: str) -> int:
     return next((words for since, words in _LEAST_WORDS.get(suberror, ()) if release >= since), 0)
 
 
-class EmulationFailure(NamedTuple):
+class EmulationFailure(Struct, frozen=True):
     """Suberror 1, decoded. ``None`` means that the layout has no such field; words are unsigned.
 
     ``insn`` is the emulator's fetch window, ``insn_size`` bytes of it: usually 15, so that

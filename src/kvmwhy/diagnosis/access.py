@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec import Struct
 
 from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.arch.x86.physical_map import Place
@@ -17,7 +19,7 @@ _EVERY_PC: Final = 16 << 20  # so much RAM any PC has, where nothing says how mu
 AccessKind = Literal["fetch", "read", "write", "event-delivery", "page-walk"]
 
 
-class Access(NamedTuple):
+class Access(Struct, frozen=True):
     """``what`` says what lives there. ``assumed``: if the linear address is mapped one to one."""
 
     kind: AccessKind

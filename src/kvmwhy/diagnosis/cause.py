@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 Confidence = Literal["certain", "likely", "possible"]
 FAMILIES = (
     "emulator-gap",
@@ -37,7 +39,7 @@ class Fix(NamedTuple):
     host: str | None = None  # whoever runs the host
 
 
-class Cause(NamedTuple):
+class Cause(Struct, frozen=True):
     """The page of one cause. ``id`` never changes its meaning; ``family`` is one of FAMILIES."""
 
     id: str

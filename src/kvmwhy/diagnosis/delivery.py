@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.abi.x86.intr_info import decode_event, describe_event
 from kvmwhy.arch.x86.mode import Mode
@@ -15,7 +17,7 @@ from kvmwhy.record import Cpu, Failure
 _FRAME = 48  # SS, RSP, RFLAGS, CS, RIP, error code: the most that is pushed at once
 
 
-class Delivery(NamedTuple):
+class Delivery(Struct, frozen=True):
     """``structure``: stack frame | IDT | TSS | GDT | page tables | None. ``what`` says it in words."""
 
     event: str | None

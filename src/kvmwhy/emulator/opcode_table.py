@@ -9,6 +9,8 @@ import os
 from functools import cache
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 Map = Literal["0", "0f", "0f38"]
 RowOutcome = Literal["handler", "none", "empty", "ud"]
 Version = tuple[int, int]
@@ -17,7 +19,7 @@ NEWEST = "7.3"  # the newest kernel the table was read from
 OLDEST = "2.6.32"
 
 
-class Row(NamedTuple):
+class Row(Struct, frozen=True):
     """One slot. ``None`` and empty strings mean "any"."""
 
     reg: int | None

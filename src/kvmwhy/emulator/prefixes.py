@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 _LEGACY = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 _MAX_LENGTH = 15
 
 
-class Prefixes(NamedTuple):
+class Prefixes(Struct, frozen=True):
     """``end`` is the index of the first byte after them. ``repeat`` is the last of F2 and F3, or 0."""
 
     operand_size: bool

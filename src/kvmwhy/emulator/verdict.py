@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.emulator import caveats, result
@@ -29,7 +30,7 @@ _KERNEL = re.compile(r"\D{0,16}?(\d{1,3})\.(\d{1,4})")
 _ESCAPE = {"0": "", "0f": "0f ", "0f38": "0f 38 ", "0f3a": "0f 3a "}
 
 
-class _Opcode(NamedTuple):
+class _Opcode(Struct, frozen=True):
     """A legacy-encoded opcode with its rows. ``at`` is the index of the opcode byte itself."""
 
     prefixes: Prefixes

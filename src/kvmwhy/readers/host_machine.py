@@ -8,7 +8,9 @@ VMM's output stands beside it.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from kvmwhy.deferred_re import deferred
 from kvmwhy.readers.vmm_output import has_vmm_output
@@ -87,12 +89,12 @@ _MOST_PARAMETERS: Final = 64
 _ON_A_CONSOLE: Final = ("Hardware name: ", "DMI: ", "Hypervisor detected: ")
 
 
-class Machine(NamedTuple):
+class Machine(Struct, frozen=True):
     cpu_name: str | None = None
     dmi: str | None = None
     hypervisor: str | None = None
     kernel: str | None = None  # of uname
-    parameters: dict[str, str] = {}  # noqa: RUF012  # never changed
+    parameters: dict[str, str] = {}  # never changed
 
 
 def machine_of(text: str) -> Machine:

@@ -6,14 +6,14 @@ EPT_MISCONFIG, in 5.9-6.13; always 5 from 6.14 on (M:704fc6021b9e), now on AMD a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.abi.x86 import vmx
 
 ALL_ONES = (1 << 64) - 1  # INVALID_GPA
 
 
-class Delivery(NamedTuple):
+class Delivery(Struct, frozen=True):
     """Which word of suberror 3 is which; ``None`` where this version has none."""
 
     qualification: int | None

@@ -7,7 +7,7 @@ error code in the upper half, which KVM reports as a word of its own.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.abi.bitfields import hx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
@@ -45,7 +45,7 @@ SVM_TYPES: tuple[str, ...] = (
 )
 
 
-class Event(NamedTuple):
+class Event(Struct, frozen=True):
     """The fields of one interruption-information word."""
 
     valid: bool

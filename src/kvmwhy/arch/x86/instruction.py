@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import PathFinder
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Instruction(msgspec.Struct, frozen=True):
     memory: tuple[MemoryOperand, ...]
 
 
-class _Iced(NamedTuple):
+class _Iced(msgspec.Struct, frozen=True):
     decoder: type[iced_x86.Decoder]
     intel: iced_x86.Formatter
     masm: iced_x86.Formatter

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.arch.x86.instruction import Access, Instruction, MemoryOperand
 from kvmwhy.arch.x86.mode import Mode
@@ -38,7 +38,7 @@ def _parts() -> dict[str, tuple[str, int, int]]:
 _PARTS = _parts()
 
 
-class Operand(NamedTuple):
+class Operand(Struct, frozen=True):
     """Where an operand lay. ``effective`` and ``linear`` are ``None`` when ``missing`` names why.
 
     ``canonical`` is ``None`` where the question does not arise or cannot be answered.

@@ -16,6 +16,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.record import Cpu, Segment
 
 _CR0_CD_NW: Final = 0x6000_0000  # INIT leaves them as they were
@@ -97,7 +99,7 @@ NEVER_RAN: Final = frozenset({State.RESET, State.STARTUP, State.HALF_RESET})
 UNSEEN: Final = frozenset({State.ZERO, State.HIDDEN})  # what is shown is no state of a CPU: mode and rules mean nothing
 
 
-class ResetVerdict(NamedTuple):
+class ResetVerdict(Struct, frozen=True):
     """The state as a whole, then part by part; ``why`` says it in a sentence.
 
     ``parts`` still have reset values, ``differ`` do not. What was not shown is in neither.

@@ -7,7 +7,9 @@ at hand. ``{}`` stands for what the condition answers, if that is a word.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
+
+from msgspec import Struct
 
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.scene import Scene
@@ -16,7 +18,7 @@ Role = Literal["guest", "vmm", "host"]
 Condition = Callable[[Scene], str | bool | None]
 
 
-class Entry(NamedTuple):
+class Entry(Struct, frozen=True):
     """``mechanisms``: ``None`` for all."""
 
     origin: str

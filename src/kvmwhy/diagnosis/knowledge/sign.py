@@ -8,7 +8,9 @@ others, ``weights.py`` has them, and they are used instead (tools/fit_origins.py
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At, HostEvent
@@ -48,7 +50,7 @@ STOPPED: Final = (
 )
 
 
-class Sign(NamedTuple):
+class Sign(Struct, frozen=True):
     """``says`` is the sentence that a person reads, with ``{}`` for a name. ``mechanisms``: ``None`` for all."""
 
     id: str

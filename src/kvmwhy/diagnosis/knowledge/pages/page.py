@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from msgspec import Struct
 
 from kvmwhy.diagnosis.cause import Fix
 
 
-class Page(NamedTuple):
+class Page(Struct, frozen=True):
     """One page. ``id`` never changes its meaning.
 
     ``phrase`` fits into a sentence: of an origin it is who did it, of a mechanism what happened. ``aliases`` are other
