@@ -104,7 +104,7 @@ def test_every_anchor_has_a_needle_that_is_in_it() -> None:
     """What is searched for in its stead is a part of it, but for the line ends of those that are torn."""
     for anchor in ANCHORS:
         assert needles(anchor.text)
-        assert all(needle.rstrip() in anchor.text for needle in needles(anchor.text))
+        assert all(needle.text.rstrip(" \\\t\r\n<&=") in anchor.text for needle in needles(anchor.text))
 
 
 @settings(max_examples=30, deadline=None)

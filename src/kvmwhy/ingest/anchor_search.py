@@ -1,36 +1,32 @@
 """The anchors of all readers as one search over an input as it comes, in one pass whatever their number.
 
-A needle of each anchor is searched for: a word that is rare in ordinary logs, so that a line end between two words
-tears none. Where one is found, the anchors that have it are looked at.
+An anchor of several words is searched for as it is, and for what stands before each of its blanks with the beginning of
+a tear behind that: a line end, an escape, a tag. Only what may be torn is looked at once more.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 from kvmwhy.ingest.anchors import Anchor
-from kvmwhy.ingest.multi_search import Finder, finder
+from kvmwhy.ingest.encoding import ESCAPED, Unescaped
+from kvmwhy.ingest.multi_search import Finder, Found, finder
 
 REACH: Final = 256  # bytes: no anchor, torn as it may be, is longer
 NEAR: Final = 16 << 10  # bytes: what decides about an anchor is not further from it
 
-# What may stand between two words of one message: a line end, a mail's quoting, an escape, a tag.
-_GAP: Final = rb"(?:[\s>|*=]|\\[nrt]|<[^<>\n]{0,60}>|&[a-z]{2,6};){1,24}"
+# What may stand between two words of one message: more than a blank begins with a line end, an escape or a tag, and goes
+# on with a mail's quoting.
+_MARK: Final = rb"\\[nrt]|<[^<>\n]{0,60}>|&[a-z]{2,6};"
+_TORN: Final = rb" ?(?:[ \t\r\n]|=(?=[\r\n])|%b)(?:[\s>|*=]|%b){0,22}" % (_MARK, _MARK)
+_GAP: Final = rb"(?: (?! )|%b)" % _TORN
+_TEARS: Final = ("\t", "\n", "\r", "\\", "<", "&", "=\n", "=\r")
+_AFTER_WORD: Final = ("  ", *_TEARS, *(f" {tear}" for tear in _TEARS))
+_LEAST: Final = 5  # letters that are searched for where a first word has but one
 _LENIENT: Final = 2  # what is wrapped or escaped is so much longer than what it says
-_RARE: Final = 16.0
-_SELDOM: Final = frozenset("bjkqvwxz")  # letters
-_HEX: Final = frozenset("0123456789abcdef")
-# Parts of these words stand in ordinary logs everywhere, and so are not searched for by themselves.
-_COMMON: Final = (
-    "access address argument attempted cannot code control could create created data device emulation entry error"
-    " errors exception exit exited extra failed failure function guest hardware host info initialize internal invalid"
-    " kernel kvm machine memory message number object operation process reason reset resource required returned running"
-    " shutdown state status support supported system terminated unable unexpected unhandled unknown virtual warning"
-)
 
 
 class Hit(NamedTuple):
@@ -40,12 +36,19 @@ class Hit(NamedTuple):
     anchor: Anchor
 
 
-class AnchorSearch:
-    """All anchors of some readers, as one search. ``also``: texts that are looked for and belong to no anchor."""
+class Needle(NamedTuple):
+    """What is searched for in an anchor's stead. ``whole``: it is the anchor; ``start``: it begins where that does."""
 
-    def __init__(self, anchors: Iterable[Anchor], also: Sequence[str] = ()) -> None:
+    text: str
+    whole: bool = False
+    start: bool = True
+
+
+class AnchorSearch:
+    """All anchors of some readers, as one search."""
+
+    def __init__(self, anchors: Iterable[Anchor]) -> None:
         self.anchors = tuple(dict.fromkeys(anchors))
-        self.also = also
 
     def any(self, data: bytes) -> bool:
         """Whether there may be an anchor in it."""
@@ -54,54 +57,77 @@ class AnchorSearch:
     def hits(self, data: bytes, low: int = 0, high: int | None = None) -> list[Hit]:
         """The anchors that begin in ``data[low:high]``, in order. What stands around that decides about them, too."""
         high = len(data) if high is None else high
-        found: set[Hit] = set()
+        found = self._find(data)
+        if not any(which in self._escapes for which, _, _ in found):
+            return self._begun(found, data, low, high)
+        plain = Unescaped(data)
+        hits = self._begun(self._find(plain.data), plain.data, plain.index(low), plain.index(high))
+        return [hit._replace(at=min(high - 1, plain.place(hit.at))) for hit in hits]
+
+    def _begun(self, found: Found, data: bytes, low: int, high: int) -> list[Hit]:
+        hits: dict[tuple[int, int], Hit] = {}
         waiting: dict[tuple[tuple[str, ...], int], list[Hit]] = {}
-        for which, at, end in self._find(data):
-            if at + REACH < low or at - REACH >= high:
+        for which, at, _ in found:
+            if at >= high or at + REACH < low:
                 continue
-            for anchor in self._owners[which]:
-                place = _place(anchor.text.encode(), data, at, end)
-                if not low <= place < high:
-                    continue
-                hit = Hit(place, anchor)
-                if anchor.near:
-                    waiting.setdefault((anchor.near, anchor.within), []).append(hit)
-                else:
-                    found.add(hit)
-        for (near, within), hits in waiting.items():
-            found.update(_with_word(data, near, min(_LENIENT * within, NEAR), sorted(hits)))
-        return sorted(found)
+            for number, needle, anchor in self._owners[which]:
+                place = at if needle.whole else _torn_place(anchor.text.encode(), data, at, start=needle.start)
+                if low <= place < high and (place, number) not in hits:
+                    hits[place, number] = hit = Hit(place, anchor)
+                    if anchor.near:
+                        waiting.setdefault((anchor.near, anchor.within), []).append(hit)
+        out = [hit for hit in hits.values() if not hit.anchor.near]
+        for (near, within), some in waiting.items():
+            out += _with_word(data, near, min(_LENIENT * within, NEAR), sorted(some))
+        return sorted(out)
 
     @cached_property
     def strong(self) -> AnchorSearch:
         """The search without the weak anchors."""
-        return AnchorSearch((anchor for anchor in self.anchors if not anchor.weak), self.also)
+        return AnchorSearch(anchor for anchor in self.anchors if not anchor.weak)
 
     @cached_property
-    def _needles(self) -> dict[str, list[Anchor]]:
-        out: dict[str, list[Anchor]] = {text: [] for text in self.also}
-        for anchor in self.anchors:
+    def _needles(self) -> dict[str, list[tuple[int, Needle, Anchor]]]:
+        out: dict[str, list[tuple[int, Needle, Anchor]]] = {text: [] for text in ESCAPED}
+        for number, anchor in enumerate(self.anchors):
             for needle in needles(anchor.text):
-                out.setdefault(needle, []).append(anchor)
+                out.setdefault(needle.text, []).append((number, needle, anchor))
         return out
 
     @cached_property
-    def _owners(self) -> list[list[Anchor]]:
-        """For each needle the anchors to look at where it is found."""
+    def _owners(self) -> list[list[tuple[int, Needle, Anchor]]]:
+        """For each text that is searched for the anchors to look at where it is found."""
         return list(self._needles.values())
 
     @cached_property
+    def _escapes(self) -> range:
+        """The texts that show that others may be hidden."""
+        return range(len(ESCAPED))
+
+    @cached_property
     def _find(self) -> Finder:
-        return finder([needle.encode() for needle in self._needles])
+        return finder([text.encode() for text in self._needles])
 
 
-def _place(anchor: bytes, data: bytes, at: int, end: int) -> int:
-    """Where the anchor begins whose needle is at ``at``; -1: it is not there."""
-    place = data.find(anchor, max(0, at - len(anchor)), end + len(anchor))
-    if place >= 0 or b" " not in anchor:
-        return place
-    torn = _torn(anchor).search(data, max(0, at - REACH), end + REACH)
-    return torn.start() if torn else -1
+def needles(anchor: str) -> list[Needle]:
+    """The anchor; and, as lines are broken at blanks, its beginnings up to each of them, with that of a tear."""
+    words = anchor.split()
+    if "  " in anchor.strip():  # columns are not wrapped
+        words = [anchor]
+    out = [Needle(anchor, whole=True)]
+    rest = " ".join(words[1:])
+    if len(words[0]) == 1 and len(rest) >= _LEAST:  # a letter stands everywhere: what is behind it is searched for
+        return [*out, *(needle._replace(whole=False, start=False) for needle in needles(rest))]
+    for count in range(1, len(words)):
+        out += (Needle(" ".join(words[:count]) + tear) for tear in _AFTER_WORD)
+    return out
+
+
+def _torn_place(anchor: bytes, data: bytes, at: int, *, start: bool) -> int:
+    """Where the torn anchor begins that has a needle at ``at``; -1: it is not there."""
+    torn = _torn(anchor)
+    found = torn.match(data, at, at + REACH) if start else torn.search(data, max(0, at - REACH), at + REACH)
+    return found.start() if found else -1
 
 
 @cache
@@ -128,31 +154,3 @@ def _with_word(data: bytes, words: tuple[str, ...], within: int, hits: list[Hit]
 @cache
 def _words(words: tuple[str, ...]) -> Finder:
     return finder([word.encode() for word in words])
-
-
-# -- what to search for ---------------------------------------------------------------------------
-
-
-def needles(anchor: str) -> list[str]:
-    """What to look for: the rarest word, which no line end tears; or, where none is rare, neighbours."""
-    rare = [word for word in anchor.split() if _rarity(word) >= _RARE]
-    return [max(rare, key=_rarity)] if rare else _pairs(anchor)
-
-
-def _rarity(word: str) -> float:
-    """Higher for what is seldom seen in logs; 0 for a part of a common word."""
-    letters = word.strip("=:._(){}\"'*,;+-/0123456789 ")
-    if (letters and letters in _COMMON) or _HEX.issuperset(word):
-        return 0.0
-    return sum((4.0 if c in _SELDOM else 2.6) if c.islower() else 5.0 if c.isupper() else 4.2 for c in word)
-
-
-def _pairs(anchor: str) -> list[str]:
-    """Two neighbours each, of which a line end tears one at most; two words alone are looked for torn as well."""
-    words = anchor.split()
-    if len(words) < 2 or "  " in anchor:  # columns are not wrapped
-        return [anchor]
-    pairs = [f"{one} {other}" for one, other in pairwise(words)]
-    if len(pairs) > 1 or not words[1][0].isalnum():  # nobody wraps before "="
-        return pairs
-    return [*pairs, *(words[0] + end for end in ("\n", "\r", " \n"))]

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, Hit
-from kvmwhy.ingest.encoding import ESCAPED, Unescaped
 from kvmwhy.ingest.window import BLOCK, EVER, SMALL, WHOLE, Part, Window
 
 MARGIN: Final = 32 << 10  # before and behind an anchor
@@ -137,11 +136,7 @@ class _Tape:
         base = start - NEAR if self.block - 1 in self._blocks else start
         text = self.slice(base, start + BLOCK + NEAR)
         low, high = start - base, start - base + len(data)
-        if not any(mark.encode() in text for mark in ESCAPED):
-            return [hit._replace(at=base + hit.at) for hit in search.hits(text, low, high)]
-        plain = Unescaped(text)
-        hits = search.hits(plain.data, plain.index(low), plain.index(high))
-        return [hit._replace(at=min(start + len(data) - 1, base + plain.place(hit.at))) for hit in hits]
+        return [hit._replace(at=base + hit.at) for hit in search.hits(text, low, high)]
 
     def slice(self, start: int, end: int) -> bytes:
         """What there is of the bytes between two offsets."""

@@ -113,9 +113,8 @@ def _present() -> Callable[[bytes], set[int]]:
 def search() -> AnchorSearch:
     """What finds the anchors of all readers in an input as it comes. Made when the first large one does."""
     from kvmwhy.ingest.anchor_search import AnchorSearch
-    from kvmwhy.ingest.encoding import ESCAPED
 
-    return AnchorSearch((anchor for name in _declaring() for anchor in _anchors(name)), ESCAPED)
+    return AnchorSearch(anchor for name in _declaring() for anchor in _anchors(name))
 
 
 def _declaring() -> list[str]:
