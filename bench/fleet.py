@@ -173,11 +173,12 @@ def count(path: str) -> None:
     """Without reading one block: what a scan adds to this is the same for ten such files as for one."""
     from kvmwhy.ingest.segment import windows
     from kvmwhy.pipeline import keep_freed_memory
+    from kvmwhy.readers.anchors.qemu import REPORT
     from kvmwhy.readers.registry import search
 
     keep_freed_memory()
     with open(path, "rb", buffering=0) as file:
-        print(sum(1 for _ in windows(iter(lambda: file.read(1 << 20), b""), search())))
+        print(sum(1 for _ in windows(iter(lambda: file.read(1 << 20), b""), search(), REPORT)))
 
 
 def triage(directory: Path, rows: int, rounds: int) -> None:

@@ -133,6 +133,9 @@ def _owned(evidence: Evidence, window: Window | None) -> Iterator[Record]:
             told = failure
             if window.header:
                 told = replace(failure, host=told_by(failure.host, _host_in(window.header)))
+            if window.times > 1:
+                source = replace(failure.source, count=failure.source.count * window.times, last_line=window.last_line)
+                told = replace(failure, source=source)
             yield Record(told, offset, evidence.format, window)
 
 
@@ -188,15 +191,20 @@ def _text(
     stream: Iterator[bytes], path: str | None, part: Part, *, numbered: bool = True
 ) -> Iterator[tuple[Evidence, Window]]:
     from kvmwhy.ingest.segment import windows
+    from kvmwhy.readers.anchors.qemu import REPORT
     from kvmwhy.readers.registry import search
 
     keep_freed_memory()
     told = False
-    for window in windows(stream, search(), part=part, numbered=numbered):
+    for window in windows(stream, search(), REPORT, part=part, numbered=numbered):
         if not (window.weak and told):
-            evidence = read(window.data, path=path, first_line=window.first_line)
+            reading = _read_once if window.times > 1 else read
+            evidence = reading(window.data, path=path, first_line=window.first_line)
             told = told or bool(evidence.failures)
             yield evidence, window
+
+
+_read_once = lru_cache(maxsize=4096)(read)  # of reports that may stand in other inputs, too
 
 
 @cache

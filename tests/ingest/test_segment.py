@@ -11,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dumps import Printed, reports
-from kvmwhy.ingest import segment, window
+from kvmwhy import pipeline
+from kvmwhy.ingest import repeats, segment, tape, window
 from kvmwhy.ingest.segment import windows
 from kvmwhy.ingest.window import WHOLE, Part
 from kvmwhy.pipeline import records, records_of
 from kvmwhy.readers import read
+from kvmwhy.readers.anchors.qemu import REPORT
 from kvmwhy.readers.registry import search
 from kvmwhy.record import Failure, Host
 
@@ -44,14 +46,19 @@ def through(data: bytes, size: int, part: Part = WHOLE) -> list[Failure]:
     return without_host([record.failure for record in records_of(chunks, part=part)])
 
 
-def small(patch: pytest.MonkeyPatch) -> None:
-    """The same proportions, a hundred times smaller; a report is about two thousand bytes."""
-    for module in (segment, window):
-        for name, value in {"BLOCK": 9000, "SMALL": 1000}.items():
-            patch.setattr(module, name, value)
-    for name, value in {"MARGIN": 3000, "_LINES": 1, "_FAR": 4000, "_HISTORY": 3000, "NEAR": 500}.items():
-        patch.setattr(segment, name, value)
-    patch.setattr("kvmwhy.pipeline.SMALL", 1000)
+def small(patch: pytest.MonkeyPatch, longest: int = 0) -> None:
+    """The same proportions, a hundred times smaller; a report is about two thousand bytes.
+
+    ``longest``: up to that size, those that repeat are counted.
+    """
+    sizes = {
+        "BLOCK": 9000, "SMALL": 1000, "MARGIN": 3000, "_LINES": 1, "_FAR": 4000, "_HISTORY": 3000, "NEAR": 500,
+        "LONGEST": longest,
+    }  # fmt: skip
+    for module in (segment, tape, window, repeats, pipeline):
+        for name, value in sizes.items():
+            if hasattr(module, name):
+                patch.setattr(module, name, value)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,15 +103,15 @@ def test_memory_is_bounded(pieces: list[bytes]) -> None:
     """Nothing that an input does makes a window larger than a block and what is read on either side."""
     with pytest.MonkeyPatch.context() as patch:
         small(patch)
-        for one in windows(chunks_of(b"".join(pieces), 700), search()):
+        for one in windows(chunks_of(b"".join(pieces), 700), search(), REPORT):
             assert len(one.data) <= 9000 + 2 * (4000 + 3000)
 
 
 def test_what_is_held_is_bounded() -> None:
     """An endless run of anchors, without one line end, is handed out block by block."""
     size, blocks_in_all = 1 << 16, 100 * 65_535 / window.BLOCK
-    for n, one in enumerate(windows((b"EFER=" * (size // 5) for _ in range(100)), search())):
-        assert len(one.data) <= window.BLOCK + 2 * (segment._FAR + segment.MARGIN)
+    for n, one in enumerate(windows((b"EFER=" * (size // 5) for _ in range(100)), search(), REPORT)):
+        assert len(one.data) <= window.BLOCK + 2 * (tape._FAR + tape.MARGIN)
         assert n < blocks_in_all
 
 
@@ -124,8 +131,8 @@ def test_context_comes_with_the_failure() -> None:
 
 def test_nothing_of_nothing() -> None:
     """No input, no window."""
-    assert list(windows([], search())) == []
-    assert list(windows([b"", b""], search())) == []
+    assert list(windows([], search(), REPORT)) == []
+    assert list(windows([b"", b""], search(), REPORT)) == []
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from kvmwhy.ingest.multi_search import Finder, Found, finder
 REACH: Final = 256  # bytes: no anchor, torn as it may be, is longer
 NEAR: Final = 16 << 10  # bytes: what decides about an anchor is not further from it
 
-# What may stand between two words of one message: more than a blank begins with a line end, an escape or a tag, and goes
-# on with a mail's quoting.
+# What may stand between two words of one message: more than a blank begins with a line end, an escape or a tag, and
+# goes on with a mail's quoting.
 _MARK: Final = rb"\\[nrt]|<[^<>\n]{0,60}>|&[a-z]{2,6};"
 _TORN: Final = rb" ?(?:[ \t\r\n]|=(?=[\r\n])|%b)(?:[\s>|*=]|%b){0,22}" % (_MARK, _MARK)
 _GAP: Final = rb"(?: (?! )|%b)" % _TORN

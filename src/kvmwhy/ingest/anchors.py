@@ -29,6 +29,13 @@ class Anchor(NamedTuple):
     weak: bool = False
 
 
+class Report(NamedTuple):
+    """How a report of many lines begins, and its last line, of a kind that a log may hold thousands of."""
+
+    begin: str
+    end: str
+
+
 Declared = tuple[str | Anchor, ...]
 """What a reader declares: an anchor without any condition is its text."""
 

@@ -45,7 +45,7 @@ def one_by_one(texts: Sequence[bytes]) -> Finder:
         by_head.setdefault(text[:_HEAD], []).append((which, text))
 
     def find(data: bytes | bytearray) -> Found:
-        found = []
+        found: Found = []
         for head, group in by_head.items():
             at = data.find(head)
             while at >= 0:

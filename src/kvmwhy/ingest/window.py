@@ -19,6 +19,8 @@ class Window(NamedTuple):
     end: int = EVER
     header: bytes = b""  # what libvirt wrote when it started this guest, if that stands before the window
     weak: bool = False  # wanted only if no other window of the input has anything
+    times: int = 1  # equal ones, of which this is the first …
+    last_line: int = 0  # … and where the last begins
 
 
 class Part(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.ingest.anchors import Anchor, Declared
+from kvmwhy.ingest.anchors import Anchor, Declared, Report
 
 _ANNOUNCEMENTS: Final[Declared] = (
     "Suberror",
@@ -55,3 +55,4 @@ ANCHORS: Final[Declared] = (
     *(Anchor(text, near=_NEAR_OLD, within=200) for text in OLD_DUMPS),
     *OTHER_ARCHES,
 )
+REPORT: Final = Report("KVM internal error", "Code=")

@@ -1,0 +1,158 @@
+"""An input by blocks: the one that is looked at, and some on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, Hit
+from kvmwhy.ingest.repeats import LONGEST, Repeats, Run
+from kvmwhy.ingest.window import BLOCK, SMALL
+
+MARGIN: Final = 32 << 10  # before and behind an anchor
+_LINES: Final = 80  # at least; a dump has some 60, and a journal's record of one line may have kilobytes
+_FAR: Final = 256 << 10  # but no further than this
+
+_LIBVIRT: Final = b": starting up libvirt"
+_HOLDS: Final = BLOCK  # how far libvirt's header holds
+_STAMP: Final = 64  # bytes of a time before libvirt's mark
+_HEADER: Final = 8 << 10
+
+
+class Tape:
+    """An input by blocks: the one that is looked at, and some on either side."""
+
+    def __init__(self, chunks: Iterable[bytes], first: int, *, numbered: bool) -> None:
+        self._blocks: dict[int, bytes] = {}
+        self._lines: dict[int, int] = {first: 1}  # the number of the line in which a block begins
+        self._source = _in_blocks(chunks)
+        self._next = first
+        self._numbered = numbered
+        self._runs: dict[int, Run | None] = {}
+        self._fill(first)
+        self.block = first - 1
+        self.is_small = not first and len(self._blocks.get(0, b"")) <= SMALL
+
+    def _fill(self, upto: int) -> None:
+        while self._next <= upto and (data := next(self._source, b"")):
+            self._blocks[self._next] = data
+            if self._numbered:
+                self._lines[self._next + 1] = self._lines[self._next] + data.count(b"\n")
+            self._next += 1
+
+    def advance(self) -> bool:
+        """Go to the next block; whether there is one."""
+        self.block += 1
+        self._fill(self.block + 2)
+        for held in (self._blocks, self._lines, self._runs):
+            held.pop(self.block - 3, None)
+        return self.block in self._blocks
+
+    def hits(self, search: AnchorSearch) -> tuple[list[Hit], list[Hit]]:
+        """The anchors that begin in this block, and the weak ones."""
+        found = self._hits(search)
+        return [hit for hit in found if not hit.anchor.weak], [hit for hit in found if hit.anchor.weak]
+
+    def _hits(self, search: AnchorSearch) -> list[Hit]:
+        data, behind = self._blocks[self.block], self._blocks.get(self.block + 1, b"")
+        if not search.any(data) and not (behind and search.any(data[-REACH:] + behind[:REACH])):
+            return []
+        start = self.block * BLOCK
+        base = start - NEAR if self.block - 1 in self._blocks else start
+        text = self.slice(base, start + BLOCK + NEAR)
+        low, high = start - base, start - base + len(data)
+        return [hit._replace(at=base + hit.at) for hit in search.hits(text, low, high)]
+
+    def run(self, repeats: Repeats) -> Run | None:
+        """The reports that begin in this block, if it and its neighbours hold nothing else."""
+        near = [n for n in (self.block, self.block - 1, self.block + 1) if n in self._blocks]
+        return self._runs[self.block] if all(self._run(n, repeats) for n in near) else None
+
+    def _run(self, block: int, repeats: Repeats) -> Run | None:
+        if block not in self._runs:
+            before = self._blocks.get(block - 1, b"" if block else b"\n")[-1:] or b" "
+            self._runs[block] = repeats.run(before, self._blocks[block], self._blocks.get(block + 1, b"")[:LONGEST])
+        return self._runs[block]
+
+    def slice(self, start: int, end: int) -> bytes:
+        """What there is of the bytes between two offsets."""
+        pieces = []
+        for number in range(max(0, start) // BLOCK, -(-end // BLOCK)):
+            if data := self._blocks.get(number):
+                base = number * BLOCK
+                pieces.append(data[max(0, start - base) : end - base])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def _first(self) -> int:
+        return min(self._blocks) * BLOCK
+
+    def lines_before(self, at: int) -> int:
+        """Where the line begins that is so many before the one at an offset."""
+        low = max(at - _FAR, self._first)
+        data = self.slice(low, at)
+        place = len(data)
+        for _ in range(_LINES):
+            place = data.rfind(b"\n", 0, place)
+            if place < 0:
+                return low
+        return low + place + 1
+
+    def lines_behind(self, at: int) -> int:
+        """Where the line ends that is so many behind the one at an offset."""
+        data = self.slice(at, at + _FAR)
+        place = -1
+        for _ in range(_LINES):
+            place = data.find(b"\n", place + 1)
+            if place < 0:
+                return at + len(data)
+        return at + place + 1
+
+    def line_start(self, at: int) -> int:
+        """The beginning of a line, unless it is a very long one."""
+        at = max(at, self._first)
+        low = max(at - MARGIN, self._first)
+        newline = self.slice(low, at).rfind(b"\n")
+        return at if low == at else low + newline + 1 if newline >= 0 or low == self._first else at
+
+    def line_end(self, at: int) -> int:
+        """Behind the end of a line, unless it is a very long one."""
+        data = self.slice(at, at + MARGIN)
+        return at + (data.find(b"\n") + 1 or len(data) if len(data) < MARGIN else data.find(b"\n") + 1)
+
+    def header_before(self, at: int) -> bytes:
+        """The lines from libvirt's mark on that stands last before an offset, if it is near enough."""
+        base = max(at - _HOLDS, self._first)
+        data = self.slice(base, at)
+        mark = data.rfind(_LIBVIRT)
+        if mark < 0:
+            return b""
+        start = data.rfind(b"\n", max(0, mark - _STAMP), mark) + 1 or max(0, mark - _STAMP)
+        return data[start : mark + _HEADER]
+
+    def line_at(self, at: int) -> int:
+        """The number of the line, from 1, in which an offset is."""
+        if not self._numbered:
+            return 1
+        number = at // BLOCK
+        return self._lines[number] + self._blocks[number].count(b"\n", 0, at - number * BLOCK)
+
+
+def _in_blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for chunk in chunks:
+        if not size and len(chunk) == BLOCK:
+            yield chunk
+            continue
+        held.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK:
+            data = b"".join(held)
+            at = 0
+            while size - at >= BLOCK:
+                yield data[at : at + BLOCK]
+                at += BLOCK
+            held, size = [data[at:]], size - at
+    if size:
+        yield b"".join(held)
