@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,7 +32,7 @@ sys.path[:0] = [os.fspath(ROOT / "tests"), os.fspath(ROOT / "tools")]
 
 from capture_fixtures import host, short  # noqa: E402
 
-from guests import boot, qemu  # noqa: E402  # found by the line above
+from guests import boot, qemu, wild  # noqa: E402  # found by the line above
 
 LIMIT: Final = 12.0  # seconds, for one scenario
 
@@ -45,6 +45,7 @@ class Truth(NamedTuple):
     mechanism: str
     origins: tuple[str, ...]
     run: Callable[[], tuple[list[str], str]]  # the command as it may be kept, and the text
+    traced: bool = False  # KVM's events of QEMU are kept as well
 
 
 # -- QEMU ------------------------------------------------------------------------------------------
@@ -59,13 +60,19 @@ def _on_ram_that_ends(insn: str | None) -> bytes:
     return boot._image(code, idt_base=boot.IDT, idt_limit=0)  # noqa: SLF001
 
 
+def _wild(name: str) -> Callable[[], tuple[list[str], str]]:
+    """A guest of tests/guests/wild.py."""
+    guest = wild.WILD[name]
+    return lambda: _qemu(guest.image, *guest.options, "-smp", str(guest.smp), memory=guest.memory)
+
+
 def _qemu(
     image: bytes,
     *options: str,
     memory: str = "64M",
     prefix: tuple[str, ...] = (),
 ) -> tuple[list[str], str]:
-    """Run it for as long as it goes on, two seconds at most."""
+    """Run it for as long as it goes on, five seconds at most."""
     with tempfile.TemporaryDirectory(prefix="kvmwhy-") as directory:
         os.chmod(directory, 0o777)  # noqa: S103  # one scenario runs as another user
         firmware, monitor, log = (Path(directory, name) for name in ("firmware.bin", "qmp", "log"))
@@ -91,7 +98,7 @@ def _go_on(process: subprocess.Popen[bytes], monitor: Path) -> None:
                 connection.connect(os.fspath(monitor))
                 break
             time.sleep(0.02)
-        end = min(end, time.monotonic() + 2)
+        end = min(end, time.monotonic() + 5)
         while process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
 
@@ -100,6 +107,8 @@ def _go_on(process: subprocess.Popen[bytes], monitor: Path) -> None:
 
 _CREATE_VM, _CREATE_VCPU, _RUN, _MMAP_SIZE = 0xAE01, 0xAE41, 0xAE80, 0xAE04
 _SET_REGION, _GET_SREGS, _SET_SREGS, _SET_REGS = 0x4020AE46, 0x8138AE83, 0x4138AE84, 0x4090AE82
+_SET_XCRS, _SET_VCPU_EVENTS, _SET_CPUID2 = 0x4188AEA7, 0x4040AEA0, 0x4008AE90
+_ENABLE_CAP, _IRQ_LINE, _SET_TSS_ADDR, _CREATE_IRQCHIP = 0x4068AEA3, 0x4008AE61, 0xAE47, 0xAE60
 _SREGS = 312
 _CS, _CR0, _CR4, _EFER = 0, 224, 248, 264  # struct kvm_sregs: eight segments of 24, two tables of 16, then CRs
 _L, _DB = 17, 15  # of struct kvm_segment: l, db
@@ -198,6 +207,19 @@ def _run_unmapped(vm: _Vm) -> None:
     libc.mmap(ctypes.c_void_p(address), ctypes.c_size_t(1 << 16), 0, 0x32, -1, 0)  # so that Python may unmap it again
 
 
+def _set_xcr0(value: int) -> Callable[[_Vm], None]:
+    """struct kvm_xcrs: how many, flags, sixteen of xcr, reserved and value, padding."""
+    return lambda vm: _ask(vm, "KVM_SET_XCRS", _SET_XCRS, struct.pack("<IIIIQ", 1, 0, 0, 0, value) + bytes(368))
+
+
+def _inject_vector_32(vm: _Vm) -> None:
+    _ask(vm, "KVM_SET_VCPU_EVENTS", _SET_VCPU_EVENTS, struct.pack("<BBBB", 1, 32, 0, 0) + bytes(60))
+
+
+def _ask(vm: _Vm, name: str, request: int, argument: bytes) -> None:
+    vm.ask(name, vm.first(), request, argument)
+
+
 def _flat(sregs: bytearray) -> None:
     struct.pack_into("<QIH", sregs, _CS, 0, 0xFFFF, 0)
 
@@ -266,16 +288,65 @@ SCENARIOS: Final = (
           _vm(_run_at_reset)),
     Truth("triple-fault", "UD2 in protected mode with an empty IDT", "triple-fault", ("guest-code",),
           _vm(_triple_fault)),
+    *(Truth(name, wild.WILD[name].does, "fetch-not-ram", ("vmm-race",), _wild(name), traced=True)
+      for name in ("slot-race-1", "slot-race-3")),
+    *(Truth(name, wild.WILD[name].does, "fetch-not-ram", ("guest-firmware", "guest-code"), _wild(name))
+      for name in ("ap-astray", "ap-half-reset")),
+    Truth("xcrs-without-x87", "XCR0 without its bit for x87", "setup-refused", ("vmm",), _vm(_set_xcr0(0))),
+    Truth("xcrs-avx-without-sse", "XCR0 with AVX and without SSE", "setup-refused", ("vmm",), _vm(_set_xcr0(5))),
+    Truth("regs-of-no-vcpu", "KVM_SET_REGS asked of the VM's file", "setup-refused", ("vmm",),
+          _vm(lambda vm: vm.ask("KVM_SET_REGS", vm.vm, _SET_REGS, bytes(144)))),
+    Truth("events-exception-32", "an exception with vector 32 to be injected", "setup-refused", ("vmm",),
+          _vm(_inject_vector_32)),
+    Truth("cpuid-too-long", "a table of CPUID with 257 entries", "setup-refused", ("vmm",),
+          _vm(lambda vm: vm.ask("KVM_SET_CPUID2", vm.first(), _SET_CPUID2, struct.pack("<II", 257, 0) + bytes(40)))),
+    Truth("cap-unknown", "a capability that no kernel has is to be enabled", "setup-refused", ("vmm", "host-kernel"),
+          _vm(lambda vm: vm.ask("KVM_ENABLE_CAP", vm.vm, _ENABLE_CAP, struct.pack("<II", 4095, 0) + bytes(96)))),
+    Truth("irq-line-without-chip", "an interrupt line, and no interrupt controller in the kernel", "setup-refused",
+          ("vmm",), _vm(lambda vm: vm.ask("KVM_IRQ_LINE", vm.vm, _IRQ_LINE, struct.pack("<II", 1, 1)))),
+    Truth("tss-address-too-high", "the pages for real mode at the end of the address space", "setup-refused", ("vmm",),
+          _vm(lambda vm: vm.ask("KVM_SET_TSS_ADDR", vm.vm, _SET_TSS_ADDR, -0x1000))),
+    Truth("irqchip-after-vcpu", "an interrupt controller is made after a vCPU", "setup-refused", ("vmm",),
+          _vm(_Vm.vcpu, lambda vm: vm.ask("KVM_CREATE_IRQCHIP", vm.vm, _CREATE_IRQCHIP, 0))),
+    Truth("vm-type-unknown", "a VM of a type that does not exist", "setup-refused", ("vmm", "vm-configuration"),
+          _vm(lambda vm: vm.ask("KVM_CREATE_VM", vm.kvm, _CREATE_VM, 77))),
 )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _traced() -> Iterator[list[str]]:
+    """KVM's events meanwhile, of an instance of tracefs that is mounted for this alone; what is kept is their end."""
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="kvmwhy-") as mount:
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", mount], check=True)
+        instance = Path(mount, "instances", f"kvmwhy-{os.getpid()}")
+        try:
+            instance.mkdir()
+            (instance / "options/event-fork").write_text("1")
+            (instance / "set_event_pid").write_text(str(os.getpid()))
+            (instance / "events/kvm/enable").write_text("1")
+            yield lines
+            (instance / "events/kvm/enable").write_text("0")
+            seen = (instance / "trace").read_text(errors="replace").splitlines(keepends=True)
+            head = [line for line in seen if line.startswith("#")]
+            events = [line for line in seen if not line.startswith("#")]
+            end = next((n for n, line in enumerate(events) if "INTERNAL_ERROR" in line), len(events) - 1) + 1
+            lines += head + events[max(0, end - 40) : end]
+        finally:
+            instance.rmdir()
+            subprocess.run(["umount", mount], check=True)
 
 
 def keep(truth: Truth, bench: dict[str, Any]) -> str:
     """Run it and keep it; return what it printed, or nothing."""
-    command, text = truth.run()
+    with _traced() if truth.traced else contextlib.nullcontext(list[str]()) as trace:
+        command, text = truth.run()
     if not text.strip():
         return ""
     case = TRUTHS / truth.name
     case.mkdir(parents=True, exist_ok=True)
+    if trace:
+        (case / "trace.txt").write_text("".join(trace), encoding="utf-8")
     (case / "vmm.log").write_text(text, encoding="utf-8", errors="surrogateescape")
     provenance = {
         "does": truth.does,

@@ -32,9 +32,9 @@ class Access(Struct, frozen=True):
 
 
 def access_of(facts: Facts) -> Access | None:
-    """Of suberrors 1 and 3, and of a traced emulation."""
+    """Of suberrors 1 and 3, and of what a trace has in their place."""
     match facts.failure.suberror:
-        case 1 if facts.vectoring:
+        case 1 | None if facts.vectoring:
             return _vectored_access(facts)
         case 1:
             return _emulation_access(facts)
@@ -118,8 +118,14 @@ def _fetch(facts: Facts, gpa: int | None, why: str | None) -> Access:
 
 
 def straddling(facts: Facts) -> int | None:
-    """The address at which an instruction was cut off by the end of its page, if it was."""
+    """The address at which an instruction was cut off by the end of its page, if it was.
+
+    In KVM's own bytes, or in those that the VMM could read: it prints ``??`` for what is not there.
+    """
     insn = facts.reading.failure.insn if facts.reading else None
+    code = facts.failure.code
+    if insn is None and facts.instruction_source == "code" and code is not None and None in code.window:
+        insn = code.at_rip()
     if not insn or facts.linear_rip is None or facts.instruction is None or facts.instruction.complete:
         return None
     end = facts.linear_rip + len(insn)

@@ -50,16 +50,24 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     x86 = scene.arch in {"x86", None}
     if mechanism.id in {"not-this", "guest-loops"} or failure.kind == "healthy":
         return ()
-    if failure.kind in {"symptom", "unread"} or (failure.kind == "other" and failure.exit_reason is None):
+    unnamed = failure.kind == "other" and failure.exit_reason is None and not failure.silent
+    if failure.kind in {"symptom", "unread"} or unnamed:
         wanted.append("the lines that the VMM printed when it stopped (libvirt: /var/log/libvirt/qemu/NAME.log)")
     if failure.kind == "internal-error" and failure.suberror is None:
         silent = never_printed(failure.source.vmm, "suberror")
+        if failure.trace:  # the tracepoint has no field for it
+            silent = "in what the VMM printed, as `KVM internal error. Suberror:`"
         wanted.append(f"the suberror and its words: {silent}" if silent else "the line that names the suberror")
-    if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS:
+    traced = failure.emulation is not None  # a trace has the exit's words, and is printed by no VMM
+    if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS and not traced:
         silent = never_printed(failure.source.vmm, "data")
         wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
-    if stopped and not (failure.cpu and failure.cpu.is_dump):
+    if traced and stopped:
+        lacking = "its register dump with the Code= line"
+        words = "" if scene.facts.words else "its extra data lines, and "
+        wanted.append(f"what the VMM printed: {words}{lacking}")
+    elif stopped and not (failure.cpu and failure.cpu.is_dump):
         silent = never_printed(failure.source.vmm, "registers")
         wanted.append(
             f"the registers: {silent}"

@@ -175,7 +175,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     # All zeros is what a VMM prints of a protected guest, or of a control block that was not read: no CPU's mode.
     unread = reset is not None and (reset.state in UNSEEN or (reset.state == State.UNREAD and failure.control is None))
     mode = cpu_mode(cpu) if cpu and not unread else None
-    if mode is None and emulation and emulation.mode:
+    if emulation and emulation.mode and (mode is None or (cpu and "cr0" not in cpu.registers)):
         mode = _MODES[emulation.mode]._replace(why="the trace of the emulation says so")
     rip = cpu.get("rip") if cpu else None
     linear = linear_rip(cpu, mode) if cpu and mode else None
@@ -397,7 +397,8 @@ def _words(reading: Reading | None) -> ExitWords | None:
 def _named_words(failure: Failure) -> ExitWords | None:
     """The words of an emulation's exit as a trace or a dump names them: the same that the record would have held."""
     exit_ = failure.exit
-    if exit_ is None or exit_.info1 is None or not (failure.emulation or failure.suberror == 1):
+    unnamed = failure.kind == "internal-error" and failure.suberror is None and bool(failure.trace)
+    if exit_ is None or exit_.info1 is None or not (failure.emulation or failure.suberror == 1 or unnamed):
         return None
     return ExitWords(exit_.reason, exit_.info1, exit_.info2 or 0, exit_.intr_info or 0, exit_.error_code or 0)
 

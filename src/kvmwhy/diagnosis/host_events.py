@@ -23,6 +23,7 @@ _WORDS: Final = {
     "kernel-panic": "the host's kernel panicked ({why})",
     "page-allocation-failed": "the host's kernel could not get memory for {comm}",
     "oom-kill": "the host ran out of memory and killed {comm}",
+    "oom-called": "a request of {comm} for memory could not be met, and the kernel looked for a task to kill",
     "memory-poisoned": "the host's memory is damaged (memory failure)",
     "machine-check": "the host logged machine checks",
     "memory-error": "the host's memory controller reported errors",
@@ -53,6 +54,8 @@ _WORDS: Final = {
     "no-virtualization": "the kernel found no VMX or SVM on this CPU: in a VM, nesting is off",
 }
 _DECIMAL: Final = frozenset({"line", "seconds", "bar"})
+# As the kernel shows the name of a task: its first 15 characters.
+_VMM_TASKS: Final = ("qemu", "kvm", "firecracker", "fc_vcpu", "cloud-hyperviso", "crosvm", "libkrun", "krunvm", "lkvm")
 TROUBLE: Final = frozenset(
     {
         "oops", "kernel-bug", "warning", "page-state-bad", "sanitizer", "locking", "spte-reserved-bits",
@@ -70,9 +73,16 @@ TROUBLE: Final = frozenset(
 def said(event: HostEvent) -> str:
     """One event in words."""
     template = _WORDS.get(event.kind)
+    if event.kind == "oom-kill" and event.fields.get("limit") == "cgroup":
+        template = "the memory limit of a cgroup was reached, and the kernel killed {comm}"
     if template is None:
         return f"the host's kernel logged: {event.kind.replace('-', ' ')}"
     return template.format_map(_Shown(event))
+
+
+def is_vmm(event: HostEvent) -> bool:
+    """The task that the event names is a VMM's."""
+    return str(event.fields.get("comm", "")).lower().startswith(_VMM_TASKS)
 
 
 def all_said(failure: Failure) -> list[str]:

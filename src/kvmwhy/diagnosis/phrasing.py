@@ -24,6 +24,9 @@ def at(facts: Facts) -> str:
     cs = cpu.segments.get("cs") if cpu else None
     if facts.mode and facts.mode.name in {"real16", "vm86", "prot16"} and cs and cs.base:
         return f"{cs.selector:04x}:{facts.rip:04x} ({hexadecimal(facts.linear_rip or 0)})"
+    emulation = facts.failure.emulation
+    if emulation is not None and emulation.cs_base and emulation.rip == facts.rip:
+        return f"{hexadecimal(emulation.cs_base + emulation.rip)} (IP {facts.rip:#x})"
     return hexadecimal(facts.rip)
 
 

@@ -115,6 +115,14 @@ class Scene(Struct, frozen=True):
         return None
 
     @property
+    def started_at(self) -> str | None:
+        """The page that a start-up IPI named, if the processor has executed nothing since."""
+        at = self.linear
+        if at is None or self.rip != 0 or self.mode != "real16" or at & 0xFFF or not 0 < at < 1 << 20:
+            return None
+        return hex(at) if self.state in {"startup", "half-reset", None} else None
+
+    @property
     def spoken(self) -> str:
         """What another hypervisor said of itself."""
         return " ".join(map(str, self.failure.speaker.fields.values())) if self.failure.speaker else ""
@@ -123,8 +131,9 @@ class Scene(Struct, frozen=True):
     def young_vmm(self) -> str | None:
         if self.speaker in _YOUNG:
             return self.speaker
-        # QEMU prints no registers of a guest that shut down: a program of its own does.
-        alone = self.speaker is None and self.failure.kind == "shutdown" and self.failure.cpu is not None
+        # QEMU prints no registers of a guest that shut down: a program of its own does. A trace's are the kernel's.
+        failure = self.failure
+        alone = self.speaker is None and failure.kind == "shutdown" and failure.cpu is not None and not failure.trace
         return "this VMM" if alone else None
 
     @property

@@ -317,7 +317,21 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "Find who jumped to {}: the return address on the stack names the caller, and a pointer that was never set is the usual reason.",
         ("fetch-not-ram",),
-        lambda scene: hex(scene.rip) if scene.rip is not None else False,
+        lambda scene: hex(scene.rip) if scene.rip is not None and scene.started_at is None else False,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Check the vector of the start-up IPI: it names the page {}, which must be RAM with the processor's first code.",
+        ("fetch-not-ram",),
+        lambda scene: scene.started_at or False,
+    ),
+    Entry(
+        "guest-firmware",
+        "guest",
+        "Check the vector of the start-up IPI: it names the page {}, which must be RAM with the processor's first code.",
+        ("fetch-not-ram",),
+        lambda scene: scene.started_at or False,
     ),
     Entry(
         "guest-code",
@@ -391,5 +405,17 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Move the VMs away, and read the machine's own log (BMC, `ras-mc-ctl --errors`, `journalctl -k -b -1`).",
     ),
-    Entry("none", "guest", "Nothing has to be mended: this is how it ends when all is well."),
+    Entry("none", "guest", "Nothing has to be mended: this is how it ends when all is well.", ("not-shown",)),
+    Entry(
+        "none",
+        "guest",
+        "If the guest was restarting or shutting itself down just then, nothing has to be mended.",
+        ("triple-fault", "exit-unknown-to-vmm"),
+    ),
+    Entry(
+        "none",
+        "host",
+        "If the guests run on, nothing has to be mended.",
+        ("host-trouble", "undef-injected", "guest-loops", "not-this"),
+    ),
 )

@@ -6,7 +6,7 @@ from typing import Final
 
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.host_events import TROUBLE, said
+from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
 from kvmwhy.record import At, HostEvent
 
@@ -68,6 +68,7 @@ _REFUSALS: Final = {
     "vmgexit-refused": "a request through its GHCB",
 }
 _BREAKDOWNS: Final = frozenset({"oops", "kernel-bug", "warning", "sanitizer", "locking", "kernel-panic", "hyp-panic"})
+_ENDS: Final = frozenset({"oom-kill"})  # of a task, by name
 _CALLS: Final = {
     "open": "opening /dev/kvm",
     "module": "loading KVM's module",
@@ -143,10 +144,16 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     if (other := _named_by_event(facts)) is not None:
         return other
     events = sorted(
-        facts.failure.host.events, key=lambda event: (event.kind not in _BREAKDOWNS, event.kind not in TROUBLE)
+        facts.failure.host.events,
+        key=lambda event: (event.kind not in _BREAKDOWNS, event.kind not in TROUBLE, event.kind not in _ENDS),
     )
     what = f": {said(events[0])}" if events else ""
     text = f"Only trouble of the host's own is shown{what}. What became of a guest is not shown."
+    killed = next((event for event in events if event.kind == "oom-kill" and is_vmm(event)), None)
+    if killed is not None and events[0].kind in _ENDS:
+        why = said(killed)
+        text = f"The guest ended with its VMM: {why}."
+        events = [killed, *(event for event in events if event is not killed)]
     proofs = tuple(Proof(said(event), event.at) for event in events[:3])
     return Mechanism("host-trouble", text, "likely", proofs)
 

@@ -93,7 +93,12 @@ def _not_fetched(facts: Facts) -> Mechanism | None:
             "fetch-not-ram",
             f"The instruction at {at(facts)} goes on at {where}, and KVM could not read on there.",
             "likely",
-            (Proof("the bytes end with their page, and the instruction does not", facts.at("data[1]")),),
+            (
+                Proof(
+                    "the bytes end with their page, and the instruction does not",
+                    facts.at("data[1]" if facts.instruction_source == "report" else "code"),
+                ),
+            ),
         )
     if facts.fetch == Fetch.FAULTED and facts.said is not None:
         walk = facts.said.kind == "page-walk"
@@ -178,11 +183,12 @@ def _raises(facts: Facts) -> Mechanism | None:
     insn, mode = facts.instruction, facts.mode
     if insn is None or mode is None or insn.mnemonic not in _RAISE or facts.words is not None:
         return None
-    if mode.name in {"real16", "vm86"} or facts.failure.emulation is not None:
+    if mode.name in {"real16", "vm86"}:
         return None
     why = f"`{insn.text}` needs no emulation: it raises an event, and KVM met what is not RAM while that was delivered"
     text = f"The event that `{insn.text}` raises at {at(facts)} could not be delivered: the IDT or the stack is no RAM."
-    return Mechanism("event-delivery", text, "likely", (Proof(why, facts.at("code")),))
+    source = "rip" if facts.failure.emulation is not None else "code"
+    return Mechanism("event-delivery", text, "likely", (Proof(why, facts.at(source)),))
 
 
 def _by_verdict(facts: Facts) -> Mechanism | None:
@@ -243,7 +249,8 @@ def _no_handler(facts: Facts) -> Mechanism:
     assert verdict is not None  # noqa: S101 -- the caller looked
     since = verdict.since
     maybe = verdict.outcome == "handler"
-    certainty: Certainty = "certain" if _sure_of_bytes(facts) and not maybe else "likely"
+    decodes = verdict.outcome == "gives-up"  # in newer kernels; which one this is, is not shown
+    certainty: Certainty = "certain" if _sure_of_bytes(facts) and not (maybe or decodes) else "likely"
     for_ = [Proof(verdict.sentence, facts.at("data[1]" if facts.instruction_source == "report" else "code"))]
     against = []
     where = operand(facts)

@@ -55,4 +55,6 @@ def _answer(facts: Facts, for_: list[Proof]) -> Mechanism:
             against.append(Proof(f"{hexadecimal(access.gpa)} is {article(place.text)}, which is normally RAM"))
     elif facts.explained and facts.explained.name:
         text += f": the CPU left the guest with {facts.explained.name} in the middle of it"
+    if facts.failure.silent:
+        text += "; KVM gave the guest #UD for it, and told no VMM"
     return Mechanism("event-delivery", f"{text}.", "certain", tuple(for_), tuple(against))

@@ -10,6 +10,8 @@ from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.abi.x86.intr_info import describe_event
 from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.injections import in_delivery, injections
+from kvmwhy.diagnosis.mechanism.event_delivery import vectored
 from kvmwhy.record import At
 
 _SHUTDOWN: Final = 8
@@ -50,6 +52,29 @@ def simultaneous_events(facts: Facts) -> Mechanism | None:
         if data[1] >> 8 & 7 == _NMI:
             text = f"While {first} was being delivered, the host's own NMI came, and KVM took it for a second exception"
     return Mechanism("simultaneous-events", f"{text}.", "certain", (Proof("suberror 2 says so", facts.at("suberror")),))
+
+
+def traced_internal_error(facts: Facts) -> Mechanism | None:
+    """A trace has the return to userspace without its suberror: by the exit before it, where no emulation failed.
+
+    vmx.c: handle_exception_nmi (suberror 2), __vmx_handle_exit; svm.c: svm_invoke_exit_handler (3, 4).
+    """
+    failure = facts.failure
+    if failure.kind != "internal-error" or failure.suberror is not None or failure.emulation is not None:
+        return None
+    if not failure.trace or facts.words is None:
+        return None
+    if facts.vectoring is not None and facts.vendor.vendor == "vmx" and facts.words.reason == 0:
+        first, second = (describe_event(word, "vmx") for word in (facts.vectoring, facts.words.intr_info))
+        text = f"While {first} was being delivered, {second} came on top."
+        return Mechanism("simultaneous-events", text, "likely", (Proof("the exit says both", facts.at_word("info2")),))
+    if facts.vectoring is not None:
+        return vectored(facts)
+    if _handled(facts, facts.words.reason) or facts.explained is None:
+        return None
+    name = _exit_name(facts, facts.words.reason) or f"{facts.words.reason:#x}"
+    text = f"The CPU left the guest with {name}, for which KVM has no handler."
+    return Mechanism("exit-unhandled", text, "likely", (Proof("no emulation is traced", facts.at_word("reason")),))
 
 
 def exit_unhandled(facts: Facts) -> Mechanism | None:
@@ -126,17 +151,29 @@ def traced_triple_fault(facts: Facts) -> Mechanism | None:
 
 
 def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
-    """With the exceptions that KVM put into the guest before, where a trace has them."""
-    got = []
-    for index, event in enumerate(facts.failure.trace):
-        vector = event.fields.get("exception", event.fields.get("nr"))
-        if event.name == "kvm_inj_exception" and isinstance(vector, int):
-            got.append((MNEMONICS.get(vector, f"exception {vector}"), At(event=index)))
-    if not got:
-        text = "an exception could not be delivered, nor the double fault that followed (triple fault)"
+    """With the exceptions before it, where a trace has them: KVM's own, or the guest's."""
+    trace = facts.failure.trace
+    seen = tuple(injections(trace))
+    proofs = [
+        Proof(
+            f"before that the guest raised {one.name}, which KVM intercepts and passed on"
+            if one.passed_on
+            else f"before that KVM put {one.name} into the guest",
+            one.at,
+        )
+        for one in seen[-3:]
+    ]
+    fatal = next((n for n in range(len(trace) - 1, -1, -1) if trace[n].name == "kvm_exit"), None)
+    vector = None if fatal is None else in_delivery(trace[fatal])
+    if seen:
+        own = "" if seen[-1].passed_on else ", which KVM had put into it"
+        text = f"it could not take {seen[-1].name}{own}, nor what followed (triple fault)"
+    elif vector is not None:
+        name = MNEMONICS.get(vector, f"event {vector}")
+        proofs.append(Proof(f"the exit says that {name} was being delivered", At(event=fatal)))
+        text = f"it could not take {name}, nor what followed (triple fault)"
     else:
-        text = f"it could not take {got[-1][0]}, which KVM had put into it, nor what followed (triple fault)"
-    proofs = (Proof(f"before that KVM put {name} into the guest", at) for name, at in got[-3:])
+        text = "an exception could not be delivered, nor the double fault that followed (triple fault)"
     return Mechanism("triple-fault", f"The guest shut down: {text}.", certainty, (proof, *proofs))
 
 

@@ -25,7 +25,7 @@ _FAILED: Final = (
 )  # fmt: skip
 OF_TABLES: Final = (
     "KVM kern", "KVM Kern", "kvm version too old", "kvm version not sup", "KVM_CREATE_VM", "not supported by KVM",
-    "Host kernel setup problem", "PPC KVM module is not", "kvm-type=", "IPA range", "cpus supported by KVM",
+    "Host kernel setup problem", "PPC KVM module is not", "kvm-type=", "IPA range", "maximum cpus supported by KVM",
     "kvm does not support", "nitialize kvm", "nitialize KVM", "kvm_init_vcpu", "kvm_create_vcpu failed",
     "failed to get MSR", "_set_msrs", "kvm_put_msrs", "kvm_get_msrs", "utting registers after", "to put registers",
     "to get registers", "kvm_set_user_memory_region", "kvm_set_phys_mem", "no free slot available",

@@ -114,8 +114,8 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_CREATE_VCPU",
         "too-many-vcpus",
-        r"Number of (?:SMP|hotpluggable) cpus requested \([0-9]{1,5}\) exceeds the (?:maximum|recommended) cpus supported by KVM",  # noqa: E501
-        "cpus supported by KVM",
+        r"Number of (?:SMP|hotpluggable) cpus requested \([0-9]{1,5}\) exceeds the maximum cpus supported by KVM",
+        "maximum cpus supported by KVM",
         source=_INIT,
         vmm="qemu",
     ),

@@ -44,7 +44,9 @@ _INJECTS_UD: Final = 0x80000306  # valid, hardware exception, #UD: the same in V
 class _Vcpu:
     """What is remembered of one vCPU."""
 
-    __slots__ = ("exit", "failed", "fatal", "fault", "id", "injected", "recent", "torn", "walk", "walk_failed")
+    __slots__ = (
+        *("exit", "failed", "fatal", "fault", "id", "injected", "recent", "silent_at", "torn", "walk", "walk_failed"),
+    )
 
     def __init__(self, number: int | None, *, torn: bool) -> None:
         self.id = number
@@ -52,6 +54,7 @@ class _Vcpu:
         self.exit: TraceEvent | None = None  # the VM-exit that is being handled
         self.failed: TraceEvent | None = None  # an emulation whose end has not been seen
         self.injected: int | None = None  # the exception that the guest got after that
+        self.silent_at: int | None = None  # where the guest got #UD for one before, and nobody was told
         self.torn = torn  # events are missing before the first of ``recent``
         self.fatal: TraceEvent | None = None  # an exit after which KVM leaves for userspace: that has not been seen
         self.fault: TraceEvent | None = None  # arm64: the fault of that exit
@@ -300,6 +303,9 @@ class Story:
         injected, vcpu.injected = vcpu.injected, None
         assert event is not None  # noqa: S101 -- asked for by every caller
         self.waiting -= 1
+        if told is None and injected is None and vcpu.silent_at == event.number("rip"):
+            told, injected = False, _UD  # the same again: by CPL and capability, not by chance (x86.c)
+        vcpu.silent_at = event.number("rip") if injected == _UD and not told else None
         recent = (*vcpu.recent, *last)[-EVENTS:]
         exit_ = to_record.vm_exit(vcpu.exit, self._isa)
         failure = to_record.failed_emulation(

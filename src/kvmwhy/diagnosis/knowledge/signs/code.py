@@ -47,9 +47,25 @@ def _fetched_though_readable(scene: Scene) -> Answer:
     return below and At(register="rip")
 
 
+def _ran_there(scene: Scene) -> Answer:
+    """The vCPU came to an earlier exit, or KVM emulated, in the page of the instruction that was not fetched."""
+    trace, rip = scene.failure.trace, scene.rip
+    if rip is None or scene.failure.emulation is None:
+        return None
+    exits = [index for index, event in enumerate(trace) if event.name == "kvm_exit"]
+    before = trace[: exits[-1]] if exits else trace[:-2]
+    for index in range(len(before) - 1, -1, -1):
+        fields = before[index].fields
+        at = fields.get("guest_rip", fields.get("rip"))
+        ran = before[index].name == "kvm_exit" or (before[index].name == "kvm_emulate_insn" and fields.get("insn"))
+        if ran and isinstance(at, int) and at >> 12 == rip >> 12 and not fields.get("failed"):
+            return At(event=index)
+    return None
+
+
 def _vga(scene: Scene) -> Answer:
     linear = scene.linear if scene.linear is not None else scene.rip
-    return (linear in _VGA or scene.gpa in _VGA) and At(register="rip")
+    return scene.started_at is None and (linear in _VGA or scene.gpa in _VGA) and At(register="rip")
 
 
 def _zeros_in_a_hole(scene: Scene) -> Answer:
@@ -250,6 +266,22 @@ SIGNS: Final = (
         "the guest runs in the legacy VGA window: it ran off the end of low memory",
         weights(guest_firmware=1, guest_code=0.5, host_kernel=0.5),
         "Application processors start below 640 KiB; what falls out of their code ends at 0xa0000 or 0xb0000.",
+    ),
+    Sign(
+        "ran-there-before",
+        _FETCH,
+        _ran_there,
+        "the trace has the vCPU running in that very page a moment before: the memory under it went away",
+        weights(vmm_race=3, host_kernel=0.5, guest_code=-1, guest_firmware=-1),
+        "A jump into a hole fails at the first instruction there. virt/kvm/kvm_main.c: kvm_set_memslot.",
+    ),
+    Sign(
+        "start-up-vector-astray",
+        _FETCH,
+        lambda scene: scene.started_at,
+        "a start-up IPI sent the processor to {}, where no RAM is",
+        weights(guest_firmware=1.5, guest_code=1.5, host_kernel=-0.5),
+        "The vector of the IPI is the number of the page; who sends it chooses it (SDM vol. 3A, 11.4.4).",
     ),
     Sign(
         "several-vcpus-one-fetch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from kvmwhy.diagnosis.host_events import is_vmm
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY, STOPPED, Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import HostEvent
@@ -261,6 +262,14 @@ SIGNS: Final = (
         "the host ran out of memory",
         weights(host_setup=2),
         "mm/oom_kill.c: what the host has is less than what its guests were promised.",
+    ),
+    Sign(
+        "vmm-killed-for-memory",
+        ("host-trouble", "not-shown"),
+        lambda scene: next((e for e in scene.events if e.kind == "oom-kill" and is_vmm(e)), None),
+        "the VMM itself was killed for want of memory",
+        weights(host_setup=1.5, host_kernel=-1.5, outer_hypervisor=-1),
+        "mm/oom_kill.c; in a cgroup it is the limit that people set, not the machine's memory.",
     ),
     Sign(
         "init-exits",

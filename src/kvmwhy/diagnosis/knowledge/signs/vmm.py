@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.diagnosis.injections import injections
 from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
@@ -22,12 +23,13 @@ def _speaker(*names: str) -> Test:
     return test
 
 
-def _traced(*events: str) -> Test:
-    def test(scene: Scene) -> Answer:
-        names = {event.name for event in scene.failure.trace}
-        return all(name in names for name in events)
-
-    return test
+def _put_in_by_kvm(scene: Scene) -> Answer:
+    """KVM emulated, and the last exception that it put into the guest is none that the guest had raised."""
+    trace = scene.failure.trace
+    if not any(event.name == "kvm_emulate_insn" for event in trace):
+        return None
+    last = next(reversed(tuple(injections(trace))), None)
+    return None if last is None or last.passed_on else last.at
 
 
 SIGNS: Final = (
@@ -88,7 +90,7 @@ SIGNS: Final = (
     Sign(
         "kvm-injected-into-its-guest",
         _SHUTDOWN,
-        _traced("kvm_emulate_insn", "kvm_inj_exception"),
+        _put_in_by_kvm,
         "KVM emulated an instruction and put the exception into the guest before it died",
         weights(host_kernel=1.5),
         "An exception that hardware would not have raised is KVM's.",
@@ -156,7 +158,10 @@ SIGNS: Final = (
     Sign(
         "nothing-fails-in-the-trace",
         _SHOWN_NOT,
-        lambda scene: scene.failure.kind == "healthy" or bool(scene.failure.trace),
+        lambda scene: (
+            scene.failure.kind in {"healthy", "other"}
+            and (scene.failure.kind == "healthy" or bool(scene.failure.trace))
+        ),
         "nothing fails in what is shown",
         weights(none=2),
         "A trace that ends in ordinary exits, or a dump made on purpose.",

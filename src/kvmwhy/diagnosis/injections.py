@@ -1,0 +1,55 @@
+"""Exceptions in a trace: which of them KVM made itself, and which it only passed on to the guest that raised them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from kvmwhy.abi.x86.exceptions import MNEMONICS
+from kvmwhy.record import At, Event
+
+_VMX_EXCEPTION: Final = 0  # EXIT_REASON_EXCEPTION_NMI
+_SVM_EXCEPTION: Final = 0x40  # SVM_EXIT_EXCP_BASE: one exit code for each vector
+_SVM: Final = 2
+_VALID: Final = 1 << 31
+
+
+class Injection(NamedTuple):
+    """An exception that KVM put into the guest. ``passed_on``: the guest had raised it, and KVM intercepts it."""
+
+    vector: int
+    passed_on: bool
+    at: At
+
+    @property
+    def name(self) -> str:
+        return MNEMONICS.get(self.vector, f"exception {self.vector}")
+
+
+def injections(trace: tuple[Event, ...]) -> Iterator[Injection]:
+    """Each once: what KVM had to inject again (``[reinjected]``) is the same."""
+    exit_: Event | None = None
+    for index, event in enumerate(trace):
+        if event.name == "kvm_exit":
+            exit_ = event
+        elif event.name == "kvm_inj_exception" and not event.fields.get("reinjected"):
+            vector = event.fields.get("exception", event.fields.get("nr"))
+            if isinstance(vector, int):
+                yield Injection(vector, _raised(exit_, vector), At(event=index))
+
+
+def in_delivery(event: Event) -> int | None:
+    """The vector whose delivery an exit interrupted, as ``kvm_exit`` has it: EXITINTINFO, or IDT-vectoring."""
+    word = event.fields.get("intr_info" if event.fields.get("isa") == _SVM else "info2")
+    return word & 0xFF if isinstance(word, int) and word & _VALID else None
+
+
+def _raised(exit_: Event | None, vector: int) -> bool:
+    """KVM intercepts #UD, #DB, #BP and others, and hands most of them back."""
+    if exit_ is None:
+        return False
+    reason = exit_.fields.get("exit_reason", exit_.fields.get("reason"))
+    if exit_.fields.get("isa") == _SVM:
+        return reason == _SVM_EXCEPTION + vector
+    word = exit_.fields.get("intr_info")
+    return reason == _VMX_EXCEPTION and (not isinstance(word, int) or word & 0xFF == vector)
