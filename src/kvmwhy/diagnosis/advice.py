@@ -63,11 +63,12 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         silent = never_printed(failure.source.vmm, "data")
         wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
-    if traced and stopped:
+    printed = failure.cpu is not None and failure.cpu.is_dump
+    if traced and stopped and not printed:
         lacking = "its register dump with the Code= line"
         words = "" if scene.facts.words else "its extra data lines, and "
         wanted.append(f"what the VMM printed: {words}{lacking}")
-    elif stopped and not (failure.cpu and failure.cpu.is_dump):
+    elif stopped and not printed:
         silent = never_printed(failure.source.vmm, "registers")
         wanted.append(
             f"the registers: {silent}"
