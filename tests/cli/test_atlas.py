@@ -86,3 +86,24 @@ def test_refusals(arguments: list[str], status: int) -> None:
     result = atlas(*arguments)
     assert result.exit_code == status
     assert "\x1b" not in result.output
+
+
+def test_arm64_by_text_and_by_word() -> None:
+    """Arm's manual: a pair has no syndrome, one register without write-back has."""
+    pair = atlas("--arch", "arm64", "ldp x0, x1, [x2]")
+    assert pair.exit_code == 0
+    assert "fails with ENOSYS" in pair.output
+    alone = atlas("--arch", "arm64", "--bytes", "f9400003", "--json")
+    assert json.loads(alone.output) == {"instruction": "f9400003", "form": "one register", "syndrome": True}
+    in_memory = atlas("--arch", "arm64", "--bytes", "03 00 40 f9", "--json")
+    assert json.loads(in_memory.output)["form"] == "one register"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["--bytes", "xyz"], 2), ([], 2), (["add x0, x1, x2"], 1), (["--bytes", "123456789"], 2)]
+)
+def test_arm64_refusals(arguments: list[str], status: int) -> None:
+    """One sentence, and the exit status that its kind has."""
+    refused = atlas("--arch", "arm64", *arguments)
+    assert refused.exit_code == status
+    assert refused.stderr.count("\n") == 1

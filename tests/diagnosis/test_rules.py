@@ -296,7 +296,7 @@ ZEROS = Code((0, 0, 0, 0, 0), 0)
             "likely",
         ),
         (Failure(kind="run-error", errno="EIO"), "host-kernel-trouble", "possible"),
-        (Failure(kind="run-error", errno="ENOSYS"), "not-x86", "likely"),
+        (Failure(kind="run-error", errno="ENOSYS"), "arm64-no-syndrome", "likely"),
         (Failure(kind="entry-failure", hardware_error=0xFFFFFFFF), "undecided", "possible"),
         (
             Failure(kind="internal-error", suberror=2, ndata=2, data=(0x80000008, 0x80000B08)),

@@ -307,6 +307,7 @@ Examples:
   kvmwhy atlas movbe --since
   kvmwhy atlas --bytes "c5 fe 6f 07" --kernel 6.18
   kvmwhy atlas --diff 6.18 7.3
+  kvmwhy atlas --arch arm64 "ldp x0, x1, [x2]"
 """
 )
 @click.argument("text", metavar="[INSTRUCTION]", required=False)
@@ -322,12 +323,23 @@ Examples:
 @click.option("--since", is_flag=True, help="Only since when KVM carries it out.")
 @click.option("--diff", nargs=2, metavar="OLD NEW", help="All forms whose outcome differs between two kernels.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
-def atlas(**options: Any) -> None:
+@click.option(
+    "--arch",
+    type=click.Choice(["x86", "arm64"]),
+    default="x86",
+    show_default=True,
+    help="On arm64, KVM emulates nothing: whether the CPU describes the access to it.",
+)
+def atlas(arch: str, **options: Any) -> None:
     """Show what KVM's emulator makes of INSTRUCTION, kernel by kernel, as measured.
 
     INSTRUCTION is in Intel's syntax; which registers and which address does not matter. A mnemonic alone asks about
-    all of its forms.
+    all of its forms. Of arm64, INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
     """
+    if arch == "arm64":
+        from kvmwhy.cli.atlas_arm64 import run as run_arm64
+
+        sys.exit(run_arm64(options["text"], options["code"], as_json=options["as_json"]))
     from kvmwhy.cli.atlas import AtlasOptions
     from kvmwhy.cli.atlas import run as run_atlas
 

@@ -27,6 +27,7 @@ FAMILIES = (
     "split-lock",
     "guest-drives-missing-hardware",
     "undecided",
+    "arm64-no-syndrome",
     "not-x86-kvm",
 )
 

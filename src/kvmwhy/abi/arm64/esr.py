@@ -38,6 +38,7 @@ _STATUS: Final = {
     0x34: "lockdown fault",
     0x35: "unsupported exclusive or atomic access",
 }
+IL: Final = 1 << 25  # a 32-bit instruction
 _ISV: Final = 1 << 24
 _CM: Final = 1 << 8
 _S1PTW: Final = 1 << 7
@@ -73,3 +74,40 @@ def describe(esr: int) -> str:
         parts.append("on a walk of the guest's page tables")
     parts.append("with a syndrome" if esr & _ISV else "without a syndrome: KVM cannot tell which register and size")
     return f"{name}: {', '.join(parts)}"
+
+
+def is_undescribed_access(esr: int) -> bool:
+    """A data abort for which nothing is mapped, whose syndrome is not valid: KVM cannot emulate the access."""
+    return exception_class(esr) in _DATA_ABORTS and not esr & _ISV and esr >> 2 & 0xF == _TRANSLATION
+
+
+def sentences(esr: int) -> tuple[str, ...]:
+    """The fields of the syndrome one by one, for an abort that describes its access, or a system register."""
+    number = exception_class(esr)
+    if number in _DATA_ABORTS and esr & 0x3F == _ALIGNMENT:
+        return (_UNALIGNED,)
+    if number in _DATA_ABORTS and esr & _ISV:
+        width = 8 << (esr >> 22 & 3)
+        sign = ", sign-extended" if esr & _SSE else ""
+        name = "X" if esr & _SF else "W"
+        order = ", with acquire or release" if esr & _AR else ""
+        return (f"{width} bits{sign}, register {name}{esr >> 16 & 0x1F}{order}",)
+    if number == _SYSTEM_REGISTER:
+        op0, op2, op1, crn, register, crm = (esr >> at & mask for at, mask in _SYSTEM_FIELDS)
+        direction = "read" if esr & 1 else "write"
+        return (f"{direction} of S{op0}_{op1}_C{crn}_C{crm}_{op2}, register X{register}",)
+    return ()
+
+
+_UNALIGNED: Final = (
+    "the address is not a multiple of the access's size, in device memory or by an exclusive or atomic access;"
+    " while the MMU is off all memory counts as device memory (compile early code with -mstrict-align)"
+)
+_TRANSLATION: Final = 0b0001
+_ALIGNMENT: Final = 0x21
+_SSE: Final = 1 << 21
+_SF: Final = 1 << 15
+_AR: Final = 1 << 14
+_SYSTEM_REGISTER: Final = 0x18
+# Op0, Op2, Op1, CRn, Rt, CRm: where each begins, and its mask (Arm ARM: ISS of a trapped MSR or MRS).
+_SYSTEM_FIELDS: Final = ((20, 3), (17, 7), (14, 7), (10, 15), (5, 31), (1, 15))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kvmwhy.diagnosis.rules import (
+    arm64_no_syndrome,
     confidential_guest,
     cpu_erratum,
     emulator_gives_up,
@@ -69,6 +70,7 @@ _MODULES = (
     outer_hypervisor,
     host_kernel_trouble,
     missing_hardware,
+    arm64_no_syndrome,
     not_x86,
 )
 

@@ -28,8 +28,6 @@ def rule(facts: Facts) -> Finding | None:
     other = not facts.is_x86
     reason = failure.hardware_reason
     negative = None if reason is None else (1 << 64) - reason
-    if failure.kind == "run-error" and (other or failure.errno == "ENOSYS"):
-        return _run_error(facts, other=other)
     if failure.kind != "unknown-exit" or negative is None or not 0 < negative <= _ERRNOS:
         return None
     for_ = [f"{reason:#x} is -{negative}: an errno, not a reason of any x86 CPU"]
@@ -39,22 +37,5 @@ def rule(facts: Facts) -> Finding | None:
         CAUSE,
         "likely" if other else "possible",
         f"The exit reason is -{negative}, an error code of the kernel's: this is most likely not KVM on x86.",
-        tuple(for_),
-    )
-
-
-def _run_error(facts: Facts, *, other: bool) -> Finding:
-    failure = facts.failure
-    errno = failure.errno
-    for_ = [failure.arch_from or f"the architecture is {failure.arch}"] if other else []
-    if errno == "ENOSYS":
-        for_.append(
-            "KVM_RUN fails with ENOSYS on Arm only: the guest touched a device with an instruction that the CPU does not"
-            " describe to KVM (no valid syndrome: LDP, STP, write-back)"
-        )
-    return Finding(
-        CAUSE,
-        "likely",
-        f"KVM_RUN failed with {errno or 'an error'} on {failure.arch or 'another architecture than x86'}.",
         tuple(for_),
     )

@@ -1,0 +1,1 @@
+"""arm64: which instructions the CPU describes to a hypervisor."""
