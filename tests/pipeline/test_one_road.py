@@ -101,6 +101,17 @@ def test_every_command_unpacks(tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize("between", [", ", ","])
+def test_a_message_that_journald_gives_as_numbers(between: str) -> None:
+    """Systemd's JSON has a message with control characters as an array of bytes, whatever words are in it."""
+    message = b"\x1b[31mioctl(KVM_CREATE_VM) failed: 16 Device or resource busy"
+    numbers = between.join(str(byte) for byte in message)
+    line = f'{{"_PID": "7", "MESSAGE": [{numbers}]}}\n'.encode()
+    filler = FILLER["plain lines"] * 40_000
+    (failure,) = told(filler + line + filler)
+    assert (failure.kind, failure.errno) == ("setup-refused", "EBUSY")
+
+
 def test_code_bytes_that_are_folded_are_not_lost(tmp_path: Path) -> None:
     """A mailer folds the line of the code bytes: a scan has the instruction as an explanation has."""
     text = own()["examples/avx-move-on-mmio.log"].decode()

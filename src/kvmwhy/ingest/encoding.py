@@ -17,6 +17,7 @@ from typing import Final
 ESCAPED: Final = (
     "=3D", "\\u003d", "\\u003D", "\\u004", "\\u005", "\\u006", "\\u007", "&#61", "&#x3",
     "73,80,61,", "75,86,77,", "107,118,109,", "73, 80, 61,", "75, 86, 77,", "107, 118, 109,",
+    'MESSAGE":[', 'MESSAGE": [', 'MESSAGE" : [',  # journald's, where a message has a character that JSON has not
 )  # fmt: skip
 
 _ESCAPE: Final = re.compile(
