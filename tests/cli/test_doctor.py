@@ -9,6 +9,11 @@ import sys
 
 import pytest
 
+from kvmwhy.cli.doctor import brief
+from kvmwhy.live.doctor import Checkup, Device, Finding
+from kvmwhy.live.host import CpuInfo
+from kvmwhy.render.page import to_plain
+
 
 def doctor(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -17,8 +22,8 @@ def doctor(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_text_and_json_agree() -> None:
-    """The same findings in both; the answer comes first and counts what is bad."""
-    text, as_json = doctor(), json.loads(doctor("--json").stdout)
+    """With -v, the same findings in both; the answer comes first and counts what is bad."""
+    text, as_json = doctor("-v"), json.loads(doctor("--json").stdout)
     assert as_json["schema"] == 1
     assert f"Linux {os.uname().release}" in text.stdout
     flat = " ".join(text.stdout.split())
@@ -28,6 +33,30 @@ def test_text_and_json_agree() -> None:
     bad = [f for f in as_json["findings"] if f["grade"] == "bad"]
     first = text.stdout.splitlines()[0]
     assert first.startswith("Nothing stands in the way" if not bad else f"{len(bad)} things" if len(bad) > 1 else "One")
+
+
+def test_it_is_brief() -> None:
+    """Fifteen lines at most, in a pipe: what is bad with its fix, then what is worth knowing; the rest is counted."""
+    for arguments in ((), ("--tracefs", "/nowhere")):
+        assert len(doctor(*arguments).stdout.splitlines()) <= 15
+    said = doctor("--tracefs", "/nowhere").stdout.splitlines()
+    assert "in the way here" in said[0]
+    assert any(line.startswith("  ! ") for line in said)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("bad", [0, 1, 5, 40])
+def test_however_much_is_wrong_it_stays_brief(columns: int, bad: int) -> None:
+    """The worst are shown, the others counted, whatever the width."""
+    findings = [Finding("a", "good", "fine"), Finding("b", "note", "worth knowing " * 12, "do this " * 9)]
+    findings += [Finding("c", "bad", f"number {n} is bad " * 5, "and its remedy " * 8) for n in range(bad)]
+    checkup = Checkup("6.18", CpuInfo(), None, (), Device(), tuple(findings))
+    rows = to_plain(brief(checkup, columns), columns).splitlines()
+    assert len(rows) <= 15
+    text = " ".join(" ".join(rows).split())
+    assert (f"and {bad + 1 - text.count('! ')} more" in text) or text.count("! ") == bad
+    if bad:
+        assert text.index("number 0 is bad") < text.index("kvmwhy doctor -v")
 
 
 def test_the_status_says_whether_there_is_kvm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from kvmwhy.live import host
 from kvmwhy.live.doctor import ask_device, check_up, of_module
+from kvmwhy.live.doctor.management import of_iommu, of_libvirt
 from kvmwhy.live.errors import CaptureError, NoTracefsError
 from kvmwhy.live.host import Module, cpu_info, host_facts, modules, vendor_of
 from kvmwhy.live.metrics import Metrics, Server, write_file
@@ -95,6 +97,46 @@ def test_devices_that_are_no_kvm(tmp_path: Path) -> None:
     assert "no such file" in (ask_device(str(tmp_path / "kvm")).problem or "")
     (tmp_path / "file").touch()
     assert "does not answer as KVM" in (ask_device(str(tmp_path / "file")).problem or "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "groups", "fix"),
+    [
+        (0o660, [], "usermod -aG"),
+        (0o600, [], "no group may open it"),
+        (0o640, [], "no group may open it"),
+        (0o660, [0], "access list"),
+    ],
+)
+def test_what_would_open_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, groups: list[int], fix: str
+) -> None:
+    """Joining a group is advised only where a group may open it."""
+    path = tmp_path / "kvm"
+    path.touch()
+    path.chmod(mode)
+    monkeypatch.setattr(os, "getgroups", lambda: [path.stat().st_gid] if groups else [])
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert fix in (ask_device(str(path)).fix or "")
+
+
+def test_logs_iommu_and_extras(tmp_path: Path) -> None:
+    """What is not there is not spoken of; vfio-pci without an IOMMU stands in the way."""
+    assert list(of_libvirt(str(tmp_path / "none"), str(tmp_path / "none"))) == []
+    (tmp_path / "web1.log").touch()
+    (finding,) = of_libvirt(str(tmp_path))
+    assert (finding.grade, "1 in" in finding.text) == ("good", True)
+    assert list(of_iommu(str(tmp_path / "none"), str(tmp_path))) == []
+    (tmp_path / "vfio_pci").mkdir()
+    (finding,) = of_iommu(str(tmp_path / "none"), str(tmp_path))
+    assert finding.grade == "bad"
+    (tmp_path / "groups" / "0").mkdir(parents=True)
+    (finding,) = of_iommu(str(tmp_path / "groups"), str(tmp_path))
+    assert (finding.grade, "VFIO is loaded" in finding.text) == ("good", True)
 
 
 def test_a_checkup_of_this_host() -> None:

@@ -72,6 +72,20 @@ def test_a_silent_failure_is_found() -> None:
     assert watch._open == {}
 
 
+@pytest.mark.parametrize("insn", ["0f 0b", "0f b9 c0", "0f ff c0"])
+def test_an_instruction_that_asks_for_ud_is_no_failure(insn: str) -> None:
+    """UD2, UD1 and UD0 are there to raise #UD; that KVM stops for one is a failure all the same."""
+    now = time.monotonic()
+    asked = {**FLDS, "insn": insn}
+    past = Past(event("kvm_inj_exception", now - 0.2, exception=UD), event("kvm_exit", now - 0.1, exit_reason=1))
+    watch = made(past)
+    watch._tell(NOBODY, [event("kvm_emulate_insn", now - 0.3, **asked)], now)
+    assert watch._tell(NOBODY, watch._open[NOBODY].events, now) == []
+    stopped = [event("kvm_emulate_insn", now, **asked), event("kvm_userspace_exit", now + 0.1, reason=17, errno=0)]
+    (seen,) = made(Past())._tell(NOBODY, stopped, now + 0.2)
+    assert seen.failure.kind == "internal-error"
+
+
 def test_a_failure_without_an_end_is_told_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that dies between the failure and its end still leaves a record, once."""
     monkeypatch.setattr(watching, "PATIENCE", 0.0)

@@ -233,16 +233,21 @@ def watch(max_size: str, listen: str | None, **options: Any) -> None:
     epilog="""\b
 Examples:
   kvmwhy doctor
+  kvmwhy doctor -v
   kvmwhy doctor --json | jq .findings
 """
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
-def doctor(*, as_json: bool, tracefs: str | None) -> None:
-    """Say what this host offers to KVM and to kvmwhy, and what would stop a diagnosis."""
+@click.option("-v", "--verbose", is_flag=True, help="All findings, parameters of modules and capabilities.")
+def doctor(*, as_json: bool, tracefs: str | None, verbose: bool) -> None:
+    """Say what stands in the way of KVM and of a diagnosis on this host, the worst first, each with its fix.
+
+    At most 15 lines; -v shows everything.
+    """
     from kvmwhy.cli.doctor import run
 
-    sys.exit(run(as_json=as_json, tracefs=tracefs))
+    sys.exit(run(as_json=as_json, tracefs=tracefs, verbose=verbose))
 
 
 @kvmwhy.command(

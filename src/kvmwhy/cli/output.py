@@ -14,16 +14,16 @@ _MAX_WIDTH = 120
 def show(lines: list[Line]) -> None:
     """Print a page. Colour needs a terminal, and NO_COLOR to be unset or empty."""
     out = sys.stdout
+    columns = width()
     if not out.isatty():
-        out.write(to_plain(lines, _PIPE_WIDTH))
+        out.write(to_plain(lines, columns))
         return
-    width = min(_columns(), _MAX_WIDTH)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        out.write(to_plain(lines, width))
+        out.write(to_plain(lines, columns))
         return
     from rich.console import Console
 
-    Console(file=out, highlight=False, soft_wrap=True).print(to_rich(lines, width), end="")
+    Console(file=out, highlight=False, soft_wrap=True).print(to_rich(lines, columns), end="")
 
 
 def styled(lines: list[Line], width: int) -> str:
@@ -43,6 +43,11 @@ def styled(lines: list[Line], width: int) -> str:
 def plain(lines: list[Line]) -> str:
     """The same for a pipe."""
     return to_plain(lines, _PIPE_WIDTH)
+
+
+def width() -> int:
+    """How wide a page is, into a pipe or onto this terminal."""
+    return min(_columns(), _MAX_WIDTH) if sys.stdout.isatty() else _PIPE_WIDTH
 
 
 def _columns() -> int:

@@ -37,6 +37,7 @@ _PAGES: Final = 1  # of a CPU's buffer, in one poll(): the rest is safe in the k
 _AGAIN: Final = 0.01  # seconds until an open one is looked at again
 _EVERY: Final = 1.0  # seconds between two looks at what the kernel lost
 _MOST_ROUNDS: Final = 10_000  # of poll() at the end, where failures come faster than they are told
+_RAISES_UD: Final = frozenset({b"\x0f\x0b", b"\x0f\xb9", b"\x0f\xff"})
 _MOST_CONTEXT: Final = 4096  # events of the past for one batch of failures of one thread
 
 
@@ -280,7 +281,8 @@ class Watch:
                 done += [(pending, failure) for failure in story.end()]
         out: list[Seen] = []
         for event, failure in done:
-            out += self._record(thread, failure, event.time or now, now)
+            if not is_asked_for(failure):
+                out += self._record(thread, failure, event.time or now, now)
         return out
 
     def _record(self, thread: int, told: Failure, when: float, now: float) -> list[Seen]:
@@ -337,6 +339,14 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
         self.close()
+
+
+def is_asked_for(failure: Failure) -> bool:
+    """A guest's own UD2, UD1 or UD0, which is there to raise #UD: kvm_pvm has all of ring 0 go through the emulator.
+
+    Other modules hand #UD back before they try to emulate (x86_emulate_instruction: EMULTYPE_TRAP_UD).
+    """
+    return failure.kind == "other" and failure.emulation is not None and failure.emulation.insn[:2] in _RAISES_UD
 
 
 def decoder(formats: str) -> Decode:

@@ -1,0 +1,43 @@
+"""What this host offers to KVM and to kvmwhy, and what would stop a diagnosis: findings, each with its remedy."""
+
+from __future__ import annotations
+
+import platform
+from typing import NamedTuple
+
+from kvmwhy.live.doctor.cpu import of_cpu, of_module, of_rivals
+from kvmwhy.live.doctor.device import Device, ask_device, of_capabilities, of_device
+from kvmwhy.live.doctor.finding import Finding
+from kvmwhy.live.doctor.management import of_iommu, of_libvirt
+from kvmwhy.live.doctor.rights import of_extras, of_kernel_log, of_memory, of_tracefs
+from kvmwhy.live.host import CpuInfo, Module, cpu_info, modules, vendor_of
+
+__all__ = ["Checkup", "Device", "Finding", "ask_device", "check_up", "of_module"]
+
+
+class Checkup(NamedTuple):
+    kernel: str
+    cpu: CpuInfo
+    vendor: str | None
+    modules: tuple[Module, ...]
+    device: Device
+    findings: tuple[Finding, ...]
+
+
+def check_up(tracefs: str | None = None) -> Checkup:
+    """Look at everything; never raises. What matters more comes first among findings of one grade."""
+    cpu, loaded, device = cpu_info(), modules(), ask_device()
+    findings = [
+        *of_device(device, loaded),
+        *of_cpu(cpu, loaded),
+        *of_rivals(),
+        *of_capabilities(device),
+        *(finding for module in loaded for finding in of_module(module)),
+        *of_memory(),
+        *of_tracefs(tracefs),
+        *of_kernel_log(),
+        *of_libvirt(),
+        *of_iommu(),
+        *of_extras(),
+    ]
+    return Checkup(platform.release(), cpu, vendor_of(loaded)[0], loaded, device, tuple(findings))

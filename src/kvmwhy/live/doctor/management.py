@@ -1,0 +1,41 @@
+"""What manages VMs on this host and gives them devices: libvirt's logs, the IOMMU and VFIO."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from kvmwhy.live.doctor.finding import Finding
+
+
+def of_libvirt(logs: str = "/var/log/libvirt/qemu", run: str = "/run/libvirt") -> Iterator[Finding]:
+    """Nothing where there is no libvirt."""
+    if not os.path.isdir(logs):
+        if os.path.isdir(run):
+            yield Finding("libvirt", "note", f"libvirt runs here, but keeps no logs of guests in {logs}")
+        return
+    try:
+        count = sum(name.endswith(".log") for name in os.listdir(logs))
+    except OSError:
+        fix = f"sudo kvmwhy explain {logs}/NAME.log, or setfacl -m u:USER:rx {logs}"
+        yield Finding("libvirt", "note", f"libvirt's logs in {logs} may not be read", fix)
+        return
+    yield Finding("libvirt", "good", f"libvirt's logs may be read ({count} in {logs})")
+
+
+def of_iommu(groups: str = "/sys/kernel/iommu_groups", modules: str = "/sys/module") -> Iterator[Finding]:
+    """Devices are given to guests through VFIO, and that takes an IOMMU."""
+    try:
+        count = len(os.listdir(groups))
+    except OSError:
+        count = 0
+    uses_vfio = os.path.isdir(f"{modules}/vfio_pci")
+    if count:
+        yield Finding("iommu", "good", f"an IOMMU is on ({count} groups){', VFIO is loaded' if uses_vfio else ''}")
+    elif uses_vfio:
+        yield Finding(
+            "iommu",
+            "bad",
+            "vfio-pci is loaded, but no IOMMU is on: no device can be given to a guest",
+            "switch VT-d or AMD-Vi on in the firmware, and boot with intel_iommu=on where the CPU is Intel's",
+        )
