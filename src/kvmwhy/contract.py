@@ -31,6 +31,7 @@ class SourcePart(_Part, kw_only=True):
     path: Annotated[str | None, Meta(description="The file, or the process.")] = None
     line: int | None = None
     vmm: Annotated[str | None, Meta(description="The program that ran the vCPU.")] = None
+    guest: Annotated[str | None, Meta(description="The VMM's own name for the guest, or libvirt's.")] = None
     vcpu: Annotated[int | None, Meta(description="Its index in its VM.")] = None
     count: Annotated[int, Meta(ge=1, description="How many equal failures this stands for.")] = 1
     alike: Annotated[int, Meta(ge=1, description="How many vCPUs stopped alike in one moment, this one included.")] = 1

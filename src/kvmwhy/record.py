@@ -138,6 +138,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
     line: int | None = None
     vmm: str | None = None
+    guest: str | None = None  # the VMM's own name for it, or libvirt's
     vcpu: int | None = None
     count: int = 1
     alike: int = 1  # vCPUs that stopped alike in the same moment, this one included

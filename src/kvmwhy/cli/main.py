@@ -211,13 +211,15 @@ Examples:
 @click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
 @click.option("--history", type=click.IntRange(min=16), default=1024, show_default=True, help="KiB per CPU.")
 @click.option("--duration", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop by itself after this time.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal, too.")
 @click.option("--quiet", is_flag=True, help="No line on the terminal for each failure.")
 @click.option("--name", default="kvmwhy", show_default=True, help="Its instances are called NAME-PID, NAME-PID-past.")
 def watch(max_size: str, listen: str | None, **options: Any) -> None:
     """Record every failure of every vCPU on this host as it happens, until it is stopped.
 
-    One JSON object a line, as `kvmwhy explain --json` makes them, with what the vCPU did before. An instance of
-    tracefs of its own is used; other tracing on the host is left as it is.
+    On a terminal, the answers as text; into a pipe or a file, one JSON object a line, as `kvmwhy explain --json` makes
+    them, with what the vCPU did before. An instance of tracefs of its own is used; other tracing on the host is left
+    as it is.
     """
     from kvmwhy.cli.watch import WatchOptions, address, size
     from kvmwhy.cli.watch import run as run_watch

@@ -80,6 +80,7 @@ def _seen() -> _Schema:
 def _source() -> _Schema:
     return {
         "vmm": _a("string", "The program that ran the vCPU."),
+        "guest": _a("string", "The VMM's own name for the guest, or libvirt's."),
         "vcpu": _a("integer", "Its index in its VM.", minimum=0),
         "count": _a("integer", "How many equal failures this stands for; those of a watch add up.", minimum=1),
         "path": _a("string", "The file, or the process, in which it was seen."),

@@ -11,8 +11,8 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Final, NamedTuple, Protocol
 
-from kvmwhy.cli.output import complain
-from kvmwhy.diagnosis import diagnose
+from kvmwhy.cli.output import complain, show
+from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.live import metrics as counters
 from kvmwhy.live import tracefs
 from kvmwhy.live.errors import CaptureError, NotPermittedError
@@ -22,7 +22,9 @@ from kvmwhy.live.spool import Spool
 from kvmwhy.live.watch import Seen, Watch
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_json
+from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
+from kvmwhy.render.text import in_brief
 
 DONE: Final = 0
 BAD_INPUT: Final = 2
@@ -45,6 +47,7 @@ class WatchOptions(NamedTuple):
     tracefs: str | None
     history: int
     duration: float | None
+    as_json: bool
     quiet: bool
     name: str
 
@@ -108,6 +111,7 @@ class _Session:
         self._last_metrics = 0.0
         self._wake = _wake_on_signals(stack)
         self.out: _Out = _Stdout()
+        self._is_for_people = wish.out is None and not wish.as_json and sys.stdout.isatty()
         if wish.out is not None:
             self.out = records = stack.enter_context(Records(wish.out, max_size=wish.max_size, keep=wish.keep))
             self._spool = Spool(spool_of(wish.out), records.place)
@@ -136,7 +140,7 @@ class _Session:
             self._say(f"taking over {name}, which a watch left behind when it was killed")
         if self._spool and self._spool.left:
             self._say(f"reading {self._spool.path}: what that watch had taken and not told")
-        self._say(f"watching every vCPU of this host; records go to {self.wish.out or 'the standard output'}")
+        self._say(f"watching every vCPU of this host; records go to {self._where}")
         end = None if self.wish.duration is None else time.monotonic() + self.wish.duration
         beat = 0.0
         while not self._stopped() and (end is None or time.monotonic() < end):
@@ -150,6 +154,10 @@ class _Session:
         self._is_over = self.watch.is_settled
         return self._end()
 
+    @property
+    def _where(self) -> str:
+        return self.wish.out or ("this terminal" if self._is_for_people else "the standard output")
+
     def _stopped(self) -> bool:
         try:
             return bool(os.read(self._wake, 64))
@@ -160,10 +168,13 @@ class _Session:
         for one in seen:
             failure, when, _ = one
             diagnosis = diagnose(failure)
-            record = to_json(diagnosis)
             if isinstance(self.out, Records) and not self.out.waiting:  # what waits may be told twice, and is not lost
                 self.watch.telling(one, self.out.place)
-            self.out.write(record)
+            if self._is_for_people:
+                show(_for_people(diagnosis))
+                self.out.written += 1
+            else:
+                self.out.write(to_json(diagnosis))
             self._unwritten += 1
             self._acknowledge()
             self.metrics.delay(max(0.0, time.monotonic() - when))
@@ -175,7 +186,7 @@ class _Session:
                 cause=cause,
                 times=failure.source.count,
             )
-            if not self.wish.quiet:
+            if not self.wish.quiet and not self._is_for_people:
                 self._say(_summary(failure, diagnosis.answer))
         self.watch.settle()
 
@@ -229,12 +240,25 @@ class _Session:
         sys.stderr.flush()
 
 
+def _for_people(diagnosis: Diagnosis) -> list[Line]:
+    """A failure on a terminal: who and when, both answers, and what to do. What came again is one line."""
+    failure = diagnosis.failure
+    if failure.source.count > 1 or failure.source.last_time:
+        return [Line(safe(_summary(failure, diagnosis.answer)), "dim")]
+    when = (failure.source.time or "")[11:19]
+    return [Line(), Line(safe(f"{when} {_who(failure)}".strip()), "head"), *in_brief(diagnosis)]
+
+
 def _summary(failure: Failure, answer: str) -> str:
+    times = "" if failure.source.count == 1 else f" {failure.source.count} times more:"
+    return f"{_who(failure)}:{times} {answer}"
+
+
+def _who(failure: Failure) -> str:
     source = failure.source
     who = f"{source.vmm or 'a VMM'} ({source.path or 'process gone'})"
-    vcpu = "" if source.vcpu is None else f" vCPU {source.vcpu}"
-    times = "" if source.count == 1 else f" {source.count} times more:"
-    return f"{who}{vcpu}:{times} {answer}"
+    who = f"guest {source.guest}, {who}" if source.guest else who
+    return who if source.vcpu is None else f"{who} vCPU {source.vcpu}"
 
 
 def spool_of(out: str) -> str:

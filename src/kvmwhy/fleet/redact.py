@@ -101,7 +101,7 @@ def _source(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
         for name, value in (
             ("file names", source.path),
             ("times", source.time),
-            ("host and process names", source.writer),
+            ("host and process names", source.writer or source.guest),
         )
         if value
     ]

@@ -12,6 +12,7 @@ import msgspec
 from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
 from kvmwhy.live.process import Vmm, process_of, vmm
 from kvmwhy.live.process_memory import Memory
+from kvmwhy.live.qemu_command import guest_name
 from kvmwhy.live.vcpus import failure_of
 from kvmwhy.record import Failure, Host
 
@@ -74,7 +75,9 @@ class Recall:
             taken = self._taken[thread] = self._read(thread, fresh=True)
             fitting = self._fitting(taken, told)
         if known := taken.vmm or self._lately(thread):
-            source = msgspec.structs.replace(told.source, vmm=known.name, path=f"process {known.pid}", line=None)
+            source = msgspec.structs.replace(
+                told.source, vmm=known.name, guest=guest_name(known), path=f"process {known.pid}", line=None
+            )
             told = msgspec.structs.replace(told, source=source)
         if taken.vmm is None:
             return _with(told, taken.why)

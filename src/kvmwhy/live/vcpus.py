@@ -11,6 +11,7 @@ from kvmwhy.abi.kvm_run import UNION, UNION_SIZE, decode_page
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.process import VcpuMapping, Vmm
 from kvmwhy.live.process_memory import MAX_READS, Memory, Snapshot
+from kvmwhy.live.qemu_command import guest_name
 from kvmwhy.live.staleness import (
     PAUSE,
     RESET_SAMPLES,
@@ -96,7 +97,15 @@ def look(vmm: Vmm, host: Host) -> tuple[VcpuLook, ...]:
 
 def _looked(vmm: Vmm, mapping: VcpuMapping, snapshot: Snapshot, seen: Watched, host: Host) -> VcpuLook:
     torn = () if snapshot.settled else (f"the page changed at each of {MAX_READS} reads: it may mix two exits",)
-    failure = failure_of(snapshot.page, vmm=vmm.name, pid=vmm.pid, vcpu=mapping.vcpu, host=host, damage=torn)
+    failure = failure_of(
+        snapshot.page,
+        vmm=vmm.name,
+        pid=vmm.pid,
+        vcpu=mapping.vcpu,
+        host=host,
+        guest=guest_name(vmm),
+        damage=torn,
+    )
     motion = judge(seen, release=host.kernel)
     has_run = any(snapshot.page[_REASON:_WORDS])
     return VcpuLook(mapping.vcpu, mapping.address, decode_page(snapshot.page).name, has_run, failure, motion)
@@ -129,13 +138,20 @@ def _again(memory: Memory, address: int, before: Snapshot) -> Snapshot:
 
 
 def failure_of(
-    page: bytes, *, vmm: str, pid: int, vcpu: int | None, host: Host, damage: tuple[str, ...] = ()
+    page: bytes,
+    *,
+    vmm: str,
+    pid: int,
+    vcpu: int | None,
+    host: Host,
+    guest: str | None = None,
+    damage: tuple[str, ...] = (),
 ) -> Failure:
     """The record in a page that was read from process ``pid``."""
     (failure,) = run_page.read(page).failures
     return msgspec.structs.replace(
         failure,
-        source=Source(path=f"process {pid}", vmm=vmm, vcpu=vcpu),
+        source=Source(path=f"process {pid}", vmm=vmm, guest=guest, vcpu=vcpu),
         host=host,
         damage=failure.damage + damage,
     )

@@ -177,6 +177,7 @@ def _source(one: Source, other: Source) -> Source:
         one,
         vcpu=other.vcpu if one.vcpu is None else one.vcpu,
         vmm=one.vmm or other.vmm,
+        guest=one.guest or other.guest,
         time=one.time or other.time,
         writer=one.writer or other.writer,
     )

@@ -208,6 +208,7 @@ def _source(source: Source) -> SourcePart:
         path=_text(source.path),
         line=source.line,
         vmm=source.vmm,
+        guest=_text(source.guest),
         vcpu=source.vcpu,
         count=source.count,
         alike=source.alike,

@@ -31,6 +31,7 @@ _WHO = {"guest": "guest's author", "vmm": "VMM's author", "host": "host's operat
 _LABEL = 13
 _MOST_EVENTS = 8
 _MOST_PLACES = 4
+_MOST_ADVICE_IN_BRIEF = 2
 _MOST_ORIGINS = 3
 _LEAST_SHARE = 0.08  # an origin below is not worth its evidence
 
@@ -70,15 +71,22 @@ def _answers(diagnosis: Diagnosis) -> list[Line]:
     return lines
 
 
+def in_brief(diagnosis: Diagnosis) -> list[Line]:
+    """Both answers and the best advice: what fits where one failure follows another."""
+    return [*_answers(diagnosis), *_role_advice(diagnosis)[:_MOST_ADVICE_IN_BRIEF]]
+
+
 def _what_to_do(diagnosis: Diagnosis) -> list[Line]:
+    lines = _role_advice(diagnosis)
+    return [Line(), Line(style="head", label="What to do", label_style="head"), *lines] if lines else []
+
+
+def _role_advice(diagnosis: Diagnosis) -> list[Line]:
     """Each role's advice, the likeliest first; the catalogue's where the facts chose none."""
     advice: list[tuple[str, str]] = [(a.role, a.text) for a in diagnosis.advice]
     if not advice:
         advice = [(who, text) for who, text in diagnosis.findings[0].advice._asdict().items() if text]
-    if not advice:
-        return []
-    lines = [Line(), Line(style="head", label="What to do", label_style="head")]
-    return lines + [Line(safe(text), "plain", f"{_WHO[who] + ':':<{17}}", 2) for who, text in advice]
+    return [Line(safe(text), "plain", f"{_WHO[who] + ':':<{17}}", 2) for who, text in advice]
 
 
 def _collect(diagnosis: Diagnosis) -> list[Line]:
@@ -191,7 +199,8 @@ def _what_happened(facts: Facts) -> list[Line]:
     failure = facts.failure
     lines = [_row("Failure", _failure(facts))]
     source = failure.source
-    where = [safe(source.path)] if source.path else []
+    where = [f"guest {safe(source.guest)}"] if source.guest else []
+    where += [safe(source.path)] if source.path else []
     if source.line:
         where.append(f"line {source.line}")
     if source.count > 1:

@@ -1,0 +1,65 @@
+"""What `kvmwhy watch` shows a person: text on a terminal, JSON where a program reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from watching import NAME, run_vmm
+
+pytestmark = pytest.mark.live
+
+
+def shown(vmm: Path, tracefs: Path, *options: str) -> tuple[str, str]:
+    """What a watch writes on its terminal while a guest fails, and what on its standard error."""
+    terminal, inside = pty.openpty()
+    command = [sys.executable, "-m", "kvmwhy", "watch", "--tracefs", str(tracefs), "--name", NAME, *options]
+    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
+    with subprocess.Popen(command, stdout=inside, stderr=subprocess.PIPE, text=True, env=environment) as watching:
+        os.close(inside)
+        assert watching.stderr is not None
+        said = watching.stderr.readline()
+        while "watching every vCPU" not in said:
+            said = watching.stderr.readline()
+        (thread,) = run_vmm(vmm, "prot32", runs=3)
+        text = b""
+        while b"3" not in text or b"no handler" not in text:
+            text += os.read(terminal, 65536)
+            if b"times more" in text or text.count(b"\n{") > 1:
+                break
+        watching.terminate()
+        said += watching.communicate(timeout=20)[1]
+    try:
+        while more := os.read(terminal, 65536):
+            text += more
+    except OSError:
+        pass  # the other end is closed
+    os.close(terminal)
+    assert thread
+    return text.decode().replace("\r\n", "\n"), said
+
+
+def test_a_terminal_gets_text(vmm: Path, tracefs: Path) -> None:
+    """Who, both answers and what to do; what came again is one line; nothing of it twice on the standard error."""
+    text, said = shown(vmm, tracefs)
+    assert "{" not in text
+    flat = " ".join(text.split())
+    assert "KVM's emulator has no handler for `fld dword ptr [ebx]`" in flat
+    assert "Whose doing" in flat
+    assert "2 times more" in flat
+    assert "records go to this terminal" in said
+    assert "no handler" not in said
+    assert "stopped: 2 records written" in said
+
+
+def test_json_can_be_had_there(vmm: Path, tracefs: Path) -> None:
+    """--json: the same lines as in a pipe."""
+    text, _ = shown(vmm, tracefs, "--json")
+    items = [json.loads(line) for line in text.splitlines()]
+    assert sum(item["source"]["count"] for item in items) == 3
