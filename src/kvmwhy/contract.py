@@ -248,6 +248,22 @@ class EmulationPart(_Part, kw_only=True):
     mode: Literal["real16", "vm86", "prot16", "prot32", "long64"] | None = None
 
 
+class FaultPart(_Part, kw_only=True):
+    """An exception on the way to a triple fault."""
+
+    vector: Annotated[int, Meta(ge=0, le=255)]
+    error_code: Hex | None = None
+    cr2: Hex | None = None
+    rip: Hex | None = None
+    by: Annotated[
+        Literal["log", "trace", "tables"],
+        Meta(description="A log or a trace shows it, or the CPU's tables say that it must have come."),
+    ] = "log"
+    broken: Annotated[str | None, Meta(description="A slug: why it could not be delivered.")] = None
+    at: Annotated[Hex | None, Meta(description="The address or the selector of that structure.")] = None
+    value: Annotated[Hex | None, Meta(description="What it holds, or its limit.")] = None
+
+
 class EventPart(_Part, kw_only=True):
     """One event before the failure, on this vCPU."""
 
@@ -351,6 +367,10 @@ class Explanation(_Part, kw_only=True):
     ] = msgspec.field(default_factory=dict)
     control: ControlPart | None = None
     emulation: EmulationPart | None = None
+    faults: Annotated[list[FaultPart], Meta(description="The exceptions that became a triple fault, oldest first.")] = (
+        msgspec.field(default_factory=list)
+    )
+    triple_fault: Annotated[list[str], Meta(description="The same in sentences.")] = msgspec.field(default_factory=list)
     trace: list[EventPart] = msgspec.field(default_factory=list)
     damage: Annotated[list[str], Meta(description="All that was torn, repaired or does not add up.")] = msgspec.field(
         default_factory=list

@@ -260,6 +260,23 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     origin: str | None = None  # the likeliest
 
 
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """An exception of the guest on its way to a triple fault, in the order in which they came.
+
+    ``by``: a VMM's log or a trace shows it, or the CPU's own tables say that it must have come. ``broken`` is a slug of
+    ``arch.x86.exception_delivery``: why this one could not be delivered; ``at`` and ``value`` are that structure's.
+    """
+
+    vector: int
+    error_code: int | None = None
+    cr2: int | None = None
+    rip: int | None = None
+    by: Literal["log", "trace", "tables"] = "log"
+    broken: str | None = None
+    at: int | None = None
+    value: int | None = None
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """One failure of one vCPU, as seen."""
 
@@ -289,6 +306,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     speaker: Speaker | None = None
     seen_at: dict[str, int] = {}  # field → line of the input: "suberror", "data[2]", "rip", "code"
     silent: bool = False  # KVM injected #UD and went on: no VMM ever heard of it
+    faults: tuple[Fault, ...] = ()  # the exceptions that became a triple fault, oldest first
     trace: tuple[Event, ...] = ()  # what happened on this vCPU before, oldest first
     host: Host = Host()
     stored: Stored | None = None

@@ -88,7 +88,7 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append("the host's kernel log of that second")
     if mechanism.id == "run-errno" and scene.errno == "EFAULT" and not scene.devices and scene.ram is None:
         wanted.append("the VMM's command line: what backs the guest's RAM, and which devices are passed through")
-    if mechanism.id in _TRACED and not failure.trace and x86:
+    if mechanism.id in _TRACED and not failure.trace and x86 and not failure.faults:
         wanted.append(_TRACE)
     if mechanism.id == "setup-refused" and failure.errno is None and scene.msr is None:
         wanted.append("the errno: what the program printed behind the call's name")

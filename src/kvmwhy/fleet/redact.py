@@ -72,6 +72,7 @@ def redact(failure: Failure) -> Redacted:
     for take, name in (
         (_trace, "the trace"),
         (_registers, "registers"),
+        (_faults, "addresses of the exceptions before it"),
         (_bases, "hidden bases"),
         (_others, "CR2, CR3 and debug registers"),
     ):
@@ -176,6 +177,12 @@ def _remarks(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
 def _trace(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
     gone = [f"a trace of {len(failure.trace)} events"] if failure.trace else []
     return replace(failure, trace=()), gone
+
+
+def _faults(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
+    bare = tuple(replace(fault, cr2=None, rip=None, at=None, value=None) for fault in failure.faults)
+    gone = ["addresses of the exceptions before it"] if bare != failure.faults else []
+    return replace(failure, faults=bare), gone
 
 
 def _length(before: Diagnosis) -> int | None:

@@ -25,6 +25,7 @@ _NOT_REGISTERS: Final = frozenset(
 )
 _X86: Final = frozenset({"rip", "rax", "cr0", "efer"})
 _MOST: Final = 1 << 64
+_MOST_VECTOR: Final = 255
 # As it is in the object / as it is in the record; the rest has one name.
 _NUMBERS: Final = ("hardware_error", "hardware_reason", "exception_error_code")
 _PLAIN: Final = (
@@ -123,6 +124,7 @@ def record(item: dict[str, Any]) -> Failure:
     if seen := item.get("exit_seen"):
         values["exit"] = {name: v if name == "isa" else _optional(v) for name, v in seen.items()}
     values["exit_fields"] = {name: _number(value) for name, value in (item.get("exit_fields") or {}).items()}
+    values["faults"] = [_fault(fault) for fault in item.get("faults") or ()]
     values["trace"] = list(_events(item.get("trace") or (), schema=item["schema"]))
     if "answer" in item:
         values["stored"] = _stored(item)
@@ -143,6 +145,14 @@ def _cpu(cpu: dict[str, Any]) -> dict[str, Any]:
         for name, segment in (cpu.get("segments") or {}).items()
     }
     return made
+
+
+def _fault(fault: dict[str, Any]) -> dict[str, Any]:
+    numbers = {name: _optional(fault.get(name)) for name in ("error_code", "cr2", "rip", "at", "value")}
+    vector = fault["vector"]
+    if not isinstance(vector, int) or not 0 <= vector <= _MOST_VECTOR:
+        raise ValueError(f"no vector: {vector!r}")
+    return {**fault, **numbers}
 
 
 def _events(trace: Any, *, schema: int) -> Iterator[dict[str, Any]]:

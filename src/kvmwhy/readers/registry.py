@@ -59,6 +59,7 @@ READERS: Final = (
     Reader("set-up message", "setup_messages", "setup_messages"),
     Reader("other hypervisor", "not_kvm", "not_kvm"),
     Reader("word dump", "word_dump", "word_dump", last=True),
+    Reader("QEMU reset log", "qemu.reset_log", "reset_log", last=True),
     Reader("symptom", "symptom", "symptom", last=True),
 )
 _SHORT: Final = 64 << 10  # characters: what is longer is searched for all anchors at once

@@ -21,6 +21,7 @@ from kvmwhy.contract import (
     ExitPart,
     ExitSeenPart,
     Explanation,
+    FaultPart,
     FixPart,
     HostEventPart,
     HostPart,
@@ -41,7 +42,7 @@ from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
 from kvmwhy.diagnosis.cause import Finding
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.edition import EDITION
-from kvmwhy.record import Code, ControlBlock, Emulation, Event, Exit, Host, Setup, Source
+from kvmwhy.record import Code, ControlBlock, Emulation, Event, Exit, Failure, Fault, Host, Setup, Source
 from kvmwhy.render.remarks import damage, differs
 from kvmwhy.render.safe import safe
 from kvmwhy.render.whose import whose
@@ -117,6 +118,8 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
         exit_fields={safe(name): hex(value) for name, value in failure.exit_fields.items()},
         control=_control(failure.control),
         emulation=_emulation(failure.emulation),
+        faults=[_fault(fault) for fault in failure.faults],
+        triple_fault=_triple_fault(failure),
         trace=[_event(event) for event in failure.trace],
         stored=_stored(diagnosis),
         damage=damage(facts),
@@ -294,6 +297,27 @@ def _emulation(emulation: Emulation | None) -> EmulationPart | None:
         cs_base=hex(emulation.cs_base),
         insn=emulation.insn.hex(" "),
         mode=emulation.mode,
+    )
+
+
+def _triple_fault(failure: Failure) -> list[str]:
+    if failure.arch not in {None, "x86"} or not (failure.kind == "shutdown" or failure.faults):
+        return []
+    from kvmwhy.diagnosis.triple_fault import sentences
+
+    return [safe(words) for words in sentences(failure)]
+
+
+def _fault(fault: Fault) -> FaultPart:
+    return FaultPart(
+        vector=fault.vector,
+        error_code=_hex(fault.error_code),
+        cr2=_hex(fault.cr2),
+        rip=_hex(fault.rip),
+        by=fault.by,
+        broken=fault.broken,
+        at=_hex(fault.at),
+        value=_hex(fault.value),
     )
 
 

@@ -50,6 +50,7 @@ def explanation(diagnosis: Diagnosis, others: Sequence[Failure] = ()) -> list[Li
     lines += _alike(others)
     lines += _evidence(diagnosis)
     lines += _words(facts)
+    lines += _faults(facts)
     lines += _about(facts)
     lines += _trace(facts)
     lines += _pages(diagnosis)
@@ -357,6 +358,20 @@ def _words(facts: Facts) -> list[Line]:
         Line(style="head", label="What the words say", label_style="head"),
         *(Line(safe(s), "plain", "- ", 2) for s in facts.explained.sentences),
     ]
+
+
+def _faults(facts: Facts) -> list[Line]:
+    """From the first exception to the triple fault."""
+    failure = facts.failure
+    if not facts.is_x86 or not (failure.faults or failure.kind == "shutdown"):
+        return []
+    from kvmwhy.diagnosis.triple_fault import sentences
+
+    told = sentences(failure)
+    if not told:
+        return []
+    head = Line(style="head", label="How it came to the triple fault", label_style="head")
+    return [Line(), head, *(Line(safe(sentence), "plain", "- ", 2) for sentence in told)]
 
 
 def _about(facts: Facts) -> list[Line]:

@@ -32,6 +32,22 @@ _SETUP: Final = ("setup-refused",)
 _RUN: Final = ("run-errno",)
 
 
+def _exceptions(scene: Scene) -> bool:
+    """Whether those that became a triple fault are shown."""
+    from kvmwhy.diagnosis.triple_fault import chain_of
+
+    return bool(chain_of(scene.failure).faults)
+
+
+def _missing(*structures: str) -> Condition:
+    def condition(scene: Scene) -> bool:
+        from kvmwhy.diagnosis.triple_fault import missing_structure
+
+        return missing_structure(scene.failure) in structures
+
+    return condition
+
+
 def _intel(scene: Scene) -> bool:
     return scene.vendor in {"vmx", None} and scene.arch in {"x86", None}
 
@@ -345,6 +361,30 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "See the first exception: run the same image without KVM (QEMU: -accel tcg -d int,cpu_reset).",
         ("triple-fault",),
+        lambda scene: not _exceptions(scene),
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Load an IDT with a gate for every exception, all of it mapped, before the first one can come: the first that "
+        "has none is the guest's end.",
+        ("triple-fault",),
+        _missing("IDT"),
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Let each gate name a present code segment of the GDT that is loaded; for 64-bit code one with the L bit.",
+        ("triple-fault",),
+        _missing("GDT"),
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Keep the stack of each handler mapped and writable: in 64-bit mode by a TSS whose IST the gates of #PF and "
+        "#DF name, so that a broken stack does not end the guest.",
+        ("triple-fault",),
+        _missing("stack", "TSS"),
     ),
     Entry(
         "guest-code",

@@ -84,6 +84,12 @@ def not_kvm(facts: Facts) -> Mechanism | None:
     if failure.kind != "not-kvm":
         return None
     name = failure.speaker.name if failure.speaker else ""
+    if failure.faults:  # the guest's own end, whoever ran it
+        from kvmwhy.diagnosis.triple_fault import first_words
+
+        where, first = _SPEAKERS.get(name, name), first_words(failure)
+        text = f"The guest shut down under {where}; the first exception that it could not take: {first} (triple fault)."
+        return Mechanism("triple-fault", text, "certain", (Proof("the log says so", facts.at("speaker")),))
     who = _SPEAKERS.get(name, name or "another hypervisor")
     text = f"This is a failure of {who}, not of KVM."
     return Mechanism("not-this", text, "certain", (Proof(f"the text is that of {who}", facts.at("speaker")),))

@@ -134,6 +134,11 @@ def triple_fault(facts: Facts) -> Mechanism | None:
     failure = facts.failure
     if failure.kind != "shutdown" and not (failure.kind == "other" and failure.exit_reason == _SHUTDOWN):
         return None
+    if failure.symptom is not None and failure.symptom.kind == "reset-logged":
+        from kvmwhy.diagnosis.triple_fault import no_gate_at_all
+
+        proof = Proof("QEMU logged that a CPU in protected mode was reset, and not why", facts.at("symptom"))
+        return _shutdown(facts, proof, "likely" if no_gate_at_all(failure.cpu) is not None else "possible")
     proof = Proof("the exit was KVM_EXIT_SHUTDOWN", facts.at("exit_reason"))
     return _shutdown(facts, proof, "certain")
 
@@ -152,6 +157,8 @@ def traced_triple_fault(facts: Facts) -> Mechanism | None:
 
 def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
     """With the exceptions before it, where a trace has them: KVM's own, or the guest's."""
+    from kvmwhy.diagnosis.triple_fault import chain_of, first_words, no_gate_at_all
+
     trace = facts.failure.trace
     seen = tuple(injections(trace))
     proofs = [
@@ -165,13 +172,20 @@ def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
     ]
     fatal = next((n for n in range(len(trace) - 1, -1, -1) if trace[n].name == "kvm_exit"), None)
     vector = None if fatal is None else in_delivery(trace[fatal])
-    if seen:
+    chain = chain_of(facts.failure)
+    if first := first_words(facts.failure):
+        by_kvm = any(not one.passed_on and one.vector == chain.faults[0].vector for one in seen)
+        own = ", which KVM had put into it" if by_kvm else ""
+        text = f"the first exception that it could not take was {first}{own} (triple fault)"
+    elif seen:
         own = "" if seen[-1].passed_on else ", which KVM had put into it"
         text = f"it could not take {seen[-1].name}{own}, nor what followed (triple fault)"
     elif vector is not None:
         name = MNEMONICS.get(vector, f"event {vector}")
         proofs.append(Proof(f"the exit says that {name} was being delivered", At(event=fatal)))
         text = f"it could not take {name}, nor what followed (triple fault)"
+    elif no_gate_at_all(facts.failure.cpu) is not None:
+        text = "its IDT has no gate for any exception, and the first that came ended it (triple fault)"
     else:
         text = "an exception could not be delivered, nor the double fault that followed (triple fault)"
     return Mechanism("triple-fault", f"The guest shut down: {text}.", certainty, (proof, *proofs))

@@ -13,6 +13,7 @@ from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.readers.not_kvm.speakers import FORMS, Form
+from kvmwhy.readers.not_kvm.tcg import Ended, ended, registers
 from kvmwhy.record import Failure, Source, Speaker
 
 FORMAT: Final = "other hypervisor"
@@ -74,10 +75,10 @@ def _failure(name: str, matches: list[re.Match[str]], whole: Text, path: str | N
         for field, raw in match.groupdict().items():
             if raw is not None and field not in fields and (value := _value(name, field, raw)) is not None:
                 fields[field] = value
+    chain = Ended()
     if name == "tcg":
-        from kvmwhy.readers.not_kvm.tcg import first_exception
-
-        fields |= first_exception(text)
+        chain = ended(text)
+        fields |= chain.fields
     line = first_line + text.count("\n", 0, matches[0].start())
     last = first_line + text.count("\n", 0, matches[-1].start())
     vcpu = fields.get("vcpu")
@@ -90,6 +91,8 @@ def _failure(name: str, matches: list[re.Match[str]], whole: Text, path: str | N
         seen_at={"speaker": line},
         host=host_of(text),
         repairs=whole.repairs,
+        faults=chain.faults if chain.is_triple else (),
+        cpu=registers(text, chain.dump) if chain.is_triple else None,
     )
 
 

@@ -14,6 +14,7 @@ _MEANING: Final = {
     ),
     "paused-unknown": "libvirt does not know why QEMU paused the VM: mostly because KVM gave up",
     "paused-unexpectedly": "the manager saw the VM paused without having asked for it: an I/O error, or KVM gave up",
+    "reset-logged": "QEMU logged the registers of a CPU that was reset while it ran",
     "stop-event": "QEMU told its manager that it stopped the VM for an internal error",
 }
 _WHERE: Final = (
@@ -26,6 +27,11 @@ _WHERE: Final = (
 
 def symptom(shown: Symptom) -> tuple[str, ...]:
     """Meaning first."""
+    if shown.kind == "reset-logged":
+        return (
+            _MEANING[shown.kind],
+            "a triple fault ends so, but so does a reset that the guest or somebody else asked for",
+        )
     if (own := _OWN_WORDS.get(shown.kind)) is not None:
         return own(shown.fields)
     meaning = _MEANING.get(shown.kind)

@@ -5,6 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.knowledge.sign import Sign
-from kvmwhy.diagnosis.knowledge.signs import code, entry, host, run_errno, setup, vmm
+from kvmwhy.diagnosis.knowledge.signs import code, entry, host, run_errno, setup, triple_fault, vmm
 
-SIGNS: Final[tuple[Sign, ...]] = (*host.SIGNS, *entry.SIGNS, *code.SIGNS, *run_errno.SIGNS, *setup.SIGNS, *vmm.SIGNS)
+SIGNS: Final[tuple[Sign, ...]] = (
+    *host.SIGNS,
+    *entry.SIGNS,
+    *code.SIGNS,
+    *run_errno.SIGNS,
+    *setup.SIGNS,
+    *triple_fault.SIGNS,
+    *vmm.SIGNS,
+)
