@@ -6,7 +6,6 @@ happened. Where only the IDT's limit is known, that alone may tell.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -34,7 +33,7 @@ class Chain(NamedTuple):
 
 def chain_of(failure: Failure) -> Chain:
     """The exceptions that are shown, with what the registers add. Empty if there are none."""
-    faults = failure.faults or tuple(_of_trace(failure.trace))[-_MOST:]
+    faults = failure.faults or tuple(_of_trace(failure.trace)[-_MOST:])
     cpu = failure.cpu
     if cpu is not None:
         faults = tuple(_with_tables(fault, cpu) for fault in faults)
@@ -52,9 +51,12 @@ def _with_tables(fault: Fault, cpu: Cpu) -> Fault:
     return with_it
 
 
-def _of_trace(events: tuple[Event, ...]) -> Iterator[Fault]:
-    """Exceptions that left the guest, or that KVM put into it, at the end of a trace: the same one comes once."""
-    last: Fault | None = None
+def _of_trace(events: tuple[Event, ...]) -> list[Fault]:
+    """Exceptions that left the guest, or that KVM put into it, at the end of a trace; the same one comes once.
+
+    While nothing is delivered RIP stays where it is: what was met elsewhere the guest survived.
+    """
+    faults: list[Fault] = []
     rip: int | None = None
     for event in events:
         fault = None
@@ -62,14 +64,14 @@ def _of_trace(events: tuple[Event, ...]) -> Iterator[Fault]:
             rip = _number(event, "guest_rip")
             fault = _of_exit(event)
             if fault is None and not _is_end(event):
-                last = None  # the guest ran, or KVM did something else for it
+                faults = []  # the guest ran, or KVM did something else for it
         elif event.name == "kvm_inj_exception":
             fault = _injected(event, rip)
-        if fault is None:
-            continue
-        if last is None or (last.vector, last.error_code) != (fault.vector, fault.error_code):
-            yield fault
-        last = fault
+        if faults and rip is not None and faults[-1].rip not in {rip, None}:
+            faults = []
+        if fault and (not faults or (faults[-1].vector, faults[-1].error_code) != (fault.vector, fault.error_code)):
+            faults.append(fault)
+    return faults
 
 
 def _of_exit(event: Event) -> Fault | None:
@@ -146,6 +148,11 @@ _BROKEN: Final = {
 def sentences(failure: Failure) -> tuple[str, ...]:
     """What happened, an exception a sentence; what could have stopped it."""
     chain = chain_of(failure)
+    if len(chain.faults) == 1 and chain.faults[0].vector == DF and chain.faults[0].by == "tables":
+        return (
+            f"The double fault, with which a CPU answers an exception that it cannot deliver{_why(chain.faults[0])}.",
+            "Which exception came first is not shown.",
+        )
     told = []
     before: Fault | None = None
     for order, fault in zip(_ORDER, chain.faults, strict=False):
@@ -161,7 +168,9 @@ def sentences(failure: Failure) -> tuple[str, ...]:
 def first_words(failure: Failure) -> str | None:
     """The first exception, for the answer."""
     chain = chain_of(failure)
-    return exception(chain.faults[0], None, failure.cpu) + _why(chain.faults[0]) if chain.faults else None
+    if not chain.faults:
+        return None
+    return exception(chain.faults[0], None, failure.cpu) + _why(chain.faults[0])
 
 
 def missing_structure(failure: Failure) -> str | None:

@@ -1,8 +1,9 @@
 """A guest's RAM in its VMM's memory: where it is, found by what is known to be in it, and never guessed.
 
 A VMM maps its guest's RAM as one piece or a few. A piece is taken for the one that begins at guest address 0 only if
-the bytes of code that KVM or the VMM reported are found in it at RIP, by way of the guest's own page tables. Above 2 GiB
-the two may be apart by a hole, and from 640 KiB to 1 MiB there may be ROM in the place of RAM: there nothing is read.
+the bytes of code that KVM or the VMM reported are found in it at RIP, by way of the guest's own page tables. Above
+2 GiB the two may be apart by a hole, and from 640 KiB to 1 MiB there may be ROM in the place of RAM: there nothing is
+read.
 """
 
 from __future__ import annotations
