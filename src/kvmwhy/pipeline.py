@@ -21,6 +21,7 @@ from kvmwhy.ingest.packed import HEAD, is_packed
 from kvmwhy.ingest.window import BLOCK, SMALL, WHOLE, Part, Window
 from kvmwhy.readers import Evidence, read
 from kvmwhy.readers.correlate import told_by
+from kvmwhy.readers.glance import may_tell
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import At, Failure, Host, Kind, Source
 
@@ -175,7 +176,7 @@ def _evidence(
     elif head.startswith(_ELF):
         yield from _core(head, stream, path)
     elif len(head) <= SMALL:
-        if head:
+        if head and may_tell(head):
             yield read(head, path=path), Window(head, 0, 1)
     elif _OWN.match(head):
         yield from _own(head, stream, path)
