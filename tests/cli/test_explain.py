@@ -42,12 +42,63 @@ def one_sentence(result: subprocess.CompletedProcess[bytes]) -> str:
 
 def test_a_good_log_is_explained_answer_first() -> None:
     """Status 0, nothing on stderr, the answer in the first line, the raw words last."""
-    result = kvmwhy("explain", str(GOOD))
+    result = kvmwhy("explain", "--full", str(GOOD))
     assert (result.returncode, result.stderr) == (0, b"")
     lines = result.stdout.decode().splitlines()
     assert lines[0].startswith("KVM's emulator has no handler for `vmovdqu ymm0,[rbx]`")
     assert "data[7]" in lines[-1]
     assert max(map(len, lines)) <= 100
+
+
+def test_one_screen_has_the_answer_the_code_and_what_to_do() -> None:
+    """What fits 24 rows of 80 columns: the failing instruction amid its neighbours, the access, fixes by role."""
+    result = subprocess.run(
+        [sys.executable, "-m", "kvmwhy", "explain", str(GOOD)], capture_output=True, env=ENVIRONMENT, check=False
+    )
+    text = result.stdout.decode()
+    assert text.startswith("KVM's emulator has no handler for `vmovdqu ymm0,[rbx]`")
+    assert len(text.splitlines()) < 24
+    assert re.search(
+        r"^  > 0x8086  c5 fe 6f 03 +vmovdqu ymm0,\[rbx\]\n +\^ read of 32 bytes at 0xd0000000$", text, re.MULTILINE
+    )
+    assert text.index("\n  fix      host:") < text.index("guest:") < text.index("VMM:")
+    assert text.splitlines()[-1].startswith("  more     kvmwhy explain --full")
+
+
+def test_who_asks_sees_his_own_fix() -> None:
+    """--for names a role; the others' advice is not shown."""
+    text = kvmwhy("explain", "--for", "vmm", str(GOOD)).stdout.decode()
+    assert "fix      VMM:" in text
+    assert "host:" not in text
+
+
+def test_many_failures_begin_with_a_table() -> None:
+    """Each is numbered; --number shows one of them, and a number that there is not is said."""
+    log = GOOD.read_bytes()
+    moved = b"".join(log.replace(b"RIP=0000000000008086", b"RIP=%016x" % (0x8086 + n * 4096)) for n in range(5))
+    text = kvmwhy("explain", stdin=moved).stdout.decode()
+    assert text.startswith("n  what happened")
+    assert len(re.findall(r"^[1-5]  emulation-no-handler", text, re.MULTILINE)) == 5
+    third = kvmwhy("explain", "--number", "3", stdin=moved).stdout.decode()
+    assert "0xa086" in third
+    assert not third.startswith("n ")
+    assert "there is no failure 6" in one_sentence(kvmwhy("explain", "--number", "6", stdin=moved))
+
+
+def test_brief_is_one_line_each() -> None:
+    """FILE:LINE: mechanism: origin: answer."""
+    (line,) = kvmwhy("explain", "--brief", str(GOOD)).stdout.decode().splitlines()
+    assert re.match(r".+/qemu\.log:1: emulation-no-handler: [a-z-]+ \d+%: KVM's emulator", line)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_locale_without_our_characters(encoding: str) -> None:
+    """The nearest ones are printed; nothing fails."""
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
+    explain = [sys.executable, "-m", "kvmwhy", "explain", str(GOOD)]
+    result = subprocess.run(explain, capture_output=True, env=environment, check=False)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"|#########|" in result.stdout
 
 
 def test_json_is_one_object_a_line_with_the_contracts_keys() -> None:
@@ -216,7 +267,9 @@ def test_its_own_json_is_explained_alike() -> None:
 def test_a_torn_log_is_explained_with_status_4() -> None:
     """Cut in the middle: the answer still comes, and what was lost is listed."""
     log = GOOD.read_bytes()
-    result = kvmwhy("explain", stdin=log[: log.index(b"R12=") + 9])
+    torn = log[: log.index(b"R12=") + 9]
+    assert b"torn     " in kvmwhy("explain", stdin=torn).stdout
+    result = kvmwhy("explain", "--full", stdin=torn)
     assert result.returncode == 4
     assert b"Damage in the evidence" in result.stdout
     assert b"R12 is cut" in result.stdout
@@ -228,12 +281,12 @@ def test_no_byte_of_a_log_reaches_the_terminal_raw(tmp_path: Path) -> None:
     nasty = tmp_path / "\x1b[31mred\x07[bold]x.log"
     log = GOOD.read_text().replace("RIP=", "RSP=zz\x1b]0;owned\x07 RIP=").replace("emulation failure", "\x9b31m")
     nasty.write_text("error: kvm run failed \x1b[2J[red]Bad\x08address[/red]\n" + log)
-    for args in (["explain"], ["explain", "--json"]):
+    for args in (["explain"], ["explain", "--full"], ["explain", "--brief"], ["explain", "--json"]):
         result = kvmwhy(*args, str(nasty))
         assert result.returncode in {0, 4}
         for raw in (b"\x1b", b"\x07", b"\x08", b"\xc2\x9b"):
             assert raw not in result.stdout + result.stderr
-    assert b"[bold]" in kvmwhy("explain", str(nasty)).stdout
+    assert b"[bold]" in kvmwhy("explain", "--full", str(nasty)).stdout
 
 
 def test_impossible_numbers_in_a_page() -> None:
@@ -242,7 +295,7 @@ def test_impossible_numbers_in_a_page() -> None:
     page[8] = 17
     page[32:48] = b"\x01\0\0\0\xff\xff\xff\xff\x01" + bytes(7)
     page[48] = 255
-    result = kvmwhy("explain", stdin=bytes(page))
+    result = kvmwhy("explain", "--full", stdin=bytes(page))
     assert result.returncode in {0, 4}
     assert b"ndata is 4294967295" in result.stdout
     assert b"data[15]" in result.stdout

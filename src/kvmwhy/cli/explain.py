@@ -6,13 +6,13 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
-from kvmwhy.diagnosis import diagnose
+from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.pipeline import identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
@@ -29,6 +29,7 @@ DAMAGED: Final = 4
 _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20
 _MOST_COMPLAINTS: Final = 20
+_MOST_SCREENS: Final = 3  # of more failures, the table and the first
 _MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
 
 
@@ -100,27 +101,31 @@ class _Complaints:
             complain(f"{self.made - _MOST_COMPLAINTS} more remarks of this kind are not shown")
 
 
-def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) -> int:
+class Wish(NamedTuple):
+    """What the user wants to see. ``number`` is that of one failure, as the table counts them."""
+
+    as_json: bool = False
+    syntax: Syntax = "intel"
+    limit: int = 1000
+    depth: Literal["screen", "full", "brief"] = "screen"
+    role: Literal["guest", "vmm", "host"] | None = None
+    number: int | None = None
+
+
+def run(files: tuple[str, ...], wish: Wish) -> int:
     """Explain every failure in ``files``; return the exit status."""
-    found, complaints = _Found(limit), _Complaints()
+    found, complaints = _Found(wish.limit), _Complaints()
     status, count = DONE, 0
     for path, is_named in _inputs(files, complaints):
         count += 1
         status = max(status, _read_file(path, found, complaints, is_named=is_named))
     failures = found.failures(several=count > 1)
     damaged = any(failure.damage for failure in failures)
-    for n, (failure, *others) in enumerate(sorted(moments(failures), key=lambda moment: order(moment[0]))):
-        diagnosis = diagnose(failure, syntax=syntax)
-        if as_json:
-            from kvmwhy.render.json import to_json
-
-            for each in (diagnosis, *(diagnose(other, syntax=syntax) for other in others)):
-                sys.stdout.buffer.write(to_json(each) + b"\n")
-        else:
-            from kvmwhy.render.text import explanation
-
-            lines = explanation(diagnosis, others)
-            show([Line(), Line("─" * 60, "dim"), Line(), *lines] if n else lines)
+    stories = sorted(moments(failures), key=lambda moment: order(moment[0]))
+    if wish.number is not None and stories and wish.number > len(stories):
+        complain(f"there is no failure {wish.number}: {len(stories)} are told apart")
+        return BAD_INPUT
+    _print(stories, wish)
     sys.stdout.flush()
     complaints.close()
     if found.left_out:
@@ -132,6 +137,49 @@ def run(files: tuple[str, ...], *, as_json: bool, syntax: Syntax, limit: int) ->
             complain(_nothing(files, found.bytes_seen))
         return NOTHING
     return DAMAGED if damaged or complaints.made else DONE
+
+
+def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
+    numbered = [(n, story) for n, story in enumerate(stories, 1) if wish.number in {None, n}]
+    if wish.as_json:
+        _print_json([failure for _, story in numbered for failure in story], wish.syntax)
+        return
+    told = [(n, diagnose(first, syntax=wish.syntax), others) for n, (first, *others) in numbered]
+    if wish.depth == "full":
+        from kvmwhy.render.text import explanation
+
+        show(_one_by_one([explanation(diagnosis, others) for _, diagnosis, others in told]), paged=True)
+    elif told:
+        show(_screens(told, wish), paged=True)
+
+
+def _print_json(failures: list[Failure], syntax: Syntax) -> None:
+    from kvmwhy.render.json import to_json
+
+    for failure in failures:
+        sys.stdout.buffer.write(to_json(diagnose(failure, syntax=syntax)) + b"\n")
+
+
+def _screens(told: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> list[Line]:
+    """Of a few failures each; of many a table, and the first."""
+    from kvmwhy.render.screen import brief, screen, table
+
+    if wish.depth == "brief":
+        return [line for _, diagnosis, _ in told for line in brief(diagnosis)]
+    shown = told if len(told) <= _MOST_SCREENS else told[:1]
+    several = len(told) > 1
+    pages = [
+        screen(diagnosis, others, syntax=wish.syntax, role=wish.role, number=n if several else None)
+        for n, diagnosis, others in shown
+    ]
+    if several:
+        pages.insert(0, table([(diagnosis, others) for _, diagnosis, others in told]))
+    return _one_by_one(pages)
+
+
+def _one_by_one(pages: list[list[Line]]) -> list[Line]:
+    between = [Line(), Line("─" * 60, "dim"), Line()]
+    return [line for n, page in enumerate(pages) for line in ([*between, *page] if n else page)]
 
 
 def _is_table(path: str) -> bool:

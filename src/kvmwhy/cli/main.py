@@ -36,6 +36,8 @@ Examples:
   journalctl -u guest | kvmwhy explain
   kvmwhy explain guest.log dmesg.txt trace.dat   # what they tell of one failure, together
   kvmwhy explain kvm_run.page            # the 2352 or 4096 bytes of a vCPU's kvm_run page
+  kvmwhy explain --full guest.log        # all of it: the evidence, the words, the registers' story
+  kvmwhy explain --brief /var/log/libvirt/qemu
   kvmwhy explain --json *.log | jq -r .answer
 """
 )
@@ -55,18 +57,23 @@ Examples:
     show_default=True,
     help="Explain at most this many distinct failures; the rest are counted.",
 )
-def explain(files: tuple[str, ...], *, as_json: bool, syntax: str, limit: int) -> None:
-    """Explain the failures in FILES, or in what is piped in.
+@click.option("--full", "depth", flag_value="full", help="Everything: what the answer rests on, and the raw words.")
+@click.option("--brief", "depth", flag_value="brief", help="One line for each failure.")
+@click.option("--for", "role", type=click.Choice(["guest", "vmm", "host"]), help="Only what this one can do.")
+@click.option("--number", type=click.IntRange(min=1), metavar="N", help="Only the Nth failure of the table.")
+def explain(files: tuple[str, ...], *, depth: str | None, syntax: str, **options: Any) -> None:
+    """Explain the failures in FILES, or in what is piped in: one screen for each.
 
     Reads logs of VMMs and of the host's kernel, traces, kvm_run pages and cores, dumps of the record's words and
     kvmwhy's own JSON; directories and archives of them. The format is recognised by content; what several inputs tell
     of one failure is put together. Equal failures are explained once and counted.
     """
-    from kvmwhy.cli.explain import run
+    from kvmwhy.cli.explain import Wish, run
 
     if not files and sys.stdin.isatty():
         raise click.UsageError("no FILE is given and nothing is piped in")
-    sys.exit(run(files or ("-",), as_json=as_json, syntax="att" if syntax == "att" else "intel", limit=limit))
+    known: Any = {"depth": depth or "screen", "syntax": syntax}
+    sys.exit(run(files or ("-",), Wish(**known, **options)))
 
 
 @kvmwhy.command(
@@ -509,6 +516,10 @@ def main() -> None:
     # A start makes some 40,000 objects that stay: they are not searched for cycles, neither now nor at the end.
     gc.set_threshold(_MANY_OBJECTS, 10, 10)
     atexit.register(gc.freeze)
+    if any(stream is not None and stream.encoding.lower() != "utf-8" for stream in (sys.stdout, sys.stderr)):
+        from kvmwhy.cli.output import suit_streams
+
+        suit_streams()
     kvmwhy(prog_name="kvmwhy")
 
 

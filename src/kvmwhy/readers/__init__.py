@@ -39,6 +39,10 @@ def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Eviden
         if kvmwhy_json.detect(data):
             own, data = kvmwhy_json.take(data, first_line=first_line)
     evidence = read_text(data, path=path, first_line=first_line)
+    if own.failures:
+        from kvmwhy.readers.precedence import without_echoes
+
+        evidence = evidence._replace(failures=without_echoes(evidence.failures, own.failures))
     return Evidence(
         (*own.failures, *evidence.failures),
         (*own.damage, *evidence.damage),

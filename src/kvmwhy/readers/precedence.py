@@ -39,6 +39,16 @@ def _named(failure: Failure) -> Failure:
     return named
 
 
+def without_echoes(failures: tuple[Failure, ...], own: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """Without the words in which a report of kvmwhy's says what its own record beside them has."""
+    recorded = {(failure.kind, failure.suberror) for failure in own}
+    return tuple(
+        failure
+        for failure in failures
+        if failure.data or failure.cpu is not None or (failure.kind, failure.suberror) not in recorded
+    )
+
+
 def _rank(failure: Failure) -> int:
     return _YIELDS.get(failure.kind, _GENUINE)
 

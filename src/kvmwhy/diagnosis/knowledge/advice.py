@@ -12,6 +12,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
+from kvmwhy.diagnosis.phrasing import at
 from kvmwhy.diagnosis.scene import Scene
 
 Role = Literal["guest", "vmm", "host"]
@@ -333,7 +334,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "Find who jumped to {}: the return address on the stack names the caller, and a pointer that was never set is the usual reason.",
         ("fetch-not-ram",),
-        lambda scene: hex(scene.rip) if scene.rip is not None and scene.started_at is None else False,
+        lambda scene: at(scene.facts) if scene.rip is not None and scene.started_at is None else False,
     ),
     Entry(
         "guest-code",

@@ -1,0 +1,81 @@
+"""The failing instruction amid its neighbours, from the VMM's window of code bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+from kvmwhy.arch.x86.instruction import MAX_LENGTH, Instruction, Syntax, decode_first
+from kvmwhy.diagnosis.facts import Facts
+
+_BEFORE: Final = 2
+_BEHIND: Final = 2
+
+
+class Row(NamedTuple):
+    """An instruction; ``at_rip`` marks the one that failed. ``text`` is ``None`` where the bytes are cut off."""
+
+    address: int
+    code: bytes
+    text: str | None
+    at_rip: bool = False
+
+
+def code_rows(facts: Facts, *, syntax: Syntax = "intel", before: int = _BEFORE, behind: int = _BEHIND) -> list[Row]:
+    """The instruction at RIP, a few before it and behind it; none where no instruction was read.
+
+    Only what certainly stands there is shown: before RIP, the instructions of a run that ends exactly at RIP.
+    """
+    failing = facts.instruction
+    mode = facts.code_mode
+    if failing is None or not failing.length or mode is None:
+        return []
+    rows = [_row(failing, at_rip=True)]
+    code = facts.failure.code
+    if code is None or code.rip_at is None or facts.foreign_bytes or not code.at_rip().startswith(failing.bytes):
+        return rows
+    bits = mode.bitness
+    rows = [*_before(code.window[: code.rip_at], failing.address, bits, syntax, before), *rows]
+    if not failing.complete:
+        return rows
+    rest, address = code.at_rip()[failing.length :], failing.address + failing.length
+    for _ in range(behind):
+        following = decode_first(rest, bitness=bits, address=address, syntax=syntax)
+        if following is None or not following.complete or following.invalid:
+            break
+        rows.append(_row(following))
+        rest, address = rest[following.length :], address + following.length
+    return rows
+
+
+def _before(window: tuple[int | None, ...], rip: int, bits: int, syntax: Syntax, most: int) -> list[Row]:
+    """What ends at RIP. x86 can be read forward only: from each byte on, and what most readings agree on is shown."""
+    shown = window[len(window) - window[::-1].index(None) :] if None in window else window
+    data = bytes(byte for byte in shown if byte is not None)
+    runs = [
+        run[-most:]
+        for start in range(max(0, len(data) - (most + 1) * MAX_LENGTH), len(data))
+        if (run := _run(data[start:], rip - (len(data) - start), bits, syntax)) is not None and len(run) >= most
+    ]
+    counted = Counter(tuple(row.address for row in run) for run in runs)
+    if not counted:
+        return []
+    addresses, votes = counted.most_common(1)[0]
+    if votes * 2 <= len(runs):
+        return []
+    return next(run for run in runs if tuple(row.address for row in run) == addresses)
+
+
+def _run(data: bytes, address: int, bits: int, syntax: Syntax) -> list[Row] | None:
+    rows = []
+    while data:
+        found = decode_first(data, bitness=bits, address=address, syntax=syntax)
+        if found is None or not found.complete or found.invalid:
+            return None
+        rows.append(_row(found))
+        data, address = data[found.length :], address + found.length
+    return rows
+
+
+def _row(found: Instruction, *, at_rip: bool = False) -> Row:
+    return Row(found.address & 0xFFFF_FFFF_FFFF_FFFF, found.bytes, found.text, at_rip)
