@@ -10,6 +10,7 @@ import pytest
 from kvmwhy.live import watch as watching
 from kvmwhy.live.page_cache import ENDED, SEVERAL, WENT_ON, Recall, _fits, _merged
 from kvmwhy.live.rate_limit import Repeats
+from kvmwhy.live.trace_history import History, NoHistory
 from kvmwhy.live.vcpus import failure_of
 from kvmwhy.live.watch import Watch
 from kvmwhy.readers.trace.events import TraceEvent
@@ -45,14 +46,14 @@ class Past:
     def fetch(self) -> None:
         pass
 
-    def before(self, _thread: int, until: float, _limit: int) -> list[TraceEvent]:
+    def before(self, thread: int, until: float, limit: int = 64) -> list[TraceEvent]:  # noqa: ARG002 -- a History
         return [e for e in self.events if (e.time or 0) <= until]
 
 
-def made(past: Past) -> Watch:
+def made(past: History) -> Watch:
     watch = Watch.__new__(Watch)
     watch._recall, watch._repeats, watch._open = Recall(Host(kernel="6.18")), Repeats(), {}
-    watch._flight = past  # type: ignore[assignment]
+    watch._flight = past
     watch._spool, watch._left, watch._taken_up, watch._untold = None, None, False, 0
     return watch
 
@@ -69,6 +70,17 @@ def test_a_silent_failure_is_found() -> None:
     assert seen.failure.kind == "other"
     assert seen.failure.emulation is not None
     assert seen.failure.emulation.insn == b"\xd9\x07"
+    assert watch._open == {}
+
+
+def test_without_a_history_the_injected_exception_is_among_the_failures() -> None:
+    """--history 0: failed emulation and #UD come together, and nothing follows: silent, once."""
+    now = time.monotonic()
+    watch = made(NoHistory())
+    events = [event("kvm_emulate_insn", now - 0.3, **FLDS), event("kvm_inj_exception", now - 0.2, exception=UD)]
+    assert watch._tell(NOBODY, events, now) == []
+    (seen,) = watch._tell(NOBODY, watch._open[NOBODY].events, now + 9)
+    assert (seen.failure.silent, seen.failure.kind) == (True, "other")
     assert watch._open == {}
 
 

@@ -39,6 +39,7 @@ Examples:
   kvmwhy explain --full guest.log        # all of it: the evidence, the words, the registers' story
   kvmwhy explain --brief /var/log/libvirt/qemu
   kvmwhy explain --json *.log | jq -r .answer
+  kvmwhy explain -f /var/log/libvirt/qemu/guest.log
 """
 )
 @click.argument("files", nargs=-1, type=click.Path(allow_dash=True))
@@ -61,7 +62,8 @@ Examples:
 @click.option("--brief", "depth", flag_value="brief", help="One line for each failure.")
 @click.option("--for", "role", type=click.Choice(["guest", "vmm", "host"]), help="Only what this one can do.")
 @click.option("--number", type=click.IntRange(min=1), metavar="N", help="Only the Nth failure of the table.")
-def explain(files: tuple[str, ...], *, depth: str | None, syntax: str, **options: Any) -> None:
+@click.option("-f", "--follow", is_flag=True, help="Follow the log FILES, and explain each failure as it is written.")
+def explain(files: tuple[str, ...], *, depth: str | None, syntax: str, follow: bool, **options: Any) -> None:
     """Explain the failures in FILES, or in what is piped in: one screen for each.
 
     Reads logs of VMMs and of the host's kernel, traces, kvm_run pages and cores, dumps of the record's words and
@@ -73,7 +75,12 @@ def explain(files: tuple[str, ...], *, depth: str | None, syntax: str, **options
     if not files and sys.stdin.isatty():
         raise click.UsageError("no FILE is given and nothing is piped in")
     known: Any = {"depth": depth or "screen", "syntax": syntax}
-    sys.exit(run(files or ("-",), Wish(**known, **options)))
+    wish = Wish(**known, **options)
+    if follow:
+        from kvmwhy.cli.explain_follow import run as run_follow
+
+        sys.exit(run_follow(files or ("-",), wish))
+    sys.exit(run(files or ("-",), wish))
 
 
 @kvmwhy.command(
@@ -216,7 +223,13 @@ Examples:
 @click.option("--metrics", type=click.Path(dir_okay=False), metavar="FILE", help="Counters for node-exporter.")
 @click.option("--listen", metavar="[HOST:]PORT", help="Counters for Prometheus, at /metrics.")
 @click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
-@click.option("--history", type=click.IntRange(min=16), default=1024, show_default=True, help="KiB per CPU.")
+@click.option(
+    "--history",
+    type=click.IntRange(min=0),
+    default=1024,
+    show_default=True,
+    help="KiB per CPU for what led to a failure; 0: record failures alone, which costs a guest less.",
+)
 @click.option("--duration", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop by itself after this time.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal, too.")
 @click.option("--quiet", is_flag=True, help="No line on the terminal for each failure.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from kvmwhy.live.errors import GoneError
 from kvmwhy.live.tracefs import Instance
@@ -14,6 +14,23 @@ KEPT: Final = 128  # pages of each CPU that are remembered once they have been r
 ENOUGH: Final = 64  # events of one thread: four times what a record keeps
 
 Decode = Callable[[bytes], Sequence[TraceEvent]]
+
+
+class History(Protocol):
+    """What led to a failure."""
+
+    def fetch(self) -> None: ...
+    def before(self, thread: int, until: float, limit: int = ENOUGH) -> list[TraceEvent]: ...
+
+
+class NoHistory:
+    """Nothing is recorded but failures."""
+
+    def fetch(self) -> None:
+        pass
+
+    def before(self, thread: int, until: float, limit: int = ENOUGH) -> list[TraceEvent]:  # noqa: ARG002 -- see History
+        return []
 
 
 class _Page:

@@ -1,8 +1,8 @@
 """A trace instance of one's own: made, filled, read and removed without touching anyone else's tracing.
 
 Two instances belong to one watcher. ``kvmwhy-PID`` has only the events of failures, filtered by the kernel
-and read as they come. ``kvmwhy-PID-past`` is a flight recorder: the kernel overwrites its oldest pages, and
-nobody reads it before something has failed, so that a busy guest pays for the tracepoints alone.
+and read as they come. ``kvmwhy-PID-past``, if it is wanted, is a flight recorder: the kernel overwrites its oldest
+pages, and nobody reads it before something has failed, so that a busy guest pays for the tracepoints alone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ FAILURES: Final[Mapping[str, str | None]] = {
     "kvm_userspace_exit": f"{_RUN_FAILED} || (errno >= 0 && {_EXIT_FAILED})",
     "kvm_emulate_insn": "failed == 1",
 }
+# Without a flight recorder, the #UD that a guest gets for a failed emulation has to be among them.
+FAILURES_ALONE: Final[Mapping[str, str | None]] = {**FAILURES, "kvm_inj_exception": "exception == 6"}
 HISTORY: Final[Mapping[str, str | None]] = {
     "kvm_exit": None,
     "kvm_mmio": None,

@@ -22,8 +22,8 @@ from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.page_cache import Recall
 from kvmwhy.live.rate_limit import Counted, Mark, Repeats, key
 from kvmwhy.live.spool import LARGE, Place, Spool
-from kvmwhy.live.trace_history import ENOUGH, Decode, Flight
-from kvmwhy.live.tracefs import FAILURES, HISTORY, PAST, PREFIX, Instance
+from kvmwhy.live.trace_history import ENOUGH, Decode, Flight, History, NoHistory
+from kvmwhy.live.tracefs import FAILURES, FAILURES_ALONE, HISTORY, PAST, PREFIX, Instance
 from kvmwhy.readers.trace.events import TraceEvent
 from kvmwhy.readers.trace.formats import Formats
 from kvmwhy.readers.trace.pages import Decoder
@@ -61,6 +61,7 @@ class Watch:
 
     ``adopted`` are the instances of killed watchers that were found: their unread failures come first.
     ``prefix`` begins the names of its instances, and of those that it takes over.
+    ``history_kib`` is the size of the flight recorder for each CPU; 0: there is none, and failures alone are recorded.
     ``family`` is a process: only its threads are followed, and all that it will create.
     ``wake`` is a descriptor that ends poll() when there is something to read from it.
     ``spool`` keeps what was taken and not told, for the next watch; then telling() must be called before the record of
@@ -101,26 +102,29 @@ class Watch:
             Instance(root, one, create=False).remove()
         self._failures = Instance(root, name)
         try:
-            self._past = Instance(root, name + PAST)
+            self._past = Instance(root, name + PAST) if history_kib else None
         except BaseException:
             self._failures.remove()
             raise
         try:
             self._failures.set_up(FAILURES_KIB, overwrite=False)
-            self._past.set_up(history_kib, overwrite=True)
+            if self._past:
+                self._past.set_up(history_kib, overwrite=True)
             for instance in (self._failures, self._past) if family is not None else ():
-                instance.write("options/event-fork", "1")
-                instance.write("set_event_pid", str(family))
-            self._past.enable(HISTORY)
+                if instance:
+                    instance.write("options/event-fork", "1")
+                    instance.write("set_event_pid", str(family))
+            if self._past:
+                self._past.enable(HISTORY)
             self._failures.write("tracing_on", "0")
-            self._failures.enable(FAILURES)
+            self._failures.enable(FAILURES if self._past else FAILURES_ALONE)
             self._failures.write("tracing_on", "1")
             self._since = time.monotonic()
             self._adopt(root, [one for one in left if one not in {name, name + PAST}])
         except BaseException:
             self.close()
             raise
-        self._flight = Flight(self._past, self._decode)
+        self._flight: History = Flight(self._past, self._decode) if self._past else NoHistory()
         self._poll = select.poll()
         self._cpu_of = {fd: cpu for cpu, fd in self._failures.pipes.items()}
         for fd in self._cpu_of if wake is None else (wake, *self._cpu_of):
@@ -276,7 +280,8 @@ class Watch:
         if pending is not None:
             deadline = left.deadline if left else now + PATIENCE
             if now < deadline:
-                self._open[thread] = _Open([pending], deadline)
+                since = pending.time or 0
+                self._open[thread] = _Open([event for event in events if (event.time or 0) >= since], deadline)
             else:
                 done += [(pending, failure) for failure in story.end()]
         out: list[Seen] = []
@@ -329,7 +334,8 @@ class Watch:
             instance.close()  # with what is in it: for the next watch
         self._old = []
         self._failures.remove()
-        self._past.remove()
+        if self._past:
+            self._past.remove()
         self._recall.close()
 
     def __enter__(self) -> Self:
