@@ -60,6 +60,7 @@ class Told:
 def test_a_record_that_waits_for_room_is_not_marked_as_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a full disk only the first has a mark, whose place shows that it is not there; none counts as written."""
     session = _Session.__new__(_Session)
+    session._is_for_people = False
     session.out, session.metrics, session._unwritten = Records(str(tmp_path / "out")), Metrics(), 0
     session.watch = noted = Told()  # type: ignore[assignment]
     session.wish = type("Wish", (), {"quiet": True})()

@@ -18,6 +18,7 @@ from guests import boot, healthy, qemu
 from kvmwhy.cli.attach import examine
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.live.host import host_facts
+from kvmwhy.live.kvm_stats import read_counts
 from kvmwhy.live.process import vmm as process_of_vmm
 
 pytestmark = pytest.mark.live
@@ -85,3 +86,16 @@ def test_the_log_stands_in_for_a_monitor(directory: Path) -> None:
     assert "fld dword ptr [ebx]" in result.stdout
     assert f"from {running.log}" in result.stdout.replace("\n       ", " ")
     assert "64-bit code is assumed" not in result.stdout
+
+
+def test_kvms_own_count_from_qemu(directory: Path) -> None:
+    """QEMU passes on how often KVM's emulator failed; debugfs may say so as well."""
+    guest = boot.GUESTS["long64-flds"]
+    with healthy.run(guest.image, directory, memory=guest.memory) as running:
+        if healthy.wait_until(running, set(guest.endings)) != "internal-error":
+            pytest.skip("this KVM lets the guest end otherwise")
+        reading = read_counts(str(directory / "no-debugfs"))
+    if str(running.pid) not in reading.counts:
+        pytest.skip(f"this QEMU has no query-stats: {reading.why}")
+    assert reading.source == "qmp"
+    assert reading.counts[str(running.pid)] >= 1

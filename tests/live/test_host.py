@@ -13,6 +13,7 @@ from kvmwhy.live.doctor import ask_device, check_up, of_module
 from kvmwhy.live.doctor.management import of_iommu, of_libvirt
 from kvmwhy.live.errors import CaptureError, NoTracefsError
 from kvmwhy.live.host import Module, cpu_info, host_facts, modules, vendor_of
+from kvmwhy.live.kvm_stats import Reading, Total, read_counts
 from kvmwhy.live.metrics import Metrics, Server, write_file
 from kvmwhy.live.tracefs import find_root
 
@@ -168,7 +169,8 @@ def test_metrics_are_replaced_at_once(tmp_path: Path) -> None:
 def test_every_series_has_help_and_type() -> None:
     """The text format of Prometheus: HELP and TYPE before the samples of each name."""
     lines = Metrics().text().splitlines()
-    for name in {line.split()[0].split("{")[0] for line in lines if not line.startswith("#")}:
+    for sample in {line.split()[0].split("{")[0] for line in lines if not line.startswith("#")}:
+        name = sample.removesuffix("_sum").removesuffix("_count")
         assert any(line.startswith(f"# HELP {name} ") for line in lines)
         assert any(line.startswith(f"# TYPE {name} ") for line in lines)
 
@@ -179,3 +181,29 @@ def test_a_port_that_is_taken() -> None:
     with pytest.raises(CaptureError, match=f"127.0.0.1:{server.port}"):
         Server(Metrics(), "127.0.0.1", server.port)
     server.close()
+
+
+def test_a_total_only_grows() -> None:
+    """What was there before does not count; a VM that ends takes nothing away; its number may be another's later."""
+    total = Total()
+    for counts, expected in (
+        ({"1-5": 7}, 0),
+        ({"1-5": 9, "2-5": 3}, 5),
+        ({"2-5": 3}, 5),
+        ({"2-5": 1}, 6),
+        ({}, 6),
+    ):
+        total.add(counts)
+        assert total.value == expected
+
+
+def test_counts_of_debugfs(tmp_path: Path) -> None:
+    """One directory for each VM, of the name that KVM gives it; else QEMUs are asked, and it is said why."""
+    (tmp_path / "insn_emulation_fail").write_text("12\n")
+    for name, count in (("4242-9", "5"), ("77-10", "7"), ("other", "9")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "insn_emulation_fail").write_text(count)
+    assert read_counts(str(tmp_path)) == Reading({"4242-9": 5, "77-10": 7}, "debugfs")
+    nothing = read_counts(str(tmp_path / "none"))
+    assert nothing.source in {None, "qmp"}
+    assert nothing.source or "no such file" in (nothing.why or "")

@@ -18,6 +18,7 @@ from kvmwhy.live import tracefs
 from kvmwhy.live.errors import CaptureError, NotPermittedError
 from kvmwhy.live.host import host_facts
 from kvmwhy.live.jsonl_file import Records
+from kvmwhy.live.kvm_stats import NAME, Poller, Reading
 from kvmwhy.live.spool import Spool
 from kvmwhy.live.watch import Seen, Watch
 from kvmwhy.record import Failure
@@ -104,6 +105,7 @@ class _Session:
         self.wish = wish
         self.metrics = counters.Metrics()
         self._problem: str | None = None
+        self._has_said_no_count = False
         self._unwritten = 0  # records that wait for room
         self._spool: Spool | None = None
         self._is_over = False  # and nothing is left to tell
@@ -120,6 +122,9 @@ class _Session:
             server = counters.Server(self.metrics, *wish.listen)
             stack.callback(server.close)
             self._say(f"metrics at http://{wish.listen[0]}:{server.port}/metrics")
+        if wish.listen or wish.metrics:
+            poller = Poller(self._counted_by_kvm)
+            stack.callback(poller.close)
         diagnose(_WARM_UP)  # what it imports is not to delay the first failure
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,32}", wish.name, re.ASCII):
             raise CaptureError(f"--name takes up to 32 letters, digits, - and _, not {wish.name!r}")
@@ -157,6 +162,13 @@ class _Session:
     @property
     def _where(self) -> str:
         return self.wish.out or ("this terminal" if self._is_for_people else "the standard output")
+
+    def _counted_by_kvm(self, total: int, reading: Reading) -> None:
+        """From another thread: KVM's own count, or that there is none."""
+        self.metrics.set(insn_emulation_fail_total=total, insn_emulation_fail_vms=len(reading.counts))
+        if reading.source is None and not self._has_said_no_count:
+            self._has_said_no_count = True
+            complain(f"{NAME} is not available: {reading.why}")
 
     def _stopped(self) -> bool:
         try:

@@ -21,11 +21,23 @@ _HELP: Final = {
     "kvmwhy_records_total": ("counter", "Records written."),
     "kvmwhy_records_dropped_total": ("counter", "Records given up because the disk stayed full."),
     "kvmwhy_records_waiting": ("gauge", "Records that wait for room on the disk."),
-    "kvmwhy_delay_seconds_sum": ("counter", "Time from failure to record, summed over all records."),
-    "kvmwhy_delay_seconds_count": ("counter", "Records whose delay was summed."),
+    "kvmwhy_delay_seconds": ("summary", "Time from failure to record."),
+    "kvmwhy_insn_emulation_fail_total": (
+        "counter",
+        "KVM's own count of failed emulations since the watch began, silent ones included.",
+    ),
+    "kvmwhy_insn_emulation_fail_vms": ("gauge", "VMs whose count is in it; 0: it is not available here."),
     "kvmwhy_last_failure_timestamp_seconds": ("gauge", "When the last failure was seen; 0: never."),
     "kvmwhy_start_timestamp_seconds": ("gauge", "When this watch began."),
 }
+
+
+# A series that appears with its first failure would have no increase then: these are there from the start.
+_FROM_THE_START: Final = (
+    *(("internal-error", suberror, "false") for suberror in ("", "1", "2", "3", "4")),
+    *((kind, "", "false") for kind in ("entry-failure", "exception-exit", "run-error", "shutdown", "unknown-exit")),
+    *(("other", "", silent) for silent in ("false", "true")),
+)
 
 
 class Metrics:
@@ -33,9 +45,10 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._failures: Counter[tuple[str, str, str]] = Counter()
+        self._failures: Counter[tuple[str, str, str]] = Counter(dict.fromkeys(_FROM_THE_START, 0))
         self._causes: Counter[str] = Counter()
-        self._plain: dict[str, float] = dict.fromkeys(list(_HELP)[2:], 0)
+        self._plain: dict[str, float] = dict.fromkeys((n for n in list(_HELP)[2:] if _HELP[n][0] != "summary"), 0)
+        self._delay_sum, self._delay_count = 0.0, 0
         self._plain["kvmwhy_start_timestamp_seconds"] = time.time()
 
     def count(self, *, kind: str, suberror: int | None, silent: bool, cause: str | None, times: int = 1) -> None:
@@ -47,8 +60,8 @@ class Metrics:
 
     def delay(self, seconds: float) -> None:
         with self._lock:
-            self._plain["kvmwhy_delay_seconds_sum"] += seconds
-            self._plain["kvmwhy_delay_seconds_count"] += 1
+            self._delay_sum += seconds
+            self._delay_count += 1
 
     def set(self, **values: float) -> None:
         """``lost_events_total=3`` and so on, without the prefix."""
@@ -59,6 +72,10 @@ class Metrics:
     def text(self) -> str:
         with self._lock:
             samples = {name: [f"{name} {_number(value)}"] for name, value in self._plain.items()}
+            samples["kvmwhy_delay_seconds"] = [
+                f"kvmwhy_delay_seconds_sum {_number(self._delay_sum)}",
+                f"kvmwhy_delay_seconds_count {self._delay_count}",
+            ]
             samples["kvmwhy_failures_total"] = [
                 f'kvmwhy_failures_total{{kind="{k}",suberror="{s}",silent="{q}"}} {n}'
                 for (k, s, q), n in sorted(self._failures.items())

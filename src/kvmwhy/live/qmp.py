@@ -22,6 +22,7 @@ from kvmwhy.live.errors import BusyError, CaptureError, GoneError, NotPermittedE
 _ALLOWED: Final = {
     "qmp_capabilities",
     "query-status",
+    "query-stats",
     "query-version",
     "query-cpus-fast",
     "query-memory-size-summary",
