@@ -286,17 +286,19 @@ class StoredPart(_Part, kw_only=True):
 
 
 class LivePart(_Part, kw_only=True):
-    """kvmwhy attach only: the process, and whether its guest runs."""
+    """kvmwhy attach and exec only: the process, and whether its guest runs."""
 
     pid: int | None = None
     domain: Annotated[str | None, Meta(description="libvirt's name of the guest.")] = None
     vcpu: int | None = None
-    state: Annotated[str | None, Meta(description="stopped, repeating or unclear.")] = None
+    state: Annotated[
+        str | None, Meta(description="stopped, repeating or unclear; of exec: ended, stopped or went on.")
+    ] = None
     why: str | None = None
     registers_from: Annotated[str | None, Meta(description="Who showed the registers: a monitor, or which log.")] = None
-    guest: Annotated[dict[str, Any] | None, Meta(description="What QEMU's monitor shows: status, places, walks.")] = (
-        None
-    )
+    guest: Annotated[
+        dict[str, Any] | None, Meta(description="What QEMU's monitor shows: status, places, walks; of exec: memory.")
+    ] = None
 
 
 class MachinePart(_Part, kw_only=True):

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from guests import boot, qemu
 from watching import PATIENCE
 
 pytestmark = pytest.mark.live
@@ -88,6 +89,46 @@ def test_a_guest_that_does_not_fail(vmm: Path) -> None:
     """Nothing is printed."""
     done = execute("--no-trace", "--", vmm, "mmio", "1", "2", "2000", "exit")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def flds(tmp_path: Path) -> list[str]:
+    """QEMU with a guest that fails in 64-bit mode, and then stands still."""
+    if reason := qemu.unavailable():
+        pytest.skip(reason)
+    image = tmp_path / "guest.bin"
+    image.write_bytes(boot.GUESTS["long64-flds"].image)
+    return [
+        qemu.QEMU,
+        *("-accel", "kvm", "-cpu", qemu.CPU, "-m", "16M", "-nodefaults", "-display", "none", "-bios", str(image)),
+    ]
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_qemu(flds: list[str], tmp_path: Path, memory: bool) -> None:
+    """Page, log and memory come together in one explanation; memory is in the record only if that was asked for."""
+    path = tmp_path / "run.tar"
+    options = ["--no-trace", "--json", "--record", str(path), *(["--memory"] if memory else [])]
+    with subprocess.Popen([*EXEC, *options, "--", *flds], stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith(b"{"))
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    one = json.loads(line)
+    guest = boot.GUESTS["long64-flds"]
+    assert one["live"]["state"] == "stopped"
+    assert one["cpu"]["rip"] == hex(guest.rip)
+    assert one["data"][1].endswith("3d90f")
+    places = {place["what"]: place for place in one["live"]["guest"]["memory"]}
+    assert places["RIP"]["bytes"].startswith(guest.insn.hex(" "))
+    assert places["operand"]["gva"] == hex(boot.HOLE)
+    assert places["RSP"]["gpa"] == hex(boot.STACK)
+    with tarfile.open(path) as tar:
+        member = tar.extractfile("kvmwhy-exec/failures.jsonl")
+        assert member is not None
+        kept = json.loads(member.readline())
+    assert (kept["live"]["guest"] is not None) == memory
 
 
 def test_the_trace(vmm: Path, tracefs: Path) -> None:

@@ -275,6 +275,10 @@ def _completed(failure: Failure, seen: Monitored, cpu: Cpu, syntax: Syntax) -> t
     """Registers and code first; then the addresses that the diagnosis is about are walked, too."""
     near = qemu.around(seen.monitor, seen.guest, cpu)
     failure = qemu.complete(failure, seen.guest, near, cpu)
+    if failure.kind == "shutdown" and not failure.faults:
+        from kvmwhy.diagnosis.triple_fault import with_faults
+
+        failure = with_faults(failure, lambda gpa, size: qemu.read(seen.monitor, seen.guest, gpa, size), syntax)
     access = diagnose(failure, syntax=syntax).facts.access
     if access and access.gva is not None and access.gva not in {w.gva for w in near.walks}:
         more = qemu.translate(seen.monitor, seen.guest, cpu, access.gva)

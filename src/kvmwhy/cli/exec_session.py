@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from kvmwhy import __version__
 from kvmwhy.cli import exec_output
@@ -16,7 +17,7 @@ from kvmwhy.cli.exec import ExecOptions
 from kvmwhy.live import tracefs
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.exec import output, record_file
-from kvmwhy.live.exec.follow import Ended, Follower, Incident
+from kvmwhy.live.exec.follow import Ended, Follower, Incident, State
 from kvmwhy.live.exec.guard import guard
 from kvmwhy.live.exec.output import Relay
 from kvmwhy.live.host import host_facts
@@ -33,6 +34,11 @@ _HARD: Final[frozenset[Kind]] = frozenset(
     {"internal-error", "entry-failure", "unknown-exit", "run-error", "shutdown", "exception-exit"}
 )
 _REFUSED: Final[frozenset[Kind]] = frozenset({"setup-refused"})
+_STATES: Final[dict[State, str]] = {
+    "ended": "the VMM ends",
+    "stopped": "no thread of the VMM runs this vCPU",
+    "went on": "the VMM went on",
+}
 _SET_UID: Final = "it is set-uid: while somebody traces it, it would not get its rights"
 
 
@@ -120,19 +126,28 @@ class Session:
 
     def _explain(self, failure: Failure, incident: Incident | None) -> None:
         """Show it, unless the same was shown before, or nothing failed."""
+        from kvmwhy.cli.exec_memory import Around, look
         from kvmwhy.diagnosis import diagnose
         from kvmwhy.pipeline import identity
-        from kvmwhy.render.json import to_json
+        from kvmwhy.render.json import to_object
 
         key = identity(failure)
         if key in self._seen or len(self.failures) >= _MOST_KEPT:
             return
         self._seen.add(key)
+        around = look(failure, incident, self.options.syntax) if incident else Around(failure)
+        shown_code, failure = failure.code, around.failure
         diagnosis = diagnose(failure, syntax=self.options.syntax)
         if failure.silent and diagnosis.origins and diagnosis.origins[0].id == "none":
             return  # the guest wanted its #UD
-        line = to_json(diagnosis)
-        self.failures.append(self._redacted(failure) if self.options.redact else line)
+        live = _live(failure, incident)
+        told = {**to_object(diagnosis), "live": {**live, "guest": {"memory": around.parts} if around.parts else None}}
+        line = msgspec.json.encode(told)
+        kept = line
+        if not self.options.memory:
+            bare = diagnosis if failure.code is shown_code else diagnose(replace(failure, code=shown_code))
+            kept = msgspec.json.encode({**to_object(bare), "live": live})
+        self.failures.append(self._redacted(failure) if self.options.redact else kept)
         if len(self.failures) > _MOST_SHOWN:
             return
         if self.options.as_json:
@@ -142,7 +157,7 @@ class Session:
         from kvmwhy.render.text import explanation
 
         head = Line(safe(f"── kvmwhy: {_who(failure, incident)}"), "head")
-        self._say(exec_output.page([Line(), head, Line(), *explanation(diagnosis), Line()]))
+        self._say(exec_output.page([Line(), head, Line(), *explanation(diagnosis), *around.lines, Line()]))
 
     @staticmethod
     def _redacted(failure: Failure) -> bytes:
@@ -210,13 +225,26 @@ class Session:
             self._say_all([f"{self.options.record}: {why}; the record is not kept"])
 
 
+def _live(failure: Failure, incident: Incident | None) -> dict[str, Any]:
+    """The process, as `kvmwhy attach` shows it."""
+    state = incident.state if incident else "ended"
+    return {
+        "pid": incident.pid if incident else None,
+        "domain": None,
+        "vcpu": failure.source.vcpu,
+        "state": state,
+        "why": _STATES[state],
+        "registers_from": "the VMM's output" if failure.cpu and failure.cpu.is_dump else None,
+        "guest": None,
+    }
+
+
 def _who(failure: Failure, incident: Incident | None) -> str:
     name = failure.source.vmm or "a VMM"
     vcpu = "" if failure.source.vcpu is None else f", vCPU {failure.source.vcpu}"
     if incident is None or incident.pid is None:
         return f"{name}{vcpu}"
-    now = {"ended": "which ends now", "stopped": "which stands still", "went on": "which went on"}[incident.state]
-    return f"{name} (process {incident.pid}){vcpu}, {now}"
+    return f"{name} (process {incident.pid}){vcpu}: {_STATES[incident.state]}"
 
 
 def _name(fds: tuple[int, ...]) -> str:

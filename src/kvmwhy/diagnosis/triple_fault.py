@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from kvmwhy.abi.x86.exceptions import MNEMONICS, PUSHES_ERROR_CODE, describe_vector
 from kvmwhy.arch.x86.exception_delivery import DF, GP, NP, PF, SS, TS, undeliverable
+from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.arch.x86.paging import Read
 from kvmwhy.record import Cpu, Event, Failure, Fault
 
 _MOST: Final = 4
@@ -41,6 +43,22 @@ def chain_of(failure: Failure) -> Chain:
         faults[-1].vector == DF or (len(faults) > 1 and faults[-1].vector in {GP, NP, SS, TS, PF})
     )
     return Chain(faults, whole)
+
+
+def with_faults(failure: Failure, read: Read, syntax: Syntax = "intel") -> Failure:
+    """The record of a triple fault with what the guest's tables and its stack show of it."""
+    from kvmwhy.arch.x86.shutdown import faults_by_tables, first_exception
+    from kvmwhy.diagnosis.facts import gather
+
+    cpu = failure.cpu
+    if cpu is None:
+        return failure
+    facts = gather(failure, syntax=syntax)
+    shown = chain_of(failure).faults
+    mnemonic = facts.instruction.mnemonic if facts.instruction else None
+    first = shown[0] if shown else first_exception(cpu, read, facts.linear_rip, mnemonic, facts.operands)
+    more: Failure = replace(failure, faults=faults_by_tables(cpu, read, first))
+    return more
 
 
 def _with_tables(fault: Fault, cpu: Cpu) -> Fault:
@@ -185,7 +203,7 @@ def exception(fault: Fault, before: Fault | None, cpu: Cpu | None) -> str:
     """``#PF (page fault) at RIP 0x8072: a write by the kernel to 0x1000, which is not mapped``."""
     name = describe_vector(fault.vector)
     at = f" at RIP {fault.rip:#x}" if fault.rip is not None and (before is None or before.rip != fault.rip) else ""
-    must = ", as the tables show," if fault.by == "tables" and before is not None else ""
+    must = ", by the CPU's tables" if fault.by == "tables" and before is not None else ""
     code = _code(fault, before, cpu)
     return f"{name}{must}{at}" + (f": {code}" if code else "")
 
