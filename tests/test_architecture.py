@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "machine": {"abi", "arch", "emulator"},
     "live": {"abi", "record", "arch", "ingest", "readers"},
     "testing": {"abi"},
+    "symbols": set[str](),
     "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "pipeline", "diagnosis"},
     "render": {"abi", "record", "contract", "arch", "diagnosis", "fleet", "vmms"},
     "probe": {"abi", "arch", "emulator", "machine"},
@@ -47,11 +48,12 @@ MAY_IMPORT = {
         "machine",
         "live",
         "render",
+        "symbols",
     },
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"cli", "machine", "live", "fleet", "emulator"}
+MAY_DO_IO = {"cli", "machine", "live", "fleet", "emulator", "symbols"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 

@@ -301,6 +301,27 @@ class LivePart(_Part, kw_only=True):
     ] = None
 
 
+class LocatedPart(_Part, kw_only=True):
+    """An address in the guest's code."""
+
+    address: Hex
+    at: Annotated[Hex | None, Meta(description="Where on the stack it was.")] = None
+    function: str
+    offset: Hex
+    file: str | None = None
+    line: int | None = None
+
+
+class SymbolsPart(_Part, kw_only=True):
+    """What an ELF given by --symbols says."""
+
+    file: str
+    offset: Annotated[Hex | None, Meta(description="Between where it runs and where it is linked to.")] = None
+    why: Annotated[str, Meta(description="How the offset is known, or why it is not.")]
+    rip: LocatedPart | None = None
+    stack: list[LocatedPart] = msgspec.field(default_factory=list)
+
+
 class MachinePart(_Part, kw_only=True):
     """kvmwhy run only: what ran the guest."""
 
@@ -382,3 +403,4 @@ class Explanation(_Part, kw_only=True):
     stored: StoredPart | None = None
     live: LivePart | msgspec.UnsetType = msgspec.UNSET
     machine: MachinePart | msgspec.UnsetType = msgspec.UNSET
+    symbols: list[SymbolsPart] | msgspec.UnsetType = msgspec.UNSET

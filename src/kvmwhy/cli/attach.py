@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,9 @@ from kvmwhy.live.qmp import Monitor, QmpSocket, Virsh
 from kvmwhy.live.vcpus import VcpuLook, look, of_run_error, with_status
 from kvmwhy.record import Cpu, Failure, Host, Source
 from kvmwhy.render.page import Line
+
+if TYPE_CHECKING:
+    from kvmwhy.cli.symbolise import Symbols
 
 DONE: Final = 0
 NOTHING: Final = 1
@@ -47,6 +50,7 @@ class AttachOptions(NamedTuple):
     follow: bool
     as_json: bool
     syntax: Syntax
+    symbols: Symbols | None = None
 
 
 class _Link(NamedTuple):
@@ -227,6 +231,7 @@ def tell(examined: Examined, wish: AttachOptions) -> int:
             seen,
             near,
             as_json=wish.as_json,
+            symbols=wish.symbols,
         )
         has_registers = has_registers or registers_from is not None
         status = worst([status, DAMAGED if diagnosis.failure.damage else DONE])
@@ -266,7 +271,8 @@ def _without_page(monitor: Monitor, wish: AttachOptions) -> int:
         failure = Failure(kind="other", source=Source(vmm="qemu", vcpu=number))
         failure, near = _completed(failure, seen, cpu, wish.syntax)
         live = {"pid": None, "vcpu": number, "state": "stopped", "why": "QMP says so"}
-        attached.show_failure(diagnose(failure, syntax=wish.syntax), live, seen, near, as_json=wish.as_json)
+        diagnosis = diagnose(failure, syntax=wish.syntax)
+        attached.show_failure(diagnosis, live, seen, near, as_json=wish.as_json, symbols=wish.symbols)
     complain("the words of a failure are in the vCPU's page: give the PID, too, to have them")
     return DONE
 

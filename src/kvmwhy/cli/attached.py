@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
@@ -20,6 +20,9 @@ from kvmwhy.render.json import to_object
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.render.text import explanation
+
+if TYPE_CHECKING:
+    from kvmwhy.cli.symbolise import Stack, Symbols
 
 
 class Monitored(NamedTuple):
@@ -126,8 +129,15 @@ def live_part(target: Target, vcpu: VcpuLook, registers_from: str | None) -> dic
 
 
 def show_failure(
-    diagnosis: Diagnosis, live: dict[str, Any], seen: Monitored | None, near: qemu.Seen | None, *, as_json: bool
+    diagnosis: Diagnosis,
+    live: dict[str, Any],
+    seen: Monitored | None,
+    near: qemu.Seen | None,
+    *,
+    as_json: bool,
+    symbols: Symbols | None = None,
 ) -> None:
+    named = symbols.name(diagnosis.facts, _stack(diagnosis, near)) if symbols else None
     places = _places(diagnosis, seen, near)
     if as_json:
         guest = seen and {
@@ -137,7 +147,8 @@ def show_failure(
             "walks": [_walk_object(w) for w in near.walks] if near else [],
             "stack": near.stack.hex(" ") if near else None,
         }
-        line = msgspec.json.encode({**to_object(diagnosis), "live": {**live, "guest": guest}})
+        extra = {"symbols": named.parts} if named else {}
+        line = msgspec.json.encode({**to_object(diagnosis), "live": {**live, "guest": guest}, **extra})
         sys.stdout.write(line.decode() + "\n")
         return
     lines = [Line(), Line("─" * 60, "dim"), Line(), *explanation(diagnosis)]
@@ -150,7 +161,17 @@ def show_failure(
         lines += _walk_lines(walked)
     if near and near.stack:
         lines.append(Line(near.stack[:32].hex(" "), "plain", "RSP  ", 2))
-    show(lines)
+    show([*lines, *(named.lines if named else ())])
+
+
+def _stack(diagnosis: Diagnosis, near: qemu.Seen | None) -> Stack | None:
+    """The bytes at RSP, with its linear address."""
+    from kvmwhy.cli.symbolise import Stack
+    from kvmwhy.live.surroundings import stack_of
+
+    cpu = diagnosis.failure.cpu
+    address = stack_of(cpu) if cpu else None
+    return Stack(address, near.stack) if near and address is not None else None
 
 
 def _places(diagnosis: Diagnosis, seen: Monitored | None, near: qemu.Seen | None) -> list[tuple[int, str]]:

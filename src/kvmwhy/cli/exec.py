@@ -28,7 +28,9 @@ class ExecOptions(NamedTuple):
     trace: bool = True
     tracefs: str | None = None
     as_json: bool = False
+    screen: bool = False
     syntax: Syntax = "intel"
+    symbols: tuple[str, ...] = ()  # checked, with absolute paths
 
 
 def run(options: ExecOptions) -> int:

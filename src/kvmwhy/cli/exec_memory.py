@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.cli.symbolise import Stack
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.exec.follow import Incident
 from kvmwhy.record import Failure
@@ -21,6 +22,7 @@ class Around(NamedTuple):
     failure: Failure
     lines: tuple[Line, ...] = ()
     parts: tuple[dict[str, Any], ...] = ()
+    stack: Stack | None = None
 
 
 def look(failure: Failure, incident: Incident, syntax: Syntax) -> Around:
@@ -69,4 +71,5 @@ def look(failure: Failure, incident: Incident, syntax: Syntax) -> Around:
                 "bytes": place.data.hex(" "),
             }
         )
-    return Around(more, tuple(lines), tuple(parts))
+    stack = next((Stack(place.walk.gva, place.data) for place in found if place.what == "RSP"), None)
+    return Around(more, tuple(lines), tuple(parts), stack)

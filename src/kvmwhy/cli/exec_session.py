@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +25,9 @@ from kvmwhy.live.host import host_facts
 from kvmwhy.live.watch import Watch
 from kvmwhy.record import Failure, Host, Kind
 from kvmwhy.render.safe import safe
+
+if TYPE_CHECKING:
+    from kvmwhy.cli.symbolise import Symbols
 
 _PREFIX: Final = "kvmwhy-exec-"  # of its instances in tracefs
 _INITIAL_PID_NAMESPACE: Final = "pid:[4026531836]"  # include/linux/proc_ns.h: PROC_PID_INIT_INO
@@ -141,12 +145,15 @@ class Session:
         if failure.silent and diagnosis.origins and diagnosis.origins[0].id == "none":
             return  # the guest wanted its #UD
         live = _live(failure, incident)
-        told = {**to_object(diagnosis), "live": {**live, "guest": {"memory": around.parts} if around.parts else None}}
-        line = msgspec.json.encode(told)
+        named = self._symbols().name(diagnosis.facts, around.stack)
+        extra = {"symbols": named.parts} if named.parts else {}
+        guest = {"memory": around.parts} if around.parts else None
+        record = {**to_object(diagnosis), "live": {**live, "guest": guest}, **extra}
+        line = msgspec.json.encode(record)
         kept = line
         if not self.options.memory:
             bare = diagnosis if failure.code is shown_code else diagnose(replace(failure, code=shown_code))
-            kept = msgspec.json.encode({**to_object(bare), "live": live})
+            kept = msgspec.json.encode({**to_object(bare), "live": live, **extra})
         self.failures.append(self._redacted(failure) if self.options.redact else kept)
         if len(self.failures) > _MOST_SHOWN:
             return
@@ -157,7 +164,18 @@ class Session:
         from kvmwhy.render.text import explanation
 
         head = Line(safe(f"── kvmwhy: {_who(failure, incident)}"), "head")
-        self._say(exec_output.page([Line(), head, Line(), *explanation(diagnosis), *around.lines, Line()]))
+        body = [*explanation(diagnosis), *around.lines, *named.lines]
+        self._say(exec_output.page([Line(), head, Line(), *body, Line()]))
+
+    @cache  # noqa: B019 -- there is one session
+    def _symbols(self) -> Symbols:
+        from kvmwhy.cli.symbolise import Symbols, SymbolsError
+
+        try:
+            return Symbols.open(self.options.symbols)
+        except SymbolsError as error:
+            self._say_all([str(error)])
+            return Symbols(())
 
     @staticmethod
     def _redacted(failure: Failure) -> bytes:

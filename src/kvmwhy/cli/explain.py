@@ -6,7 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import BinaryIO, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,9 @@ from kvmwhy.readers.host_files import Beside
 from kvmwhy.readers.moments import moments
 from kvmwhy.record import Failure, Source
 from kvmwhy.render.page import Line
+
+if TYPE_CHECKING:
+    from kvmwhy.cli.symbolise import Symbols
 
 DONE: Final = 0
 NOTHING: Final = 1
@@ -110,6 +113,7 @@ class Wish(NamedTuple):
     depth: Literal["screen", "full", "brief"] = "screen"
     role: Literal["guest", "vmm", "host"] | None = None
     number: int | None = None
+    symbols: Symbols | None = None
 
 
 def run(files: tuple[str, ...], wish: Wish) -> int:
@@ -142,22 +146,24 @@ def run(files: tuple[str, ...], wish: Wish) -> int:
 def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
     numbered = [(n, story) for n, story in enumerate(stories, 1) if wish.number in {None, n}]
     if wish.as_json:
-        _print_json([failure for _, story in numbered for failure in story], wish.syntax)
+        _print_json([failure for _, story in numbered for failure in story], wish)
         return
     told = [(n, diagnose(first, syntax=wish.syntax), others) for n, (first, *others) in numbered]
     if wish.depth == "full":
         from kvmwhy.render.text import explanation
 
-        show(_one_by_one([explanation(diagnosis, others) for _, diagnosis, others in told]), paged=True)
+        pages = [explanation(diagnosis, others) + _names(diagnosis, wish) for _, diagnosis, others in told]
+        show(_one_by_one(pages), paged=True)
     elif told:
         show(_screens(told, wish), paged=True)
 
 
-def _print_json(failures: list[Failure], syntax: Syntax) -> None:
+def _print_json(failures: list[Failure], wish: Wish) -> None:
     from kvmwhy.render.json import to_json
 
+    encode = wish.symbols.json if wish.symbols else to_json
     for failure in failures:
-        sys.stdout.buffer.write(to_json(diagnose(failure, syntax=syntax)) + b"\n")
+        sys.stdout.buffer.write(encode(diagnose(failure, syntax=wish.syntax)) + b"\n")
 
 
 def _screens(told: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> list[Line]:
@@ -170,11 +176,17 @@ def _screens(told: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> li
     several = len(told) > 1
     pages = [
         screen(diagnosis, others, syntax=wish.syntax, role=wish.role, number=n if several else None)
+        + _names(diagnosis, wish)
         for n, diagnosis, others in shown
     ]
     if several:
         pages.insert(0, table([(diagnosis, others) for _, diagnosis, others in told]))
     return _one_by_one(pages)
+
+
+def _names(diagnosis: Diagnosis, wish: Wish) -> list[Line]:
+    """RIP by name, where --symbols was given."""
+    return list(wish.symbols.name(diagnosis.facts).lines) if wish.symbols else []
 
 
 def _one_by_one(pages: list[list[Line]]) -> list[Line]:

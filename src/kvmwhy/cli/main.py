@@ -6,13 +6,17 @@ import atexit
 import gc
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kvmwhy import __version__
 
 _MANY_OBJECTS = 50_000
+if TYPE_CHECKING:
+    from kvmwhy.arch.x86.instruction import Syntax
+    from kvmwhy.cli.symbolise import Symbols
+
 _EPILOG = """\b
 Exit status:
   0  done: something was found and decoded
@@ -21,6 +25,18 @@ Exit status:
   3  not permitted, or no /dev/kvm
   4  something was found, but part of the evidence is damaged
 """
+
+
+def _symbols(given: tuple[str, ...]) -> Symbols | None:
+    """The files of --symbols, opened."""
+    if not given:
+        return None
+    from kvmwhy.cli.symbolise import Symbols, SymbolsError
+
+    try:
+        return Symbols.open(given)
+    except SymbolsError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -40,6 +56,7 @@ Examples:
   kvmwhy explain --brief /var/log/libvirt/qemu
   kvmwhy explain --json *.log | jq -r .answer
   kvmwhy explain -f /var/log/libvirt/qemu/guest.log
+  kvmwhy explain --symbols vmlinux guest.log      # function, file and line of RIP
 """
 )
 @click.argument("files", nargs=-1, type=click.Path(allow_dash=True))
@@ -63,7 +80,10 @@ Examples:
 @click.option("--for", "role", type=click.Choice(["guest", "vmm", "host"]), help="Only what this one can do.")
 @click.option("--number", type=click.IntRange(min=1), metavar="N", help="Only the Nth failure of the table.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the log FILES, and explain each failure as it is written.")
-def explain(files: tuple[str, ...], *, depth: str | None, syntax: str, follow: bool, **options: Any) -> None:
+@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+def explain(
+    files: tuple[str, ...], *, depth: str | None, syntax: str, follow: bool, symbols: tuple[str, ...], **options: Any
+) -> None:
     """Explain the failures in FILES, or in what is piped in: one screen for each.
 
     Reads logs of VMMs and of the host's kernel, traces, kvm_run pages and cores, dumps of the record's words and
@@ -74,7 +94,7 @@ def explain(files: tuple[str, ...], *, depth: str | None, syntax: str, follow: b
 
     if not files and sys.stdin.isatty():
         raise click.UsageError("no FILE is given and nothing is piped in")
-    known: Any = {"depth": depth or "screen", "syntax": syntax}
+    known: Any = {"depth": depth or "screen", "syntax": syntax, "symbols": _symbols(symbols)}
     wish = Wish(**known, **options)
     if follow:
         from kvmwhy.cli.explain_follow import run as run_follow
@@ -153,9 +173,11 @@ Examples:
 )
 @click.option("--trace/--no-trace", default=True, help="Use tracefs, where that is permitted.")
 @click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
+@click.option("--screen", is_flag=True, help="One screen for each failure, as `kvmwhy explain` shows it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failure, one a line, to stderr.")
 @click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
-def exec_(command: tuple[str, ...], **options: Any) -> None:
+@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+def exec_(command: tuple[str, ...], *, symbols: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND as if kvmwhy were not there; when KVM gives up on a guest of its, explain that at once.
 
     COMMAND is a VMM, or whatever starts one. It keeps its PID, signals, exit status, terminal and standard input. Its
@@ -165,7 +187,15 @@ def exec_(command: tuple[str, ...], **options: Any) -> None:
     from kvmwhy.cli.exec import ExecOptions
     from kvmwhy.cli.exec import run as run_command
 
-    sys.exit(run_command(ExecOptions(command=command, **options)))
+    checked: tuple[str, ...] = ()
+    if symbols:
+        from kvmwhy.cli.symbolise import Symbols, SymbolsError
+
+        try:
+            checked = Symbols.check(symbols)
+        except SymbolsError as error:
+            raise click.UsageError(str(error)) from None
+    sys.exit(run_command(ExecOptions(command=command, symbols=checked, **options)))
 
 
 @kvmwhy.command(
@@ -186,7 +216,8 @@ Examples:
 @click.option("-f", "--follow", is_flag=True, help="Wait for the next failure, and explain that.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failing vCPU, one a line.")
 @click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
-def attach(targets: tuple[str, ...], *, syntax: str, **options: Any) -> None:
+@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+def attach(targets: tuple[str, ...], *, syntax: str, symbols: tuple[str, ...], **options: Any) -> None:
     """Explain the failures that the VMMs with these PIDs or names hold, whatever programs they are.
 
     Their vCPUs' kvm_run pages are read from their memory. The monitor of QEMU, or else its own log, adds registers
@@ -207,7 +238,8 @@ def attach(targets: tuple[str, ...], *, syntax: str, **options: Any) -> None:
         raise click.UsageError("give a PID, a NAME, --all, --qmp SOCKET or --domain NAME")
     if any(name.isdecimal() and not int(name) for name in targets):
         raise click.UsageError("no process has the number 0")
-    sys.exit(run_attach(AttachOptions(targets=targets, syntax="att" if syntax == "att" else "intel", **options)))
+    att: Syntax = "att" if syntax == "att" else "intel"
+    sys.exit(run_attach(AttachOptions(targets=targets, syntax=att, symbols=_symbols(symbols), **options)))
 
 
 @kvmwhy.command(
@@ -234,7 +266,8 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal, too.")
 @click.option("--quiet", is_flag=True, help="No line on the terminal for each failure.")
 @click.option("--name", default="kvmwhy", show_default=True, help="Its instances are called NAME-PID, NAME-PID-past.")
-def watch(max_size: str, listen: str | None, **options: Any) -> None:
+@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+def watch(max_size: str, listen: str | None, *, symbols: tuple[str, ...], **options: Any) -> None:
     """Record every failure of every vCPU on this host as it happens, until it is stopped.
 
     On a terminal, the answers as text; into a pipe or a file, one JSON object a line, as `kvmwhy explain --json` makes
@@ -245,7 +278,7 @@ def watch(max_size: str, listen: str | None, **options: Any) -> None:
     from kvmwhy.cli.watch import run as run_watch
 
     try:
-        wish = WatchOptions(max_size=size(max_size), listen=address(listen), **options)
+        wish = WatchOptions(max_size=size(max_size), listen=address(listen), symbols=_symbols(symbols), **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(run_watch(wish))

@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack, suppress
 from types import FrameType
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
@@ -26,6 +26,9 @@ from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.render.text import in_brief
+
+if TYPE_CHECKING:
+    from kvmwhy.cli.symbolise import Symbols
 
 DONE: Final = 0
 BAD_INPUT: Final = 2
@@ -51,6 +54,7 @@ class WatchOptions(NamedTuple):
     as_json: bool
     quiet: bool
     name: str
+    symbols: Symbols | None = None
 
 
 class _Out(Protocol):
@@ -183,10 +187,11 @@ class _Session:
             if isinstance(self.out, Records) and not self.out.waiting:  # what waits may be told twice, and is not lost
                 self.watch.telling(one, self.out.place)
             if self._is_for_people:
-                show(_for_people(diagnosis))
+                named = self.wish.symbols.name(diagnosis.facts).lines if self.wish.symbols else ()
+                show([*_for_people(diagnosis), *named])
                 self.out.written += 1
             else:
-                self.out.write(to_json(diagnosis))
+                self.out.write(self.wish.symbols.json(diagnosis) if self.wish.symbols else to_json(diagnosis))
             self._unwritten += 1
             self._acknowledge()
             self.metrics.delay(max(0.0, time.monotonic() - when))

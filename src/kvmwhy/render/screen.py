@@ -150,10 +150,23 @@ def _pictures(diagnosis: Diagnosis, syntax: Syntax) -> Iterator[list[Line]]:
     """The code and the access; or one of them; or, without any, what the answer rests on."""
     facts = diagnosis.facts
     code, bar = _code(facts, syntax), _bar(facts, diagnosis.answer)
+    if faults := _faults(facts):
+        yield [*faults, *code]
+        yield faults
     yield [*code, *bar]
     yield code
     yield bar
     yield _proofs(diagnosis)
+
+
+def _faults(facts: Facts) -> list[Line]:
+    """From the first exception to the triple fault."""
+    failure = facts.failure
+    if not facts.is_x86 or not (failure.faults or failure.kind == "shutdown"):
+        return []
+    from kvmwhy.diagnosis.triple_fault import sentences
+
+    return [Line(safe(sentence), "plain", "- ", 2) for sentence in sentences(failure)]
 
 
 def _code(facts: Facts, syntax: Syntax) -> list[Line]:

@@ -35,8 +35,8 @@ def first_exception(
 ) -> Fault | None:
     """Which exception the instruction at RIP raised, if its state leaves one answer. ``rip`` is linear.
 
-    CR2 keeps the address of the last page fault: where that is RIP's or an operand's, and is not mapped for this access,
-    it was that.
+    CR2 keeps the address of the last page fault: where that is the address of RIP or of an operand, and is not mapped
+    for this access, it was that.
     """
     if mnemonic in _UNDEFINED:
         return Fault(vector=_UD, rip=rip, by="tables")
