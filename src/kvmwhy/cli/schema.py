@@ -145,7 +145,7 @@ def explanation_schema() -> _Schema:
     }
 
 
-_MAY_BE_ABSENT: Final = frozenset({"live", "machine"})
+_MAY_BE_ABSENT: Final = frozenset({"live", "machine", "symbols"})
 _SPARSE: Final = frozenset({"At", "FixPart"})  # members without a value are left out
 _REGISTER: Final[_Schema] = {"additionalProperties": {"$ref": "#/$defs/hex"}}  # other architectures have other names
 
