@@ -95,7 +95,8 @@ def test_a_warning_of_unclear_owner_decides_nothing_beside_a_guest() -> None:
         (refused("KVM_ENABLE_CAP", "EINVAL", detail="disable-exits"), "outer-hypervisor"),
         (refused("KVM_SET_MSRS", msr=0x480, value=0), "vmm"),
         (refused("KVM_SET_MSRS", msr=0x4B564D02, value=0), "host-kernel"),
-        (refused("SNP_LAUNCH_START", firmware_error=7), "confidential-stack"),
+        (refused("SNP_LAUNCH_START", firmware_error=1), "confidential-stack"),
+        (refused("SNP_LAUNCH_START", firmware_error=7), "vm-configuration"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.setup.call,
 )

@@ -16,7 +16,6 @@ from setup_lines import REGISTERS
         ("-pdcm", "qemu-system-x86_64: error: failed to set MSR 0x345 to 0x2000\n"),
         ("another hypervisor", "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n"),
         ("INVALID_PARAM", "qemu: sev_snp_launch_update: SNP_LAUNCH_UPDATE ret=-5 fw_error=22 'Invalid parameter'\n"),
-        ("PSP", "[    4.06] ccp 0000:06:00.2: SEV: failed to INIT error 0x8004\n"),
         (
             "TDX_OPERAND_INVALID",
             "qemu: TDX ioctl KVM_TDX_INIT_VM failed, hw_errors: 0xc000010000000000: x\n",

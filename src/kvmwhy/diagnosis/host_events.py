@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from kvmwhy.abi.x86.sev import describe_code
 from kvmwhy.record import Failure, HostEvent
 
 _PLACE: Final = re.compile(r"(?:arch|virt|mm|kernel|include|drivers|fs|net|block|lib)/[\w./-]{1,80}\Z")
@@ -13,6 +14,7 @@ _WORDS: Final = {
     "oops": "the host's kernel oopsed ({what})",
     "kernel-bug": "the host's kernel hit a BUG at {path}:{line}",
     "warning": "the host's kernel warned, at {path}:{line}",
+    "cut-report": "the host's kernel printed a call trace through KVM; the line that names the trouble is cut off",
     "page-state-bad": "the host's kernel found a page in a bad state",
     "sanitizer": "the host's kernel used memory wrongly ({what})",
     "locking": "the host's kernel used its locks wrongly ({what})",
@@ -41,6 +43,10 @@ _WORDS: Final = {
     "tdx-entry-failed": "entering the trust domain returned {status}",
     "rmp-fault": "the CPU raised an RMP fault that KVM did not expect",
     "rmp-update-failed": "the host could not change an entry of the RMP",
+    "sev-init-failed": "the SEV firmware of this host did not start ({status})",
+    "sev-command-failed": "the SEV firmware of this host refused a command",
+    "snp-not-enabled": "SEV-SNP is not available on this host: its firmware did not reserve or set up the RMP",
+    "tdx-not-enabled": "the TDX module of this host could not be initialised",
     "iommu-fault": "the IOMMU stopped an access of a device",
     "vfio-bar-fault": "an assigned device's memory could not be mapped (BAR {bar})",
     "device-reset-failed": "an assigned device did not come back from its reset",
@@ -56,9 +62,11 @@ _WORDS: Final = {
 _DECIMAL: Final = frozenset({"line", "seconds", "bar"})
 # As the kernel shows the name of a task: its first 15 characters.
 _VMM_TASKS: Final = ("qemu", "kvm", "firecracker", "fc_vcpu", "cloud-hyperviso", "crosvm", "libkrun", "krunvm", "lkvm")
+# What the secure processor or the TDX module refused the host itself.
+AT_START: Final = frozenset({"sev-init-failed", "sev-command-failed", "snp-not-enabled", "tdx-not-enabled"})
 TROUBLE: Final = frozenset(
     {
-        "oops", "kernel-bug", "warning", "page-state-bad", "sanitizer", "locking", "spte-reserved-bits",
+        "oops", "kernel-bug", "warning", "cut-report", "page-state-bad", "sanitizer", "locking", "spte-reserved-bits",
         "spte-change-invalid", "spte-writable-odd",
         "vmread-failed", "vmwrite-failed", "vmclear-failed", "vmptrld-failed", "vmxon-failed", "invept-failed",
         "invvpid-failed", "evmcs-field",
@@ -111,6 +119,9 @@ class _Shown(dict[str, str]):
         super().__init__()
         for name, value in event.fields.items():
             self[name] = value if isinstance(value, str) else f"{value}" if name in _DECIMAL else f"{value:#x}"
+        code = event.fields.get("firmware_error")
+        if isinstance(code, int):
+            self["status"] = describe_code(code)
         if place := _PLACE.search(self.get("path", "")):
             self["path"] = place[0]  # in the kernel's tree, wherever it was built
 

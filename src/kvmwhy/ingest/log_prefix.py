@@ -59,6 +59,8 @@ _CUT_JSON: Final = re.compile(r'"(?:MESSAGE|message|msg|log|line|textPayload)" ?
 
 # Where collectors keep the line, who wrote it, and when; first come, first served.
 MESSAGE: Final = ("MESSAGE", "log", "msg", "message", "@message", "line", "textPayload", "body", "text")
+# Where structured loggers put what went wrong, beside what they were doing: logrus, zap, slog, glog's JSON.
+_ERROR: Final = ("error", "err", "reason", "cause", "exception", "stderr", "output", "detail", "details")
 INSIDE: Final = ("_source", "jsonPayload", "fields", "result", "record")
 _HOST: Final = ("_HOSTNAME", "hostname", "host", "node", "nodename")
 _NAME: Final = ("SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "unit", "container_name", "pod_name", "pod", "name", "component")
@@ -144,6 +146,7 @@ def of_fields(fields: dict[str, Any]) -> Peeled | None:
     text = text_of(message)
     if text is None:
         return None
+    text = _with_error(text, fields)
     kubernetes = fields.get("kubernetes")
     if isinstance(kubernetes, dict):
         fields = {**kubernetes, **fields}
@@ -153,6 +156,16 @@ def of_fields(fields: dict[str, Any]) -> Peeled | None:
     host = _first(fields, _HOST)
     goes_on = "log" in fields and "stream" in fields and not text.endswith("\n")  # docker cuts at 16 KiB
     return Peeled(text, (host, who) if host or who else None, _first(fields, WHEN) or None, goes_on, decoded=True)
+
+
+def _with_error(text: str, fields: dict[str, Any]) -> str:
+    """The message, and below it the error that a structured logger keeps in a field of its own."""
+    errors = [error for key in _ERROR if isinstance(error := fields.get(key), str) and " " in error]
+    errors = [error for error in errors if error not in text]
+    if not errors:
+        return text
+    inner = peel(text)  # what stands on several lines is not peeled again
+    return "\n".join((inner.text if inner else text, *errors))
 
 
 def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:

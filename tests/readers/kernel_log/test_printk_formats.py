@@ -40,6 +40,8 @@ _SEEN_BESIDE = frozenset(
         "control-register-unhandled", "device-reset-failed",
         "iommu-fault", "mmu-page-mismatch", "msr-list-full", "nested-shadow-field",
         "nested-msr-list", "ppc-cpu-stuck", "ppc-memory-fault",
+        # Behind "SEV-SNP: ", "SEV: " and "virt/tdx: ", which are looked for.
+        "snp-not-enabled", "sev-command-failed", "sev-init-failed", "tdx-not-enabled",
         "private-memory-emulation", "protected-mode-failed", "rmp-update-failed", "timer-odd", "trap-read",
     }
 )  # fmt: skip

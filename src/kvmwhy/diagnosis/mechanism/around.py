@@ -6,7 +6,7 @@ from typing import Final
 
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
+from kvmwhy.diagnosis.host_events import AT_START, TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
 from kvmwhy.record import At, HostEvent
 
@@ -67,7 +67,9 @@ _REFUSALS: Final = {
     "mips-access-refused": "an access to memory",
     "vmgexit-refused": "a request through its GHCB",
 }
-_BREAKDOWNS: Final = frozenset({"oops", "kernel-bug", "warning", "sanitizer", "locking", "kernel-panic", "hyp-panic"})
+_BREAKDOWNS: Final = frozenset(
+    {"oops", "kernel-bug", "warning", "cut-report", "sanitizer", "locking", "kernel-panic", "hyp-panic"}
+)
 _ENDS: Final = frozenset({"oom-kill"})  # of a task, by name
 _CALLS: Final = {
     "open": "opening /dev/kvm",
@@ -149,10 +151,8 @@ def host_trouble(facts: Facts) -> Mechanism | None:
         return None
     if (other := _named_by_event(facts)) is not None:
         return other
-    events = sorted(
-        facts.failure.host.events,
-        key=lambda event: (event.kind not in _BREAKDOWNS, event.kind not in TROUBLE, event.kind not in _ENDS),
-    )
+    order = (_BREAKDOWNS, TROUBLE, _ENDS, AT_START)
+    events = sorted(facts.failure.host.events, key=lambda event: [event.kind not in kinds for kinds in order])
     what = f": {said(events[0])}" if events else ""
     text = f"Only trouble of the host's own is shown{what}. What became of a guest is not shown."
     killed = next((event for event in events if event.kind == "oom-kill" and is_vmm(event)), None)

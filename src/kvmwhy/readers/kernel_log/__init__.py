@@ -29,6 +29,8 @@ _EXPLAINS: Final = 3  # lines from "unexpected exit reason" to the remark that i
 _DUMP_OFF: Final = frozenset({"vmcs-dump-off", "vmcb-dump-off"})
 _WARNINGS: Final = frozenset({"warning", "virtualization-exception", "kernel-bug", "vmread-failed", "vmwrite-failed"})
 _SWITCHED_OFF: Final = "the dump is switched off: the log only shows that a VM entry failed, or an exit had no handler"
+# What the host's secure processor or TDX module refused it at the start, whatever guest was to come.
+_AT_START: Final = frozenset({"sev-command-failed", "snp-not-enabled", "tdx-not-enabled"})
 _GOES_ON: Final = frozenset({"exchange-as-write", "instruction-as-nop"})  # KVM carried them out, and refused nothing
 _EPT_MISCONFIG: Final = 49
 _VENDORS: Final = {
@@ -168,6 +170,11 @@ def _trouble(places: tuple[Place, ...]) -> list[_Record]:
             if roles()[place.event.kind] == role and concerns_kvm(place.event):
                 fields = _of_arch(place.event) | {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
                 return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
+    for place in places:
+        refused = place.event.kind == "sev-init-failed" and "firmware_error" in place.event.fields
+        if place.event.kind in _AT_START or refused:
+            fields = _of_arch(place.event) | {"kind": "host-trouble"}
+            return [_Record(place.line, place.last, (place.event.time,), None, None, fields)]
     return []
 
 

@@ -27,6 +27,7 @@ _PART_REACH: Final = 12  # lines from a message to its last part
 _NOBODY: Final = Origin()
 _BEHIND: Final = 80  # lines that a report may take
 _COMPANY: Final = 4  # lines
+_CUT: Final = "cut-report"  # what it tells of is not shown: it counts where KVM took part
 _MOST: Final = 20_000  # events of one text: a flood says no more than its first lines
 _VMMS: Final = re.compile(
     r"^(?:qemu|kvm|CPU [0-9]|vcpu|fc_vcpu|crosvm|cloud-hyp|firecracker|vhost|VBox|vmx)", re.IGNORECASE
@@ -75,7 +76,7 @@ def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
                 else Report()
             )
             owner = _owner(line, fields, report, has_vmm=has_vmm)
-            if owner is None:
+            if owner is None or (reading.slug == _CUT and not report.names_kvm):
                 continue
             fields = fields | report.fields | owner
             last = max(last, number + report.lines)

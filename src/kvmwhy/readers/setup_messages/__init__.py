@@ -52,7 +52,7 @@ _UNHANDLED_WRMSR: Final = re.compile(
 _CONFIDENTIAL: Final[dict[Literal["snp", "sev-es", "sev", "tdx"], tuple[str, ...]]] = {
     "snp": ("SNP_",), "sev-es": ("SEV_ES",), "sev": ("SEV", "KVM_MEMORY_ENCRYPT"), "tdx": ("KVM_TDX", "TDH_"),
 }  # fmt: skip
-_REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "vgic"})
+_REMARKS: Final = frozenset({"vmxon-failed", "tdx-disabled", "snp-unavailable", "sev-firmware-init", "vgic"})
 _OF_OPEN: Final = frozenset({"ENOENT", "EACCES", "ENODEV", "ENXIO"})
 _OWN: Final = frozenset({"msr", "value", "register", "capability", "missing", "fw", "fwx", "status", "ret", "vcpu"})
 

@@ -13,6 +13,9 @@ _DELIVERY: Final = ("event-delivery",)
 _FIRMWARE: Final = ("bios", "option-rom", "flash", "reset-vector")
 _VGA: Final = range(0xA_0000, 0xC_0000)
 _SOME: Final = 4  # bytes of zeros that are no code
+_EDK2_CODE: Final = 0x38
+_EDK2_DATA: Final = 0x30
+_ARM_FLASH_END: Final = 0x800_0000
 _MIB: Final = 1 << 20
 _4_GIB: Final = 1 << 32
 _SAVE_AREAS: Final = ("xsave", "xrstor", "fxsave", "fxrstor", "cmpxchg16b", "cmpxchg8b")
@@ -36,6 +39,17 @@ def _firmware_tables(scene: Scene) -> Answer:
     if gdt is None or scene.rip_place in _FIRMWARE:
         return None
     return (0xE_0000 <= gdt.base < _MIB or 0xFFC0_0000 <= gdt.base < _4_GIB) and At(register="gdt")
+
+
+def _edk2(scene: Scene) -> Answer:
+    """The descriptor table that edk2's CPU driver loads, with paging on."""
+    cpu = scene.failure.cpu
+    if cpu is None or scene.mode != "long64" or scene.cpl not in {0, None}:
+        return None
+    selectors = {name: cpu.segments[name].selector for name in ("cs", "ss", "ds") if name in cpu.segments}
+    return (
+        selectors.get("cs") == _EDK2_CODE and set(selectors.values()) == {_EDK2_CODE, _EDK2_DATA} and At(register="cs")
+    )
 
 
 def _fetched_though_readable(scene: Scene) -> Answer:
@@ -148,6 +162,24 @@ SIGNS: Final = (
         "SeaBIOS: GDT in the F segment; OVMF: in the flash.",
     ),
     Sign(
+        "edk2-selectors",
+        (*EMULATION, "fetch-not-ram", "event-delivery", "triple-fault"),
+        _edk2,
+        "the segments are those that UEFI firmware runs with: it had not handed over to an operating system",
+        weights(guest_firmware=1.5),
+        "edk2 UefiCpuPkg/CpuDxe/CpuGdt.c: code segment 0x38, data segments 0x30, a table of nine descriptors.",
+    ),
+    Sign(
+        "arm-code-in-flash",
+        EMULATION,
+        lambda scene: (
+            scene.arch == "arm64" and scene.rip is not None and scene.rip < _ARM_FLASH_END and At(register="pc")
+        ),
+        "the code lies in the flash at the start of the address space: it is firmware",
+        weights(guest_firmware=2, guest_code=-0.5),
+        "QEMU hw/arm/virt.c: VIRT_FLASH is 128 MiB from 0.",
+    ),
+    Sign(
         "real-mode-emulated",
         EMULATION,
         lambda scene: scene.mode == "real16" and not scene.smm and At(register="rip"),
@@ -198,10 +230,13 @@ SIGNS: Final = (
     Sign(
         "handler-exists",
         EMULATION,
-        lambda scene: bool(scene.verdict and scene.verdict.outcome == "handler") and At(register="rip"),
+        lambda scene: (
+            bool(scene.verdict and scene.verdict.outcome == "handler" and not scene.verdict.since)
+            and At(register="rip")
+        ),
         "KVM's emulator has a handler for this instruction",
         weights(host_kernel=1, outer_hypervisor=0.5),
-        "A handler that fails on a plain instruction did so for its surroundings, or the kernel is older.",
+        "A handler as old as KVM's emulator that fails on a plain instruction did so for its surroundings.",
     ),
     Sign(
         "handler-never",

@@ -13,7 +13,7 @@ from kvmwhy.record import HostEvent
 _GUESTS_ENTRY: Final = (*REFUSED_ENTRY, *EMULATION, "fetch-not-ram", "event-delivery", "exit-unhandled")
 _CLOUDS: Final = ("-azure", "-aws", "-gcp", "-oracle", "-cloud-")
 _METAL: Final = ("Supermicro", "HP", "HPE", "Hewlett", "Dell", "ASUS", "LENOVO", "Lenovo", "Gigabyte", "Intel", "ASRock", "Micro-Star", "Huawei", "Inspur", "Fujitsu", "Quanta", "Apple")  # fmt: skip
-_REPORTS: Final = frozenset({"warning", "kernel-bug", "sanitizer", "locking"})
+_REPORTS: Final = frozenset({"warning", "kernel-bug", "sanitizer", "locking", "cut-report"})
 _OFF: Final = frozenset({"n", "0", "off", "no"})
 _BEFORE_WESTMERE: Final = ("Core(TM)2", "Core(TM) 2", "Pentium(R) 4", "Pentium(R) D", "Xeon(R) CPU           5", "Xeon(R) CPU           E54", "Genuine Intel(R) CPU           T2", "Dual-Core")  # fmt: skip
 # TDX module ABI, high half of the status: whose call it was, or what state the module is in.

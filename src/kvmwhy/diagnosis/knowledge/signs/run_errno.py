@@ -15,6 +15,7 @@ _KERNELS: Final = (
     "warning",
     "kernel-bug",
     "oops",
+    "cut-report",
     "page-state-bad",
     "sanitizer",
     "abort-not-handled",
@@ -82,10 +83,18 @@ SIGNS: Final = (
     Sign(
         "ram-in-a-file",
         _RUN,
-        _backed("dev-shm", "hugetlb", "memory-file"),
+        _backed("dev-shm", "hugetlb"),
         "the guest's RAM lies in a file or pool of the host ({})",
         weights(host_setup=2),
         "/dev/shm has half of the RAM by default, a huge-page pool what was reserved: both can be full or gone.",
+    ),
+    Sign(
+        "ram-in-some-file",
+        _RUN,
+        lambda scene: _backed("memory-file")(scene) if not scene.devices & {"dev-shm", "hugetlb"} else None,
+        "the guest's RAM lies in a file of the host",
+        weights(host_setup=1, host_kernel=0.5),
+        "A file system can be full, or its pages be of a kind that KVM cannot map.",
     ),
     Sign(
         "file-behind-dax-window",

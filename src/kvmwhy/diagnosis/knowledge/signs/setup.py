@@ -26,6 +26,9 @@ _ARGUMENTS: Final = (
 )
 _DEVICES: Final = ("aia", "vgic", "pmu", "pvtime")  # what the CPU or board may not have
 _SREGS: Final = ("KVM_SET_SREGS", "KVM_SET_SREGS2", "registers")
+_LOADS_WHAT_IT_SAVED: Final = ("qemu", "qemu-kvm", "libvirt", "android-emulator", "kata")
+# SEV API, status codes: certificate, policy, signature, measurement. Each is of something that people hand in.
+_HANDED_IN: Final = frozenset({6, 7, 10, 11})
 _MAX_SLOT: Final = ((1 << 31) - 1) << 12  # KVM_MEM_MAX_NR_PAGES
 _LAUNCH: Final = ("SEV", "SNP", "KVM_SEV", "TDX", "KVM_TDX", "TDH", "TDG")
 
@@ -172,14 +175,28 @@ def _launch(scene: Scene) -> bool:
     return scene.call is not None and scene.call.startswith(_LAUNCH)
 
 
+def _handed_in(scene: Scene) -> Answer:
+    return _launch(scene) and scene.confidential != "tdx" and scene.firmware_error in _HANDED_IN
+
+
 def _put_registers_on_arm(scene: Scene) -> Answer:
     return scene.call == "registers" and scene.failure.cpu is None and scene.arch != "x86"
 
 
-def _put_registers(scene: Scene) -> Answer:
+def _put_registers(scene: Scene) -> bool:
     return (
-        scene.call in _SREGS and not _long_without_efer(scene) and (scene.failure.cpu is None) and scene.arch == "x86"
+        scene.call in _SREGS
+        and not _long_without_efer(scene)
+        and scene.failure.cpu is None
+        and scene.arch == "x86"
+        and not _own_registers(scene)
     )
+
+
+def _own_registers(scene: Scene) -> Answer:
+    """A VMM without firmware fills in CR0, EFER and the segments by itself; QEMU loads what it took from KVM."""
+    own = scene.call in _SREGS and scene.speaker is not None and scene.speaker not in _LOADS_WHAT_IT_SAVED
+    return scene.speaker if own and not scene.migrated and not scene.confidential else None
 
 
 SIGNS: Final = (
@@ -313,6 +330,14 @@ SIGNS: Final = (
         "Migration, snapshots and CPU models: CR4, EFER, memory-type masks and feature MSRs are checked on loading.",
     ),
     Sign(
+        "first-registers-of-the-vmm",
+        _SETUP,
+        _own_registers,
+        "{} fills in the vCPU's first registers by itself, and KVM does not accept them",
+        weights(vmm=2),
+        "arch/x86/kvm/x86.c: kvm_is_valid_sregs became stricter in 4.16: CS.L, EFER.LME, CR0.PG and CR4.PAE must agree.",
+    ),
+    Sign(
         "long-segment-without-long-mode",
         _SETUP,
         _long_without_efer,
@@ -376,15 +401,33 @@ SIGNS: Final = (
     Sign(
         "firmware-refused-the-launch",
         _SETUP,
-        lambda scene: _launch(scene) and str(scene.firmware_error) if scene.firmware_error else None,
+        lambda scene: (
+            str(scene.firmware_error) if scene.firmware_error and _launch(scene) and not _handed_in(scene) else None
+        ),
         "the security processor or the TDX module refused the launch (error {})",
         weights(confidential_stack=2.5, vm_configuration=0.5),
         "SEV API: firmware error codes; the platform's state, policy and versions.",
     ),
     Sign(
+        "launch-input-refused",
+        _SETUP,
+        _handed_in,
+        "the security processor refused what was handed in for the launch: a policy, certificate, ID block or measurement",
+        weights(vm_configuration=2.5, confidential_stack=0.5),
+        "SEV API: INVALID_CERTIFICATE, POLICY_FAILURE, BAD_SIGNATURE and BAD_MEASUREMENT.",
+    ),
+    Sign(
+        "launch-call-unknown",
+        _SETUP,
+        lambda scene: scene.errno if _launch(scene) and scene.errno in {"ENOTTY", "ENOSYS", "EOPNOTSUPP"} else None,
+        "the host's kernel does not know this call ({}): kernel and VMM are of different versions",
+        weights(host_kernel=1.5, host_setup=1.5, vmm=0.5),
+        "arch/x86/kvm/x86.c: KVM_MEMORY_ENCRYPT_OP; the numbers of SNP's and TDX's calls changed until they were merged.",
+    ),
+    Sign(
         "kernel-refused-the-launch",
         _SETUP,
-        lambda scene: _launch(scene) and scene.firmware_error == 0,
+        lambda scene: _launch(scene) and scene.firmware_error == 0 and scene.errno != "ENOTTY",
         "the kernel refused the launch before the firmware saw it",
         weights(vm_configuration=1, host_kernel=0.5, vmm=0.5),
         "arch/x86/kvm/svm/sev.c: an argument, an order or a VM type that does not fit.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.injections import injections
-from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
+from kvmwhy.diagnosis.knowledge.sign import EMULATION, Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
 
@@ -13,6 +13,7 @@ _UNKNOWN: Final = ("exit-unknown-to-vmm",)
 _SHUTDOWN: Final = ("triple-fault",)
 _OTHER: Final = ("not-this",)
 _SHOWN_NOT: Final = ("not-shown",)
+_FAILED: Final = frozenset({"internal-error", "entry-failure", "run-error", "symptom"})
 _MEMORY_FAULT, _SYSTEM_EVENT, _SET_TPR = 39, 24, 11
 
 
@@ -81,7 +82,7 @@ SIGNS: Final = (
     ),
     Sign(
         "stack-at-the-top",
-        _SHUTDOWN,
+        (*_SHUTDOWN, *EMULATION, "fetch-not-ram", "event-delivery", "not-shown"),
         lambda scene: scene.mmio_at_top,
         "the guest pushed onto a stack at address 0: it never set its stack pointer",
         weights(guest_code=3),
@@ -165,6 +166,14 @@ SIGNS: Final = (
         "nothing fails in what is shown",
         weights(none=2),
         "A trace that ends in ordinary exits, or a dump made on purpose.",
+    ),
+    Sign(
+        "something-did-fail",
+        _SHOWN_NOT,
+        lambda scene: scene.failure.kind in _FAILED and At(line=scene.failure.source.line),
+        "the VMM says that it failed, though not how",
+        weights(none=-3),
+        "KVM_EXIT_INTERNAL_ERROR, a refused entry or a guest that libvirt paused are never orderly ends.",
     ),
     Sign(
         "dump-without-its-line",

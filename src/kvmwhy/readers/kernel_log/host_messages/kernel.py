@@ -155,6 +155,15 @@ REPORTS: Final[tuple[HostMessage, ...]] = (
         ),
         form("MSR access error: RDMSR from 0x%x at rIP: 0x%lx (%pS", "msr _ function", access="read"),
     ),
+    # A report whose first line was not copied: 0x10 is the kernel's code segment (``__KERNEL_CS``).
+    message(
+        "cut-report",
+        "fault",
+        form("RIP: 0010:%pS", "function"),
+        form("pc : %pS", "function"),  # arm64: __show_regs
+        form("Call Trace:"),
+        form("Call trace:"),
+    ),
 )
 MESSAGES: Final[tuple[HostMessage, ...]] = (
     message(
