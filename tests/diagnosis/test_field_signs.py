@@ -11,6 +11,7 @@ from kvmwhy.readers import read
 def answer(text: str) -> tuple[str, list[str]]:
     """The mechanism, and the origins, best first."""
     diagnosis = diagnose(read(text.encode()).failures[0])
+    assert diagnosis.mechanism
     return diagnosis.mechanism.id, [origin.id for origin in diagnosis.origins]
 
 
@@ -78,7 +79,9 @@ def test_what_the_firmware_refuses_the_host_is_the_hosts_trouble(text: str) -> N
 def test_a_status_of_the_firmware_has_its_words() -> None:
     """0x8004 is no status of the SEV API: the PSP's boot loader returned it."""
     (failure,) = read(b"[ 4.06] ccp 0000:06:00.2: SEV: failed to INIT error 0x8004\n").failures
-    assert "PSP's boot loader" in diagnose(failure).mechanism.text
+    mechanism = diagnose(failure).mechanism
+    assert mechanism
+    assert "PSP's boot loader" in mechanism.text
 
 
 def launch(call: str, ret: int, firmware_error: int, words: str) -> str:
