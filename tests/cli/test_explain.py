@@ -95,7 +95,7 @@ def test_brief_is_one_line_each() -> None:
 def test_a_locale_without_our_characters(encoding: str) -> None:
     """The nearest ones are printed; nothing fails."""
     environment = {**ENVIRONMENT, "PYTHONIOENCODING": encoding}
-    explain = [sys.executable, "-m", "kvmwhy", "explain", str(GOOD)]
+    explain = [sys.executable, "-m", "kvmwhy", "explain", "--full", str(GOOD)]
     result = subprocess.run(explain, capture_output=True, env=environment, check=False)
     assert (result.returncode, result.stderr) == (0, b"")
     assert b"|#########|" in result.stdout
