@@ -64,7 +64,8 @@ echo "@@release $(uname -r)"
 echo "@@version $(uname -v)"
 T=/sys/kernel/tracing; mount -t tracefs tracefs $T
 echo never > /sys/kernel/mm/transparent_hugepage/enabled  # one fault for each page
-EVENTS="kvm_entry kvm_exit kvm_userspace_exit kvm_emulate_insn kvm_inj_exception kvm_mmio kvm_page_fault kvm_enter_smm"
+EVENTS="kvm_entry kvm_exit kvm_userspace_exit kvm_emulate_insn kvm_inj_exception kvm_mmio kvm_page_fault"
+EVENTS="$EVENTS kvm_smm_transition"
 
 begin() {  # NAME
     echo "@@guest $1"

@@ -50,6 +50,8 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     x86 = scene.arch in {"x86", None}
     if mechanism.id in {"not-this", "guest-loops"} or failure.kind == "healthy":
         return ()
+    if failure.control is not None and failure.exit is None and failure.control.kind == "vmcs":
+        wanted.append("the rest of this dump in the host's kernel log, the line with `reason=` above all")
     unnamed = failure.kind == "other" and failure.exit_reason is None and not failure.silent
     if failure.kind in {"symptom", "unread"} or unnamed:
         wanted.append("the lines that the VMM printed when it stopped (libvirt: /var/log/libvirt/qemu/NAME.log)")

@@ -19,7 +19,7 @@ from kvmwhy.render.page import Line
 from kvmwhy.render.remarks import damage, differs
 from kvmwhy.render.safe import safe
 from kvmwhy.render.trace_event import event_line
-from kvmwhy.render.whose import whose
+from kvmwhy.render.whose import percent, whose
 
 _SUBERROR_TEXT = {
     1: "emulation failure",
@@ -107,7 +107,7 @@ def _evidence(diagnosis: Diagnosis) -> list[Line]:
         lines += _proofs(mechanism.for_, mechanism.against)
     for origin in diagnosis.origins[:_MOST_ORIGINS]:
         if origin.share >= _LEAST_SHARE and (origin.for_ or origin.against):
-            head = f"Why {origin.id} ({round(origin.share * 100)} %)"
+            head = f"Why {origin.id} ({percent(origin.share)})"
             lines += [Line(), Line(style="head", label=head, label_style="head")]
             lines += _proofs(origin.for_, origin.against)
     return lines
@@ -271,7 +271,9 @@ def _failure(facts: Facts) -> str:
         return f"the vCPU's last exit was {exit_name(failure.exit_reason)} ({failure.exit_reason})"
     if failure.cpu is None:
         return "none of a guest is shown; these are the host's own troubles"
-    return "a register dump whose first line is missing"
+    if failure.control is not None:
+        return f"a dump of the {failure.control.kind.upper()}; what it was printed for is not shown"
+    return "a dump of registers; what it was printed for is not shown"
 
 
 def _reason_words(failure: Failure) -> str | None:

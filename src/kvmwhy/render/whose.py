@@ -11,6 +11,7 @@ _SURE: Final = 0.75
 _MORE_LIKELY_THAN_NOT: Final = 0.5
 _WORTH_NAMING: Final = 0.08
 _MOST_NAMED: Final = 3
+_ALL: Final = 0.994
 
 
 @cache
@@ -31,18 +32,18 @@ def whose(origins: tuple[Origin, ...]) -> str | None:
         return None
     best, *others = origins
     named = [o for o in others if o.share >= _WORTH_NAMING][: _MOST_NAMED - 1]
-    rest = "; else ".join([""] + [f"{phrase(o.id)} ({_percent(o)})" for o in named])
+    rest = "; else ".join([""] + [f"{phrase(o.id)} ({percent(o.share)})" for o in named])
     if best.share >= _SURE:
-        return f"Whose doing: very likely {phrase(best.id)} ({_percent(best)}{_reports(origins)}){rest}."
+        return f"Whose doing: very likely {phrase(best.id)} ({percent(best.share)}{_reports(origins)}){rest}."
     if best.share >= _MORE_LIKELY_THAN_NOT:
-        return f"Whose doing: most likely {phrase(best.id)} ({_percent(best)}{_reports(origins)}){rest}."
-    return (
-        f"Whose doing is open: {phrase(best.id)} ({_percent(best)}{_reports(origins)}){rest.replace('else ', 'or ')}."
-    )
+        return f"Whose doing: most likely {phrase(best.id)} ({percent(best.share)}{_reports(origins)}){rest}."
+    rest = rest.replace("else ", "or ")
+    return f"Whose doing is open: {phrase(best.id)} ({percent(best.share)}{_reports(origins)}){rest}."
 
 
-def _percent(origin: Origin) -> str:
-    return f"{round(origin.share * 100)} %"
+def percent(share: float) -> str:
+    """Of what is weighed nothing is sure."""
+    return "over 99 %" if share > _ALL else f"{round(share * 100)} %"
 
 
 def _reports(origins: tuple[Origin, ...]) -> str:

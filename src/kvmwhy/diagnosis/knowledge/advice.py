@@ -446,7 +446,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Move the VMs away, and read the machine's own log (BMC, `ras-mc-ctl --errors`, `journalctl -k -b -1`).",
     ),
-    Entry("none", "guest", "Nothing has to be mended: this is how it ends when all is well.", ("not-shown",)),
+    Entry(
+        "none",
+        "guest",
+        "Nothing has to be mended: this is how it ends when all is well.",
+        ("not-shown",),
+        lambda scene: scene.failure.kind == "healthy",
+    ),
     Entry(
         "none",
         "guest",

@@ -45,7 +45,8 @@ def rule(facts: Facts) -> Finding | None:
         return None
     if is_smm_entry(facts) or (facts.reset and facts.reset.state == "mixture"):
         return None  # the number is the same, but it is known who made this state
-    result = facts.checked
+    # Of a trace's RIP alone no rule can be said to hold.
+    result = facts.checked if failure.cpu is not None and failure.cpu.is_dump else None
     if result and suspects(facts, result):
         return None  # entry-rule-broken names it
     for_ = ["the number is VMX exit reason 33 with the entry-failure bit: the guest's state was found invalid"]

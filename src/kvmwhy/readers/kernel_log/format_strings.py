@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 _VALUES = {"%x": "([0-9a-f]{1,16})", "%d": "(-?[0-9]{1,20})"}
 _PIECE = re.compile(r"%[xd]| +|\t|[^% \t]+")
@@ -31,6 +31,10 @@ class Reading(NamedTuple):
     form: int
     values: dict[str, int]
     start: int
+
+
+_NARROW: Final = 5
+_WIDE: Final = frozenset({8, 16})
 
 
 class Section:
@@ -54,9 +58,16 @@ class Section:
             first = self._pattern.groupindex[f"f{number}"] + 1
             found = match.groups()[first - 1 : first - 1 + len(form.names)]
             values = {
-                name: int(text, base) & _MASK64 for name, text, base in zip(form.names, found, form.bases, strict=True)
+                name: int(text, base) & _MASK64
+                for name, text, base in zip(form.names, found, form.bases, strict=True)
+                if not _is_torn(text)
             }
             yield Reading(number, values, match.start())
+
+
+def _is_torn(digits: str) -> bool:
+    """Zeros in front are of a field of fixed width, %02x to %05x, %08x or %016x: of any other, digits are lost."""
+    return digits.startswith("0") and len(digits) > _NARROW and len(digits) not in _WIDE
 
 
 def _bases(text: str) -> tuple[int, ...]:
