@@ -55,7 +55,7 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     unnamed = failure.kind == "other" and failure.exit_reason is None and not failure.silent
     if failure.kind in {"symptom", "unread"} or unnamed:
         wanted.append("the lines that the VMM printed when it stopped (libvirt: /var/log/libvirt/qemu/NAME.log)")
-    if failure.kind == "internal-error" and failure.suberror is None:
+    if failure.kind == "internal-error" and failure.suberror is None and mechanism.id != "exit-unhandled":
         silent = never_printed(failure.source.vmm, "suberror")
         if failure.trace:  # the tracepoint has no field for it
             silent = "in what the VMM printed, as `KVM internal error. Suberror:`"
@@ -66,6 +66,8 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
     printed = failure.cpu is not None and failure.cpu.is_dump
+    if mechanism.id == "exit-unhandled":
+        stopped = False  # the exit is known, and no register tells more
     if traced and stopped and not printed:
         lacking = "its register dump with the Code= line"
         words = "" if scene.facts.words else "its extra data lines, and "

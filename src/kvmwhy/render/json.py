@@ -66,7 +66,18 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
     failure = facts.failure
     return Explanation(
         kind=failure.kind,
-        answer=safe(" ".join(filter(None, (diagnosis.answer, whose(diagnosis.origins)))), 800),
+        answer=safe(
+            " ".join(
+                filter(
+                    None,
+                    (
+                        diagnosis.answer,
+                        whose(diagnosis.origins, diagnosis.mechanism.id if diagnosis.mechanism else None),
+                    ),
+                )
+            ),
+            800,
+        ),
         mechanism=_mechanism(diagnosis.mechanism),
         origins=[_origin(origin) for origin in diagnosis.origins],
         collect=[safe(text) for text in diagnosis.collect],

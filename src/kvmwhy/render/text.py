@@ -67,7 +67,7 @@ def explanation(diagnosis: Diagnosis, others: Sequence[Failure] = ()) -> list[Li
 def _answers(diagnosis: Diagnosis) -> list[Line]:
     """What happened and whose doing it was, a sentence each."""
     lines = [Line(safe(diagnosis.answer), "answer")]
-    if sentence := whose(diagnosis.origins):
+    if sentence := whose(diagnosis.origins, diagnosis.mechanism.id if diagnosis.mechanism else None):
         lines.append(Line(sentence))
     return lines
 

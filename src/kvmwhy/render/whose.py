@@ -12,6 +12,7 @@ _MORE_LIKELY_THAN_NOT: Final = 0.5
 _WORTH_NAMING: Final = 0.08
 _MOST_NAMED: Final = 3
 _ALL: Final = 0.994
+_ITSELF: Final = "that hypervisor itself"
 
 
 @cache
@@ -26,8 +27,10 @@ def phrase(origin: str) -> str:
     return _phrases().get(origin, origin)
 
 
-def whose(origins: tuple[Origin, ...]) -> str | None:
+def whose(origins: tuple[Origin, ...], mechanism: str | None = None) -> str | None:
     """One sentence: the likeliest with its share and the public reports behind it, then the others worth naming."""
+    if mechanism == "not-this":  # the share of the host's kernel is that of what stands in KVM's place
+        origins = tuple(o._replace(id=_ITSELF) if o.id == "host-kernel" else o for o in origins)
     if not origins:
         return None
     best, *others = origins

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from kvmwhy.diagnosis.code_window import Window
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.phrasing import at
 from kvmwhy.diagnosis.scene import Scene
@@ -58,7 +59,8 @@ def _refused(*errnos: str) -> Condition:
 
 
 def _update(scene: Scene) -> str | bool:
-    return scene.verdict.since if scene.verdict and scene.verdict.since else False
+    newer = scene.verdict is not None and scene.verdict.since and scene.mechanism == "emulation-no-handler"
+    return scene.verdict.since or False if newer and scene.verdict else False
 
 
 def _efault_of(*devices: str) -> Condition:
@@ -76,7 +78,9 @@ def _in_seabios(scene: Scene) -> bool:
 
 
 def _operand(scene: Scene) -> str | bool:
-    return scene.mnemonic or False if scene.memory_operand else False
+    """Of an operating system's code, which has such accessors, and of an instruction that KVM cannot do."""
+    can = scene.verdict is not None and scene.verdict.outcome == "handler"
+    return scene.mnemonic or False if scene.memory_operand and scene.paging and not can else False
 
 
 ENTRIES: Final[tuple[Entry, ...]] = (
@@ -321,6 +325,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Use the platform's accessors for device memory (readl, writel, memcpy_toio) in place of `{}`.",
         ("emulation-no-handler", "emulation-gives-up"),
         lambda scene: _operand(scene) if scene.arch in {"x86", None} else False,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Find how the guest came to run zeros: it took them for code, and ran on until one touched what is no RAM.",
+        ("emulation-gives-up",),
+        lambda scene: scene.facts.window == Window.ZEROS,
     ),
     Entry(
         "guest-code",

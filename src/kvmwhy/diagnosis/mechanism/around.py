@@ -160,7 +160,8 @@ def host_trouble(facts: Facts) -> Mechanism | None:
         why = said(killed)
         text = f"The guest ended with its VMM: {why}."
         events = [killed, *(event for event in events if event is not killed)]
-    proofs = tuple(Proof(said(event), event.at) for event in events[:3])
+    once = {said(event): event for event in reversed(events)}  # the first of equal ones
+    proofs = tuple(Proof(said(event), event.at) for event in events if once[said(event)] is event)[:3]
     return Mechanism("host-trouble", text, "likely", proofs)
 
 

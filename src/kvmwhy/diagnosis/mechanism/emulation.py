@@ -284,6 +284,8 @@ def _refused(facts: Facts, certainty: Certainty, why: str) -> Mechanism:
     foreign = _foreign(facts)
     if foreign:
         text = f"KVM was handed the bytes of `{name}`, which are not those at RIP, and could not carry them out."
+    elif facts.window == Window.ZEROS and facts.instruction_source == "code":
+        text = f"The guest runs zeros at {at(facts)} (as code: `{name}`), and KVM's emulator gave one up."
     else:
         text = f"KVM's emulator knows `{name}`, which the guest ran at {at(facts)}, and gave it up."
     source = "data[1]" if facts.instruction_source == "report" else "code"

@@ -222,7 +222,11 @@ SIGNS: Final = (
     Sign(
         "handler-came-later",
         EMULATION,
-        lambda scene: scene.verdict.since if scene.verdict and scene.verdict.since else None,
+        lambda scene: (
+            scene.verdict.since
+            if scene.verdict and scene.verdict.since and scene.mechanism != "emulation-gives-up"
+            else None
+        ),
         "KVM emulates this instruction since {} only",
         weights(host_kernel=1.5),
         "arch/x86/kvm/emulate.c, dated by release.",
