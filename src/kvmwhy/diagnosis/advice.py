@@ -88,6 +88,8 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append("the Code= line: the bytes at RIP")
     if mechanism.id.startswith("entry-refused") and failure.control is None and x86 and scene.confidential is None:
         wanted.append(_DUMP.get(scene.vendor or "", _DUMP[""]))
+    if mechanism.id == "run-errno" and failure.errno is None:
+        wanted.append("the errno: what the VMM printed behind it")
     if mechanism.id == "run-errno" and not scene.events:
         wanted.append("the host's kernel log of that second")
     if mechanism.id == "run-errno" and scene.errno == "EFAULT" and not scene.devices and scene.ram is None:

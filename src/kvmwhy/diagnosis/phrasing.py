@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kvmwhy.diagnosis.emulation import Why
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.emulator.opcode_table import version_of
@@ -91,3 +93,16 @@ def emulated_because(facts: Facts) -> str:
     if facts.why == Why.INTERCEPT and facts.explained and facts.explained.name:
         return f"{innocent}: the exit was {facts.explained.name}, which KVM handles by emulation"
     return f"{innocent}: KVM emulated it for another reason than its operand"
+
+
+def call_in_words(call: str) -> str:
+    """A request to KVM: by the ioctl's name, or in words where the message names none."""
+    return _CALLS.get(call, call)
+
+
+_CALLS: Final = {
+    "open": "opening /dev/kvm",
+    "module": "loading KVM's module",
+    "vcpu-init": "setting up a vCPU",
+    "registers": "setting or getting the vCPU's registers",
+}

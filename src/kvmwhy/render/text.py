@@ -13,6 +13,7 @@ from kvmwhy.diagnosis.answer import Proof
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.pages.page import Page
+from kvmwhy.diagnosis.phrasing import call_in_words
 from kvmwhy.record import At, Failure
 from kvmwhy.render.describe import about
 from kvmwhy.render.page import Line
@@ -85,7 +86,7 @@ def _what_to_do(diagnosis: Diagnosis) -> list[Line]:
 def _role_advice(diagnosis: Diagnosis) -> list[Line]:
     """Each role's advice, the likeliest first; the catalogue's where the facts chose none."""
     advice: list[tuple[str, str]] = [(a.role, a.text) for a in diagnosis.advice]
-    if not advice:
+    if not advice and diagnosis.findings[0].cause.family != "undecided":  # what to collect is said below
         advice = [(who, text) for who, text in diagnosis.findings[0].advice._asdict().items() if text]
     return [Line(safe(text), "plain", f"{_WHO[who] + ':':<{17}}", 2) for who, text in advice]
 
@@ -249,12 +250,12 @@ def _failure(facts: Facts) -> str:
         case "shutdown":
             return "the guest shut down (triple fault)"
         case "setup-refused":
-            call = safe(failure.setup.call) if failure.setup else "a request to KVM"
+            call = safe(call_in_words(failure.setup.call)) if failure.setup else "a request to KVM"
             return f"{call} was refused: {failure.errno or 'for a reason that is not an errno'}"
         case "symptom":
             return "a symptom; the record of the failure is not in this text"
         case "host-trouble":
-            return "none of a guest is shown; these are the host's own troubles"
+            return "no line of a VMM is shown; these are lines of the host's kernel"
         case "not-kvm":
             return f"printed by {safe(failure.speaker.name) if failure.speaker else 'another program'}, not by KVM"
         case "healthy":
@@ -270,7 +271,7 @@ def _failure(facts: Facts) -> str:
     if failure.exit_reason is not None:
         return f"the vCPU's last exit was {exit_name(failure.exit_reason)} ({failure.exit_reason})"
     if failure.cpu is None:
-        return "none of a guest is shown; these are the host's own troubles"
+        return "no line of a VMM is shown; these are lines of the host's kernel"
     if failure.control is not None:
         return f"a dump of the {failure.control.kind.upper()}; what it was printed for is not shown"
     return "a dump of registers; what it was printed for is not shown"

@@ -30,6 +30,9 @@ class Entry(Struct, frozen=True):
     when: Condition = lambda _: True
 
 
+_NO_IMAGE: Final = frozenset(
+    {"gvisor", "kvm-selftests", "kvm-unit-tests", "hyperlight", "dosemu2", "wine"}
+)  # nothing that QEMU boots
 _SETUP: Final = ("setup-refused",)
 _RUN: Final = ("run-errno",)
 
@@ -225,6 +228,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "host-setup",
         "host",
+        "Let the kernel make page tables that guests can use: `sysctl vm.allocate_pgste=1`, before the VMM starts.",
+        _SETUP,
+        lambda scene: scene.arch == "s390x" and scene.call == "KVM_CREATE_VM" and scene.errno == "EINVAL",
+    ),
+    Entry(
+        "host-setup",
+        "host",
         "Take the other threads of each core offline: `ppc64_cpu --smt=off`.",
         _RUN,
         lambda scene: scene.errno == "EBUSY" and scene.arch in {"ppc64", "ppc"},
@@ -373,7 +383,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "See the first exception: run the same image without KVM (QEMU: -accel tcg -d int,cpu_reset).",
         ("triple-fault",),
-        lambda scene: not _exceptions(scene),
+        lambda scene: not _exceptions(scene) and scene.speaker not in _NO_IMAGE,
     ),
     Entry(
         "guest-code",

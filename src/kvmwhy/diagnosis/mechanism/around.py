@@ -8,6 +8,7 @@ from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import AT_START, TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
+from kvmwhy.diagnosis.phrasing import call_in_words
 from kvmwhy.record import At, HostEvent
 
 _SPEAKERS: Final = {
@@ -71,12 +72,6 @@ _BREAKDOWNS: Final = frozenset(
     {"oops", "kernel-bug", "warning", "cut-report", "sanitizer", "locking", "kernel-panic", "hyp-panic"}
 )
 _ENDS: Final = frozenset({"oom-kill"})  # of a task, by name
-_CALLS: Final = {
-    "open": "opening /dev/kvm",
-    "module": "loading KVM's module",
-    "vcpu-init": "setting up a vCPU",
-    "registers": "setting or getting the vCPU's registers",
-}
 _MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one
 
 
@@ -105,7 +100,7 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     if failure.kind != "setup-refused" and not stored:
         return None
     call = failure.setup.call if failure.setup else "a call that is not shown"
-    shown = _CALLS.get(call, call)
+    shown = call_in_words(call)
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
         detail = f" of MSR {failure.setup.msr:#x}"

@@ -50,6 +50,9 @@ def never_ran(facts: Facts) -> bool:
     return bool(facts.reset and facts.reset.never_ran)
 
 
+_BREAKS = {"oops", "kernel-bug", "hyp-panic", "kernel-panic", "page-state-bad", "vmwrite-failed", "vmptrld-failed"}
+
+
 def _quiet(facts: Facts) -> str:
     if facts.failure.host.events:
         return "no trouble of the host's own is recognised in the lines of its kernel log"
@@ -109,5 +112,7 @@ def _alone(facts: Facts) -> Finding | None:
         "possible",
         "The host's KVM complained of itself; no failure of a guest is shown beside it.",
         trouble,
-        ("a warning alone need not have hurt any guest",),
+        ()
+        if any(event.kind in _BREAKS for event in failure.host.events)
+        else ("a warning alone need not have hurt any guest",),
     )

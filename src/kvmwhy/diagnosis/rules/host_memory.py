@@ -39,11 +39,14 @@ _ERRNOS = {
 
 _OF_MEMORY = {"page-state-bad", "memory-poisoned", "memory-error", "page-allocation-failed", "host-memory-missing"}
 
+# Lines of KVM's that give the same errno another reason.
+_NOT_MEMORY = ("ppc-memory-fault", "abort-not-handled", "access-without-syndrome")
+
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
     meaning = _ERRNOS.get(failure.errno or "")
-    if failure.kind != "run-error" or meaning is None:
+    if failure.kind != "run-error" or meaning is None or facts.events(*_NOT_MEMORY):
         return None
     confidence: Confidence = "likely"
     for_ = [f"KVM_RUN failed with {failure.errno}: {meaning}"]

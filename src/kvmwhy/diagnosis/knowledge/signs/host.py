@@ -388,7 +388,7 @@ SIGNS: Final = (
     Sign(
         "kvm-selftest",
         (*STOPPED, "host-trouble", "setup-refused", "undef-injected"),
-        lambda scene: scene.speaker if scene.speaker in {"selftest", "kvm-unit-tests"} else None,
+        lambda scene: scene.speaker if scene.speaker in {"kvm-selftests", "kvm-unit-tests"} else None,
         "this is a test of KVM itself ({})",
         weights(host_kernel=1, guest_code=0.5),
         "tools/testing/selftests/kvm and kvm-unit-tests: what they find is KVM's, unless the test plays a wrong guest.",
