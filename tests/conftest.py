@@ -13,3 +13,5 @@ from hypothesis import settings
 settings.register_profile("patient", deadline=None)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable" if "KVMWHY_REPEATABLE" in os.environ else "patient")
+
+pytest_plugins = ["browser"]

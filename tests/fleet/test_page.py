@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
+from browser import Drive
 from kvmwhy.fleet.row import Row
 from kvmwhy.fleet.store import write_rows
 from kvmwhy.fleet.triage import triage
@@ -31,40 +27,6 @@ HOSTILE = (
     "A" * 10_000,
     "שלום " * 40,
 )
-Drive = Callable[..., str]
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip, or fail where the run promises that there is a browser."""
-    if os.environ.get("KVMWHY_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_BROWSER=1, but: {reason}")
-    pytest.skip(reason)
-
-
-@pytest.fixture
-def drive(tmp_path: Path) -> Drive:
-    """Open a file in a browser of our own, and give the document as it is when it has settled."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        missing("no chromium: apt-get install --no-install-recommends chromium")
-
-    def run(path: Path, *options: str) -> str:
-        command = [
-            program, "--headless=new", "--no-sandbox",  # root in a container has no other way
-            "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
-            "--no-first-run", "--no-default-browser-check", f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=5000", *options, "--dump-dom", path.as_uri(),
-        ]  # fmt: skip
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-        ) as browser:
-            try:
-                return browser.communicate(timeout=60)[0]
-            finally:
-                if browser.poll() is None:
-                    os.killpg(browser.pid, signal.SIGKILL)
-
-    return run
 
 
 def made(tmp_path: Path, rows: list[Row], by: tuple[str, ...] = ()) -> Path:

@@ -13,7 +13,7 @@ import msgspec
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.pipeline import identity, inputs, order, records_of
+from kvmwhy.pipeline import Record, identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
 from kvmwhy.readers.moments import moments
@@ -22,6 +22,7 @@ from kvmwhy.render.page import Line
 
 if TYPE_CHECKING:
     from kvmwhy.cli.symbolise import Symbols
+    from kvmwhy.render.html.failure import Excerpt
 
 DONE: Final = 0
 NOTHING: Final = 1
@@ -48,8 +49,10 @@ class _Found:
         self.left_out = 0
         self.bytes_seen = 0
         self.beside = Beside()  # files of bundles that tell of the host
+        self.excerpts: dict[tuple[str | None, int | None], Excerpt] | None = None  # by place, if a page is wanted
 
-    def add(self, failure: Failure, format_: str | None) -> None:
+    def add(self, record: Record) -> None:
+        failure, format_ = record.failure, record.format
         key = identity(failure)
         if key in self.count:
             self.count[key] += failure.source.count
@@ -60,6 +63,10 @@ class _Found:
             self.first[key] = failure
             self.count[key] = failure.source.count
             self.format[key] = format_
+            if self.excerpts is not None:
+                from kvmwhy.cli.html_page import excerpt_of
+
+                self.excerpts[failure.source.path, failure.source.line] = excerpt_of(record.window, failure)
 
     def failures(self, *, several: bool) -> list[Failure]:
         """The records; what ``several`` inputs tell of one failure in one of them."""
@@ -114,11 +121,13 @@ class Wish(NamedTuple):
     role: Literal["guest", "vmm", "host"] | None = None
     number: int | None = None
     symbols: Symbols | None = None
+    html: str | None = None  # where the page goes
 
 
 def run(files: tuple[str, ...], wish: Wish) -> int:
     """Explain every failure in ``files``; return the exit status."""
     found, complaints = _Found(wish.limit), _Complaints()
+    found.excerpts = {} if wish.html else None
     status, count = DONE, 0
     for path, is_named in _inputs(files, complaints):
         count += 1
@@ -129,7 +138,10 @@ def run(files: tuple[str, ...], wish: Wish) -> int:
     if wish.number is not None and stories and wish.number > len(stories):
         complain(f"there is no failure {wish.number}: {len(stories)} are told apart")
         return BAD_INPUT
-    _print(stories, wish)
+    if wish.html is not None and stories:
+        status = max(status, _write_page(wish.html, stories, wish, found.excerpts or {}))
+    else:
+        _print(stories, wish)
     sys.stdout.flush()
     complaints.close()
     if found.left_out:
@@ -156,6 +168,31 @@ def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
         show(_one_by_one(pages), paged=True)
     elif told:
         show(_screens(told, wish), paged=True)
+
+
+def _write_page(
+    path: str,
+    stories: list[tuple[Failure, ...]],
+    wish: Wish,
+    excerpts: dict[tuple[str | None, int | None], Excerpt],
+) -> int:
+    """One page of all failures, or of the one that was asked for."""
+    from kvmwhy.cli.html_page import write
+    from kvmwhy.render.html.failure import Excerpt
+
+    told = [
+        (diagnose(first, syntax=wish.syntax), others, excerpts.get((first.source.path, first.source.line), Excerpt()))
+        for n, (first, *others) in enumerate(stories, 1)
+        if wish.number in {None, n}
+    ]
+    try:
+        left_out = write(path, told)
+    except OSError as error:
+        complain(f"{path}: {(error.strerror or str(error)).lower()}")
+        return BAD_INPUT
+    if left_out:
+        complain(f"{left_out} more failures are not on the page; see --number")
+    return DONE
 
 
 def _print_json(failures: list[Failure], wish: Wish) -> None:
@@ -283,7 +320,7 @@ def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, c
     for member in inputs(_counted(_chunks(stream, size), found), path, complaints):
         chunks = found.beside.watch(member.path, member.chunks)
         for record in records_of(chunks, member.path, complaints):
-            found.add(record.failure, record.format)
+            found.add(record)
 
 
 def _counted(chunks: Iterator[bytes], found: _Found) -> Iterator[bytes]:

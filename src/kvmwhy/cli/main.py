@@ -54,6 +54,7 @@ Examples:
   kvmwhy explain kvm_run.page            # the 2352 or 4096 bytes of a vCPU's kvm_run page
   kvmwhy explain --full guest.log        # all of it: the evidence, the words, the registers' story
   kvmwhy explain --brief /var/log/libvirt/qemu
+  kvmwhy explain --html page.html guest.log   # to look at: nothing on it is loaded from elsewhere
   kvmwhy explain --json *.log | jq -r .answer
   kvmwhy explain -f /var/log/libvirt/qemu/guest.log
   kvmwhy explain --symbols vmlinux guest.log      # function, file and line of RIP
@@ -77,6 +78,7 @@ Examples:
 )
 @click.option("--full", "depth", flag_value="full", help="Everything: what the answer rests on, and the raw words.")
 @click.option("--brief", "depth", flag_value="brief", help="One line for each failure.")
+@click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write one page to look at, for all.")
 @click.option("--for", "role", type=click.Choice(["guest", "vmm", "host"]), help="Only what this one can do.")
 @click.option("--number", type=click.IntRange(min=1), metavar="N", help="Only the Nth failure of the table.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the log FILES, and explain each failure as it is written.")

@@ -45,7 +45,7 @@ def address_bar(gpa: int, *, ram_bytes: int | None, width: int = 64) -> Bar | No
     pairs = list(pairwise(cuts))
     share = width // len(pairs)
     segments = tuple(
-        Segment(start, end, _kind(start, end, ram_bytes), max(share, len(_amount(start)) + 2)) for start, end in pairs
+        Segment(start, end, _kind(start, end, ram_bytes), max(share, len(amount(start)) + 2)) for start, end in pairs
     )
     column = 0
     for segment in segments:
@@ -87,16 +87,16 @@ def drawn(bar: Bar) -> tuple[str, str, str]:
     ruler, ink = [" "] * (total + 12), ""
     column = 0
     for segment in bar.segments:
-        label = _amount(segment.start)
+        label = amount(segment.start)
         ruler[column : column + len(label)] = label
         ink += "│" + _INK[segment.kind] * (segment.width - 1)
         column += segment.width
-    label = _amount(bar.segments[-1].end)
+    label = amount(bar.segments[-1].end)
     ruler[column : column + len(label)] = label
     return "".join(ruler).rstrip(), ink + "│", " " * bar.marker + "▲"
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
     """Round sizes by name; what a manual gives in hexadecimal, so."""
     for unit, name in ((1 << 40, "TiB"), (_GIB, "GiB"), (_MIB, "MiB"), (1 << 10, "KiB")):
         if size >= unit and size % unit == 0 and size // unit < 1 << 10:

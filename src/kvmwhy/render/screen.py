@@ -53,14 +53,14 @@ def screen(
 ) -> list[Line]:
     """At most ``ROWS`` rows. ``role``: only what this one can do; ``number``: which of an input's failures it is."""
     facts = diagnosis.facts
-    head = [Line(safe(diagnosis.answer), "answer"), Line(_where(diagnosis, others), "dim", "", 2)]
+    head = [Line(safe(diagnosis.answer), "answer"), Line(where(diagnosis, others), "dim", "", 2)]
     tail = [*_whose(diagnosis.origins), *_fixes(diagnosis, role)]
     if missing := _missing(diagnosis):
         tail.append(missing)
     if torn := facts.failure.damage:
         more_torn = f" (and {len(torn) - 1} more)" if len(torn) > 1 else ""
         tail.append(Line(safe(torn[0], 150) + more_torn, "bad", _label("torn"), 2))
-    more = [Line(_commands(diagnosis, number), "dim", _label("more"), 2)]
+    more = [Line("kvmwhy " + " · ".join(commands(diagnosis, number)), "dim", _label("more"), 2)]
     room = ROWS - _rows(head) - _rows(tail) - _rows(more) - 2
     picture = next((lines for lines in _pictures(diagnosis, syntax) if 0 < _rows(lines) <= room), None)
     lines = [*head, *([Line(), *picture] if picture else []), Line(), *tail, *more]
@@ -113,7 +113,7 @@ def _label(text: str) -> str:
     return f"{text:<{_LABEL}}"
 
 
-def _where(diagnosis: Diagnosis, others: Sequence[Failure]) -> str:
+def where(diagnosis: Diagnosis, others: Sequence[Failure]) -> str:
     """Mechanism, place in the input, who ran it, how often: parts that are known."""
     facts, failure = diagnosis.facts, diagnosis.failure
     source, host = failure.source, failure.host
@@ -271,11 +271,11 @@ def _missing(diagnosis: Diagnosis) -> Line | None:
     return Line(safe(diagnosis.collect[0]), "plain", _label("missing"), 2)
 
 
-def _commands(diagnosis: Diagnosis, number: int | None) -> str:
-    which = f" --number {number}" if number is not None else ""
-    commands = [f"kvmwhy explain --full{which}"]
+def commands(diagnosis: Diagnosis, number: int | None = None) -> list[str]:
+    """What to ask kvmwhy next, without its name and the file's."""
+    wanted = ["explain --full" + (f" --number {number}" if number is not None else "")]
     if diagnosis.mechanism:
-        commands.append(f"cause {diagnosis.mechanism.id}")
+        wanted.append(f"cause {diagnosis.mechanism.id}")
     if diagnosis.failure.suberror == 1 and diagnosis.facts.instruction is not None:
-        commands.append("reproduce")
-    return " · ".join([*commands, "redact"])
+        wanted.append("reproduce")
+    return [*wanted, "redact"]

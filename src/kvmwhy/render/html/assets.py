@@ -1,0 +1,76 @@
+"""How the page looks, and the few lines that light up one number wherever it stands."""
+
+# ruff: noqa: E501 -- markup
+from __future__ import annotations
+
+from base64 import b64encode
+from hashlib import sha256
+from typing import Final
+
+STYLE: Final = """
+:root { color-scheme: light dark; --ink: #1c2024; --dim: #565b63; --line: #d9dce1; --card: #fff; --page: #f6f7f9;
+  --mark: #1f5fc4; --pale: #dbe6f8; --bad: #a3231f; --good: #1d6b34; --lit: #ffe58a; --device: #e6d3bd; --open: #e5e7eb; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --dim: #a9afb7; --line: #363c44; --card: #1b1f24;
+  --page: #121518; --mark: #85b4fa; --pale: #2b3950; --bad: #ff9a92; --good: #83d49b; --lit: #6b5300; --device: #4d3f2e;
+  --open: #30353c; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 66rem; padding: 1.25rem; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+h1 { font-size: 1.35rem; line-height: 1.35; margin: 0; } h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
+h3 { font-size: 1rem; margin: .8rem 0 .2rem; } p { margin: .4rem 0; }
+a { color: var(--mark); text-underline-offset: .15em; }
+:focus-visible { outline: 3px solid var(--mark); outline-offset: 2px; border-radius: 2px; }
+article > section, nav { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 1rem;
+  margin: 1rem 0; }
+article > section.answer { border-left: 6px solid var(--mark); }
+.dim, small, caption { color: var(--dim); } .good { color: var(--good); } .bad { color: var(--bad); }
+ul { margin: .3rem 0; padding-left: 1.2rem; } dl { display: grid; grid-template-columns: 8rem minmax(0, 1fr);
+  gap: .3rem 1rem; margin: .6rem 0; } dt { color: var(--dim); } dd { margin: 0; }
+table { border-collapse: collapse; } th, td { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
+th { font-weight: 400; color: var(--dim); } code, pre, td.c { font: .87em/1.45 ui-monospace, monospace; }
+pre { margin: 0; padding: .6rem; overflow-x: auto; background: var(--page); border-radius: 6px; white-space: pre; }
+.scroll { overflow-x: auto; overflow-wrap: normal; } .scroll td, .scroll th { white-space: nowrap; } tr.here td, .here { background: var(--pale); font-weight: 600; }
+.n { border-bottom: 1px dotted var(--dim); cursor: default; } .n.lit, :target { background: var(--lit); }
+pre span.l { display: block; } pre span.l:target { background: var(--lit); }
+pre span.l.said { box-shadow: -4px 0 0 var(--mark); }
+.share { display: grid; grid-template-columns: minmax(8rem, 16rem) minmax(0, 1fr) 4rem; gap: .6rem; align-items: center; }
+svg { display: block; width: 100%; height: auto; } .share svg { height: .6rem; } svg text { fill: var(--dim); font: 11px system-ui, sans-serif; }
+.ram { fill: var(--pale); } .device { fill: var(--device); } .unknown { fill: var(--open); } .edge { stroke: var(--dim); }
+.access { fill: var(--bad); } svg text.said { fill: var(--ink); } .pale { fill: var(--open); } .full { fill: var(--mark); }
+ol.walk { display: flex; flex-wrap: wrap; list-style: none; padding: 0; gap: .3rem; } ol.walk li { border: 1px solid
+  var(--line); border-radius: 6px; padding: .2rem .5rem; } ol.walk li + li::before { content: "→ "; color: var(--dim); }
+details { margin: .4rem 0; } summary { cursor: pointer; color: var(--mark); }
+footer { color: var(--dim); font-size: .9em; margin: 1.5rem 0 .5rem; }
+@media (max-width: 38rem) { body { padding: .6rem; } article > section, nav { padding: .7rem; } dl { display: block; }
+  dd { margin: 0 0 .5rem; } .share { grid-template-columns: minmax(0, 1fr) 4rem; } .share svg { display: none; } }
+@media print { :root { --page: #fff; --card: #fff; --ink: #000; --dim: #444; } body { max-width: none; padding: 0;
+  font-size: 11px; } pre { white-space: pre-wrap; } svg * { print-color-adjust: exact; }
+  details::details-content { content-visibility: visible; height: auto; } }
+"""
+
+# A number that is pointed at, or has the focus, lights up wherever it stands; a click keeps it so.
+SCRIPT: Final = """
+(function () {
+  var kept = null;
+  function light(value) {
+    document.querySelectorAll('.n').forEach(function (each) {
+      each.classList.toggle('lit', value !== null && each.dataset.n === value);
+    });
+  }
+  function number(event) { var found = event.target.closest && event.target.closest('.n'); return found && found.dataset.n; }
+  ['mouseover', 'focusin'].forEach(function (kind) {
+    document.addEventListener(kind, function (event) { light(number(event) || kept); });
+  });
+  document.addEventListener('click', function (event) { kept = number(event) || null; light(kept); });
+})();
+"""
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+# Nothing is loaded, and nothing runs or styles but what stands above.
+POLICY: Final = (
+    f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
+)

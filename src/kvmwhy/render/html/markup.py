@@ -1,0 +1,55 @@
+"""Text of a log made harmless and escaped, with the numbers and places in it that other parts of the page show too."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from typing import Final
+
+from kvmwhy.diagnosis.answer import Proof
+from kvmwhy.render.safe import safe
+
+_NUMBER: Final = re.compile(r"(?<![0-9A-Za-z_])(?:0x([0-9a-fA-F]{1,16})|([0-9a-f]{8,16}))(?![0-9A-Za-z_])")
+_LEAST: Final = 0x100  # smaller numbers are everywhere
+_LONGEST: Final = 4000
+
+
+def plain(text: str) -> str:
+    """Escaped, with every character that does not print shown as one that does."""
+    return escape(safe(text, _LONGEST))
+
+
+def linked(text: str) -> str:
+    """The same, with each number marked by its value: one that is pointed at lights up wherever it stands."""
+    parts, at = [], 0
+    text = safe(text, _LONGEST)
+    for found in _NUMBER.finditer(text):
+        value = int(found[1] or found[2], 16)
+        parts.append(escape(text[at : found.start()]))
+        parts.append(number(found[0], value))
+        at = found.end()
+    return "".join([*parts, escape(text[at:])])
+
+
+def number(text: str, value: int) -> str:
+    """One number as it was written."""
+    if value < _LEAST:
+        return escape(text)
+    return f'<span class="n" tabindex="0" data-n="{value:x}">{escape(text)}</span>'
+
+
+def proof(evidence: Proof, *, lines: range, words: int) -> str:
+    """A proof with links to where it was seen, as far as that is on the page."""
+    text, at = linked(evidence.text), evidence.at
+    if at is None:
+        return text
+    links = []
+    if at.line is not None and at.line in lines:
+        links.append(f'<a href="#L{at.line}">line {at.line}</a>')
+    elif at.line is not None:
+        links.append(f"line {at.line}")
+    if at.word is not None and at.word < words:
+        links.append(f'<a href="#w{at.word}">data[{at.word}]</a>')
+    if at.register is not None:
+        links.append(f'<a href="#r-{plain(at.register)}">{plain(at.register.upper())}</a>')
+    return f"{text} <small>({', '.join(links)})</small>" if links else text

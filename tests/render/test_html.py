@@ -1,0 +1,171 @@
+"""The page of failures: what it says, that it is well formed, and that no log makes it do anything."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections import Counter
+from datetime import UTC, datetime
+from hashlib import sha256
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from browser import Drive
+from kvmwhy.cli.main import kvmwhy
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.readers import read
+from kvmwhy.render.html.document import Told, page
+from kvmwhy.render.html.failure import Excerpt
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+GOOD = FIXTURES / "lab-svm" / "qemu-6.1" / "long64-vmovdqu" / "qemu.log"
+LOGS = [path for path in sorted(FIXTURES.rglob("qemu.log"))[::9] if read(path.read_bytes()).failures]
+MADE = datetime(2026, 3, 1, tzinfo=UTC)
+HOSTILE = (
+    "<script>document.title='owned'</script>",
+    "</pre></title></style></svg><img src=http://127.0.0.1:9/x onerror=\"document.title='owned'\">",
+    '\'"><iframe src=http://127.0.0.1:9/></iframe> id="f1" href="#f1"',
+    "&lt;b&gt;\x00\x07\x1b[2J\x9b31m\u202edlrow\u200b",
+)
+VOID = frozenset({"meta", "link", "br", "img", "path", "rect", "input"})
+
+
+class Outline(HTMLParser):
+    """Elements, ids and links of a page; ``wrong`` names what is not well formed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.ids: Counter[str] = Counter()
+        self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        for name, value in attrs:
+            self.attributes.add(name)
+            if name == "id":
+                self.ids[value or ""] += 1
+            if name == "href":
+                self.links.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def outline(text: str) -> Outline:
+    found = Outline()
+    found.feed(text)
+    found.close()
+    return found
+
+
+def page_of(log: bytes, *, times: int = 1) -> str:
+    lines = tuple(log.decode("utf-8", "replace").splitlines())
+    told = [Told(diagnose(failure), (), Excerpt(1, lines)) for failure in read(log, path="guest.log").failures]
+    return page(told * times, made=MADE)
+
+
+def held(text: str) -> Outline:
+    """Whatever the log: well formed, ids once each, every link leads somewhere, no style or script but ours."""
+    found = outline(text)
+    assert (found.wrong, found.open) == ([], [])
+    assert [name for name, count in found.ids.items() if count > 1] == []
+    assert [link for link in found.links if not link.startswith("#") or link[1:] not in found.ids] == []
+    assert found.tags["script"] == found.tags["style"] == found.tags["main"] == 1
+    assert not found.tags.keys() & {"img", "iframe", "link", "object", "base", "form"}
+    assert not {name for name in found.attributes if name.startswith("on") or name in {"style", "src"}}
+    return found
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda path: path.parent.name)
+def test_genuine_logs(log: Path) -> None:
+    """The answer is the heading, and the log's lines stand below with their numbers."""
+    data = log.read_bytes()
+    text = page_of(data)
+    found = held(text)
+    answer = diagnose(read(data).failures[0]).answer
+    assert "".join(found.texts).count(answer[:30]) >= 1
+    assert "f1-L1" in found.ids
+
+
+def test_the_policy_allows_what_is_there_and_nothing_else() -> None:
+    """The hashes of CSP are those of the style and the script on the page; all else is forbidden."""
+    text = page_of(GOOD.read_bytes())
+    for kind in ("style", "script"):
+        body = re.search(rf"<{kind}>(.*?)</{kind}>", text, re.DOTALL)
+        assert body
+        digest = b64encode(sha256(body[1].encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in text
+    assert "default-src 'none'" in text
+    assert "unsafe" not in text
+
+
+def test_one_number_is_one_wherever_it_stands() -> None:
+    """The address of the access is tied: in the words, the operand, the code and the log's own line."""
+    text = page_of(GOOD.read_bytes())
+    assert text.count('data-n="d0000000"') >= 5
+    assert re.search(
+        r'id="f1-w5"><th scope="row">data\[5\]</th><td class="c"><span class="n" tabindex="0" data-n="d0000000"', text
+    )
+
+
+def test_several_failures_have_ids_of_their_own() -> None:
+    """A list leads to each."""
+    found = held(page_of(GOOD.read_bytes(), times=3))
+    assert {"f1", "f2", "f3", "f3-w5"} <= found.ids.keys()
+    assert found.tags["nav"] == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40)), min_size=1, max_size=6), st.data())
+def test_no_log_breaks_the_page(words: list[str], data: st.DataObject) -> None:
+    """Markup, quotes and control characters in any line of a log."""
+    lines = GOOD.read_text().splitlines()
+    for word in words:
+        lines.insert(data.draw(st.integers(0, len(lines))), word)
+    text = page_of("\n".join(lines).encode("utf-8", "replace"))
+    if "<article" in text:
+        held(text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202e\u200b]", text)
+
+
+def test_a_browser_runs_nothing_of_the_log(drive: Drive, tmp_path: Path) -> None:
+    """A hostile log in Chromium: the title is ours, and no element came out of the text."""
+    log = GOOD.read_text() + "".join(f"KVM: {text}\n" for text in HOSTILE)
+    path = tmp_path / "page.html"
+    path.write_text(page_of(log.encode()))
+    shown = drive(path)
+    assert "owned</title>" not in shown
+    assert outline(shown).tags["img"] == 0
+
+
+def test_the_command_writes_the_page_whole(tmp_path: Path) -> None:
+    """--html FILE; a folder that is not there is said in one sentence with status 2."""
+    target = tmp_path / "page.html"
+    made = CliRunner().invoke(kvmwhy, ["explain", "--html", str(target), str(GOOD)])
+    assert (made.exit_code, made.output) == (0, "")
+    assert "vmovdqu" in target.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    refused = CliRunner().invoke(kvmwhy, ["explain", "--html", str(tmp_path / "no" / "page.html"), str(GOOD)])
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
