@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "testing": {"abi"},
     "symbols": set[str](),
     "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "pipeline", "diagnosis"},
-    "render": {"abi", "record", "contract", "arch", "diagnosis", "fleet", "vmms"},
+    "render": {"abi", "record", "contract", "arch", "emulator", "diagnosis", "fleet", "vmms"},
     "probe": {"abi", "arch", "emulator", "machine"},
     "reproduce": {"abi", "record", "arch", "emulator", "diagnosis", "machine"},
     "cli": {
