@@ -3,11 +3,14 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from guests import qemu
 
 SOURCE = Path(__file__).parent / "vmm.c"
 
@@ -47,3 +50,12 @@ def tracefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield where
     finally:
         subprocess.run(["umount", where], check=True)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short path: a QEMU's monitor is a socket in it."""
+    if reason := qemu.unavailable():
+        missing(reason)
+    with tempfile.TemporaryDirectory(prefix="kvmwhy-") as name:
+        yield Path(name)

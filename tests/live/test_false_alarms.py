@@ -5,16 +5,13 @@ A sample: bench/attach.py takes hundreds of looks.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from guests import boot, healthy, qemu
+from guests import boot, healthy
 from kvmwhy.cli.attach import examine
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.live.host import host_facts
@@ -22,17 +19,6 @@ from kvmwhy.live.kvm_stats import read_counts
 from kvmwhy.live.process import vmm as process_of_vmm
 
 pytestmark = pytest.mark.live
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A short path: a monitor's socket is in it."""
-    if reason := qemu.unavailable():
-        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-            pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
-        pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="kvmwhy-") as name:
-        yield Path(name)
 
 
 def failures(pid: int, *, monitor: bool) -> int:
