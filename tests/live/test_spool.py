@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmwhy.live.errors import CaptureError
-from kvmwhy.live.spool import Spool, _left
+from kvmwhy.live.spool import Page, Spool, _left
 
 PLACE = (5, 100)  # an inode, and a size
-PAGES = (b"page one" * 512, b"", bytes(4096))
+PAGES = (Page(b"page one" * 512, 1.25, 8.5), Page(b""), Page(bytes(4096), since=2.0))
 MARKS = ((7, 1.5), (1 << 40, 0.25))
 
 
@@ -35,13 +35,13 @@ def test_what_is_left_is_what_was_taken(tmp_path: Path) -> None:
     assert spool.left is not None
     assert (spool.left.formats, spool.left.pages, spool.left.told) == ("field: a", PAGES, frozenset(MARKS))
     spool.begin("field: b")
-    spool.page(b"x")
+    spool.page(Page(b"x"))
     spool.clear()
     assert Spool(str(path), PLACE).left is None
-    spool.page(b"y")
+    spool.page(Page(b"y"))
     again = Spool(str(path), PLACE).left
     assert again is not None
-    assert (again.formats, again.pages, again.told) == ("field: b", (b"y",), frozenset())
+    assert (again.formats, again.pages, again.told) == ("field: b", (Page(b"y"),), frozenset())
     spool.close(empty=True)
     assert not path.exists()
 
@@ -89,10 +89,10 @@ def test_without_room_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
-        spool.page(b"x" * 4096)
+        spool.page(Page(b"x" * 4096))
     assert spool.problem is not None
     assert "no space left" in spool.problem
-    spool.page(b"y")
+    spool.page(Page(b"y"))
     spool.telling(MARKS, PLACE)
     spool.clear()
     assert (tmp_path / "spool").read_bytes() == b""

@@ -6,7 +6,7 @@
  *        triple (a triple fault), mmio (RUNS device reads that all go well, for measurements).
  * Each of VMS machines has VCPUS vCPUs, each in a thread of its own that enters its guest RUNS times,
  * whatever comes back. END: exit (die at once), hold (until stdin closes), pace (a millisecond between two
- * runs, then exit). Prints one line for each vCPU: thread, VM, vCPU, internal errors, shutdowns, others.
+ * runs, then exit), again (do all of it once more as another program by the same number, then exit). Prints one line for each vCPU: thread, VM, vCPU, internal errors, shutdowns, others.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -174,6 +174,8 @@ int main(int argc, char **argv)
 		printf("%ld %d %d %ld %ld %ld\n", all[n].tid, all[n].machine, all[n].number, all[n].errors,
 		       all[n].shutdowns, all[n].others);
 	fflush(stdout);
+	if (!strcmp(ending, "again"))
+		execl(argv[0], argv[0], argv[1], argv[2], argv[3], argv[4], "exit", NULL);
 	if (!strcmp(ending, "hold"))
 		while (getchar() != EOF)
 			;

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
-from kvmwhy.live.process import Vmm, process_of, vmm
+from kvmwhy.live.process import Vmm, is_thread_of, process_of, vmm
 from kvmwhy.live.process_memory import Memory
 from kvmwhy.live.qemu_command import guest_name
 from kvmwhy.live.vcpus import failure_of
@@ -112,7 +112,7 @@ class Recall:
     def _vmm(self, thread: int, *, fresh: bool) -> tuple[_Open, bool]:
         """The VMM, and whether it was looked up just now. Raises NotPermittedError, GoneError, CaptureError."""
         pid = self._process.get(thread)
-        known = self._open.get(pid) if pid is not None and not fresh else None
+        known = self._open.get(pid) if pid is not None and not fresh and is_thread_of(thread, pid) else None
         if known:
             self._open.move_to_end(known.vmm.pid)
             self._last[thread] = known.vmm, monotonic()

@@ -127,6 +127,11 @@ def process_of(tid: int) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_thread_of(tid: int, pid: int) -> bool:
+    """Whether this number is still a thread of that process: it may be another's by now."""
+    return os.path.exists(f"/proc/{pid}/task/{tid}")
+
+
 def descendants(pid: int, most: int = 1024) -> set[int]:
     """``pid`` and what descends from it, as far as the kernel lists children."""
     found, waiting = {pid}, [pid]

@@ -11,6 +11,7 @@ import os
 import struct
 import time
 from collections.abc import Iterable
+from math import inf
 from typing import Final, NamedTuple
 
 from kvmwhy.live.errors import CaptureError, NotPermittedError
@@ -20,15 +21,24 @@ LARGE: Final = 4 << 20  # bytes, above which nothing should wait that need not
 _LARGEST: Final = 16 << 20  # of what another one left
 _DRIFT: Final = 60.0  # seconds
 _HEAD: Final = b"H"  # what is needed to read the pages, on this boot or a later one
-_PAGE: Final = b"P"
+_PAGE: Final = b"P"  # behind its bounds
 _TOLD: Final = b"T"
 _ENTRY: Final = struct.Struct("<cI")  # kind, length
 _OFFSET: Final = struct.Struct("<d")
 _MARK: Final = struct.Struct("<Qd")
+_BOUNDS: Final = struct.Struct("<dd")
 _PLACE: Final = struct.Struct("<QQ")
 
 Place = tuple[int, int]
 """Where the next record will stand: the file's inode, and its size."""
+
+
+class Page(NamedTuple):
+    """A page of a ring buffer. Only its events from ``since`` on and before ``until`` count: others have the rest."""
+
+    raw: bytes
+    since: float = -inf
+    until: float = inf
 
 
 class Left(NamedTuple):
@@ -39,7 +49,7 @@ class Left(NamedTuple):
 
     formats: str
     offset: float
-    pages: tuple[bytes, ...]
+    pages: tuple[Page, ...]
     told: frozenset[Mark]
 
     @property
@@ -78,9 +88,9 @@ class Spool:
         self._append(_entry(_HEAD, _OFFSET.pack(offset) + formats.encode()))
         self._head = self.size
 
-    def page(self, raw: bytes) -> None:
+    def page(self, page: Page) -> None:
         """A page was taken out of the kernel's buffer."""
-        self._append(_entry(_PAGE, raw))
+        self._append(_entry(_PAGE, _BOUNDS.pack(page.since, page.until) + page.raw))
 
     def telling(self, marks: Iterable[Mark], place: Place) -> None:
         """The record of these failures is about to be written."""
@@ -121,7 +131,7 @@ def _entry(kind: bytes, payload: bytes) -> bytes:
 def _left(data: bytes, end: Place) -> Left | None:
     """What is whole in a spool, if there is a page in it. ``end``: of the records."""
     formats, offset = "", 0.0
-    pages: list[bytes] = []
+    pages: list[Page] = []
     told: set[Mark] = set()
     last: bytes = b""
     at = 0
@@ -135,8 +145,8 @@ def _left(data: bytes, end: Place) -> Left | None:
         if kind == _HEAD and size >= _OFFSET.size:
             (offset,) = _OFFSET.unpack_from(payload)
             formats = payload[_OFFSET.size :].decode("utf-8", "replace")
-        elif kind == _PAGE:
-            pages.append(payload)
+        elif kind == _PAGE and size >= _BOUNDS.size:
+            pages.append(Page(payload[_BOUNDS.size :], *_BOUNDS.unpack_from(payload)))
         elif kind == _TOLD and size % _MARK.size == _PLACE.size % _MARK.size and size >= _PLACE.size:
             told.update(_MARK.iter_unpack(payload[_PLACE.size :]))
             last = payload

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,6 +23,8 @@ MOUNTS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PREFIX: Final = "kvmwhy-"
 PAST: Final = "-past"
 MAX_PAGE: Final = 64 << 10  # the largest sub-buffer there is
+_NOTE: Final = "events/kvm/kvm_mmio/filter"
+_SINCE: Final = re.compile(rb"gpa == (\d{1,20})")
 _TRIES, _PAUSE = 25, 0.02  # until an instance that is in use is left to the next watch
 
 # What a failure looks like. EINTR and EAGAIN are how KVM_RUN says "nothing happened"; the exits are
@@ -67,13 +70,12 @@ class Instance:
         self.path = f"{root}/instances/{name}"
         self.name = name
         self.pipes: dict[int, int] = {}
-        self._made = False
+        self._instances = -1
         if create:
             try:
                 os.mkdir(self.path)
             except OSError as error:
                 raise _refused(error, self.path, "making an instance takes root, or CAP_DAC_OVERRIDE") from None
-            self._made = True
         try:
             self._open_pipes()
         except BaseException:
@@ -81,8 +83,12 @@ class Instance:
             raise
 
     def _open_pipes(self) -> None:
-        """Every CPU that may ever come. An open pipe also keeps others from removing the instance."""
+        """Every CPU that may ever come. An open pipe also keeps others from removing the instance.
+
+        The directory stays open, too: tracefs may be unmounted, or mounted over, while we watch.
+        """
         try:
+            self._instances = os.open(os.path.dirname(self.path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             names = os.listdir(f"{self.path}/per_cpu")
         except OSError as error:
             raise _refused(error, f"{self.path}/per_cpu", "reading a trace takes root, or CAP_DAC_OVERRIDE") from None
@@ -134,6 +140,24 @@ class Instance:
         except OSError as error:
             raise _refused(error, path, "setting up an instance takes root, or CAP_DAC_OVERRIDE") from None
 
+    def mark_since(self, when: float) -> None:
+        """Leave a note for whoever takes this instance over: from when on its events count, in seconds of the clock.
+
+        As the filter of an event that is not enabled here: it does nothing, stays with the instance, and is read back.
+        """
+        with suppress(CaptureError):
+            self.write(_NOTE, f"gpa == {round(when * 1e9)}")
+
+    @property
+    def since(self) -> float | None:
+        """What mark_since() left, if it was called."""
+        try:
+            with open(f"{self.path}/{_NOTE}", "rb") as stream:
+                note = _SINCE.fullmatch(stream.read(256).strip())
+        except OSError:
+            return None
+        return int(note[1]) / 1e9 if note else None
+
     def pages(self, cpu: int, limit: int = 1 << 20) -> Iterator[bytes]:
         """What this CPU's buffer holds, page by page; read pages are gone from it. Empty when it is empty."""
         for _ in range(limit):
@@ -149,33 +173,47 @@ class Instance:
                 return
             yield page
 
-    def overruns(self, cpu: int) -> int:
-        """Events that this CPU's buffer had no room for, since it was made: the kernel's own count."""
+    def overruns(self, cpu: int) -> int | None:
+        """Events that this CPU's buffer had no room for, since it was made: the kernel's own count, if it tells."""
         try:
-            with open(f"{self.path}/per_cpu/cpu{cpu}/stats", "rb") as stream:
+            fd = os.open(f"{self.name}/per_cpu/cpu{cpu}/stats", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._instances)
+            with open(fd, "rb") as stream:
                 text = stream.read(4096).decode("ascii", "replace")
         except OSError:
-            return 0
+            return None
         return sum(int(n) for n in re.findall(r"^(?:dropped events|overrun): (\d{1,18})$", text, re.MULTILINE))
 
     def close(self) -> None:
         """Close the pipes and leave the instance, with what it has recorded."""
+        self._close_pipes()
+        self._close_directory()
+
+    def _close_pipes(self) -> None:
         for fd in self.pipes.values():
             os.close(fd)
         self.pipes = {}
 
+    def _close_directory(self) -> None:
+        if self._instances >= 0:
+            os.close(self._instances)
+            self._instances = -1
+
     def remove(self) -> None:
         """Close the pipes and take the instance away, its events with it. Again: nothing."""
-        self.close()
+        self._close_pipes()
         for _ in range(_TRIES):
             try:
-                os.rmdir(self.path)
+                if self._instances >= 0:
+                    os.rmdir(self.name, dir_fd=self._instances)
+                else:
+                    os.rmdir(self.path)
             except OSError as error:
                 if error.errno != errno.EBUSY:
-                    return
+                    break
                 time.sleep(_PAUSE)  # someone looks into it at this moment
             else:
-                return
+                break
+        self._close_directory()
 
     def __enter__(self) -> Self:
         return self

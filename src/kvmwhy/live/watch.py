@@ -21,7 +21,7 @@ from kvmwhy.live import tracefs
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.page_cache import Recall
 from kvmwhy.live.rate_limit import Counted, Mark, Repeats, key
-from kvmwhy.live.spool import LARGE, Place, Spool
+from kvmwhy.live.spool import LARGE, Page, Place, Spool
 from kvmwhy.live.trace_history import ENOUGH, Decode, Flight, History, NoHistory
 from kvmwhy.live.tracefs import FAILURES, FAILURES_ALONE, HISTORY, PAST, PREFIX, Instance
 from kvmwhy.readers.trace.events import TraceEvent
@@ -56,6 +56,14 @@ class _Open(NamedTuple):
     deadline: float
 
 
+class _Old(NamedTuple):
+    """An instance that a killed watch left, and from when to when its events count."""
+
+    instance: Instance
+    since: float
+    until: float
+
+
 class Watch:
     """Follows the host from construction to close(). Raises NotPermittedError, NoTracefsError, CaptureError.
 
@@ -86,7 +94,7 @@ class Watch:
         self._open: dict[int, _Open] = {}
         self._next_look = 0.0
         self._lost_by_cpu: dict[int, int] = {}
-        self._old: list[Instance] = []  # of killed watchers, with failures that nobody has read
+        self._old: list[_Old] = []  # of killed watchers, with failures that nobody has read
         self._since = inf
         self._formats = tracefs.formats(root, (*FAILURES, *HISTORY))
         self._decode = decoder(self._formats)
@@ -120,6 +128,7 @@ class Watch:
             self._failures.enable(FAILURES if self._past else FAILURES_ALONE)
             self._failures.write("tracing_on", "1")
             self._since = time.monotonic()
+            self._failures.mark_since(self._since)
             self._adopt(root, [one for one in left if one not in {name, name + PAST}])
         except BaseException:
             self.close()
@@ -133,9 +142,10 @@ class Watch:
     def _adopt(self, root: str, names: list[str]) -> None:
         """What a killed watcher had not read is still in its instance, and more has come since: poll() takes it over.
 
-        Ours runs already, so that nothing falls between the two: up to ``_since`` the old one counts, then ours. It
-        is switched off, so that it says nothing twice if we are killed, too.
+        Ours runs already, so that nothing falls between the two: up to ``_since`` the old one counts, then ours. Each
+        says since when it counts, for there may be several, of watchers that were killed while they took over.
         """
+        old: dict[Instance, float | None] = {}
         for name in names:
             try:
                 instance = Instance(root, name, create=False)
@@ -145,8 +155,20 @@ class Watch:
             if name.endswith(PAST):
                 instance.remove()
             else:
-                self._old.append(instance)
+                old[instance] = instance.since
             self.adopted += (name,)
+        self._old = self._in_turn(old)
+
+    def _in_turn(self, old: dict[Instance, float | None]) -> list[_Old]:
+        """Each from when it began to where the next one did, the oldest first."""
+        known = sorted(((since, one) for one, since in old.items() if since is not None), key=lambda pair: pair[0])
+        for instance, since in old.items():
+            if since is None and known:  # it was killed before it counted: another has all that it has
+                instance.remove()
+        if not known:
+            return [_Old(instance, -inf, self._since) for instance in old]
+        ends = [since for since, _ in known[1:]] + [self._since]
+        return [_Old(instance, since, end) for (since, instance), end in zip(known, ends, strict=True)]
 
     def _take_up(self) -> list[TraceEvent]:
         """What a killed watch had taken out of the kernel's buffer; the first time, then nothing."""
@@ -154,20 +176,21 @@ class Watch:
             return []
         self._taken_up = True
         decode = decoder(self._left.formats)
-        return [event for page in self._left.pages for event in decode(page)]
+        return [event for page in self._left.pages for event in _counting(page, decode)]
 
     def _take_over(self) -> list[TraceEvent]:
         """A page of each CPU of the oldest instance that was left behind; an empty one goes."""
         old = self._old[0]
-        pages = [page for cpu in old.pipes for page in self._taken(old, cpu)]
+        pages = [page for cpu in old.instance.pipes for page in self._taken(*old, cpu)]
         if not pages:
-            old.remove()
+            old.instance.remove()
             self._old.pop(0)
-        return [event for page in pages for event in self._decode(page) if (event.time or 0) < self._since]
+        return [event for page in pages for event in _counting(page, self._decode)]
 
-    def _taken(self, instance: Instance, cpu: int) -> Iterator[bytes]:
+    def _taken(self, instance: Instance, since: float, until: float, cpu: int) -> Iterator[Page]:
         """A page, which is in the spool before anyone sees it."""
-        for page in instance.pages(cpu, _PAGES):
+        for raw in instance.pages(cpu, _PAGES):
+            page = Page(raw, since, until)
             if self._spool:
                 self._spool.page(page)
             yield page
@@ -230,8 +253,8 @@ class Watch:
             timeout = max(0.0, min(timeout, due - time.monotonic()))
         for fd, _ in self._poll.poll(0 if new or self._old else timeout * 1000):
             cpu = self._cpu_of.get(fd)
-            for page in self._taken(self._failures, cpu) if cpu is not None else ():
-                new += self._taking([e for e in self._decode(page) if (e.time or 0) >= self._since])
+            for page in self._taken(self._failures, self._since, inf, cpu) if cpu is not None else ():
+                new += self._taking(_counting(page, self._decode))
         return new
 
     def _follow(self, timeout: float) -> list[Seen]:
@@ -306,7 +329,9 @@ class Watch:
 
     def _count_lost(self) -> None:
         for cpu in self._failures.pipes:
-            self._lost_by_cpu[cpu] = self._failures.overruns(cpu)
+            overruns = self._failures.overruns(cpu)
+            if overruns is not None:
+                self._lost_by_cpu[cpu] = overruns
         self.lost = sum(self._lost_by_cpu.values())
 
     # -- the end -----------------------------------------------------------------------------------
@@ -330,8 +355,8 @@ class Watch:
 
     def close(self) -> None:
         """Take the instances away. Again: nothing."""
-        for instance in self._old:
-            instance.close()  # with what is in it: for the next watch
+        for old in self._old:
+            old.instance.close()  # with what is in it: for the next watch
         self._old = []
         self._failures.remove()
         if self._past:
@@ -353,6 +378,10 @@ def is_asked_for(failure: Failure) -> bool:
     Other modules hand #UD back before they try to emulate (x86_emulate_instruction: EMULTYPE_TRAP_UD).
     """
     return failure.kind == "other" and failure.emulation is not None and failure.emulation.insn[:2] in _RAISES_UD
+
+
+def _counting(page: Page, decode: Decode) -> list[TraceEvent]:
+    return [event for event in decode(page.raw) if page.since <= (event.time or 0) < page.until]
 
 
 def decoder(formats: str) -> Decode:
