@@ -12,7 +12,7 @@ import msgspec
 
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli import attached
-from kvmwhy.cli.attached import Monitored, Target
+from kvmwhy.cli.attached import Monitored, Shown, Target
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.live import qemu, qemu_log
@@ -51,6 +51,11 @@ class AttachOptions(NamedTuple):
     as_json: bool
     syntax: Syntax
     symbols: Symbols | None = None
+    full: bool = False
+
+    @property
+    def shown(self) -> Shown:
+        return Shown(self.as_json, self.full, self.syntax, self.symbols)
 
 
 class _Link(NamedTuple):
@@ -230,8 +235,7 @@ def tell(examined: Examined, wish: AttachOptions) -> int:
             attached.live_part(examined.target, vcpu, registers_from),
             seen,
             near,
-            as_json=wish.as_json,
-            symbols=wish.symbols,
+            wish.shown,
         )
         has_registers = has_registers or registers_from is not None
         status = worst([status, DAMAGED if diagnosis.failure.damage else DONE])
@@ -272,7 +276,7 @@ def _without_page(monitor: Monitor, wish: AttachOptions) -> int:
         failure, near = _completed(failure, seen, cpu, wish.syntax)
         live = {"pid": None, "vcpu": number, "state": "stopped", "why": "QMP says so"}
         diagnosis = diagnose(failure, syntax=wish.syntax)
-        attached.show_failure(diagnosis, live, seen, near, as_json=wish.as_json, symbols=wish.symbols)
+        attached.show_failure(diagnosis, live, seen, near, wish.shown)
     complain("the words of a failure are in the vCPU's page: give the PID, too, to have them")
     return DONE
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 
 from kvmwhy.abi.kvm_run import EXIT_UNKNOWN
+from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.arch.x86.paging import Walk
 from kvmwhy.cli.output import show
 from kvmwhy.diagnosis import Diagnosis
@@ -19,6 +20,7 @@ from kvmwhy.live.vcpus import VcpuLook
 from kvmwhy.render.json import to_object
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
+from kvmwhy.render.screen import screen
 from kvmwhy.render.text import explanation
 
 if TYPE_CHECKING:
@@ -128,18 +130,21 @@ def live_part(target: Target, vcpu: VcpuLook, registers_from: str | None) -> dic
     }
 
 
+class Shown(NamedTuple):
+    """How a failure is to be shown."""
+
+    as_json: bool
+    full: bool
+    syntax: Syntax
+    symbols: Symbols | None = None
+
+
 def show_failure(
-    diagnosis: Diagnosis,
-    live: dict[str, Any],
-    seen: Monitored | None,
-    near: qemu.Seen | None,
-    *,
-    as_json: bool,
-    symbols: Symbols | None = None,
+    diagnosis: Diagnosis, live: dict[str, Any], seen: Monitored | None, near: qemu.Seen | None, shown: Shown
 ) -> None:
-    named = symbols.name(diagnosis.facts, _stack(diagnosis, near)) if symbols else None
+    named = shown.symbols.name(diagnosis.facts, _stack(diagnosis, near)) if shown.symbols else None
     places = _places(diagnosis, seen, near)
-    if as_json:
+    if shown.as_json:
         guest = seen and {
             "status": seen.guest.status,
             "qemu": seen.guest.version,
@@ -151,7 +156,8 @@ def show_failure(
         line = msgspec.json.encode({**to_object(diagnosis), "live": {**live, "guest": guest}, **extra})
         sys.stdout.write(line.decode() + "\n")
         return
-    lines = [Line(), Line("─" * 60, "dim"), Line(), *explanation(diagnosis)]
+    page = explanation(diagnosis) if shown.full else screen(diagnosis, syntax=shown.syntax)
+    lines = [Line(), Line("─" * 60, "dim"), Line(), *page]
     lines += [Line(), Line(style="head", label="The live guest", label_style="head")]
     lines.append(Line(f"{live['state']}: {live['why']}", "plain" if live["state"] == "stopped" else "bad", "now  ", 2))
     if live.get("registers_from"):

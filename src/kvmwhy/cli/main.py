@@ -216,6 +216,7 @@ Examples:
 @click.option("--domain", metavar="NAME", help="A libvirt domain; virsh asks its monitor.")
 @click.option("--monitor/--no-monitor", default=True, help="Look for the monitor of a QEMU that is given by PID.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for the next failure, and explain that.")
+@click.option("--full", is_flag=True, help="Everything: what the answer rests on, and the raw words.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failing vCPU, one a line.")
 @click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
 @click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
