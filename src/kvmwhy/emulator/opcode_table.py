@@ -57,40 +57,49 @@ def version_of(since: str) -> Version | None:
 
 
 @cache
-def slots() -> dict[_Key, Slot]:
-    """The whole table, by opcode map, opcode byte and whether the encoding is VEX."""
+def _lines() -> dict[_Key, list[str]]:
+    """The table's rows as they stand, by opcode map, opcode byte and whether the encoding is VEX."""
     with open(os.path.join(os.path.dirname(__file__), "data", "handlers.csv"), encoding="ascii") as file:
         text = file.read()
-    rows: dict[_Key, list[Row]] = {}
     lines = (line for line in text.splitlines() if not line.startswith("#"))
     next(lines)  # the column names
+    rows: dict[_Key, list[str]] = {}
     for line in lines:
-        where, vex, opcodes, reg, mod, rm, prefix, mode, outcome, since, flags, limit, mnemonic = line.split(",")
-        row = Row(
-            _number(reg),
-            mod,
-            _number(rm),
-            prefix,
-            mode,
-            _OUTCOMES[outcome],
-            since,
-            version_of(since),
-            frozenset(flags.split("|")) if flags else frozenset(),
-            limit,
-            mnemonic,
-        )
+        where, vex, opcodes, rest = line.split(",", 3)
         first, _, last = opcodes.partition("-")
         for opcode in range(int(first, 16), int(last or first, 16) + 1):
-            rows.setdefault((where, opcode, bool(vex)), []).append(row)
-    return {
-        key: Slot(tuple(found), any(one.reg is not None or one.mod or one.rm is not None for one in found))
-        for key, found in rows.items()
-    }
+            rows.setdefault((where, opcode, bool(vex)), []).append(rest)
+    return rows
 
 
+def _row(line: str) -> Row:
+    reg, mod, rm, prefix, mode, outcome, since, flags, limit, mnemonic = line.split(",")
+    return Row(
+        _number(reg),
+        mod,
+        _number(rm),
+        prefix,
+        mode,
+        _OUTCOMES[outcome],
+        since,
+        version_of(since),
+        frozenset(flags.split("|")) if flags else frozenset(),
+        limit,
+        mnemonic,
+    )
+
+
+@cache
 def slot(opcode_map: str, opcode: int, *, vex: bool = False) -> Slot | None:
     """The rows of one opcode, or ``None`` where KVM has nothing at all."""
-    return slots().get((opcode_map, opcode, vex))
+    rows = tuple(map(_row, _lines().get((opcode_map, opcode, vex), ())))
+    modrm = any(row.reg is not None or row.mod or row.rm is not None for row in rows)
+    return Slot(rows, modrm) if rows else None
+
+
+def slots() -> dict[_Key, Slot]:
+    """The whole table."""
+    return {key: found for key in _lines() if (found := slot(key[0], key[1], vex=key[2]))}
 
 
 def by_modrm(rows: tuple[Row, ...], modrm: int) -> tuple[Row, ...]:
