@@ -13,6 +13,7 @@ from typing import Final
 
 from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.escapes import unescape
+from kvmwhy.ingest.multi_search import Seeker
 
 _NUMBER: Final = deferred(r"[ \t]{0,12}(\d{1,7})(?:[.:)|-]? ?\| ?|[.:)|-]? |[.:)|-]?\t|[:-])")
 _OF_GREP: Final = deferred(r"\d{1,7}[:-](?!\d)")
@@ -40,6 +41,8 @@ _COMMON: Final = (
     "CR0: actual=", "CS:   sel=", "VMCB Control Area", "cr_read: ", "exit_code: ", "es:   s: ", "Code=", "X00=",
     "NIP ",
 )  # fmt: skip
+_NEWLINE: Final = 10
+_seek: Final = Seeker([start.encode() for start in _COMMON])
 # Each by itself: ``re`` skips to a first character that is given, and tries an alternation at every one.
 _LOGS: Final = tuple(
     map(
@@ -158,7 +161,8 @@ def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
 
 def may_be_learned(text: str) -> bool:
     """Whether a line whose beginning is known has something before it."""
-    if any(text.count(start) > text.count("\n" + start) + text.startswith(start) for start in _COMMON if start in text):
+    data = text.encode("utf-8", "replace")
+    if any(at and data[at - 1] != _NEWLINE for _, at, _ in _seek(data)):
         return True
     return _log_at(text) is not None
 

@@ -12,6 +12,7 @@ from typing import Final
 Found = list[tuple[int, int, int]]
 """(number of the text, start, end) of every occurrence, those inside of others as well, in the order of their ends."""
 Finder = Callable[[bytes | bytearray], Found]
+_FEW: Final = 8
 
 _HEAD: Final = 6
 
@@ -33,9 +34,24 @@ def present(texts: Sequence[bytes]) -> Callable[[bytes], set[int]]:
         from ahocorasick_rs import BytesAhoCorasick, Implementation
     except ImportError:
         return lambda data: {n for n, text in enumerate(texts) if text in data}
-    # Made in a third of the time of a DFA.
-    find = BytesAhoCorasick(list(texts), implementation=Implementation.ContiguousNFA).find_matches_as_indexes
+    # Of the implementations the one that is made in a tenth of a millisecond.
+    find = BytesAhoCorasick(list(texts), implementation=Implementation.NoncontiguousNFA).find_matches_as_indexes
     return lambda data: {which for which, _, _ in find(data, overlapping=True)}
+
+
+class Seeker:
+    """A finder for short inputs: each text is looked for by itself until so many inputs came that an automaton pays."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self._texts = texts
+        self._find = one_by_one(texts)
+        self._asked = 0
+
+    def __call__(self, data: bytes) -> Found:
+        self._asked += 1
+        if self._asked == _FEW:
+            self._find = finder(self._texts)
+        return self._find(data)
 
 
 def one_by_one(texts: Sequence[bytes]) -> Finder:

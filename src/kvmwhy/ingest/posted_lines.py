@@ -65,7 +65,7 @@ def _without_margins(posted: Posted) -> Posted:
         lines = posted.lines
     filled = [line for line in lines if line.strip()]
     first = filled[0] if filled else ""
-    if sum(line[-2:].isspace() for line in filled) * 5 > 4 * len(filled):
+    if sum(map(str.isspace, [line[-2:] for line in filled])) * 5 > 4 * len(filled):
         posted = posted._replace(lines=[line.rstrip() for line in lines])
         lines = posted.lines
     if first[:1] in {" ", "\t"} and (indent := _common_indent(lines)):

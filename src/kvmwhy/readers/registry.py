@@ -6,14 +6,12 @@ the first such text comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kvmwhy.ingest.anchors import Anchor, anchors_of, holds
-from kvmwhy.ingest.multi_search import present
+from kvmwhy.ingest.multi_search import Seeker
 
 if TYPE_CHECKING:
     from kvmwhy.ingest.anchor_search import AnchorSearch
@@ -63,8 +61,6 @@ READERS: Final = (
     Reader("symptom", "symptom", "symptom", last=True),
 )
 _SHORT: Final = 64 << 10  # characters: what is longer is searched for all anchors at once
-_FEW: Final = 8  # texts that are looked through for one needle after the other
-_asked: Final = count()
 _OWN: Final = "kvmwhy_json"  # is taken out of a text before the readers get it
 
 
@@ -76,38 +72,39 @@ def _anchors(module: str) -> tuple[Anchor, ...]:
 def readers_of(text: str) -> list[Reader]:
     """The readers that may find something in a plain text, in their order."""
     needles = _needles()
-    found: set[Reader] = set()
+    found: set[int] = set()
     for n in sorted(_short(text) if len(text) <= _SHORT else _long(text)):
         reader, anchor, _ = needles[n]
         if reader not in found and holds(anchor, text):
             found.add(reader)
-    return [reader for reader in READERS if reader in found]
+    return [READERS[number] for number in sorted(found)]
 
 
-def _short(text: str) -> Iterable[int]:
+def _short(text: str) -> set[int]:
     """The needles that may be there, white space aside."""
     plain = " ".join(text.split())
-    if next(_asked) < _FEW:
-        return (n for n, (_, _, needle) in enumerate(_needles()) if needle in plain)
-    return _present()(plain.encode("utf-8", "replace"))
+    return {which for which, _, _ in _seek()(plain.encode("utf-8", "replace"))}
 
 
-def _long(text: str) -> Iterable[int]:
+def _long(text: str) -> set[int]:
     anchors = {hit.anchor for hit in search().hits(text.encode("utf-8", "replace"))}
-    return (n for n, (_, anchor, _) in enumerate(_needles()) if anchor in anchors)
+    return {n for n, (_, anchor, _) in enumerate(_needles()) if anchor in anchors}
 
 
 @cache
-def _needles() -> tuple[tuple[Reader, Anchor, str], ...]:
-    """What to look for; first what needs nothing near it, which is found at once."""
-    needles = ((reader, anchor, " ".join(anchor.text.split())) for reader in READERS for anchor in reader.anchors)
+def _needles() -> tuple[tuple[int, Anchor, str], ...]:
+    """What to look for, and for which reader; first what needs nothing near it, which is found at once."""
+    needles = (
+        (number, anchor, " ".join(anchor.text.split()))
+        for number, reader in enumerate(READERS)
+        for anchor in reader.anchors
+    )
     return tuple(sorted(needles, key=lambda needle: bool(needle[1].near)))
 
 
 @cache
-def _present() -> Callable[[bytes], set[int]]:
-    """Of all needles at once: made when so many texts have come that it pays."""
-    return present([needle.encode() for _, _, needle in _needles()])
+def _seek() -> Seeker:
+    return Seeker([needle.encode() for _, _, needle in _needles()])
 
 
 @cache
