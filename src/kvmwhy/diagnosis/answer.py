@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.record import At
 
 Certainty = Literal["certain", "likely", "possible"]
 
 
-class Proof(NamedTuple):
+class Proof(Struct, frozen=True):
     """One fact that speaks for or against an answer, in words, and where it was seen."""
 
     text: str
@@ -26,7 +28,7 @@ class Mechanism(NamedTuple):
     against: tuple[Proof, ...] = ()
 
 
-class Origin(NamedTuple):
+class Origin(Struct, frozen=True):
     """Whose doing it may have been. The shares of all origins of one failure sum to 1."""
 
     id: str
@@ -36,7 +38,7 @@ class Origin(NamedTuple):
     against: tuple[Proof, ...] = ()
 
 
-class Advice(NamedTuple):
+class Advice(Struct, frozen=True):
     """What one of the three can do, chosen by the facts. ``origin`` is whose doing it then was."""
 
     role: Literal["guest", "vmm", "host"]

@@ -18,7 +18,7 @@ from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge import priors
 from kvmwhy.diagnosis.knowledge.match import Match, matches
-from kvmwhy.diagnosis.knowledge.sign import ORIGINS, Answer, Sign, Weights
+from kvmwhy.diagnosis.knowledge.sign import ORIGINS, Answer, OfEvents, Sign, Weights
 from kvmwhy.diagnosis.knowledge.signs import SIGNS
 from kvmwhy.diagnosis.knowledge.weights import FITTED, TEMPERATURE
 from kvmwhy.diagnosis.scene import Scene, scene_of
@@ -66,20 +66,20 @@ def origins_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHIN
             if weight:
                 (for_ if weight > 0 else against).setdefault(origin, []).append((abs(weight), item.proof))
     return tuple(
-        Origin(
-            origin,
-            shares[origin],
-            counts.get(origin, 0) - omit.counts.get(origin, 0),
-            _heaviest(for_.get(origin)),
-            _heaviest(against.get(origin)),
-        )
-        for origin in sorted(ORIGINS, key=shares.__getitem__, reverse=True)
+        [
+            Origin(
+                origin,
+                shares[origin],
+                counts.get(origin, 0) - omit.counts.get(origin, 0),
+                _heaviest(for_[origin]) if origin in for_ else (),
+                _heaviest(against[origin]) if origin in against else (),
+            )
+            for origin in sorted(ORIGINS, key=shares.__getitem__, reverse=True)
+        ]
     )
 
 
-def _heaviest(weighed: list[tuple[float, Proof]] | None) -> tuple[Proof, ...]:
-    if not weighed:
-        return ()
+def _heaviest(weighed: list[tuple[float, Proof]]) -> tuple[Proof, ...]:
     if len(weighed) > 1:
         weighed.sort(key=itemgetter(0), reverse=True)
     return tuple([proof for _, proof in weighed[:_MOST_PROOFS]])
@@ -113,7 +113,7 @@ def evidence_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHI
     """The same, of a scene and the known bugs that fit it."""
     evidence = [
         Evidence(sign.id, _proof(sign, answer), weights_of(sign, omit))
-        for sign in _signs_of(scene.mechanism)
+        for sign in _signs_of(scene.mechanism, eventful=bool(scene.events))
         if sign.id not in omit.entries and (answer := sign.test(scene))
     ]
     counting = [match for match in fitting if match.bug.id not in omit.entries and not match.bug.nursery]
@@ -133,8 +133,14 @@ def weights_of(sign: Sign, omit: Omit = _NOTHING) -> Weights:
 
 
 @cache
-def _signs_of(mechanism: str) -> tuple[Sign, ...]:
-    return tuple(sign for sign in SIGNS if sign.mechanisms is None or mechanism in sign.mechanisms)
+def _signs_of(mechanism: str, *, eventful: bool) -> tuple[Sign, ...]:
+    """Those that may be there; what the host's kernel logs is only asked for where it logs anything."""
+    return tuple(
+        sign
+        for sign in SIGNS
+        if (sign.mechanisms is None or mechanism in sign.mechanisms)
+        and (eventful or not isinstance(sign.test, OfEvents))
+    )
 
 
 def _proof(sign: Sign, answer: Answer) -> Proof:

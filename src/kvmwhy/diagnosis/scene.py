@@ -304,6 +304,8 @@ def _speaker(failure: Failure) -> str | None:
 
 
 def _devices(named: tuple[str, ...], events: tuple[HostEvent, ...]) -> frozenset[str]:
+    if not named and not events:
+        return frozenset()
     slugs = {slug for slug, marks in _DEVICES for name in named if any(mark in name for mark in marks)}
     slugs |= {slug for slug, mark in _EVENT_DEVICES for event in events if mark in event.kind}
     return frozenset(slugs)

@@ -133,22 +133,23 @@ class _Parts(NamedTuple):
 
 def is_reset_state(cpu: Cpu) -> ResetVerdict:
     """How much of the reset state is left, and what that says about the guest."""
-    checks = _checks(cpu)
-    parts = tuple(name for name, same in checks.items() if same)
-    differ = tuple(name for name, same in checks.items() if not same)
-    judged = _Parts(_gprs(cpu), _place(cpu), _loaded(cpu), _tracked(cpu))
+    general = [cpu.registers[name] for name in _GPRS if name in cpu.registers]
+    checks = _checks(cpu, general)
+    parts = tuple([name for name, same in checks.items() if same])
+    differ = tuple([name for name, same in checks.items() if not same])
+    gprs = _gprs(cpu, general)
+    judged = _Parts(gprs, _place(cpu, gprs), _loaded(cpu), _tracked(cpu))
     state, why = _together(cpu, judged, ", ".join(differ))
     return ResetVerdict(state, *judged, parts, differ, why)
 
 
-def _checks(cpu: Cpu) -> dict[str, bool]:
+def _checks(cpu: Cpu, general: list[int]) -> dict[str, bool]:
     registers = cpu.registers
     out: dict[str, bool] = {}
     if (rip := registers.get("rip")) is not None:
         out["rip"] = rip == _RESET_VECTOR
     if (cs := cpu.segments.get("cs")) is not None:
         out["cs"] = _at_reset(cs) and (cs.base == 0xFFFF_0000 or rip == _RESET_VECTOR)
-    general = [registers[name] for name in _GPRS if name in registers]
     if general:
         out["gprs"] = not any(general)
     if (rflags := registers.get("rflags")) is not None:
@@ -168,8 +169,7 @@ def _at_reset(cs: Segment) -> bool:
 # -- each part by itself ---------------------------------------------------------------------------
 
 
-def _gprs(cpu: Cpu) -> Gprs:
-    general = [cpu.registers[name] for name in _GPRS if name in cpu.registers]
+def _gprs(cpu: Cpu, general: list[int]) -> Gprs:
     if len(general) < 3:
         return Gprs.NOT_SHOWN
     if any(general):
@@ -177,20 +177,20 @@ def _gprs(cpu: Cpu) -> Gprs:
     return Gprs.RESET if cpu.registers.get("rdx") else Gprs.ZERO
 
 
-def _place(cpu: Cpu) -> Place:
+def _place(cpu: Cpu, gprs: Gprs) -> Place:
     rip, cs = cpu.registers.get("rip"), cpu.segments.get("cs")
     if rip is None and cs is None:
         return Place.NOT_SHOWN
     if cs is None:
         # No code of a guest is at exactly fff0 with a signature in EDX and nothing else in any register.
-        at_reset = rip == _RESET_VECTOR and _gprs(cpu) == Gprs.RESET
+        at_reset = rip == _RESET_VECTOR and gprs == Gprs.RESET
         return Place.RESET if at_reset else Place.NOT_SHOWN if rip in {0, None} else Place.RUNNING
     if rip is None:
         return Place.NOT_SHOWN
     if _is_empty(cs):
         return Place.ZERO
     if _at_reset(cs) and not cpu.registers.get("cr0", 0) & _CR0_PE:
-        return _place_at_reset_segment(rip, cs, _gprs(cpu))
+        return _place_at_reset_segment(rip, cs, gprs)
     if cs.attributes and not cs.present:
         return Place.IMPOSSIBLE
     flat = cs.base == cs.selector << 4

@@ -25,6 +25,9 @@ _NAMED: Final[dict[str, Callable[[Facts], object]]] = {
 }
 
 
+_OF_ALL: Final = frozenset({"kind", "suberror"})  # what the index itself asks
+
+
 class Match(NamedTuple):
     """A bug whose conditions all hold, with what the evidence says about each."""
 
@@ -76,7 +79,7 @@ def all_bugs() -> tuple[Bug, ...]:
 def _index() -> dict[Key, _Bucket]:
     kinds: dict[Key, list[_Ready]] = {}
     for order, bug in enumerate(all_bugs()):
-        must = tuple(one for one in asked(bug.shape) if one.name not in {"kind", "suberror"})
+        must = tuple(one for one in asked(bug.shape) if one.name not in _OF_ALL)
         ready = _Ready(order, bug, must, asked(bug.hints))
         kinds.setdefault((bug.shape.kind or "", bug.shape.suberror), []).append(ready)
     return {key: _bucket(bugs) for key, bugs in kinds.items()}
@@ -122,6 +125,12 @@ def _cause(order: int) -> Cause:
     return all_bugs()[order].cause()
 
 
+@cache
+def _texts(order: int) -> tuple[str, ...]:
+    """What a bug's conditions say, those aside that all of its kind have."""
+    return tuple(one.text for one in asked(all_bugs()[order].shape) if one.name not in _OF_ALL)
+
+
 def causes() -> tuple[Cause, ...]:
     """The catalogue's page of each bug."""
     return tuple(_cause(order) for order in range(len(all_bugs())))
@@ -142,7 +151,7 @@ def _match(ready: _Ready, facts: Facts) -> Match | None:
         return None
     if bug.needs_version and within != "yes":
         return None
-    for_ = [must.text for must in ready.must] + [may.text for may, answer in answers if answer]
+    for_ = [*_texts(ready.order), *(may.text for may, answer in answers if answer)]
     against = [f"not shown: whether {one.text}" for one, answer in answers if answer is None]
     if about:
         (for_ if within == "yes" else against).append(about)

@@ -50,6 +50,15 @@ STOPPED: Final = (
 )
 
 
+class OfEvents(Struct, frozen=True):
+    """The test for the first line of the host's kernel of one of these kinds: not asked where there is no line."""
+
+    kinds: tuple[str, ...]
+
+    def __call__(self, scene: Scene) -> Answer:
+        return scene.event(*self.kinds)
+
+
 class Sign(Struct, frozen=True):
     """``says`` is the sentence that a person reads, with ``{}`` for a name. ``mechanisms``: ``None`` for all."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kvmwhy.diagnosis.host_events import is_vmm
-from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY, STOPPED, Answer, Sign, Test, weights
+from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY, STOPPED, Answer, OfEvents, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import HostEvent
 
@@ -70,10 +70,7 @@ def _before(major: int, minor: int) -> Test:
 
 
 def _event(*kinds: str) -> Test:
-    def test(scene: Scene) -> Answer:
-        return scene.event(*kinds)
-
-    return test
+    return OfEvents(kinds)
 
 
 def _reports(scene: Scene) -> Iterator[HostEvent]:
