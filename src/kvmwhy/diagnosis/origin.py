@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
 from kvmwhy.diagnosis.facts import Facts
@@ -56,9 +56,20 @@ def origins(facts: Facts, mechanism: Mechanism, *, omit: Omit = _NOTHING) -> tup
 
 def origins_in(scene: Scene, fitting: tuple[Match, ...], *, omit: Omit = _NOTHING) -> tuple[Origin, ...]:
     """The same, of a scene and the known bugs that fit it."""
-    counts = priors.COUNTS.get(scene.mechanism, {})
     evidence = evidence_in(scene, fitting, omit=omit)
-    shares = shares_of(scene.mechanism, evidence, omit=omit)
+    if omit is not _NOTHING:
+        return _weighed(scene.mechanism, evidence, omit)
+    return _remembered(scene.mechanism, tuple([(item.id, item.proof, *item.weights.items()) for item in evidence]))
+
+
+@lru_cache(maxsize=1024)  # a host's failures have the same signs again and again
+def _remembered(mechanism: str, evidence: tuple[tuple[Any, ...], ...]) -> tuple[Origin, ...]:
+    return _weighed(mechanism, tuple(Evidence(name, proof, dict(pairs)) for name, proof, *pairs in evidence), _NOTHING)
+
+
+def _weighed(mechanism: str, evidence: tuple[Evidence, ...], omit: Omit) -> tuple[Origin, ...]:
+    counts = priors.COUNTS.get(mechanism, {})
+    shares = shares_of(mechanism, evidence, omit=omit)
     for_: dict[str, list[tuple[float, Proof]]] = {}
     against: dict[str, list[tuple[float, Proof]]] = {}
     for item in evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import msgspec
@@ -79,7 +80,7 @@ def to_explanation(diagnosis: Diagnosis) -> Explanation:
             800,
         ),
         mechanism=_mechanism(diagnosis.mechanism),
-        origins=[_origin(origin) for origin in diagnosis.origins],
+        origins=_origins(diagnosis.origins),
         collect=[safe(text) for text in diagnosis.collect],
         answered_by=AnsweredBy(version=__version__, knowledge=EDITION),
         source=_source(failure.source),
@@ -191,14 +192,18 @@ def _mechanism(mechanism: Mechanism | None) -> MechanismPart | None:
     )
 
 
-def _origin(origin: Origin) -> OriginPart:
-    return OriginPart(
-        id=origin.id,
-        share=round(origin.share, 4),
-        reports=origin.reports,
-        for_=_proofs(origin.for_),
-        against=_proofs(origin.against),
-    )
+@lru_cache(maxsize=1024)  # as diagnosis.origin remembers them
+def _origins(origins: tuple[Origin, ...]) -> list[OriginPart]:
+    return [
+        OriginPart(
+            id=origin.id,
+            share=round(origin.share, 4),
+            reports=origin.reports,
+            for_=_proofs(origin.for_),
+            against=_proofs(origin.against),
+        )
+        for origin in origins
+    ]
 
 
 def _cause(finding: Finding) -> CausePart:

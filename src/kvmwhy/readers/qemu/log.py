@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
@@ -88,13 +89,14 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     reader = _Reader(body, [])
     reader.run()
     rest = "".join(reader.rest)  # as a rule short: searched instead of all that was read
-    others = _of_other_arches(body) if _holds(rest, OTHER_ARCHES) else []
+    other_arches, rare, old = _seldom(rest) if len(rest) < _SHORT else _find_seldom(rest)
+    others = _of_other_arches(body) if other_arches else []
     if others:
         reader = _Reader(body, others)
         reader.run()
     heads, dumps = reader.heads.found, reader.dumps.found
-    heads += _rare_banners(body) if _holds(rest, RARE) else ()
-    dumps += _old_dumps(body, others) if _holds(rest, OLD_DUMPS) else ()
+    heads += _rare_banners(body) if rare else ()
+    dumps += _old_dumps(body, others) if old else ()
     host = host_of(rest)
     failures = []
     line, counted = first_line, 0
@@ -125,8 +127,13 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     return Evidence(tuple(failures), damage, format="QEMU log" if failures or damage else None)
 
 
-def _holds(text: str, anchors: tuple[str, ...]) -> bool:
-    return any(anchor in text for anchor in anchors)
+def _find_seldom(text: str) -> list[bool]:
+    """Whether dumps of other architectures, rare announcements and dumps of qemu-kvm may be there."""
+    return [any(anchor in text for anchor in anchors) for anchors in (OTHER_ARCHES, RARE, OLD_DUMPS)]
+
+
+_SHORT: Final = 512
+_seldom = lru_cache(maxsize=256)(_find_seldom)  # what stands around the registers of one failure stands around many
 
 
 # What few logs hold is imported for those.

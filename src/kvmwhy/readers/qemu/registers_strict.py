@@ -71,7 +71,7 @@ def _layout(gprs: tuple[str, ...], gpr: int, table: int) -> _Layout:
     numbers += "".join(letters[width] for width in widths)
     names = tuple("r" + name[1:].lower() for name in gprs)
     return _Layout(
-        re.compile(r"\s{1,99}".join(parts) + END + code, re.DOTALL), struct.Struct(">" + numbers), (*names, "rflags")
+        re.compile(r"\s++".join(parts) + END + code, re.DOTALL), struct.Struct(">" + numbers), (*names, "rflags")
     )
 
 
