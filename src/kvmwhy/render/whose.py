@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
+from msgspec.structs import replace
+
 from kvmwhy.diagnosis.answer import Origin
 
 _SURE: Final = 0.75
@@ -30,7 +32,7 @@ def phrase(origin: str) -> str:
 def whose(origins: tuple[Origin, ...], mechanism: str | None = None) -> str | None:
     """One sentence: the likeliest with its share and the public reports behind it, then the others worth naming."""
     if mechanism == "not-this":  # the share of the host's kernel is that of what stands in KVM's place
-        origins = tuple(o._replace(id=_ITSELF) if o.id == "host-kernel" else o for o in origins)
+        origins = tuple(replace(o, id=_ITSELF) if o.id == "host-kernel" else o for o in origins)
     if not origins:
         return None
     best, *others = origins
