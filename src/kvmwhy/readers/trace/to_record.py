@@ -140,10 +140,19 @@ def userspace_exit(
         exception=exception & 0xFF if exception else None,
         errno=_errno(errno) if errno > 0 else None,
         exit_reason=reason,
-        cpu=Cpu(registers=registers) if registers else None,
+        cpu=Cpu(registers=registers, smm=_in_smm(recent)) if registers else None,
         exit=exit_,
         trace=tuple(map(shown, recent)),
     )
+
+
+def _in_smm(recent: tuple[TraceEvent, ...]) -> bool | None:
+    """By the last transition that is traced: a field of the binary form, a word of the text (arch/x86/kvm/trace.h)."""
+    for event in reversed(recent):
+        if event.name == "kvm_smm_transition":
+            text = event.fields.get("text")
+            return "entering" in text if isinstance(text, str) else bool(event.number("entering"))
+    return None
 
 
 def _emulated_at(rip: int | None, recent: tuple[TraceEvent, ...]) -> Emulation | None:

@@ -89,6 +89,14 @@ SIGNS: Final = (
         "Partial VMX (VMware without unrestricted guest) fails at the first interrupt or mode change of the BIOS.",
     ),
     Sign(
+        "injection-rule-broken",
+        _CONTROLS,
+        lambda scene: next((rule for rule in scene.broken if rule.startswith(("inject-", "svm-event"))), None),
+        "the event to be injected breaks a rule of VM entry ({})",
+        weights(vmm=2, host_kernel=0.5, outer_hypervisor=-1, cpu=-1),
+        "KVM_SET_VCPU_EVENTS takes a vector and a type as the VMM gives them; KVM's own injections are of its tables.",
+    ),
+    Sign(
         "system-ran-controls",
         _CONTROLS,
         _ran_a_system,

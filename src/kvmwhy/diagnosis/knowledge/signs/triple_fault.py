@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.diagnosis.injections import injections
 from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, weights
 from kvmwhy.diagnosis.scene import Scene
+from kvmwhy.record import At
 
 _SHUTDOWN: Final = ("triple-fault",)
 _IN_WORDS: Final = {
@@ -31,6 +33,17 @@ def _structure(scene: Scene) -> Answer:
     return "the guest's IDT has no gate for any exception" if no_gate_at_all(scene.failure.cpu) is not None else None
 
 
+def _of_its_own(scene: Scene) -> Answer:
+    """A trace names the exception, and KVM did not make it."""
+    from kvmwhy.diagnosis.triple_fault import chain_of
+
+    trace = scene.failure.trace
+    if not trace or not chain_of(scene.failure).faults:
+        return None
+    made = [one for one in injections(trace) if not one.passed_on]
+    return None if made else At(line=scene.failure.source.line)
+
+
 SIGNS: Final = (
     Sign(
         "structure-missing",
@@ -39,6 +52,14 @@ SIGNS: Final = (
         "{}",
         weights(guest_code=2.0, host_kernel=-1.0),
         "SDM vol. 3A, 6.10 to 6.15: IDT, GDT, TSS and stack are the guest's own.",
+    ),
+    Sign(
+        "exception-of-its-own",
+        _SHUTDOWN,
+        _of_its_own,
+        "the exception that it could not take is one that the guest itself raised",
+        weights(guest_code=1.0, host_kernel=-0.5),
+        "KVM's own injections come after an emulation, without an exit of that exception before them.",
     ),
     Sign(
         "fails-without-kvm",
