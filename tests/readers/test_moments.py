@@ -78,7 +78,16 @@ def test_the_text_names_the_others(tmp_path: Path) -> None:
     """One answer, and where the other vCPUs were."""
     log = tmp_path / "guest.log"
     log.write_text("\n".join(dump(1) + dump(2)) + "\n")
-    explain = [sys.executable, "-m", "kvmwhy", "explain", str(log)]
+    explain = [sys.executable, "-m", "kvmwhy", "explain", "--full", str(log)]
     out = subprocess.run(explain, capture_output=True, text=True, check=False).stdout
     assert out.count("Whose doing") == 1
     assert "another vCPU stopped so at that time: line 5, RIP 0xfd0a5" in out
+
+
+def test_words_without_registers_between_another_vcpus() -> None:
+    """Suberror 4 ends with the number of the host's CPU: vCPUs whose dumps were never written differ by it alone."""
+    words = [
+        ["KVM internal error. Suberror: 4", "extra data[0]: 0x0000000000000003", f"extra data[1]: 0x{cpu:016x}"]
+        for cpu in (3, 0xA5, 0x32)
+    ]
+    assert alike(dump(1, 0x1000, 4, "0x0000000000000003"), *words) == [4, 4, 4, 4]

@@ -49,15 +49,15 @@ def _kind(failure: Failure) -> _Alike:
 
 def _is_one_moment(group: list[Failure], failure: Failure) -> bool:
     last = group[-1]
-    if failure.cpu is None or any(_is_same_vcpu(other, failure) for other in group):
+    if any(_is_same_vcpu(other, failure) for other in group):
         return False
     between = _seconds(last, failure)
     if between is not None:
-        return between <= (_SAME_PLACE if _place(last) == _place(failure) else _ANY_PLACE)
+        return between <= (_SAME_PLACE if _may_be_one_place(group, failure) else _ANY_PLACE)
     begins, before = failure.source.line, last.source.last_line or last.source.line
     return (
         last.source.writer == failure.source.writer
-        and _place(last) == _place(failure)
+        and _may_be_one_place(group, failure)
         and begins is not None
         and before is not None
         and 0 <= begins - before <= _LINES
@@ -68,6 +68,12 @@ def _is_same_vcpu(first: Failure, second: Failure) -> bool:
     """One vCPU that fails again, as far as the evidence says."""
     number = first.source.vcpu
     return number is not None and number == second.source.vcpu and first.source.writer == second.source.writer
+
+
+def _may_be_one_place(group: list[Failure], failure: Failure) -> bool:
+    """The same RIP, or none shown: KVM's words alone, between other vCPUs' lines, have no registers."""
+    place = _place(failure)
+    return place[1] is None or all(_place(other) in {place, (None, None)} for other in group)
 
 
 def _place(failure: Failure) -> tuple[int | None, int | None]:

@@ -133,7 +133,7 @@ def where(diagnosis: Diagnosis, others: Sequence[Failure]) -> str:
         vendor.upper() if vendor else failure.arch if failure.arch not in {None, "x86"} else "",
         f"{facts.mode.name}{f', CPL {facts.cpl}' if facts.cpl is not None else ''}" if facts.mode else "",
         f"{source.alike} vCPUs" if source.alike > 1 else f"vCPU {source.vcpu}" if source.vcpu is not None else "",
-        f"{count} times" if count > 1 else "",
+        f"{count} times" if count > source.alike else "",
     )
     return " · ".join(part for part in parts if part)
 
