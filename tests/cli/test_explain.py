@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -335,7 +336,7 @@ def test_a_closed_pipe_is_quiet() -> None:
         process.stdin.close()
         process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert process.stderr.read().strip() == b""  # a line end, behind the terminal's ^C
         assert process.wait(timeout=60) == -signal.SIGPIPE
 
 
@@ -437,3 +438,33 @@ def test_what_says_most_comes_first() -> None:
 
 
 HEAD_OF_ENTRY = "KVM: entry failed, hardware error 0x7\n"
+
+
+@pytest.mark.parametrize("command", [["explain", str(GOOD)], ["explain", "--json", str(GOOD)], ["cause"]])
+def test_an_output_that_cannot_be_written(command: list[str]) -> None:
+    """A full disk or a closed descriptor: one sentence, no traceback, and not the status of nothing found."""
+    for redirection in (">/dev/full", ">&-"):
+        line = f"{shlex.quote(sys.executable)} -m kvmwhy {shlex.join(command)} {redirection}"
+        result = subprocess.run(["sh", "-c", line], capture_output=True, env=ENVIRONMENT, check=False, timeout=60)
+        assert result.returncode == 2
+        assert "output cannot be written" in one_sentence(result)
+
+
+def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
+    """Ctrl-C while a pipe is read: status 130, as a shell has it, and nothing on stderr."""
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-m", "kvmwhy", "explain", str(tmp_path / "pipe")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        with (tmp_path / "pipe").open("wb", buffering=0) as writer:  # opened: it reads now
+            writer.write(b"x")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130
+        assert process.stderr
+        assert process.stderr.read().strip() == b""  # a line end, behind the terminal's ^C
+
+
+def test_a_wrong_option_is_one_sentence() -> None:
+    """In kvmwhy's own style, with where the right ones are."""
+    result = kvmwhy("explain", "--nonsense")
+    assert result.returncode == 2
+    assert one_sentence(result).endswith("see `kvmwhy explain --help`")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -60,7 +62,7 @@ Examples:
   kvmwhy explain --symbols vmlinux guest.log      # function, file and line of RIP
 """
 )
-@click.argument("files", nargs=-1, type=click.Path(allow_dash=True))
+@click.argument("files", nargs=-1, type=click.Path(allow_dash=True, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per distinct failure, one a line.")
 @click.option(
     "--syntax",
@@ -335,7 +337,7 @@ Examples:
   kvmwhy reproduce guest.log --export c > reproduce.c
 """
 )
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=click.Path(allow_dash=True, readable=False))
 @click.option("--on", type=click.Choice(["auto", "kvm", "model"]), default="auto", show_default=True, help="Where.")
 @click.option("--kernel", metavar="RELEASE", help="The kernel to model, or the lab's; else that of the report.")
 @click.option("--vendor", type=click.Choice(["vmx", "svm"]), help="The vendor to model; else that of the report.")
@@ -445,7 +447,7 @@ Examples:
   kvmwhy scan /srv/logs --out failures.parquet --cluster tcp://scheduler:8786
 """
 )
-@click.argument("paths", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--out", type=click.Path(dir_okay=False), help="A .parquet or .jsonl file; else JSON lines to stdout.")
 @click.option(
     "--jobs", type=click.IntRange(min=1), metavar="N", help="Processes; else as many as CPUs, if it is worth it."
@@ -475,7 +477,7 @@ Examples:
   kvmwhy triage last-year.parquet failures.parquet --signature v2
 """
 )
-@click.argument("records", nargs=-1, required=True, type=click.Path())
+@click.argument("records", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option(
     "--since", metavar="WHEN", help="A date in ISO 8601, or 7d, 36h, 30m ago. Rows without a time are left out."
 )
@@ -513,7 +515,7 @@ Examples:
   kvmwhy redact --json guest.log | kvmwhy explain
 """
 )
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=click.Path(allow_dash=True, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failure, one a line.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most this many failures.")
 def redact(file: str, *, as_json: bool, limit: int) -> None:
@@ -569,7 +571,45 @@ def main() -> None:
         from kvmwhy.cli.output import suit_streams
 
         suit_streams()
-    kvmwhy(prog_name="kvmwhy")
+    sys.exit(_run())
+
+
+def _run() -> str | int | None:
+    """Run the command; its exit status. The sentences for what may go wrong are imported where they are needed."""
+    status: str | int | None
+    if sys.stdout is None:
+        return _unwritten(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+    try:
+        status = kvmwhy.main(prog_name="kvmwhy", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as ended:
+        status = ended.code
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            return _unwritten(error)
+    except (KeyboardInterrupt, click.Abort):
+        from kvmwhy.cli.ending import INTERRUPTED
+
+        return INTERRUPTED
+    except click.ClickException as error:
+        from kvmwhy.cli.ending import refused
+
+        return refused(error)
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        return _unwritten(error)
+    return status
+
+
+def _unwritten(error: OSError) -> int:
+    from kvmwhy.cli.ending import unwritten
+
+    return unwritten(error)
+
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EBADF, errno.EDQUOT, errno.EIO, errno.EFBIG})
 
 
 if __name__ == "__main__":
