@@ -14,7 +14,6 @@ import click
 
 from kvmwhy import __version__
 
-_MANY_OBJECTS = 50_000
 if TYPE_CHECKING:
     from kvmwhy.arch.x86.instruction import Syntax
     from kvmwhy.cli.symbolise import Symbols
@@ -564,9 +563,7 @@ def main() -> None:
     """The entry point. When the reader of a pipe has gone, kvmwhy goes too, quietly, as other tools do."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    # A start makes some 40,000 objects that stay: they are not searched for cycles, neither now nor at the end.
-    gc.set_threshold(_MANY_OBJECTS, 10, 10)
-    atexit.register(gc.freeze)
+    atexit.register(gc.freeze)  # what is left at the end is not searched for cycles
     if any(stream is not None and stream.encoding.lower() != "utf-8" for stream in (sys.stdout, sys.stderr)):
         from kvmwhy.cli.output import suit_streams
 

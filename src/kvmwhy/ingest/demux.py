@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.journald import Entry, cast_text, export_entries, flatten_pretty, is_cast, is_export
 from kvmwhy.ingest.normalize import Text, inner, outer
 from kvmwhy.ingest.posted_lines import restore
@@ -18,7 +19,7 @@ from kvmwhy.ingest.wrapping import HINT, Peeled, can_be_wrapped
 _DECODED: Final = "the text held JSON escapes; they were decoded"
 _TURNED: Final = "the lines were newest first; they were turned round"
 _PLAYED: Final = "a terminal recording was played"
-_IN_TURN: Final = re.compile(r"^.{0,200}?\b([RE]AX=|[RE]IP=|GDT=|CR0=|EFER=)", re.MULTILINE)
+_IN_TURN: Final = deferred(r"^.{0,200}?\b([RE]AX=|[RE]IP=|GDT=|CR0=|EFER=)", re.MULTILINE)
 
 
 class Stream(NamedTuple):

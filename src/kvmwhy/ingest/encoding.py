@@ -12,6 +12,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from kvmwhy.deferred_re import deferred
+
 # What shows that letters may be escaped: quoted-printable's "=", JSON's "=" and letters, HTML's "=", and journald's
 # arrays of bytes: "IP=", "KVM", "kvm". What JSON escapes besides, such as colours and "<", tears no anchor.
 ESCAPED: Final = (
@@ -20,7 +22,7 @@ ESCAPED: Final = (
     'MESSAGE":[', 'MESSAGE": [', 'MESSAGE" : [',  # journald's, where a message has a character that JSON has not
 )  # fmt: skip
 
-_ESCAPE: Final = re.compile(
+_ESCAPE: Final = deferred(
     rb"=3D|=\r?\n|\\u00([0-7][0-9a-fA-F])|&#([0-9]{2,3});|&#[xX]([0-9a-fA-F]{2});|\[((?:[0-9]{1,3}, ?){3,}[0-9]{1,3})\]"
 )
 

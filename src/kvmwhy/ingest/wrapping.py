@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from kvmwhy.deferred_re import deferred
+
 MONTH: Final = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 DAY: Final = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 
@@ -14,13 +16,13 @@ _BEGINNING: Final = (
     r"|data: \{|\x1e|[a-z][\w.-]{1,64}+ {0,40}+\| "
 )
 _TABBED: Final = r"|[^\t\n]{1,100}+\t[^\t\n]{1,100}+\t\ufeff?\d{4}-"
-HINT: Final = re.compile(f"{_BEGINNING}{_TABBED})")  # asked by ``match``, of a line
+HINT: Final = deferred(f"{_BEGINNING}{_TABBED})")  # asked by ``match``, of a line
 _LATER: Final = re.compile(f"\n{_BEGINNING})")  # a fixed first character lets ``search`` skip to it
 
 
 def can_be_wrapped(text: str) -> bool:
     """Whether any line can have a wrapping."""
-    if HINT.match(text) or _LATER.search(text):
+    if _LATER.search("\n" + text):
         return True
     return "\t" in text and any(HINT.match(line) for line in text.split("\n") if "\t" in line)
 

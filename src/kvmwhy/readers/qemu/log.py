@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from kvmwhy.abi.internal_error import MAX_NDATA, least_words
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.anchors.qemu import OLD_DUMPS, OTHER_ARCHES, RARE
@@ -64,9 +65,9 @@ _WORD_IN_LINE: Final = re.compile(r"\[([0-9]+)\]: 0x([0-9a-f]{16})")
 
 _INDEXES: Final = [str(n) for n in range(MAX_NDATA)]
 
-_HEX: Final = re.compile(r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-z])")
+_HEX: Final = deferred(r"(?:0x)?([0-9a-f]{1,16})(?![0-9a-z])")
 _DECIMAL: Final = re.compile(r"([0-9]{1,10})(?![0-9a-z])")
-_EXCEPTION: Final = re.compile(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
+_EXCEPTION: Final = deferred(r"([0-9]{1,3})\s+exit\s+\(error\s+code\s+(?:0x)?([0-9a-f]{1,8})\)")
 
 _TAIL: Final = "emulation failure"
 _BEGINNINGS: Final = (

@@ -6,10 +6,10 @@ dump that may be another vCPU's is marked.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from typing import Final
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.readers.qemu.banner import Banner
 from kvmwhy.readers.qemu.registers_tolerant import Dump
 
@@ -19,8 +19,8 @@ _BARE_LINE: Final = 40  # characters: a banner and nothing behind it
 _NEAR: Final = 4096  # characters: of one dump, or between a line of code and its dump
 # -d cpu, -d int and cpu_abort() print the lazy condition codes, which only TCG has.
 _EMULATED: Final = "CCS="
-_FPU: Final = re.compile(r"\bFCW=[0-9a-f]{4} FSW=|\bFPR0=[0-9a-f]{16} ")  # "info registers" and hw_error()
-_CPU_LINE: Final = re.compile(r"\bCPU#([0-9]{1,4})[ \t>]{0,16}\n[ \t>]{0,16}$")
+_FPU: Final = deferred(r"\bFCW=[0-9a-f]{4} FSW=|\bFPR0=[0-9a-f]{16} ")  # "info registers" and hw_error()
+_CPU_LINE: Final = deferred(r"\bCPU#([0-9]{1,4})[ \t>]{0,16}\n[ \t>]{0,16}$")
 # Beside these, registers that were asked for are those of the failure.
 _PAUSED: Final = ("internal-error", "paused (", "qemu: hardware error", "qemu: fatal")
 

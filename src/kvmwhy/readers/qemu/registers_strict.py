@@ -11,6 +11,7 @@ import re
 import struct
 from typing import Final, NamedTuple
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.record import SEGMENT_NAMES, Code, Cpu, Segment
 
 # fmt: off
@@ -37,7 +38,7 @@ CODE: Final = (
     rf"(?<![A-Za-z_])Code=((?:(?:[^\S\n]{{0,64}}|[^\S\n]{{0,64}}\n\s{{0,64}}(?=(?:{_BYTE}[^\S\n]{{0,64}}){{1,50}}(?:\n|\Z)))"
     rf"{_BYTE}){{0,{CODE_BYTES}}})"
 )
-_FOLDED_CODE: Final = re.compile(rf"\s{{1,64}}{CODE}")
+_FOLDED_CODE: Final = deferred(rf"\s{{1,64}}{CODE}")
 _WHOLE_CODE: Final = 3 * CODE_BYTES - 1 + len("<>")
 
 # What follows a segment in protected mode, " DPL=0 CS64 [-RA]", says nothing new.
