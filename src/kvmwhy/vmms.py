@@ -7,10 +7,12 @@ Facts from the VMMs' sources; ``readers.vmm_messages.forms`` has the lines and w
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 
-class Vmm(NamedTuple):
+class Vmm(Struct, frozen=True):
     """A VMM, by the name that ``Source.vmm`` has."""
 
     name: str

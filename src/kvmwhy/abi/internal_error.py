@@ -24,7 +24,7 @@ form). The rest was debated on the list and may live in vendor kernels.
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -110,7 +110,7 @@ class EmulationFailure(Struct, frozen=True):
         return self.reason is not None and self.info1 is not None
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True):
     """One way to read the words, the other ways that fit as well, and what does not add up."""
 
     failure: EmulationFailure

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.abi.cstruct import Field, Value, lay_out
 
 RUN_SIZE: Final = 2352
@@ -125,7 +127,7 @@ EXITS: Final = {n: Exit(n, name, member, lay_out(text, UNION)) for n, (name, mem
 _EXITS_S390: Final = {n: Exit(e[0], e[1], e[2], lay_out(_EXITS[n][2], UNION_S390)) for n, e in EXITS.items()}
 
 
-class RunPage(NamedTuple):
+class RunPage(Struct, frozen=True):
     """What one ``kvm_run`` page says. ``payload`` is empty for exits that carry none."""
 
     exit_reason: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.diagnosis.advice import advise, missing
@@ -19,7 +19,7 @@ from kvmwhy.record import Failure
 _RANK = {"certain": 0, "likely": 1, "possible": 2}
 
 
-class Diagnosis(NamedTuple):
+class Diagnosis(Struct, frozen=True):
     """A failure explained: what happened, whose doing it may have been, and the catalogue's pages that apply.
 
     ``mechanism`` is one answer, ``origins`` a distribution, best first. ``findings`` has at least one. ``advice`` is

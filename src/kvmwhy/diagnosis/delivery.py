@@ -5,8 +5,6 @@ The address to look at is not RIP: it is the pushed frame, the IDT, the TSS or a
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
 from kvmwhy.abi.x86.exceptions import MNEMONICS
@@ -81,7 +79,7 @@ def _structure(cpu: Cpu, mode: Mode | None, vector: int | None, gpa: int | None)
     return found.name, gva, f"{gpa:#x} {how} {called} at {found.start:#x}"
 
 
-class _Structure(NamedTuple):
+class _Structure(Struct, frozen=True):
     name: str
     start: int  # linear
     size: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.record import At, Event
@@ -14,7 +16,7 @@ _SVM: Final = 2
 _VALID: Final = 1 << 31
 
 
-class Injection(NamedTuple):
+class Injection(Struct, frozen=True):
     """An exception that KVM put into the guest. ``passed_on``: the guest had raised it, and KVM intercepts it."""
 
     vector: int

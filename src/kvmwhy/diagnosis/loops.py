@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.abi.x86 import svm
 from kvmwhy.record import Event
 
@@ -13,7 +15,7 @@ _SHARE: Final = 0.8
 _SVM: Final = 2
 
 
-class Loop(NamedTuple):
+class Loop(Struct, frozen=True):
     """What repeats. ``event`` is the index of its last occurrence in the trace."""
 
     reason: int | str

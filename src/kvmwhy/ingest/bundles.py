@@ -7,7 +7,9 @@ Layouts: sos 4 (sos/report/plugins), supportutils 3 (bin/supportconfig), oc adm 
 from __future__ import annotations
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
+
+from msgspec import Struct
 
 from kvmwhy.deferred_re import deferred
 
@@ -37,7 +39,7 @@ _ENDS: Final = (
 _PATTERNS: Final = tuple((deferred(rf"(?:^|/)(?P<rest>{ending})$"), role) for ending, role in _ENDINGS)
 
 
-class Member(NamedTuple):
+class Member(Struct, frozen=True):
     """A file of a bundle: whose bundle it is, what it is, and its path within."""
 
     root: str

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from kvmwhy.ingest.anchors import Anchor, anchors_of, holds
 from kvmwhy.ingest.multi_search import Seeker
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from kvmwhy.ingest.anchor_search import AnchorSearch
 
 
-class Reader(NamedTuple):
+class Reader(Struct, frozen=True):
     """A module of ``readers``.
 
     Of text, with ``read(text: Text, *, path, first_line)``; of bytes, with ``detect(data: bytes)`` and

@@ -6,7 +6,7 @@ its meaning is not known. With no vendor, both readings stand beside each other.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.abi.bitfields import hx
 from kvmwhy.abi.x86 import pvm, svm, tdx, vmx
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 
-class Explained(NamedTuple):
+class Explained(Struct, frozen=True):
     """The exit's name, where it has one, and one sentence per word in order."""
 
     name: str | None

@@ -7,7 +7,7 @@ architectures and some paths store a negative errno.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.abi.bitfields import hx
 from kvmwhy.abi.x86.vmx import ENTRY_FAILURE, REASONS, VM_ENTRY_ERRORS, VM_INSTRUCTION_ERRORS, describe_reason
@@ -40,7 +40,7 @@ ERRNO_NAMES: dict[int, str] = {
 _LOW_HALF = 0xFFFF
 
 
-class EntryFailure(NamedTuple):
+class EntryFailure(Struct, frozen=True):
     """Which numbering the code belongs to, its name there, and what it says."""
 
     scheme: str

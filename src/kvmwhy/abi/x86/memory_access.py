@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 from kvmwhy.abi.bitfields import hx
 from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.abi.x86.delivery_ev import ALL_ONES, delivery_layout
@@ -32,7 +34,7 @@ class ExitWords(NamedTuple):
         return not any(self)
 
 
-class WordAccess(NamedTuple):
+class WordAccess(Struct, frozen=True):
     """What the words say about the memory access that failed. Addresses only if a word holds one.
 
     ``certain`` is false where the words leave room, or are silent.

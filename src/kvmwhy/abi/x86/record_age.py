@@ -9,14 +9,14 @@ may have any of them earlier.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.abi.x86.vmx import EPT_MISCONFIG
 
 Version = tuple[int, int]
 
 
-class Age(NamedTuple):
+class Age(Struct, frozen=True):
     """The oldest and the newest mainline release that writes such a record; ``None`` where it is open."""
 
     oldest: Version | None = None

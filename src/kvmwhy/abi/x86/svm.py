@@ -7,14 +7,15 @@ names in capitals (``npf`` → ``NPF``), without its two misprints (``read_rt``,
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvmwhy.abi.bitfields import hx, named, names_of_bits, unknown_bits
 from kvmwhy.abi.x86.exceptions import MNEMONICS, NAMES, PUSHES_ERROR_CODE
 from kvmwhy.abi.x86.page_fault import describe_page_fault_error
 
 
-class Code(NamedTuple):
+class Code(Struct, frozen=True):
     """An exit code. ``handled``: KVM 7.3 has a handler; without one it is suberror 4."""
 
     name: str

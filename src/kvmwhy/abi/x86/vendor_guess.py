@@ -7,7 +7,9 @@ A guess here always names its evidence.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from kvmwhy.abi.bitfields import hx
 from kvmwhy.abi.x86 import pvm, svm, tdx, vmx
@@ -17,7 +19,7 @@ from kvmwhy.abi.x86.intr_info import looks_like_event
 _LAST_SHARED: Final = 0x55  # greater ones are no Intel reason that KVM knows, and tell by themselves
 
 
-class VendorGuess(NamedTuple):
+class VendorGuess(Struct, frozen=True):
     """vmx, svm, tdx, pvm or ``None``, and the clause that says why."""
 
     vendor: str | None

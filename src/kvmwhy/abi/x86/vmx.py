@@ -7,13 +7,13 @@ tracepoint prints; where it prints only a number the name is ours and ``ftrace``
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from kvmwhy.abi.bitfields import hx, named, names_of_bits, unknown_bits
 from kvmwhy.abi.x86.intr_info import VALID
 
 
-class Reason(NamedTuple):
+class Reason(Struct, frozen=True):
     """A basic exit reason. ``handled``: KVM 7.3 has a handler; without one it is suberror 4."""
 
     name: str

@@ -8,7 +8,9 @@ the APICs. "RAM" means the RAM the VM was given: a display's or shared-memory de
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _LOW_SPLIT_MIN = 2 * _GIB  # no machine ends its low RAM earlier
@@ -16,7 +18,7 @@ _PCI_HOLE = 0xE000_0000  # no machine's low RAM reaches further
 _FIXED = 0xFEC0_0000
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True):
     """``ram`` is ``None`` where it cannot be told. ``name`` is for programs, ``text`` for people."""
 
     name: str

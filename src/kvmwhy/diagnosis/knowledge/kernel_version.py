@@ -10,6 +10,8 @@ import re
 from functools import cache, lru_cache
 from typing import Final, Literal, NamedTuple
 
+from msgspec import Struct
+
 Within = Literal["yes", "no", "maybe"]
 
 _PATTERNS: Final = {
@@ -41,7 +43,7 @@ class Release(NamedTuple):
         return self.major, self.minor
 
 
-class Affected(NamedTuple):
+class Affected(Struct, frozen=True):
     """The releases that have a bug, as ``uname -r`` or QEMU's version starts. ``None``: open at that end.
 
     ``stable`` has the first fixed point release of each older series that got the fix; it need not be

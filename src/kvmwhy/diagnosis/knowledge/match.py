@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding
 from kvmwhy.diagnosis.facts import Facts
@@ -28,7 +30,7 @@ _NAMED: Final[dict[str, Callable[[Facts], object]]] = {
 _OF_ALL: Final = frozenset({"kind", "suberror"})  # what the index itself asks
 
 
-class Match(NamedTuple):
+class Match(Struct, frozen=True):
     """A bug whose conditions all hold, with what the evidence says about each."""
 
     bug: Bug
@@ -41,7 +43,7 @@ class Match(NamedTuple):
         return self.bug.weight + (0.5 if self.within == "yes" and self.bug.versions else 0)
 
 
-class _Ready(NamedTuple):
+class _Ready(Struct, frozen=True):
     """A bug with what it asks for laid out. ``order`` is its place among all."""
 
     order: int
@@ -50,7 +52,7 @@ class _Ready(NamedTuple):
     may: tuple[Asked, ...]
 
 
-class _Bucket(NamedTuple):
+class _Bucket(Struct, frozen=True):
     """The bugs of one kind of failure: by each name in use, and those that have no such name."""
 
     named: list[tuple[Callable[[Facts], object], dict[object, list[_Ready]]]]

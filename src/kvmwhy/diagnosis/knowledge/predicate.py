@@ -63,7 +63,7 @@ class Shape(Struct, frozen=True):
     hypervisor: tuple[str, ...] | None = None
 
 
-class Condition(NamedTuple):
+class Condition(Struct, frozen=True):
     """``weight`` is how much it sets a failure apart: 0 for what every failure of its kind has."""
 
     test: Callable[[Facts, Any], bool | None]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from kvmwhy.deferred_re import deferred
 from kvmwhy.record import SEGMENT_NAMES, Code, Cpu, Segment
@@ -45,7 +47,7 @@ _WHOLE_CODE: Final = 3 * CODE_BYTES - 1 + len("<>")
 _KIND: Final = r"(?: DPL=[0-3] [A-Za-z0-9<>-]{2,12} {0,3}(?:\[[-A-Z]{3}\])?)?"
 
 
-class _Layout(NamedTuple):
+class _Layout(Struct, frozen=True):
     """One of QEMU's layouts: where the digits are, and how wide each number is."""
 
     pattern: re.Pattern[str]
@@ -83,7 +85,7 @@ _compiled: Final[dict[str, _Layout]] = {}  # each takes 3 ms, so only those that
 _CONTROL_NAMES: Final = tuple(name.lower() for name in CONTROL)
 
 
-class WholeDump(NamedTuple):
+class WholeDump(Struct, frozen=True):
     cpu: Cpu
     code: Code | None
     end: int
