@@ -12,9 +12,12 @@ from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.exec import launch, output, record_file
 from kvmwhy.live.exec.output import Plan, Relay
+from kvmwhy.live.exec.tracees import Tracees
+from kvmwhy.live.tracefs import MOUNTS
 from kvmwhy.render.safe import safe
 
 BAD_INPUT: Final = 2
+_SET_UID: Final = "it is set-uid: while somebody traces it, it would not get its rights"
 
 
 class ExecOptions(NamedTuple):
@@ -57,13 +60,18 @@ def _help(options: ExecOptions, link: launch.Link, plans: list[Plan], *, gains_r
     relays = [Relay(plan) for plan in plans]
     with suppress(OSError):
         os.chdir("/")
+    traced = _SET_UID if gains_rights else _seized(link.command_pid)
+    if isinstance(traced, Tracees) and not (options.trace and _may_have_tracefs(options.tracefs)):
+        link.release()  # a traced command waits for us where that matters: all else can be made ready meanwhile
     with ExitStack() as stack:
         try:
             from kvmwhy.cli.exec_session import Session
 
-            session = Session(options, link.command_pid, relays, stack, gains_rights=gains_rights)
+            session = Session(options, link.command_pid, traced, relays, stack)
         except Exception as error:  # noqa: BLE001 -- the command runs without us
             write(f"kvmwhy: the command cannot be followed: {safe(repr(error), 200)}\n".encode())
+            link.release()
+            _only_pass_on(relays)
             return
         link.release()
         try:
@@ -71,6 +79,21 @@ def _help(options: ExecOptions, link: launch.Link, plans: list[Plan], *, gains_r
         except Exception as error:  # noqa: BLE001 -- whatever goes wrong here is not to harm the command
             write(f"kvmwhy: the command is followed no longer: {safe(repr(error), 200)}\n".encode())
             _only_pass_on(relays)
+
+
+def _seized(pid: int) -> Tracees | str:
+    """The command, traced from before its first instruction; or why that cannot be."""
+    tracees = Tracees()
+    try:
+        tracees.seize(pid)
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return tracees
+
+
+def _may_have_tracefs(given: str | None) -> bool:
+    """Whether an instance could be made, as far as that can be told without trying."""
+    return any(os.access(f"{root}/instances", os.W_OK) for root in ((given,) if given else MOUNTS))
 
 
 def _only_pass_on(relays: list[Relay]) -> None:

@@ -21,6 +21,7 @@ from kvmwhy.live.exec import output, record_file
 from kvmwhy.live.exec.follow import Ended, Follower, Incident, State
 from kvmwhy.live.exec.guard import guard
 from kvmwhy.live.exec.output import Relay
+from kvmwhy.live.exec.tracees import Tracees
 from kvmwhy.live.host import host_facts
 from kvmwhy.live.watch import Watch
 from kvmwhy.record import Failure, Host, Kind
@@ -38,20 +39,21 @@ _HARD: Final[frozenset[Kind]] = frozenset(
     {"internal-error", "entry-failure", "unknown-exit", "run-error", "shutdown", "exception-exit"}
 )
 _REFUSED: Final[frozenset[Kind]] = frozenset({"setup-refused"})
+_ANY: Final = Failure(kind="internal-error", suberror=1, ndata=3, data=(1, 0x9090_9090_9003_D90F, (1 << 64) - 1))
 _STATES: Final[dict[State, str]] = {
     "ended": "the VMM ends",
     "stopped": "no thread of the VMM runs this vCPU",
     "went on": "the VMM went on",
 }
-_SET_UID: Final = "it is set-uid: while somebody traces it, it would not get its rights"
 
 
 class Session:
     """From before the command's first instruction to the end of all that it started."""
 
     def __init__(
-        self, options: ExecOptions, command_pid: int, relays: list[Relay], stack: ExitStack, *, gains_rights: bool
+        self, options: ExecOptions, command_pid: int, traced: Tracees | str, relays: list[Relay], stack: ExitStack
     ) -> None:
+        """``traced``: the command, or why it cannot be traced."""
         self.options = options
         self.pid = command_pid
         self.relays = relays
@@ -67,9 +69,10 @@ class Session:
         self._own_file = exec_output.File()
         host = host_facts()
         watch = self._watch(host, stack) if options.trace else None
-        self.follower = Follower(command_pid, relays, watch, host, trace=not gains_rights)
-        if why := _SET_UID if gains_rights else self.follower.why_not_traced:
-            self.not_captured.append(f"vCPUs at the very end of their VMM: the command cannot be traced ({why})")
+        tracees = None if isinstance(traced, str) else traced
+        self.follower = Follower(command_pid, tracees, relays, watch, host, warm_up=_warm_up)
+        if isinstance(traced, str):
+            self.not_captured.append(f"vCPUs at the very end of their VMM: the command cannot be traced ({traced})")
 
     def _watch(self, host: Host, stack: ExitStack) -> Watch | None:
         """The trace of what descends from the command, where tracefs may be used."""
@@ -241,6 +244,19 @@ class Session:
         except OSError as error:
             why = (error.strerror or str(error)).lower()
             self._say_all([f"{self.options.record}: {why}; the record is not kept"])
+
+
+def _warm_up() -> None:
+    """Import what an explanation takes."""
+    import kvmwhy.cli.exec_memory
+    import kvmwhy.cli.output
+    import kvmwhy.pipeline
+    import kvmwhy.readers.correlate
+    import kvmwhy.render.text  # noqa: F401
+    from kvmwhy.diagnosis import diagnose
+    from kvmwhy.render.json import to_object
+
+    to_object(diagnose(_ANY))
 
 
 def _live(failure: Failure, incident: Incident | None) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from kvmwhy.abi import kvm_run
 from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.readers import Evidence
-from kvmwhy.record import Failure, Kind, Source
+from kvmwhy.record import Cpu, Failure, Kind, Segment, Source
 
+_VALID_REGS = slice(kvm_run.UNION + kvm_run.UNION_SIZE, kvm_run.UNION + kvm_run.UNION_SIZE + 8)
 _SIZES = {kvm_run.RUN_SIZE, kvm_run.PAGE_SIZE, 2 * kvm_run.PAGE_SIZE, 3 * kvm_run.PAGE_SIZE}
 _KINDS: dict[int, Kind] = {
     kvm_run.EXIT_UNKNOWN: "unknown-exit",
@@ -54,10 +55,24 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
         kind=kind,
         source=Source(path=path),
         exit_reason=run.exit_reason,
+        cpu=_cpu(data),
         damage=damage,
         **fields,  # type: ignore[arg-type]  # the payload's values are ints, by the layout table
     )
     return Evidence((failure,), format="kvm_run page")
+
+
+def _cpu(data: bytes) -> Cpu | None:
+    """The registers, if the VMM lets KVM write them into the page."""
+    if not any(data[_VALID_REGS]):
+        return None
+    from kvmwhy.abi.x86.sync_regs import sync_regs
+
+    seen = sync_regs(data)
+    if seen is None:
+        return None
+    segments = {name: Segment(*hidden) for name, hidden in seen.segments.items()}
+    return Cpu(registers=seen.registers, segments=segments, cpl=seen.cpl)
 
 
 def _fields_of(payload: Mapping[str, object]) -> dict[str, int]:

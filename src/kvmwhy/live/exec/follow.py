@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from kvmwhy.live.exec.moments import VcpuPage, VmmPages, holds_kvm, pages_of
 from kvmwhy.live.exec.output import Relay, leave
 from kvmwhy.live.exec.tracees import Moment, Tracees
 from kvmwhy.live.process import descendants, process_of
-from kvmwhy.live.staleness import threads
+from kvmwhy.live.staleness import threads as threads_of
 from kvmwhy.live.watch import Watch
 from kvmwhy.record import Failure, Host
 
@@ -80,13 +81,23 @@ AtEnd = Callable[[Ended], None]
 class Follower:
     """Follows from construction to the end of run()."""
 
-    def __init__(self, command_pid: int, relays: list[Relay], watch: Watch | None, host: Host, *, trace: bool) -> None:
+    def __init__(
+        self,
+        command_pid: int,
+        tracees: Tracees | None,
+        relays: list[Relay],
+        watch: Watch | None,
+        host: Host,
+        *,
+        warm_up: Callable[[], None] | None = None,
+    ) -> None:
+        """``warm_up`` is called in a thread of its own once there is a VMM: what it imports delays no failure then."""
         self.command_pid = command_pid
         self.relays = relays
         self.watch = watch
         self.host = host
-        self.tracees: Tracees | None = None
-        self.why_not_traced: str | None = None
+        self.tracees = tracees
+        self._warm_up = warm_up
         self.is_vmm_seen = False  # some process has KVM open
         self._ended = False
         self._pidfd = -1
@@ -94,23 +105,15 @@ class Follower:
         self._waiting: list[_Waiting] = []
         self._last_output = 0.0
         self._next_tick = 0.0
+        self._poller = select.poll()
+        self._polled: dict[int, int] = {}
+        self._ready: dict[int, int] = {}
         self._wake = _wake_on_children()
         self._stop = False
-        if trace:
-            self._seize()
         if self.tracees is None:
             self._pidfd = os.pidfd_open(command_pid)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._stopped)
-
-    def _seize(self) -> None:
-        tracees = Tracees()
-        try:
-            tracees.seize(self.command_pid)
-        except OSError as error:
-            self.why_not_traced = (error.strerror or str(error)).lower()
-        else:
-            self.tracees = tracees
 
     def _stopped(self, _number: int, _frame: FrameType | None) -> None:
         self._stop = True
@@ -120,20 +123,22 @@ class Follower:
     def run(self, tell: Tell, at_end: AtEnd) -> None:
         """Until the command and all that it started have ended, and all that they wrote is passed on."""
         while not self._stop and not self._is_over():
-            self._wait()
-            self._pump()
             if self.tracees is not None:
                 for moment in self.tracees.moments():
                     self._handle(moment, tell, at_end)
                     self.tracees.release(moment)
-            elif not self._ended and _is_readable(self._pidfd):
+            elif not self._ended and self._pidfd in self._ready:
                 self._pump()
                 self._at_end(Ended(None, self.is_vmm_seen, None), tell, at_end)
-            self._take_trace()
-            self._tell_waiting(tell)
+            if self._ready or self._waiting:  # a signal on its way to a thread asks for none of this
+                self._pump()
+                self._take_trace()
+                self._tell_waiting(tell)
             if time.monotonic() >= self._next_tick:
                 self._next_tick = time.monotonic() + _TICK
+                self._take_trace()
                 self._tick(tell)
+            self._wait()
         for relay in self.relays:
             if not self._stop:
                 relay.drain()
@@ -143,26 +148,35 @@ class Follower:
         return not followed and all(relay.is_done for relay in self.relays) and not self._waiting
 
     def _wait(self) -> None:
-        poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
+        """Until something is to be done. What is ready of streams and of the trace is in ``_ready``."""
+        wanted = {self._wake: select.POLLIN}
         if self._pidfd >= 0 and not self._ended:
-            poller.register(self._pidfd, select.POLLIN)
+            wanted[self._pidfd] = select.POLLIN
         sinks = {}
         for relay in self.relays:
             for fd, events in relay.interest:
-                poller.register(fd, events)
+                wanted[fd] = events
                 if fd == relay.sink:
                     sinks[fd] = relay
         for fd in self.watch.descriptors if self.watch else ():
-            poller.register(fd, select.POLLIN)
+            wanted[fd] = select.POLLIN
+        if wanted != self._polled:
+            self._poller = select.poll()
+            for fd, events in wanted.items():
+                self._poller.register(fd, events)
+            self._polled = wanted
         timeout = max(0.0, self._next_tick - time.monotonic())
         if self._waiting or (self.watch and self.watch.is_waiting):
             timeout = min(timeout, 0.02)
-        for fd, events in poller.poll(timeout * 1000):
+        self._ready = {}
+        for fd, events in self._poller.poll(timeout * 1000):
+            if fd == self._wake:
+                with suppress(BlockingIOError):
+                    os.read(fd, 4096)
+                continue
+            self._ready[fd] = events
             if fd in sinks and events & (select.POLLERR | select.POLLHUP | select.POLLNVAL):
                 sinks[fd].reader_has_gone()
-        with suppress(BlockingIOError):
-            os.read(self._wake, 4096)
 
     def _pump(self) -> None:
         for relay in self.relays:
@@ -254,7 +268,7 @@ class Follower:
                 known, pages = self._known(pid), seen.pages
                 failed = {page.address: page.page for page in seen.pages if page.is_failed}
                 known.told |= failed
-                if failed and not threads(pid).busy:
+                if failed and not threads_of(pid).busy:
                     state = "stopped"
             tell(Incident(failures, pid, pid, state, pages))
 
@@ -291,6 +305,9 @@ class Follower:
             if known.seen is None:
                 continue
             self.is_vmm_seen = True
+            if self._warm_up is not None:
+                threading.Thread(target=self._warm_up, daemon=True).start()
+                self._warm_up = None
             self._compare(pid, known, before, tell)
 
     def _compare(self, pid: int, known: _Process, before: VmmPages | None, tell: Tell) -> None:
@@ -308,7 +325,7 @@ class Follower:
                 still.append(page)
         if not still:
             return
-        now = threads(pid)
+        now = threads_of(pid)
         still = [page for page in still if page.vcpu not in now.inside]
         if not still or now.busy:
             return
@@ -320,12 +337,6 @@ class Follower:
 def _is_of(told: Failure, page: Failure) -> bool:
     """Whether the trace has told of what this page shows."""
     return told.kind == page.kind and told.source.vcpu in {page.source.vcpu, None}
-
-
-def _is_readable(fd: int) -> bool:
-    poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    return bool(poller.poll(0))
 
 
 def _wake_on_children() -> int:
