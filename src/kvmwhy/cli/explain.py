@@ -117,7 +117,7 @@ class Wish(NamedTuple):
     as_json: bool = False
     syntax: Syntax = "intel"
     limit: int = 1000
-    depth: Literal["screen", "full", "brief"] = "screen"
+    depth: Literal["screen", "full", "brief", "markdown", "github"] = "screen"
     role: Literal["guest", "vmm", "host"] | None = None
     number: int | None = None
     symbols: Symbols | None = None
@@ -161,7 +161,13 @@ def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
         _print_json([failure for _, story in numbered for failure in story], wish)
         return
     told = [(n, diagnose(first, syntax=wish.syntax), others) for n, (first, *others) in numbered]
-    if wish.depth == "full":
+    if wish.depth in {"markdown", "github"}:
+        from kvmwhy.render.markdown import annotation, markdown
+
+        for n, (_, diagnosis, others) in enumerate(told):
+            text = annotation(diagnosis) + "\n" if wish.depth == "github" else markdown(diagnosis, others)
+            sys.stdout.write("\n" + text if n and wish.depth == "markdown" else text)
+    elif wish.depth == "full":
         from kvmwhy.render.text import explanation
 
         pages = [explanation(diagnosis, others) + _names(diagnosis, wish) for _, diagnosis, others in told]

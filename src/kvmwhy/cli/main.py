@@ -80,6 +80,8 @@ Examples:
 @click.option("--full", "depth", flag_value="full", help="Everything: what the answer rests on, and the raw words.")
 @click.option("--brief", "depth", flag_value="brief", help="One line for each failure.")
 @click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write one page to look at, for all.")
+@click.option("--markdown", "depth", flag_value="markdown", help="For a bug tracker.")
+@click.option("--github", "depth", flag_value="github", help="Annotations for a workflow on GitHub, one a failure.")
 @click.option("--for", "role", type=click.Choice(["guest", "vmm", "host"]), help="Only what this one can do.")
 @click.option("--number", type=click.IntRange(min=1), metavar="N", help="Only the Nth failure of the table.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the log FILES, and explain each failure as it is written.")

@@ -62,7 +62,7 @@ def screen(
         tail.append(Line(safe(torn[0], 150) + more_torn, "bad", _label("torn"), 2))
     more = [Line("kvmwhy " + " · ".join(commands(diagnosis, number)), "dim", _label("more"), 2)]
     room = ROWS - _rows(head) - _rows(tail) - _rows(more) - 2
-    picture = next((lines for lines in _pictures(diagnosis, syntax) if 0 < _rows(lines) <= room), None)
+    picture = next((lines for lines in pictures(diagnosis, syntax) if 0 < _rows(lines) <= room), None)
     lines = [*head, *([Line(), *picture] if picture else []), Line(), *tail, *more]
     return lines if _rows(lines) <= ROWS else [*_cut(lines[:-1], ROWS - _rows(more)), *more]
 
@@ -146,7 +146,7 @@ def _end(text: str, most: int) -> str:
 # -- the picture ---------------------------------------------------------------------------------
 
 
-def _pictures(diagnosis: Diagnosis, syntax: Syntax) -> Iterator[list[Line]]:
+def pictures(diagnosis: Diagnosis, syntax: Syntax) -> Iterator[list[Line]]:
     """The code and the access; or one of them; or, without any, what the answer rests on."""
     facts = diagnosis.facts
     code, bar = _code(facts, syntax), _bar(facts, diagnosis.answer)
