@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,17 @@ def test_words_without_registers_between_another_vcpus() -> None:
         for cpu in (3, 0xA5, 0x32)
     ]
     assert alike(dump(1, 0x1000, 4, "0x0000000000000003"), *words) == [4, 4, 4, 4]
+
+
+def test_many_alike_are_grouped_in_linear_time() -> None:
+    """A log of nothing but one failure: four times as many take about four times as long, not sixteen."""
+
+    def cost(count: int) -> float:
+        text = "\n".join(line for n in range(count) for line in dump(rcx=n)).encode()
+        failures = [record.failure for record in records([text])]
+        started = time.process_time()
+        assert sum(map(len, moments(failures))) == count
+        return time.process_time() - started
+
+    cost(250)
+    assert cost(4000) < 10 * max(cost(1000), 1e-3)

@@ -22,20 +22,35 @@ _LEAP_YEAR: Final = 1_104_400_000  # syslog prints no year; this one has all day
 _Alike = tuple[object, ...]
 
 
+class _Group:
+    """Failures of one moment, with the vCPUs and the places that they name."""
+
+    def __init__(self, first: Failure) -> None:
+        self.failures = [first]
+        self.vcpus = {_vcpu(first)}
+        self.places = {_place(first)}
+
+    def add(self, failure: Failure) -> None:
+        self.failures.append(failure)
+        self.vcpus.add(_vcpu(failure))
+        self.places.add(_place(failure))
+
+
 def moments(failures: Iterable[Failure]) -> Iterator[tuple[Failure, ...]]:
     """Group ``failures``, which are in the order of their input; each says of how many it is one."""
-    groups: list[list[Failure]] = []
-    latest: dict[_Alike, list[Failure]] = {}
+    groups: list[_Group] = []
+    latest: dict[_Alike, _Group] = {}
     for failure in failures:
         kind = _kind(failure)
         group = latest.get(kind)
         if group is not None and _is_one_moment(group, failure):
-            group.append(failure)
+            group.add(failure)
         else:
-            group = latest[kind] = [failure]
+            group = latest[kind] = _Group(failure)
             groups.append(group)
     for group in groups:
-        yield tuple(replace(each, source=replace(each.source, alike=len(group))) for each in group)
+        alike = len(group.failures)
+        yield tuple(replace(each, source=replace(each.source, alike=alike)) for each in group.failures)
 
 
 def _kind(failure: Failure) -> _Alike:
@@ -47,10 +62,10 @@ def _kind(failure: Failure) -> _Alike:
     )  # fmt: skip
 
 
-def _is_one_moment(group: list[Failure], failure: Failure) -> bool:
-    last = group[-1]
-    if any(_is_same_vcpu(other, failure) for other in group):
-        return False
+def _is_one_moment(group: _Group, failure: Failure) -> bool:
+    last = group.failures[-1]
+    if failure.source.vcpu is not None and _vcpu(failure) in group.vcpus:
+        return False  # one vCPU that fails again, as far as the evidence says
     between = _seconds(last, failure)
     if between is not None:
         return between <= (_SAME_PLACE if _may_be_one_place(group, failure) else _ANY_PLACE)
@@ -64,16 +79,14 @@ def _is_one_moment(group: list[Failure], failure: Failure) -> bool:
     )
 
 
-def _is_same_vcpu(first: Failure, second: Failure) -> bool:
-    """One vCPU that fails again, as far as the evidence says."""
-    number = first.source.vcpu
-    return number is not None and number == second.source.vcpu and first.source.writer == second.source.writer
+def _vcpu(failure: Failure) -> tuple[str | None, int | None]:
+    return failure.source.writer, failure.source.vcpu
 
 
-def _may_be_one_place(group: list[Failure], failure: Failure) -> bool:
+def _may_be_one_place(group: _Group, failure: Failure) -> bool:
     """The same RIP, or none shown: KVM's words alone, between other vCPUs' lines, have no registers."""
     place = _place(failure)
-    return place[1] is None or all(_place(other) in {place, (None, None)} for other in group)
+    return place[1] is None or group.places <= {place, (None, None)}
 
 
 def _place(failure: Failure) -> tuple[int | None, int | None]:
