@@ -33,6 +33,7 @@ SPIN = _firmware("eb fe")  # jmp .
 HALT = _firmware("fa f4 eb fd")  # cli; hlt; jmp to the hlt
 PORTS = _firmware("e4 60 eb fc")  # in al, 0x60; again
 DEVICE = _firmware("b8 00 a0 8e d8 a1 00 00 eb fb")  # ds = the VGA's window; mov ax, [0]; again
+RAM_WRITER = _firmware("b8 00 20 8e d8 40 a3 00 00 e4 60 eb f8")  # ds = 0x2000; inc ax; mov [0], ax; in al, 0x60; again
 RESET = _firmware("b9 00 04 e2 fe b0 fe e6 64 eb fe")  # count down, then reset through the keyboard controller; spin
 TRIPLE = boot.GUESTS["prot32-triple-fault"].image  # as some systems reboot
 
@@ -44,12 +45,14 @@ class State(NamedTuple):
     image: bytes
     vcpus: int = 1
     commands: tuple[dict[str, Any], ...] = ()  # of QMP, once it runs
+    options: tuple[str, ...] = ()  # of QEMU
     statuses: frozenset[str] = frozenset({"running"})  # what QMP may say then
 
 
 _PAUSED = frozenset({"paused", "prelaunch"})  # QEMU calls a guest that was reset while it was paused prelaunch
 _STOP = ({"execute": "stop"},)
 _MIGRATE = ({"execute": "migrate", "arguments": {"uri": "exec:cat >/dev/null"}},)
+_SLOWLY: dict[str, Any] = {"execute": "migrate-set-parameters", "arguments": {"max-bandwidth": 10_000}}
 STATES = (
     State("spinning", SPIN),
     State("spinning-smp", SPIN, vcpus=2),
@@ -67,6 +70,9 @@ STATES = (
     State("paused-resetting", RESET, commands=_STOP, statuses=_PAUSED),
     State("migrated", DEVICE, commands=_MIGRATE, statuses=frozenset({"postmigrate"})),
     State("migrated-ports", PORTS, commands=_MIGRATE, statuses=frozenset({"postmigrate"})),
+    State("migrating", RAM_WRITER, commands=(_SLOWLY, *_MIGRATE)),
+    State("waiting-for-migration", PORTS, options=("-incoming", "defer"), statuses=frozenset({"inmigrate"})),
+    State("not-started", PORTS, vcpus=2, options=("-S",), statuses=frozenset({"prelaunch"})),
     State("reset-while-paused", PORTS, commands=(*_STOP, {"execute": "system_reset"}), statuses=_PAUSED),
 )
 
@@ -107,8 +113,8 @@ def run(
 @contextmanager
 def run_state(state: State, directory: Path) -> Iterator[Running]:
     """A QEMU in this state."""
-    with run(state.image, directory, vcpus=state.vcpus) as running:
-        wait_until(running, {"running"})
+    with run(state.image, directory, vcpus=state.vcpus, options=state.options) as running:
+        wait_until(running, {"running", "inmigrate", "prelaunch"})
         time.sleep(0.1)
         for command in state.commands:
             ask(running, command)

@@ -5,13 +5,16 @@ A sample: bench/attach.py takes hundreds of looks.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from guests import boot, healthy
+from guests import boot, healthy, qemu
 from kvmwhy.cli.attach import examine
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.live.host import host_facts
@@ -85,3 +88,27 @@ def test_kvms_own_count_from_qemu(directory: Path) -> None:
         pytest.skip(f"this QEMU has no query-stats: {reading.why}")
     assert reading.source == "qmp"
     assert reading.counts[str(running.pid)] >= 1
+
+
+def test_a_monitor_in_a_container(directory: Path) -> None:
+    """The socket of a QEMU that has file systems of its own is found where that QEMU sees it."""
+    if os.geteuid() != 0:
+        pytest.skip("a mount namespace takes root")
+    guest = boot.GUESTS["long64-flds"]
+    firmware = directory / "guest.bin"
+    firmware.write_bytes(guest.image)
+    (directory / "private").mkdir()
+    monitor = directory / "private" / "qmp"
+    script = 'mount -t tmpfs none "$1" && shift && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(monitor.parent)]
+    command += qemu.command_for(firmware, monitor, guest.memory)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        try:
+            inside = healthy.Running(process, Path(f"/proc/{process.pid}/root{monitor}"), directory / "none")
+            if healthy.wait_until(inside, set(guest.endings)) != "internal-error":
+                pytest.skip("this KVM lets the guest end otherwise")
+            assert not monitor.exists()
+            result = CliRunner().invoke(kvmwhy, ["attach", str(process.pid), "--json"])
+        finally:
+            process.kill()
+    assert json.loads(result.stdout)["live"]["registers_from"] == "QEMU's monitor"

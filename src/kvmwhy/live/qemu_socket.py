@@ -17,12 +17,26 @@ _LISTENING: Final = "00010000"  # __SO_ACCEPTCON in the flags of /proc/net/unix
 def qmp_paths(vmm: Vmm) -> tuple[str, ...]:
     """UNIX sockets that may be this QEMU's monitor in control mode, the surest first.
 
-    A relative path is one of the process' own working directory. What they really are shows when they greet.
+    A relative path is one of the process' own working directory, and any path one of its own file systems: it may live
+    in a container. What they really are shows when they greet.
     """
     named = from_command(vmm.command)
+    root = _root(vmm.pid)
     if named:
-        return tuple(path if path.startswith("/") else f"/proc/{vmm.pid}/cwd/{path}" for path in named)
-    return listening(vmm.pid)
+        return tuple(root + path if path.startswith("/") else f"/proc/{vmm.pid}/cwd/{path}" for path in named)
+    return tuple(root + path for path in listening(vmm.pid))
+
+
+def _root(pid: int) -> str:
+    """What to put before a path of that process; nothing if it sees the file systems that we see."""
+    try:
+        if os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt"):
+            ours, theirs = os.stat("/"), os.stat(f"/proc/{pid}/root/.")
+            if (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino):
+                return ""
+    except OSError:
+        return ""
+    return f"/proc/{pid}/root"
 
 
 def from_command(command: tuple[str, ...]) -> tuple[str, ...]:
