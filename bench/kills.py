@@ -25,6 +25,7 @@ from watching import records  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--minutes", type=float, default=60, help="stop after this time")
     parser.add_argument("--seed", type=int, default=1)
     wish = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kvmwhy-") as name:
@@ -36,10 +37,10 @@ def main() -> None:
         try:
             kills = Kills(program, tracefs, directory / "out", wish.seed)
             begin = time.monotonic()
-            kills.run(wish.kills)
+            kills.run(wish.kills, seconds=60 * wish.minutes)
             lost, doubled = kills.missed()
             print(
-                f"{wish.kills} kills in {time.monotonic() - begin:.0f} s, {kills.caught} with pages that were not told"
+                f"{kills.kills} kills in {time.monotonic() - begin:.0f} s, {kills.caught} with pages that were not told"
             )
             failed, vcpus = sum(kills.expected.values()), len(kills.expected)
             print(f"{failed} failures of {vcpus} vCPUs: {lost} lost, {doubled} doubled")

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 from watching import Ran, Watching, failures, run_vmm
@@ -21,12 +22,16 @@ class Kills:
         self.program, self.tracefs, self.out = program, tracefs, out
         self.choose = random.Random(seed)  # noqa: S311 -- moments, no secrets
         self.expected = Ran()
+        self.kills = 0
         self.caught = 0
 
-    def run(self, kills: int) -> None:
+    def run(self, kills: int, *, seconds: float = inf) -> None:
+        """So many, or as many as there is time for."""
+        end = time.monotonic() + seconds
         spool = self.out.with_name(f".{self.out.name}.spool")
         with ThreadPoolExecutor(4) as pool:
-            for _ in range(kills):
+            while self.kills < kills and time.monotonic() < end:
+                self.kills += 1
                 watching = self._watch()
                 running = [self._fail(pool) for _ in range(self.choose.randrange(1, 4))]
                 time.sleep(self.choose.random() ** 2 / 4)

@@ -24,7 +24,7 @@ PREFIX: Final = "kvmwhy-"
 PAST: Final = "-past"
 MAX_PAGE: Final = 64 << 10  # the largest sub-buffer there is
 _NOTE: Final = "events/kvm/kvm_mmio/filter"
-_SINCE: Final = re.compile(rb"gpa == (\d{1,20})")
+_ENDS: Final = re.compile(rb"gpa == (\d{1,20})")
 _TRIES, _PAUSE = 25, 0.02  # until an instance that is in use is left to the next watch
 
 # What a failure looks like. EINTR and EAGAIN are how KVM_RUN says "nothing happened"; the exits are
@@ -140,23 +140,28 @@ class Instance:
         except OSError as error:
             raise _refused(error, path, "setting up an instance takes root, or CAP_DAC_OVERRIDE") from None
 
-    def mark_since(self, when: float) -> None:
-        """Leave a note for whoever takes this instance over: from when on its events count, in seconds of the clock.
+    def note(self, since: float, until: float | None = None) -> None:
+        """Leave a note for whoever takes this instance over: from when to when its events count, by the trace's clock.
 
         As the filter of an event that is not enabled here: it does nothing, stays with the instance, and is read back.
         """
+        ends = [f"gpa == {round(when * 1e9)}" for when in (since, until) if when is not None]
         with suppress(CaptureError):
-            self.write(_NOTE, f"gpa == {round(when * 1e9)}")
+            self.write(_NOTE, " || ".join(ends))
 
-    @property
-    def since(self) -> float | None:
-        """What mark_since() left, if it was called."""
+    def noted(self) -> tuple[float | None, float | None]:
+        """(since, until), as far as note() left them."""
         try:
             with open(f"{self.path}/{_NOTE}", "rb") as stream:
-                note = _SINCE.fullmatch(stream.read(256).strip())
+                ends = [int(number) / 1e9 for number in _ENDS.findall(stream.read(256))]
         except OSError:
-            return None
-        return int(note[1]) / 1e9 if note else None
+            ends = []
+        return (ends[0] if ends else None), (ends[1] if len(ends) > 1 else None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is left to be read, on any CPU."""
+        return all(self._stats(cpu, "entries") == 0 for cpu in self.pipes)
 
     def pages(self, cpu: int, limit: int = 1 << 20) -> Iterator[bytes]:
         """What this CPU's buffer holds, page by page; read pages are gone from it. Empty when it is empty."""
@@ -175,13 +180,18 @@ class Instance:
 
     def overruns(self, cpu: int) -> int | None:
         """Events that this CPU's buffer had no room for, since it was made: the kernel's own count, if it tells."""
+        return self._stats(cpu, "dropped events|overrun")
+
+    def _stats(self, cpu: int, names: str) -> int | None:
+        """The sum of these counters of a CPU's buffer; None if the kernel does not tell."""
         try:
             fd = os.open(f"{self.name}/per_cpu/cpu{cpu}/stats", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._instances)
             with open(fd, "rb") as stream:
                 text = stream.read(4096).decode("ascii", "replace")
         except OSError:
             return None
-        return sum(int(n) for n in re.findall(r"^(?:dropped events|overrun): (\d{1,18})$", text, re.MULTILINE))
+        found = re.findall(rf"^(?:{names}): (\d{{1,18}})$", text, re.MULTILINE)
+        return sum(map(int, found)) if found else None
 
     def close(self) -> None:
         """Close the pipes and leave the instance, with what it has recorded."""

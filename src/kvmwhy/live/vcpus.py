@@ -27,6 +27,7 @@ from kvmwhy.live.staleness import with_status as of_status
 from kvmwhy.readers import run_page
 from kvmwhy.record import Failure, Host, Source
 
+_MOST_PAGES: Final = 4096
 _REASON: Final = 8  # the offset of exit_reason
 _WORDS: Final = UNION + UNION_SIZE  # the head and the payload: what KVM writes at an exit
 
@@ -71,7 +72,10 @@ def look(vmm: Vmm, host: Host) -> tuple[VcpuLook, ...]:
         samples = SAMPLES if first else 0
         taken = 0
         while taken < samples:
-            time.sleep(PAUSE)
+            if taken < SAMPLES and any(is_fatal(pages[-1]) for pages in seen.values()):
+                _watch_closely(memory, seen, kept)
+            else:
+                time.sleep(PAUSE)
             taken += 1
             now = threads(vmm.pid)
             inside, busy = inside | now.inside, max(busy, now.busy)
@@ -93,6 +97,30 @@ def look(vmm: Vmm, host: Host) -> tuple[VcpuLook, ...]:
         )
         for mapping in vmm.vcpus
     )
+
+
+def _watch_closely(memory: Memory, seen: dict[int, list[bytes]], kept: dict[int, Snapshot]) -> None:
+    """For one pause, read the pages that show a failure without a rest.
+
+    A VMM that runs its vCPU again and again leaves the same words each time; only in between the page differs.
+    """
+    suspects = [address for address, pages in seen.items() if is_fatal(pages[-1])]
+    end = time.monotonic() + PAUSE
+    while time.monotonic() < end:
+        for address in suspects:
+            pages = seen[address]
+            if _page(memory, address) not in {None, pages[-1]} and len(pages) < _MOST_PAGES:
+                snapshot = _again(memory, address, kept[address])
+                if snapshot.page[:_WORDS] != pages[-1]:
+                    pages.append(snapshot.page[:_WORDS])
+                    kept[address] = snapshot if is_fatal(snapshot.page) else kept[address]
+
+
+def _page(memory: Memory, address: int) -> bytes | None:
+    try:
+        return memory.page(address)[:_WORDS]
+    except CaptureError:
+        return None
 
 
 def _looked(vmm: Vmm, mapping: VcpuMapping, snapshot: Snapshot, seen: Watched, host: Host) -> VcpuLook:

@@ -128,7 +128,7 @@ class Watch:
             self._failures.enable(FAILURES if self._past else FAILURES_ALONE)
             self._failures.write("tracing_on", "1")
             self._since = time.monotonic()
-            self._failures.mark_since(self._since)
+            self._failures.note(self._since)
             self._adopt(root, [one for one in left if one not in {name, name + PAST}])
         except BaseException:
             self.close()
@@ -145,7 +145,7 @@ class Watch:
         Ours runs already, so that nothing falls between the two: up to ``_since`` the old one counts, then ours. Each
         says since when it counts, for there may be several, of watchers that were killed while they took over.
         """
-        old: dict[Instance, float | None] = {}
+        old: list[Instance] = []
         for name in names:
             try:
                 instance = Instance(root, name, create=False)
@@ -155,20 +155,30 @@ class Watch:
             if name.endswith(PAST):
                 instance.remove()
             else:
-                old[instance] = instance.since
+                old.append(instance)
             self.adopted += (name,)
         self._old = self._in_turn(old)
 
-    def _in_turn(self, old: dict[Instance, float | None]) -> list[_Old]:
-        """Each from when it began to where the next one did, the oldest first."""
-        known = sorted(((since, one) for one, since in old.items() if since is not None), key=lambda pair: pair[0])
-        for instance, since in old.items():
-            if since is None and known:  # it was killed before it counted: another has all that it has
+    def _in_turn(self, old: list[Instance]) -> list[_Old]:
+        """Each from when it began to where the next one did, the oldest first. What is empty goes at once."""
+        spans = {instance: instance.noted() for instance in old}
+        known = sorted((one for one in old if spans[one][0] is not None), key=lambda one: spans[one][0] or 0)
+        turns = []
+        for instance, following in zip(known, [*known[1:], None], strict=False):
+            since, until = spans[instance]
+            if until is None:
+                until = spans[following][0] if following else self._since
+                instance.note(since or 0, until)
+            turns.append(_Old(instance, since or 0, until or self._since))
+        for instance in old:
+            if spans[instance][0] is None and not known:
+                turns.append(_Old(instance, -inf, self._since))
+            elif spans[instance][0] is None:  # it was killed before it counted: another has all that it has
                 instance.remove()
-        if not known:
-            return [_Old(instance, -inf, self._since) for instance in old]
-        ends = [since for since, _ in known[1:]] + [self._since]
-        return [_Old(instance, since, end) for (since, instance), end in zip(known, ends, strict=True)]
+        for turn in turns:
+            if turn.instance.is_empty:
+                turn.instance.remove()
+        return [turn for turn in turns if turn.instance.pipes]
 
     def _take_up(self) -> list[TraceEvent]:
         """What a killed watch had taken out of the kernel's buffer; the first time, then nothing."""
