@@ -63,7 +63,7 @@ def test_a_record_that_waits_for_room_is_not_marked_as_told(tmp_path: Path, monk
     session._is_for_people = False
     session.out, session.metrics, session._unwritten = Records(str(tmp_path / "out")), Metrics(), 0
     session.watch = noted = Told()  # type: ignore[assignment]
-    session.wish = type("Wish", (), {"quiet": True})()
+    session.wish = type("Wish", (), {"quiet": True, "symbols": None})()
     seen = [Seen(Failure(kind="shutdown"), 0.0, ((1, float(n)),)) for n in range(3)]
 
     def full(_fd: int, _data: bytes) -> int:

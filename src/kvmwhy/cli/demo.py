@@ -41,9 +41,10 @@ def run(on: str) -> int:
 
 
 def _story(on: str) -> Story:
+    last: MachineError | None = None
     for choice in ("kvm", "model") if on == "auto" else (on,):
         try:
-            return _on_machine(choice)
+            return _on_machine(choice, last)
         except MachineError as error:
             if on != "auto":
                 raise
@@ -57,7 +58,8 @@ def _story(on: str) -> Story:
     return Story(where, ("KVM_EXIT_INTERNAL_ERROR, suberror 1",), page, failure)
 
 
-def _on_machine(choice: str) -> Story:
+def _on_machine(choice: str, refused: MachineError | None) -> Story:
+    """``refused``: why it is not the machine that was wanted."""
     from kvmwhy.cli.from_vcpu import convey
     from kvmwhy.cli.run import describe, open_machine
     from kvmwhy.machine import Mmio
@@ -74,6 +76,7 @@ def _on_machine(choice: str) -> Story:
             vcpu.complete(bytes(exit_.len))
         live = choice == "kvm"
         where = "on /dev/kvm of this host" if live else "on the model of KVM"
+        where += f", for lack of /dev/kvm ({refused})" if refused else ""
         return Story(where, tuple(exits), vcpu.page(), convey(machine, vcpu, ram_bytes=guest.memory, live=live))
 
 
