@@ -7,13 +7,14 @@ a tear behind that: a line end, an escape, a tag. Only what may be torn is looke
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import cache, cached_property
 from typing import Final, NamedTuple
 
 from kvmwhy.ingest.anchors import Anchor
 from kvmwhy.ingest.encoding import ESCAPED, Unescaped
-from kvmwhy.ingest.multi_search import Finder, Found, finder
+from kvmwhy.ingest.multi_search import Finder, finder
 
 REACH: Final = 256  # bytes: no anchor, torn as it may be, is longer
 NEAR: Final = 16 << 10  # bytes: what decides about an anchor is not further from it
@@ -57,29 +58,31 @@ class AnchorSearch:
     def hits(self, data: bytes, low: int = 0, high: int | None = None) -> list[Hit]:
         """The anchors that begin in ``data[low:high]``, in order. What stands around that decides about them, too."""
         high = len(data) if high is None else high
-        found = self._find(data)
-        if not any(which in self._escapes for which, _, _ in found):
-            return self._begun(found, data, low, high)
-        plain = Unescaped(data)
-        hits = self._begun(self._find(plain.data), plain.data, plain.index(low), plain.index(high))
-        return [hit._replace(at=min(high - 1, plain.place(hit.at))) for hit in hits]
+        hits = self._begun(data, low, high)
+        if hits is None:
+            plain = Unescaped(data)
+            found = self._begun(plain.data, plain.index(low), plain.index(high), escaped=False) or []
+            hits = [hit._replace(at=min(high - 1, plain.place(hit.at))) for hit in found]
+        return hits
 
-    def _begun(self, found: Found, data: bytes, low: int, high: int) -> list[Hit]:
-        hits: dict[tuple[int, int], Hit] = {}
-        waiting: dict[tuple[tuple[str, ...], int], list[Hit]] = {}
-        for which, at, _ in found:
-            if at >= high or at + REACH < low:
-                continue
-            for number, needle, anchor in self._owners[which]:
+    def _begun(self, data: bytes, low: int, high: int, *, escaped: bool = True) -> list[Hit] | None:
+        """``None``: some of it is ``escaped``, as far as this is looked for."""
+        hits: list[Hit] = []
+        waiting: list[list[Hit]] = [[] for _ in self._conditions]
+        torn: set[tuple[int, Anchor]] = set()
+        for which, at, _ in self._find(data):
+            if which < len(ESCAPED) and escaped:
+                return None
+            for needle, anchor, condition in self._owners[which]:
                 place = at if needle.whole else _torn_place(anchor.text.encode(), data, at, start=needle.start)
-                if low <= place < high and (place, number) not in hits:
-                    hits[place, number] = hit = Hit(place, anchor)
-                    if anchor.near:
-                        waiting.setdefault((anchor.near, anchor.within), []).append(hit)
-        out = [hit for hit in hits.values() if not hit.anchor.near]
-        for (near, within), some in waiting.items():
-            out += _with_word(data, near, min(_LENIENT * within, NEAR), sorted(some))
-        return sorted(out)
+                if low <= place < high and (needle.whole or (place, anchor) not in torn):
+                    (hits if condition is None else waiting[condition]).append(Hit(place, anchor))
+                    if not needle.whole:
+                        torn.add((place, anchor))
+        for (words, within), some in zip(self._conditions, waiting, strict=True):
+            hits += _with_word(data, words, min(_LENIENT * within, NEAR), some)
+        hits.sort()
+        return hits
 
     @cached_property
     def strong(self) -> AnchorSearch:
@@ -87,22 +90,23 @@ class AnchorSearch:
         return AnchorSearch(anchor for anchor in self.anchors if not anchor.weak)
 
     @cached_property
-    def _needles(self) -> dict[str, list[tuple[int, Needle, Anchor]]]:
-        out: dict[str, list[tuple[int, Needle, Anchor]]] = {text: [] for text in ESCAPED}
-        for number, anchor in enumerate(self.anchors):
+    def _conditions(self) -> list[tuple[tuple[str, ...], int]]:
+        """The words of which one must be near, and how near."""
+        return list(dict.fromkeys((anchor.near, anchor.within) for anchor in self.anchors if anchor.near))
+
+    @cached_property
+    def _needles(self) -> dict[str, list[tuple[Needle, Anchor, int | None]]]:
+        out: dict[str, list[tuple[Needle, Anchor, int | None]]] = {text: [] for text in ESCAPED}
+        for anchor in self.anchors:
+            condition = self._conditions.index((anchor.near, anchor.within)) if anchor.near else None
             for needle in needles(anchor.text):
-                out.setdefault(needle.text, []).append((number, needle, anchor))
+                out.setdefault(needle.text, []).append((needle, anchor, condition))
         return out
 
     @cached_property
-    def _owners(self) -> list[list[tuple[int, Needle, Anchor]]]:
-        """For each text that is searched for the anchors to look at where it is found."""
+    def _owners(self) -> list[list[tuple[Needle, Anchor, int | None]]]:
+        """For each text that is searched for the anchors to look at where it is found, and their conditions."""
         return list(self._needles.values())
-
-    @cached_property
-    def _escapes(self) -> range:
-        """The texts that show that others may be hidden."""
-        return range(len(ESCAPED))
 
     @cached_property
     def _find(self) -> Finder:
@@ -119,7 +123,8 @@ def needles(anchor: str) -> list[Needle]:
     if len(words[0]) == 1 and len(rest) >= _LEAST:  # a letter stands everywhere: what is behind it is searched for
         return [*out, *(needle._replace(whole=False, start=False) for needle in needles(rest))]
     for count in range(1, len(words)):
-        out += (Needle(" ".join(words[:count]) + tear) for tear in _AFTER_WORD)
+        head = " ".join(words[:count])
+        out += (Needle(head + tear) for tear in _AFTER_WORD if tear != "  " or len(head) > 1)
     return out
 
 
@@ -137,18 +142,24 @@ def _torn(anchor: bytes) -> re.Pattern[bytes]:
 
 def _with_word(data: bytes, words: tuple[str, ...], within: int, hits: list[Hit]) -> Iterator[Hit]:
     """Those that have one of the words near them. Each byte is searched once."""
-    find = _words(words)
-    places: list[int] = []
-    done = 0
-    for hit in hits:
-        low, high = max(done, hit.at - within), min(len(data), hit.at + within)
-        if high > low:
-            # A word that the end cuts in two is found by looking at a few bytes more.
-            more = [low + at for _, at, _ in find(data[max(0, low - REACH) : high + REACH])]
-            places = [*places[-1:], *(at - min(low, REACH) for at in more)]
-            done = high
-        if any(abs(at - hit.at) <= within + REACH for at in places):
-            yield hit
+    reach = within + REACH
+    for some in _groups(sorted(hits), 2 * reach):
+        low = max(0, some[0].at - reach)
+        places = deque(low + at for _, at, _ in _words(words)(data[low : some[-1].at + reach + REACH]))
+        for hit in some:
+            while places and places[0] < hit.at - reach:
+                places.popleft()
+            if places and places[0] <= hit.at + reach:
+                yield hit
+
+
+def _groups(hits: list[Hit], apart: int) -> Iterator[list[Hit]]:
+    """Those that follow each other more closely than that."""
+    start = 0
+    for n in range(1, len(hits) + 1):
+        if n == len(hits) or hits[n].at - hits[n - 1].at > apart:
+            yield hits[start:n]
+            start = n
 
 
 @cache

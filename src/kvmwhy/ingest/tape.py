@@ -29,6 +29,7 @@ class Tape:
         self._next = first
         self._numbered = numbered
         self._runs: dict[int, Run | None] = {}
+        self._is_hot = False
         self._fill(first)
         self.block = first - 1
         self.is_small = not first and len(self._blocks.get(0, b"")) <= SMALL
@@ -50,17 +51,20 @@ class Tape:
 
     def hits(self, search: AnchorSearch) -> tuple[list[Hit], list[Hit]]:
         """The anchors that begin in this block, and the weak ones."""
-        found = self._hits(search)
+        found = self._hits(search) if self._is_hot or self._is_worth(search) else []
+        self._is_hot = bool(found)
         return [hit for hit in found if not hit.anchor.weak], [hit for hit in found if hit.anchor.weak]
 
-    def _hits(self, search: AnchorSearch) -> list[Hit]:
+    def _is_worth(self, search: AnchorSearch) -> bool:
+        """Whether there may be any, at the least expense; where the block before had some, this is not asked."""
         data, behind = self._blocks[self.block], self._blocks.get(self.block + 1, b"")
-        if not search.any(data) and not (behind and search.any(data[-REACH:] + behind[:REACH])):
-            return []
+        return search.any(data) or (bool(behind) and search.any(data[-REACH:] + behind[:REACH]))
+
+    def _hits(self, search: AnchorSearch) -> list[Hit]:
         start = self.block * BLOCK
         base = start - NEAR if self.block - 1 in self._blocks else start
         text = self.slice(base, start + BLOCK + NEAR)
-        low, high = start - base, start - base + len(data)
+        low, high = start - base, start - base + len(self._blocks[self.block])
         return [hit._replace(at=base + hit.at) for hit in search.hits(text, low, high)]
 
     def run(self, repeats: Repeats) -> Run | None:
