@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Final
 
 from kvmwhy.ingest.line_starts import BREAKABLE, DUMPED, KNOWN, SPEAKS, STAMPED, STRONG
@@ -114,17 +115,34 @@ class _Paragraph:
     def __init__(self, lines: Sequence[Piece], stamped: Matches) -> None:
         self.lines = lines
         self.stamped = stamped
-        self.column = max((p.width for p in lines if p.width <= _WIDEST and _INNER_SPACE.search(p.text)), default=0)
         self.sure = self.cut = False
         begun = [bool(stamped(p.text)) or (None if KNOWN.match(p.text) is None else False) for p in lines]
-        self.all_stamped = begun.count(True) > begun.count(
-            False
-        )  # then a line that has no stamp is no line's beginning
-        self.unbroken = any(p.width > self.column and _INNER_SPACE.search(p.text, _WIDEST // 2) for p in lines)
+        # If so, a line that has no stamp is no line's beginning.
+        self.all_stamped = begun.count(True) > begun.count(False)
+        later = {begins for begins, piece in zip(begun[1:], lines[1:], strict=True) if piece.width}
+        self.whole = later <= ({True} if self.all_stamped else {True, False})
+        self.whole = self.whole and not any(_RECORD.match(p.text) for p in lines)
+
+    @cached_property
+    def column(self) -> int:
+        """The widest line that may be broken."""
+        return max((p.width for p in self.lines if p.width <= _WIDEST and _INNER_SPACE.search(p.text)), default=0)
+
+    @cached_property
+    def unbroken(self) -> bool:
+        """Whether no line can be a part of the one above."""
+        if self.whole or len(self.lines) < 2 or self.column < _LEAST_COLUMN:
+            return True
+        return any(p.width > self.column and _INNER_SPACE.search(p.text, _WIDEST // 2) for p in self.lines)
+
+    @cached_property
+    def words(self) -> list[int]:
+        """The length of each line's first word."""
+        return [len(found[1]) if (found := _FIRST_WORD.match(piece.text)) else 0 for piece in self.lines]
 
     def places(self) -> int:
         """At how many places a line may be broken, which no line begins behind for all that can be seen."""
-        if len(self.lines) < 2 or self.column < _LEAST_COLUMN or self.unbroken:
+        if self.unbroken:
             return 0
         return sum(
             self.lines[n].width >= _NARROWEST and self._no_room(n) and self._continues(n, n + 1, sure=False)
@@ -133,7 +151,7 @@ class _Paragraph:
 
     def joins(self, *, sure: bool) -> dict[int, str]:
         """The lines that continue the one above, with what goes between; ``sure``: there are more such places."""
-        if len(self.lines) < 2 or self.column < _LEAST_COLUMN or self.unbroken:
+        if self.unbroken:
             return {}
         self.sure = sure
         column = max(p.width for p in self.lines)
@@ -209,8 +227,7 @@ class _Paragraph:
         return text[-1:] in _OPEN or (_COLUMN.match(below) is not None and self.stamped(text) is not None)
 
     def _word(self, n: int) -> int:
-        found = _FIRST_WORD.match(self.lines[n].text) if n < len(self.lines) else None
-        return len(found[1]) if found else 0
+        return self.words[n] if n < len(self.words) else 0
 
     def _continues(self, first: int, n: int, *, sure: bool | None = None) -> bool:
         """Whether a line can be a part of the one that begins at ``first``."""

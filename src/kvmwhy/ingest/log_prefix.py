@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from kvmwhy.ingest.escapes import unescape
-from kvmwhy.ingest.wrapping import DAY, MONTH, Peeled
+from kvmwhy.ingest.wrapping import DAY, HINT, MONTH, Peeled
 
 _MOST_LAYERS: Final = 4
 
@@ -71,6 +71,9 @@ WHO: Final = frozenset((*_HOST, *_NAME, *_PID, *_VM, "kubernetes"))
 _MOST_NAME: Final = 200
 
 
+# How a wrapping inside of another begins: that of dmesg -x is known there alone.
+_NESTED: Final = re.compile(rf"{HINT.pattern}|\ufeff|\s{{0,16}}[a-z]{{1,8}} {{0,8}}:[a-z]")
+
 # What is tried, by the first character of the line.
 _PATTERNS: Final = {
     "0": (_CRI, _GITLAB, _RUNNER, _SYSLOG, _TIME, _KMSG),
@@ -87,7 +90,7 @@ def peel(line: str) -> Peeled | None:
     goes_on = decoded = False
     text = line
     for layer in range(_MOST_LAYERS):
-        inner = _one(text)
+        inner = _one(text) if not layer or _NESTED.match(text) else None
         if inner is None:
             if not layer:
                 return None

@@ -65,7 +65,7 @@ class Tape:
         base = start - NEAR if self.block - 1 in self._blocks else start
         text = self.slice(base, start + BLOCK + NEAR)
         low, high = start - base, start - base + len(self._blocks[self.block])
-        return [hit._replace(at=base + hit.at) for hit in search.hits(text, low, high)]
+        return [Hit(base + hit.at, hit.anchor) for hit in search.hits(text, low, high)]
 
     def run(self, repeats: Repeats) -> Run | None:
         """The reports that begin in this block, if it and its neighbours hold nothing else."""
