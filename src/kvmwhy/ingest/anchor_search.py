@@ -55,6 +55,11 @@ class AnchorSearch:
         """Whether there may be an anchor in it."""
         return bool(self._find(data))
 
+    def candidates(self, data: bytes) -> set[Anchor]:
+        """The anchors that may be in it, wherever, torn or not, and whatever is near them."""
+        found = {which for which, _, _ in self._find(data)}
+        return {anchor for which in found for _, anchor, _ in self._owners[which]}
+
     def hits(self, data: bytes, low: int = 0, high: int | None = None) -> list[Hit]:
         """The anchors that begin in ``data[low:high]``, in order. What stands around that decides about them, too."""
         high = len(data) if high is None else high

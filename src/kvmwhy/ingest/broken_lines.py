@@ -85,6 +85,8 @@ def rejoin(lines: Sequence[Piece], stamped: Matches = STAMPED.match) -> list[tup
             end += 1
         paragraphs.append((start, _Paragraph(lines[start:end], stamped)))
         start = end
+    if all(paragraph.unbroken for _, paragraph in paragraphs):
+        return [(n, piece.text) for n, piece in enumerate(lines)]
     places = sum(paragraph.places() for _, paragraph in paragraphs)
     out: list[tuple[int, str]] = []
     for start, paragraph in paragraphs:

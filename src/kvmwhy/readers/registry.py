@@ -89,7 +89,7 @@ def _short(text: str) -> set[int]:
 
 
 def _long(text: str) -> set[int]:
-    anchors = {hit.anchor for hit in search().hits(text.encode("utf-8", "replace"))}
+    anchors = search().candidates(text.encode("utf-8", "replace"))
     return {n for n, (_, anchor, _) in enumerate(_needles()) if anchor in anchors}
 
 
