@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 
 from dumps import Printed, reports
 from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, needles
-from kvmwhy.ingest.anchors import holds
+from kvmwhy.ingest.anchors import Anchor, holds
 from kvmwhy.ingest.demux import streams
-from kvmwhy.ingest.encoding import Unescaped
+from kvmwhy.ingest.encoding import ESCAPED, Unescaped
 from kvmwhy.ingest.multi_search import finder, one_by_one
 from kvmwhy.pipeline import records
 from kvmwhy.readers import read
@@ -88,6 +89,34 @@ def test_the_search_finds_every_anchor(tear: str) -> None:
             data = f"filler\n{text}{word}\nfiller".encode()
             assert search().hits(data), data
             assert holds(anchor, data.decode()) or "> " in tear, data
+
+
+GAPS = (
+    " ", "  ", "\n", "\r\n", "\n\n", "\n> ", "\n>> | ", " \n\t", "\t", "=\n", " =\r\n", "\\n", "\\r\\n",
+    "<br>\n", "&nbsp;",
+)  # fmt: skip
+GAP = r"(?:[\s>|*=]|\\[nrt]|<[^<>\n]{0,60}>|&[a-z]{2,6};){1,24}"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(ANCHORS),
+    st.lists(st.sampled_from(GAPS), min_size=12, max_size=12),
+    st.lists(st.sampled_from([*(w for a in ANCHORS for w in a.text.split()), "lorem", "\n"]), max_size=8),
+)
+def test_an_anchor_is_found_torn_at_all_its_blanks(anchor: Anchor, gaps: list[str], around: list[str]) -> None:
+    """However it was wrapped, quoted or escaped, among words of others; and no hit is where its anchor is not."""
+    words = anchor.text.split() if "  " not in anchor.text.strip() else [anchor.text]
+    text = "".join(word + gap for word, gap in zip(words, gaps, strict=False)).removesuffix(gaps[len(words) - 1])
+    text = anchor.text if len(words) == 1 else text
+    before = " ".join(around) + "\n"
+    data = f"{before}{text}\n{' '.join(around)} {anchor.near[0] if anchor.near else ''}\n"
+    if not any(mark in data for mark in ESCAPED):
+        hits = search().hits(data.encode())
+        assert any(hit.anchor.text == anchor.text and hit.at == len(before) for hit in hits)
+        for hit in hits:
+            torn = GAP.join(map(re.escape, hit.anchor.text.split()))
+            assert data.startswith(hit.anchor.text, hit.at) or re.compile(torn).match(data, hit.at)
 
 
 def test_a_word_far_away_is_not_near() -> None:

@@ -28,7 +28,7 @@ def windows(
     Of equal ``report``s that follow each other the first is a window. Unless ``numbered``, lines are counted from the
     beginning of each window.
     """
-    tape = Tape(chunks, part.read_from // BLOCK, numbered=numbered)
+    tape = Tape(chunks, part.read_from // BLOCK, numbered=numbered, ahead=numbered)
     if tape.is_small and not part.first:
         if data := tape.slice(0, SMALL):
             yield Window(data, 0, 1)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, Hit
 from kvmwhy.ingest.repeats import LONGEST, Repeats, Run
 from kvmwhy.ingest.window import BLOCK, SMALL
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
 MARGIN: Final = 32 << 10  # before and behind an anchor
 _LINES: Final = 80  # at least; a dump has some 60, and a journal's record of one line may have kilobytes
 _FAR: Final = 256 << 10  # but no further than this
+
+_AHEAD: Final = 5  # blocks
+_LARGE: Final = 8  # blocks after which threads pay
 
 _LIBVIRT: Final = b": starting up libvirt"
 _HOLDS: Final = BLOCK  # how far libvirt's header holds
@@ -22,7 +29,7 @@ _HEADER: Final = 8 << 10
 class Tape:
     """An input by blocks: the one that is looked at, and some on either side."""
 
-    def __init__(self, chunks: Iterable[bytes], first: int, *, numbered: bool) -> None:
+    def __init__(self, chunks: Iterable[bytes], first: int, *, numbered: bool, ahead: bool) -> None:
         self._blocks: dict[int, bytes] = {}
         self._lines: dict[int, int] = {first: 1}  # the number of the line in which a block begins
         self._source = _in_blocks(chunks)
@@ -30,6 +37,8 @@ class Tape:
         self._numbered = numbered
         self._runs: dict[int, Run | None] = {}
         self._is_hot = False
+        self._ahead = ahead
+        self._asked: dict[int, Future[bool]] = {}
         self._fill(first)
         self.block = first - 1
         self.is_small = not first and len(self._blocks.get(0, b"")) <= SMALL
@@ -44,20 +53,30 @@ class Tape:
     def advance(self) -> bool:
         """Go to the next block; whether there is one."""
         self.block += 1
-        self._fill(self.block + 2)
-        for held in (self._blocks, self._lines, self._runs):
+        self._fill(self.block + (_AHEAD if self._ahead else 2))
+        for held in (self._blocks, self._lines, self._runs, self._asked):
             held.pop(self.block - 3, None)
         return self.block in self._blocks
 
     def hits(self, search: AnchorSearch) -> tuple[list[Hit], list[Hit]]:
         """The anchors that begin in this block, and the weak ones."""
-        found = self._hits(search) if self._is_hot or self._is_worth(search) else []
+        self._ask(search)
+        asked = self._asked.pop(self.block, None)
+        is_worth = self._is_hot or (asked.result() if asked else self._is_worth(self.block, search))
+        found = self._hits(search) if is_worth else []
         self._is_hot = bool(found)
         return [hit for hit in found if not hit.anchor.weak], [hit for hit in found if hit.anchor.weak]
 
-    def _is_worth(self, search: AnchorSearch) -> bool:
+    def _ask(self, search: AnchorSearch) -> None:
+        """Have the next blocks looked through by other threads, where it pays: a search does not hold Python's lock."""
+        if self._ahead and self.block >= _LARGE and not self._is_hot:
+            for block in range(self.block, self._next - 1):
+                if block not in self._asked:
+                    self._asked[block] = _threads().submit(self._is_worth, block, search)
+
+    def _is_worth(self, block: int, search: AnchorSearch) -> bool:
         """Whether there may be any, at the least expense; where the block before had some, this is not asked."""
-        data, behind = self._blocks[self.block], self._blocks.get(self.block + 1, b"")
+        data, behind = self._blocks[block], self._blocks.get(block + 1, b"")
         return search.any(data) or (bool(behind) and search.any(data[-REACH:] + behind[:REACH]))
 
     def _hits(self, search: AnchorSearch) -> list[Hit]:
@@ -140,6 +159,13 @@ class Tape:
             return 1
         number = at // BLOCK
         return self._lines[number] + self._blocks[number].count(b"\n", 0, at - number * BLOCK)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(2)
 
 
 def _in_blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
