@@ -158,3 +158,39 @@ def test_a_logger_that_keeps_the_error_in_a_field_of_its_own_is_read() -> None:
     assert failure.kind == "setup-refused"
     assert failure.setup is not None
     assert failure.setup.msr == 0x48E
+
+
+def test_an_init_in_the_hosts_log_alone_is_the_host_being_reset() -> None:
+    """arch/x86/kvm/vmx/vmx.c, __vmx_handle_exit: the line is all that was saved; SDM appendix C: 3 is INIT."""
+    mechanism, origins = answer(
+        "[23031085.916249] kvm [9737]: vcpu6, guest rIP: 0xffffffffb190d1b5 vmx: unexpected exit reason 0x3\n"
+        "[23031085.916251] set kvm_intel.dump_invalid_vmcs=1 to dump internal KVM state.\n"
+    )
+    assert mechanism == "exit-unhandled"
+    assert origins[0] == "host-dying"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # vmm/src/vm.rs, hypervisor/src/arch/aarch64/gic.rs: Debug of the errors
+        "cloud-hypervisor: VmBoot(CreateGic(Vgic error CreateGic(CreateDevice(No such device (os error 19)))))\n",
+        "firecracker-aarch64: Cannot create VMM: Missing KVM capability: Irqchip\n",
+    ],
+)
+def test_a_board_without_an_interrupt_controller_for_kvm_is_the_hardwares(text: str) -> None:
+    """arch/arm64/kvm/vgic: the device that is asked for is not there."""
+    mechanism, origins = answer(text)
+    assert mechanism == "setup-refused"
+    assert origins[0] == "cpu"
+
+
+def test_an_old_kernel_is_read_in_the_words_of_2008() -> None:
+    """qemu-kvm, kvm_init: the line that only follows names no reason."""
+    (failure,) = read(
+        b"kvm kernel version too old: KVM_GET_API_VERSION ioctl not supported\n"
+        b"Could not initialize KVM, will disable KVM support\n"
+    ).failures
+    assert failure.setup is not None
+    assert failure.setup.detail == "version-too-old"
+    assert diagnose(failure).origins[0].id == "host-kernel"

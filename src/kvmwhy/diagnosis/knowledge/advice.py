@@ -70,6 +70,10 @@ def _efault_of(*devices: str) -> Condition:
     return lambda scene: scene.errno == "EFAULT" and bool(scene.devices & set(devices))
 
 
+def _unknown_launch(scene: Scene) -> bool:
+    return scene.confidential is not None and scene.errno == "ENOTTY"
+
+
 def _small_ram(scene: Scene) -> bool:
     known = scene.ram is not None and scene.ram < 128 << 20
     low = scene.gpa is not None and scene.paging is False and 1 << 20 <= scene.gpa < 128 << 20
@@ -242,7 +246,35 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "host-setup", "host", "Free memory, or promise the guests less.", None, lambda scene: scene.errno == "ENOMEM"
     ),
+    *(
+        Entry(
+            origin,
+            "host",
+            "Install a kernel and a VMM that belong together: SNP guests came with Linux 6.11 and QEMU 9.1, TDX guests with"
+            " Linux 6.16 and QEMU 10.1; trees from before fit only those that they were made with.",
+            _SETUP,
+            _unknown_launch,
+        )
+        for origin in ("host-setup", "host-kernel")
+    ),
+    # -- the CPU or the board
+    Entry(
+        "cpu",
+        "vmm",
+        "Use a VMM that can do with the interrupt controller of this board (GICv2: QEMU with gic-version=2), or another"
+        " board.",
+        _SETUP,
+        lambda scene: scene.detail == "vgic",
+    ),
     # -- how the VM is set up
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Compute what is handed in anew: firmware, kernel hashes, number and model of vCPUs all enter the measurement; the"
+        " policy must allow what this host does (SMT, API version). Without an ID block nothing is compared.",
+        _SETUP,
+        lambda scene: scene.confidential in {"sev", "snp"} and scene.firmware_error in {6, 7, 10, 11},
+    ),
     Entry(
         "vm-configuration",
         "vmm",

@@ -80,6 +80,8 @@ def basic_reason(facts: Facts) -> int | None:
         reason = data[0] if data else None
     else:
         reason = facts.words.reason if facts.words else None
+    if reason is None and facts.failure.exit is not None:
+        reason = facts.failure.exit.reason  # of a trace, a dump, or KVM's own line in the host's log
     if reason is None or reason >> 32 or facts.vendor.vendor not in {"vmx", None}:
         return reason
     return reason & 0xFFFF

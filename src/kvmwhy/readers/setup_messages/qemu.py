@@ -47,8 +47,8 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_GET_API_VERSION",
         "version-too-old",
-        r"kvm version too old",
-        "kvm version too old",
+        r"kvm (?:kernel )?version too old",
+        "version too old",
         source=_INIT,
         vmm="qemu",
     ),

@@ -24,6 +24,14 @@ _ARGUMENTS: Final = (
     "KVM_IRQFD",
     "KVM_IOEVENTFD",
 )
+_OF_A_VCPU: Final = (
+    "KVM_CREATE_VCPU",
+    "KVM_ARM_VCPU_INIT",
+    "KVM_GET_ONE_REG",
+    "KVM_SET_ONE_REG",
+    "KVM_CREATE_DEVICE",
+    "KVM_CREATE_IRQCHIP",
+)
 _DEVICES: Final = ("aia", "vgic", "pmu", "pvtime")  # what the CPU or board may not have
 _SREGS: Final = ("KVM_SET_SREGS", "KVM_SET_SREGS2", "registers")
 _LOADS_WHAT_IT_SAVED: Final = ("qemu", "qemu-kvm", "libvirt", "android-emulator", "kata")
@@ -173,6 +181,13 @@ def _size(scene: Scene) -> int:
 
 def _launch(scene: Scene) -> bool:
     return scene.call is not None and scene.call.startswith(_LAUNCH)
+
+
+def _no_interrupt_controller(scene: Scene) -> bool:
+    """The kind of controller is asked for before any of its attributes is set."""
+    asked = scene.call in {"KVM_CHECK_EXTENSION", "KVM_CREATE_DEVICE", "KVM_CREATE_IRQCHIP"}
+    named = _detail("vgic")(scene) or bool(scene.register and "irqchip" in scene.register.lower())
+    return asked and bool(named) and scene.arch != "x86"
 
 
 def _handed_in(scene: Scene) -> Answer:
@@ -358,10 +373,13 @@ SIGNS: Final = (
         _SETUP,
         lambda scene: (
             (
-                scene.call in {"KVM_CHECK_EXTENSION", "KVM_ENABLE_CAP"}
-                and not _detail("disable-exits", "ipa-size")(scene)
+                (
+                    scene.call in {"KVM_CHECK_EXTENSION", "KVM_ENABLE_CAP"}
+                    and not _detail("disable-exits", "ipa-size")(scene)
+                )
+                or _detail("version-too-old", "aia")(scene)
             )
-            or _detail("version-too-old", "aia", "vgic")(scene)
+            and not _no_interrupt_controller(scene)
         ),
         "a capability is missing here",
         weights(host_kernel=1, cpu=1, vmm=0.5),
@@ -370,9 +388,9 @@ SIGNS: Final = (
     Sign(
         "no-interrupt-controller",
         _SETUP,
-        lambda scene: _detail("vgic")(scene) or bool(scene.register and "irqchip" in scene.register.lower()),
+        _no_interrupt_controller,
         "the CPU or board has no interrupt controller that KVM can use",
-        weights(cpu=1.5, vm_configuration=0.5),
+        weights(cpu=2.5, host_kernel=0.5, vm_configuration=0.5),
         "Arm boards without a GIC, or with another version than the machine asks for.",
     ),
     Sign(
@@ -386,14 +404,7 @@ SIGNS: Final = (
     Sign(
         "vcpu-not-created",
         _SETUP,
-        _call(
-            "KVM_CREATE_VCPU",
-            "KVM_ARM_VCPU_INIT",
-            "KVM_GET_ONE_REG",
-            "KVM_SET_ONE_REG",
-            "KVM_CREATE_DEVICE",
-            "KVM_CREATE_IRQCHIP",
-        ),
+        lambda scene: scene.call if scene.call in _OF_A_VCPU and not _no_interrupt_controller(scene) else None,
         "a vCPU or its interrupt controller could not be made ({})",
         weights(host_kernel=0.5, vm_configuration=0.5, vmm=0.5),
         "Numbers, features and CPU type asked for against those there are.",
