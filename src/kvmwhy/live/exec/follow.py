@@ -126,8 +126,10 @@ class Follower:
         while not self._stop and not self._is_over():
             if self.tracees is not None:
                 for moment in self.tracees.moments():
-                    self._handle(moment, tell, at_end)
-                    self.tracees.release(moment)
+                    try:
+                        self._handle(moment, tell, at_end)
+                    finally:
+                        self.tracees.release(moment)
             elif not self._ended and self._pidfd in self._ready:
                 self._pump()
                 self._at_end(Ended(None, self.is_vmm_seen, None), tell, at_end)
