@@ -63,7 +63,10 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     traced = failure.emulation is not None  # a trace has the exit's words, and is printed by no VMM
     if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS and not traced:
         silent = never_printed(failure.source.vmm, "data")
-        wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
+        lines = "the other extra data lines" if any("extra data" in torn for torn in failure.damage) else ""
+        wanted.append(
+            f"{lines or 'the extra data lines'}, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else "")
+        )
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
     printed = failure.cpu is not None and failure.cpu.is_dump
     if mechanism.id == "exit-unhandled":
