@@ -45,7 +45,10 @@ class VcpuLook(NamedTuple):
 
     @property
     def may_have_run_into_an_error(self) -> bool:
-        """KVM_RUN began and is over, without an exit: the ioctl failed, and its errno is in no page."""
+        """KVM_RUN began and is over, without an exit: the ioctl failed, and its errno is in no page.
+
+        That need not be a failure: with EAGAIN a vCPU waits to be started (kvm_arch_vcpu_ioctl_run).
+        """
         return self.exit_name == "KVM_EXIT_UNKNOWN" and self.has_run and self.motion.state == "stopped"
 
     @property
