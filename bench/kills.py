@@ -42,7 +42,7 @@ def main() -> None:
             print(
                 f"{kills.kills} kills in {time.monotonic() - begin:.0f} s, {kills.caught} with pages that were not told"
             )
-            failed, vcpus = sum(kills.expected.values()), len(kills.expected)
+            failed, vcpus = sum(span.failures for span in kills.expected), len(kills.expected)
             print(f"{failed} failures of {vcpus} vCPUs: {lost} lost, {doubled} doubled")
             print(f"{len(records(directory / 'out'))} records, every line of them whole")
         finally:
