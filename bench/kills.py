@@ -46,7 +46,7 @@ def main() -> None:
             print(f"{failed} failures of {vcpus} vCPUs: {lost} lost, {doubled} doubled")
             print(f"{len(records(directory / 'out'))} records, every line of them whole")
         finally:
-            subprocess.run(["umount", tracefs], check=True)
+            subprocess.run(["umount", "-l", tracefs], check=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from watching import Watching, records, run_vmm
+from watching import PATIENCE, Watching, records, run_vmm
 
 GUESTS = ("real16", "prot32", "long64", "jump", "triple")
 _SLACK = 0.5  # seconds
@@ -54,7 +54,7 @@ class Kills:
         watching = self._watch()
         watching.wait_for({span.thread for span in self.expected})
         time.sleep(1.0)
-        assert watching.stop() == 0, watching.said
+        assert watching.stop(10 * PATIENCE) == 0, watching.said
 
     def _watch(self) -> Watching:
         return Watching(self.tracefs, self.out, "--quiet", "--max-size", "4M", "--keep", "9999")
