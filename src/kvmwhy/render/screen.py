@@ -20,7 +20,7 @@ from kvmwhy.render.address_bar import address_bar, drawn
 from kvmwhy.render.code_pane import Row, code_rows
 from kvmwhy.render.page import Line, fold
 from kvmwhy.render.safe import safe
-from kvmwhy.render.whose import phrase
+from kvmwhy.render.whose import percent, phrase
 
 Role = Literal["guest", "vmm", "host"]
 
@@ -54,7 +54,7 @@ def screen(
     """At most ``ROWS`` rows. ``role``: only what this one can do; ``number``: which of an input's failures it is."""
     facts = diagnosis.facts
     head = [Line(safe(diagnosis.answer), "answer"), Line(where(diagnosis, others), "dim", "", 2)]
-    tail = [*_whose(diagnosis.origins), *_fixes(diagnosis, role)]
+    tail = [*_whose(diagnosis), *_fixes(diagnosis, role)]
     if missing := _missing(diagnosis):
         tail.append(missing)
     if torn := facts.failure.damage:
@@ -226,18 +226,19 @@ def _proofs(diagnosis: Diagnosis) -> list[Line]:
 # -- whose, what to do, and what to ask next ----------------------------------------------------------
 
 
-def _whose(origins: tuple[Origin, ...]) -> list[Line]:
+def _whose(diagnosis: Diagnosis) -> list[Line]:
+    origins, mechanism = diagnosis.origins, diagnosis.mechanism.id if diagnosis.mechanism else None
     named = [origin for origin in origins if origin.share >= _LEAST_SHARE][:_MOST_ORIGINS]
     if not named:
         return []
-    text = ", ".join(f"{phrase(origin.id)} {_percent(origin)}" for origin in named)
+    text = ", ".join(f"{phrase(origin.id, mechanism)} {_percent(origin)}" for origin in named)
     reports = sum(origin.reports for origin in origins)
     counted = f" ({origins[0].reports} of {reports} public reports)" if reports else ""
     return [Line(text + counted, "plain", _label("whose"), 2)]
 
 
 def _percent(origin: Origin) -> str:
-    return f"{round(origin.share * 100)}%"
+    return percent(origin.share).replace(" %", "%").replace("over ", ">")
 
 
 def _fixes(diagnosis: Diagnosis, role: Role | None) -> list[Line]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Final
 
-from msgspec.structs import replace
-
 from kvmwhy.diagnosis.answer import Origin
 
 _SURE: Final = 0.75
@@ -24,26 +22,30 @@ def _phrases() -> dict[str, str]:
     return {page.id: page.phrase for page in ORIGINS}
 
 
-def phrase(origin: str) -> str:
-    """The origin as a part of a sentence; an unknown one, of a stored record, as it is."""
+def phrase(origin: str, mechanism: str | None = None) -> str:
+    """The origin as a part of a sentence; an unknown one, of a stored record, as it is.
+
+    Of another hypervisor's failure the share of the host's kernel is that of what stands in KVM's place.
+    """
+    if mechanism == "not-this" and origin == "host-kernel":
+        return _ITSELF
     return _phrases().get(origin, origin)
 
 
 def whose(origins: tuple[Origin, ...], mechanism: str | None = None) -> str | None:
     """One sentence: the likeliest with its share and the public reports behind it, then the others worth naming."""
-    if mechanism == "not-this":  # the share of the host's kernel is that of what stands in KVM's place
-        origins = tuple(replace(o, id=_ITSELF) if o.id == "host-kernel" else o for o in origins)
     if not origins:
         return None
     best, *others = origins
+    name = phrase(best.id, mechanism)
     named = [o for o in others if o.share >= _WORTH_NAMING][: _MOST_NAMED - 1]
-    rest = "; else ".join([""] + [f"{phrase(o.id)} ({percent(o.share)})" for o in named])
+    rest = "; else ".join([""] + [f"{phrase(o.id, mechanism)} ({percent(o.share)})" for o in named])
     if best.share >= _SURE:
-        return f"Whose doing: very likely {phrase(best.id)} ({percent(best.share)}{_reports(origins)}){rest}."
+        return f"Whose doing: very likely {name} ({percent(best.share)}{_reports(origins)}){rest}."
     if best.share >= _MORE_LIKELY_THAN_NOT:
-        return f"Whose doing: most likely {phrase(best.id)} ({percent(best.share)}{_reports(origins)}){rest}."
+        return f"Whose doing: most likely {name} ({percent(best.share)}{_reports(origins)}){rest}."
     rest = rest.replace("else ", "or ")
-    return f"Whose doing is open: {phrase(best.id)} ({percent(best.share)}{_reports(origins)}){rest}."
+    return f"Whose doing is open: {name} ({percent(best.share)}{_reports(origins)}){rest}."
 
 
 def percent(share: float) -> str:

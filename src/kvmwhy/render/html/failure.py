@@ -17,7 +17,7 @@ from kvmwhy.render.html.pictures import memory_map, share
 from kvmwhy.render.remarks import damage
 from kvmwhy.render.screen import commands, where
 from kvmwhy.render.trace_event import event_line
-from kvmwhy.render.whose import phrase
+from kvmwhy.render.whose import percent, phrase
 
 _ROLES: Final = {"guest": "Guest's author", "vmm": "VMM's author", "host": "Host's operator"}
 _NEIGHBOURS: Final = 5
@@ -69,7 +69,10 @@ def _bullets(texts: Sequence[str]) -> str:
 
 def _answer(diagnosis: Diagnosis, others: Sequence[Failure]) -> str:
     best = diagnosis.origins[:1]
-    doing = "".join(f"<p>Most likely {plain(phrase(o.id))}: {round(o.share * 100)} %.</p>" for o in best)
+    doing = "".join(
+        f"<p>Most likely {plain(phrase(o.id, diagnosis.mechanism and diagnosis.mechanism.id))}: {percent(o.share)}.</p>"
+        for o in best
+    )
     meaning = _bullets(about(diagnosis.failure))
     return (
         f'<section class="answer"><h1>{linked(diagnosis.answer)}</h1>'
@@ -160,7 +163,7 @@ def _whose(diagnosis: Diagnosis, excerpt: Excerpt) -> str:
     for n, origin in enumerate(diagnosis.origins):
         if origin.share < _LEAST_SHARE:
             break
-        name = f"{plain(phrase(origin.id))}"
+        name = plain(phrase(origin.id, diagnosis.mechanism and diagnosis.mechanism.id))
         reports = f" <small>{origin.reports} of {total} public reports</small>" if total else ""
         proofs = _proofs(origin.for_, origin.against, diagnosis, excerpt)
         more = (

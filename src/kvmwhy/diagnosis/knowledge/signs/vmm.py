@@ -151,7 +151,7 @@ SIGNS: Final = (
     Sign(
         "tcg-left-ram",
         _OTHER,
-        _speaker("tcg"),
+        lambda scene: scene.speaker == "tcg" and "outside RAM" in scene.spoken,
         "QEMU's own CPU emulator ran the guest where there is no RAM",
         weights(guest_code=1, vm_configuration=1, guest_firmware=0.5),
         "accel/tcg: the guest jumped, or has too little RAM.",
