@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -457,8 +458,12 @@ def test_an_interrupt_is_quiet(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
         with (tmp_path / "pipe").open("wb", buffering=0) as writer:  # opened: it reads now
             writer.write(b"x")
-            process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=60) == 130
+            for _ in range(12):  # Python loses one that comes in the middle of a finalizer
+                process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=10)
+                    break
+            assert process.poll() == 130
         assert process.stderr
         assert process.stderr.read().strip() == b""  # a line end, behind the terminal's ^C
 
