@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import msgspec
+
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_context import host_of
@@ -31,11 +33,13 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     counted: dict[bytes, Failure] = {}
     for n, reset in reversed(list(enumerate(resets))):
         end = min(reset.end() + LONGEST, resets[n + 1].start() if n + 1 < len(resets) else len(body))
-        dump = body[reset.end() + 1 : end]
-        key = dump.encode("utf-8", "replace")
+        cpu = _registers(body[reset.end() + 1 : end])
+        if cpu is None:
+            continue
+        key = msgspec.msgpack.encode(cpu)  # what follows the last dump is no part of it
         if known := counted.get(key):
             counted[key] = _again(known)
-        elif len(counted) < _KEPT and (cpu := _registers(dump)) is not None:
+        elif len(counted) < _KEPT:
             line = first_line + body.count("\n", 0, reset.start())
             counted[key] = Failure(
                 kind="shutdown",
@@ -59,8 +63,5 @@ def _registers(dump: str) -> Cpu | None:
 
 
 def _again(failure: Failure) -> Failure:
-    from msgspec.structs import replace
-
-    source: Source = replace(failure.source, count=failure.source.count + 1)
-    counted: Failure = replace(failure, source=source)
-    return counted
+    source = msgspec.structs.replace(failure.source, count=failure.source.count + 1)
+    return msgspec.structs.replace(failure, source=source)
