@@ -15,3 +15,9 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable" if "KVMWHY_REPEATABLE" in os.environ else "patient")
 
 pytest_plugins = ["browser"]
+
+# As in kvmwhy's own main: what the tests are run with where both decoders are installed.
+if decoder := os.environ.get("KVMWHY_DECODER"):
+    from kvmwhy.arch.x86.decoder import NAMES, choose
+
+    choose(next(name for name in NAMES if name == decoder))

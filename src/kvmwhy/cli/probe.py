@@ -17,7 +17,7 @@ from kvmwhy.emulator.atlas import Answer, AtlasError, atlas
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.errors import MachineError, NoKvmError, NotPermittedError
-from kvmwhy.probe.encodings import MODES, Form, Mode, all_forms, form_of
+from kvmwhy.probe.encodings import MODES, Form, Mode, all_forms, form_of, require_encoder
 from kvmwhy.probe.host import Prober
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
@@ -82,6 +82,7 @@ class Found(NamedTuple):
 
 def _forms(wish: ProbeOptions) -> list[Form]:
     """Raises ValueError."""
+    require_encoder()
     modes = (wish.mode,) if wish.mode else MODES
     if wish.code is not None:
         mode = wish.mode or "long64"

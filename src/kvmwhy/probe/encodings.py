@@ -2,7 +2,7 @@
 
 Nothing is listed by hand: each of iced's opcodes is built from its ``OpCodeInfo`` and encoded. An operand in
 memory is at [BX], [EBX] or [RBX]; of string instructions at SI or DI; of the others at the stack pointer.
-Only this module of the package imports iced_x86 beside ``x86.instruction``.
+iced-x86 has the encoder: where it is not installed, nothing can be built here, and ``text_of`` asks the other decoder.
 """
 
 from __future__ import annotations
@@ -413,6 +413,21 @@ def form_of(code: bytes, mode: Mode, kind: Kind = "check") -> Form:
     )
 
 
+class NoEncoderError(ValueError):
+    """iced-x86 is not installed."""
+
+
+def require_encoder() -> None:
+    """Raises NoEncoderError."""
+    try:
+        import iced_x86  # noqa: F401 -- to see whether it is there
+    except ImportError as error:
+        raise NoEncoderError(
+            "encodings are built with iced-x86, which is not installed: pip install iced-x86 "
+            "(where it has no wheel, pip needs a Rust compiler)"
+        ) from error
+
+
 @cache
 def all_forms() -> tuple[Form, ...]:
     """Every form, none twice, in an order that does not change."""
@@ -427,4 +442,10 @@ def all_forms() -> tuple[Form, ...]:
 
 def text_of(code: bytes, mode: Mode) -> str:
     """The instruction in Intel's syntax; "(bad)" for what is none."""
-    return _text(code, mode)
+    try:
+        return _text(code, mode)
+    except ImportError:
+        from kvmwhy.arch.x86.instruction import decode_first
+
+        found = decode_first(code, bitness=BITNESS[mode], address=ORIGIN)
+        return found.text if found is not None and found.text is not None else "(bad)"

@@ -1,0 +1,1 @@
+"""The decoder interface on iced-x86."""
