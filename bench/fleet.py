@@ -89,7 +89,7 @@ def few(directory: Path, gib: float, rounds: int) -> None:
 def marks() -> list[str]:
     from kvmwhy.readers.registry import search
 
-    return ["-F", *(part for anchor in search().anchors for part in ("-e", anchor.text))]
+    return ["-F", *(part for anchor in search().anchors for part in ("-e", anchor.text.strip("\n")))]
 
 
 def packed(directory: Path, gib: float, rounds: int) -> None:

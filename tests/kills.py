@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
-from watching import Ran, Watching, failures, run_vmm
+from watching import PATIENCE, Watching, records, run_vmm
 
 GUESTS = ("real16", "prot32", "long64", "jump", "triple")
+_SLACK = 0.5  # seconds
+
+
+class Span(NamedTuple):
+    """Failures of one thread, and when its VMM lived: the number may be another's before and after."""
+
+    thread: int
+    failures: int
+    begin: float
+    end: float
 
 
 class Kills:
@@ -21,7 +32,7 @@ class Kills:
     def __init__(self, program: Path, tracefs: Path, out: Path, seed: int) -> None:
         self.program, self.tracefs, self.out = program, tracefs, out
         self.choose = random.Random(seed)  # noqa: S311 -- moments, no secrets
-        self.expected = Ran()
+        self.expected: list[Span] = []
         self.kills = 0
         self.caught = 0
 
@@ -39,21 +50,36 @@ class Kills:
                 with suppress(OSError):
                     self.caught += spool.stat().st_size > 1 << 15
                 for one in running:
-                    self.expected.update(one.result())
+                    self.expected += one.result()
         watching = self._watch()
-        watching.wait_for(set(self.expected))
+        watching.wait_for({span.thread for span in self.expected})
         time.sleep(1.0)
-        assert watching.stop() == 0, watching.said
+        assert watching.stop(10 * PATIENCE) == 0, watching.said
 
     def _watch(self) -> Watching:
         return Watching(self.tracefs, self.out, "--quiet", "--max-size", "4M", "--keep", "9999")
 
-    def _fail(self, pool: ThreadPoolExecutor) -> Future[Ran]:
+    def _fail(self, pool: ThreadPoolExecutor) -> Future[list[Span]]:
         guest, vcpus = self.choose.choice(GUESTS), self.choose.randrange(1, 4)
-        return pool.submit(run_vmm, self.program, guest, 1, vcpus, self.choose.randrange(1, 60))
+        return pool.submit(self._run, guest, vcpus, self.choose.randrange(1, 60))
+
+    def _run(self, guest: str, vcpus: int, runs: int) -> list[Span]:
+        begin = time.time()
+        ran = run_vmm(self.program, guest, 1, vcpus, runs)
+        return [Span(thread, count, begin, time.time()) for thread, count in ran.items()]
 
     def missed(self) -> tuple[int, int]:
         """(lost, doubled), over all threads."""
-        found: Counter[int] = failures(self.out)
-        gone = {thread: there - found[thread] for thread, there in self.expected.items()}
-        return sum(n for n in gone.values() if n > 0), -sum(n for n in gone.values() if n < 0)
+        seen: dict[int, list[tuple[float, int]]] = {}
+        for record in records(self.out):
+            if record["kind"] != "other":
+                source = record["source"]
+                when = datetime.fromisoformat(source["time"]).timestamp()
+                seen.setdefault(int(source["writer"].split()[1]), []).append((when, source["count"]))
+        lost = doubled = 0
+        for span in self.expected:
+            found = sum(
+                count for when, count in seen.get(span.thread, ()) if span.begin - _SLACK < when < span.end + _SLACK
+            )
+            lost, doubled = lost + max(0, span.failures - found), doubled + max(0, found - span.failures)
+        return lost, doubled

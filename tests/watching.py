@@ -30,10 +30,10 @@ class Watching:
             assert line, self.said
             self.said.append(line)
 
-    def stop(self) -> int:
+    def stop(self, patience: float = PATIENCE) -> int:
         """SIGTERM, and its exit status."""
         self.process.terminate()
-        self.said += (self.process.communicate(timeout=PATIENCE)[1] or "").splitlines(keepends=True)
+        self.said += (self.process.communicate(timeout=patience)[1] or "").splitlines(keepends=True)
         return self.process.returncode
 
     def kill(self) -> None:

@@ -473,3 +473,22 @@ def test_a_wrong_option_is_one_sentence() -> None:
     result = kvmwhy("explain", "--nonsense")
     assert result.returncode == 2
     assert one_sentence(result).endswith("see `kvmwhy explain --help`")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reproduce", "--on", "kvm", "--kernel", "6.1", str(GOOD)],
+        ["reproduce", "--export", "c", "--matrix", "model", str(GOOD)],
+        ["atlas", "--bytes", "c5 fe 6f 07", "movbe eax, [rdi]"],
+        ["atlas", "--kernel", "banana", "mov eax, [rdi]"],
+        ["triage", "--memory", "lots", "rows.parquet"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:3]),
+)
+def test_no_option_is_ignored(arguments: list[str]) -> None:
+    """What cannot be done together, or makes no sense, is refused in one sentence with status 2."""
+    result = kvmwhy(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == b""
+    one_sentence(result)

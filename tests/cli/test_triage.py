@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,14 @@ def test_text_says_how_many_where_when_and_why(records: str) -> None:
         f"kvmwhy explain {Path(records).parent}/a1.log",
     ):
         assert part in said
+
+
+def test_it_ends_without_a_word_of_others(records: str) -> None:
+    """DuckDB's binding counts what is left at the end of a process, and complains if nothing is freed."""
+    triage = [sys.executable, "-m", "kvmwhy", "triage", records]
+    result = subprocess.run(triage, capture_output=True, check=False, timeout=120)
+    assert result.returncode == 0
+    assert b"nanobind" not in result.stderr
 
 
 def test_json_is_one_object(records: str) -> None:

@@ -16,7 +16,7 @@ from kvmwhy.live.errors import GoneError
 from kvmwhy.live.host import host_facts
 from kvmwhy.live.process import all_vmms, process_of, vcpu_mappings
 from kvmwhy.live.process_memory import Memory
-from kvmwhy.live.staleness import Motion, Watched, judge, with_status
+from kvmwhy.live.staleness import Motion, Watched, judge, may_be_reset, with_status
 from kvmwhy.live.vcpus import look
 from kvmwhy.machine import Guest, KvmMachine
 from kvmwhy.record import Host
@@ -80,6 +80,17 @@ def test_what_repeated_looks_mean() -> None:
     assert meant(TRIPLE_FAULT, TRIPLE_FAULT) == "stopped"
     assert meant(IN_KVM_RUN, IN_KVM_RUN, busy=1) == "running"
     assert meant(IN_KVM_RUN, IN_KVM_RUN, is_inside=True) == "running"
+
+
+def test_a_triple_fault_is_given_time() -> None:
+    """A VMM that resets its guest does so within a second; one that was seen to do so needs no more looks."""
+    assert may_be_reset((IN_KVM_RUN, TRIPLE_FAULT))
+    assert may_be_reset((TRIPLE_FAULT,) * 5)
+    assert not may_be_reset((TRIPLE_FAULT,) * 200)
+    assert not may_be_reset((IN_KVM_RUN, *(TRIPLE_FAULT,) * 200))
+    assert not may_be_reset((TRIPLE_FAULT, IN_KVM_RUN, TRIPLE_FAULT))
+    assert not may_be_reset((TRIPLE_FAULT, IN_KVM_RUN))
+    assert not may_be_reset((FAILED,) * 5)
 
 
 def test_busy_threads_count_where_the_page_may_be_stale() -> None:

@@ -221,6 +221,22 @@ def test_a_command_that_cannot_be_run(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (5, "plain\n")
 
 
+@pytest.mark.parametrize("where", ["__init__", "_at_end", "run"])
+def test_a_helper_that_fails(where: str) -> None:
+    """Whatever breaks in it, the command runs to its end, and all that it writes arrives."""
+    code = (
+        "import sys\nfrom kvmwhy.cli import exec_session\nfrom kvmwhy.cli.main import main\n"
+        "def broken(*_, **__):\n    raise RuntimeError('broken on purpose')\n"
+        f"exec_session.Session.{where} = broken\nsys.argv[0] = 'kvmwhy'\nmain()\n"
+    )
+    script = "echo out; (exit 2); sh -c 'echo inner; kill -9 $$'; echo end; exit 3"
+    command = [sys.executable, "-c", code, "exec", "--no-trace", "--", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE * 3)
+    assert (done.returncode, done.stdout) == (3, "out\ninner\nend\n")
+    assert "broken on purpose" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_command_that_is_traced_already() -> None:
     """It runs all the same; what could not be captured is said only if it ended badly."""
     if subprocess.run(["strace", "-V"], capture_output=True, check=False).returncode:

@@ -10,6 +10,7 @@ import pytest
 from kvmwhy.live import watch as watching
 from kvmwhy.live.page_cache import ENDED, SEVERAL, WENT_ON, Recall, _fits, _merged
 from kvmwhy.live.rate_limit import Repeats
+from kvmwhy.live.spool import Page
 from kvmwhy.live.trace_history import History, NoHistory
 from kvmwhy.live.vcpus import failure_of
 from kvmwhy.live.watch import Watch
@@ -151,3 +152,19 @@ def test_pages_and_traces_are_put_together() -> None:
     same = _merged(told(source=Source()), [page("emulation-failure", 0), page("emulation-failure", 1)])
     assert (same.data, same.source.vcpu) == (page("emulation-failure").data, None)
     assert _merged(told(), []).damage == (WENT_ON,)
+
+
+def test_an_event_that_two_instances_stamped_counts_once() -> None:
+    """One stamp just before the edge between a killed watch and the next, one just behind: one event; else two."""
+    edge = 1000.0
+
+    def decode(raw: bytes) -> list[TraceEvent]:
+        return [event("kvm_userspace_exit", float(raw), reason=17, errno=0)]
+
+    for before, behind, count in ((-2e-7, 3e-7, 1), (-6e-6, 5e-6, 2), (-1e-6, 2.5e-6, 2)):
+        for first in (0, 1):
+            watch = made(NoHistory())
+            watch._at_edges = {}
+            pages = (Page(b"%.9f" % (edge + before), until=edge), Page(b"%.9f" % (edge + behind), since=edge))
+            ordered = pages if first == 0 else pages[::-1]
+            assert sum(len(watch._counting(page, decode)) for page in ordered) == count

@@ -17,6 +17,8 @@ SEEN = [
     ("cont-refused", "error: internal error: unable to execute QEMU command 'cont': Resetting the Virtual Machine is required\n"),
     ("cont-refused", "VM 100 qmp command 'cont' failed - Resetting the Virtual Machine is required\n"),
     ("paused-unknown", "$ virsh domstate --reason vm1\npaused (unknown)\n"),
+    ("gvisor-stuck", "W0315 05:16:55.623811       1 machine.go:204] VCPU 9 is stuck:\n        vcpu: &kvm.vCPU{id:9}\n"),
+    ("gvisor-trace", "SIGSEGV: segmentation violation\nPC=0x81c933 m=13\n\ngoroutine 150 [syscall, locked to thread]:\ngvisor.googlesource.com/gvisor/pkg/sentry/platform/kvm.(*vCPU).SwitchToUser(0xc4, 0x0)\n"),
     ("paused-unexpectedly", "[instance: 5b0] Instance is paused unexpectedly. Ignore.\n"),
 ]  # fmt: skip
 
@@ -51,4 +53,6 @@ def test_symptoms_of_one_vm_are_one_record() -> None:
     (failure,) = symptom.read(clean("".join(text for _, text in SEEN).encode())).failures
     assert failure.symptom is not None
     assert failure.symptom.kind == "internal-error-status"
-    assert failure.symptom.fields == {"beside": "cont-refused paused-unknown paused-unexpectedly"}
+    assert failure.symptom.fields == {
+        "beside": "cont-refused paused-unknown paused-unexpectedly gvisor-stuck gvisor-trace"
+    }

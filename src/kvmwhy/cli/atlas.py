@@ -40,6 +40,9 @@ def run(wish: AtlasOptions) -> int:
     except (OSError, AtlasError) as error:
         complain(f"the atlas cannot be read: {error}")
         return USAGE
+    if wish.kernel and kernel_version(wish.kernel) is None:
+        complain(f"{wish.kernel!r} is no release of a kernel, such as 6.18")
+        return USAGE
     if wish.diff:
         return _diff(known, wish, *wish.diff)
     if wish.code is not None:

@@ -84,7 +84,9 @@ def _last(vcpu: VcpuLook) -> str:
     if vcpu.told_by:
         return "KVM_RUN failed"
     if vcpu.may_have_run_into_an_error:
-        return "KVM_RUN is not under way and left no exit: it ended with an error, which only the VMM's log has"
+        return (
+            "KVM_RUN is over and left no exit: it failed, and the VMM's log says how; or the vCPU waits to be started"
+        )
     if vcpu.failure.exit_reason == EXIT_UNKNOWN:
         return "inside KVM_RUN, or not run yet"
     stale = "" if vcpu.motion.state == "stopped" or vcpu.failure.kind == "other" else f" ({_state(vcpu)})"

@@ -17,6 +17,7 @@ from kvmwhy.live.tracefs import MOUNTS
 from kvmwhy.render.safe import safe
 
 BAD_INPUT: Final = 2
+_PAUSE: Final = 0.01
 _SET_UID: Final = "it is set-uid: while somebody traces it, it would not get its rights"
 
 
@@ -71,14 +72,14 @@ def _help(options: ExecOptions, link: launch.Link, plans: list[Plan], *, gains_r
         except Exception as error:  # noqa: BLE001 -- the command runs without us
             write(f"kvmwhy: the command cannot be followed: {safe(repr(error), 200)}\n".encode())
             link.release()
-            _only_pass_on(relays)
+            _only_pass_on(relays, traced)
             return
         link.release()
         try:
             session.run()
         except Exception as error:  # noqa: BLE001 -- whatever goes wrong here is not to harm the command
             write(f"kvmwhy: the command is followed no longer: {safe(repr(error), 200)}\n".encode())
-            _only_pass_on(relays)
+            _only_pass_on(relays, traced)
 
 
 def _seized(pid: int) -> Tracees | str:
@@ -96,8 +97,15 @@ def _may_have_tracefs(given: str | None) -> bool:
     return any(os.access(f"{root}/instances", os.W_OK) for root in ((given,) if given else MOUNTS))
 
 
-def _only_pass_on(relays: list[Relay]) -> None:
-    while not all(relay.is_done for relay in relays):
+def _only_pass_on(relays: list[Relay], traced: Tracees | str) -> None:
+    """Look at nothing; but no thread may stay stopped, and no output may be lost."""
+    tracees = None if isinstance(traced, str) else traced
+    while tracees or not all(relay.is_done for relay in relays):
+        for moment in tracees.moments() if tracees else ():
+            for relay in relays if moment.what == "end" else ():
+                relay.drain()
+            if tracees:
+                tracees.release(moment)
         for relay in relays:
             relay.pump()
-        time.sleep(0.01)
+        time.sleep(_PAUSE)

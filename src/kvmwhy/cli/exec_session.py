@@ -39,6 +39,7 @@ _HARD: Final[frozenset[Kind]] = frozenset(
     {"internal-error", "entry-failure", "unknown-exit", "run-error", "shutdown", "exception-exit"}
 )
 _REFUSED: Final[frozenset[Kind]] = frozenset({"setup-refused"})
+_ASSUMED: Final = "it is assumed that the "  # of two records of one failure: here they are of one process
 _ANY: Final = Failure(kind="internal-error", suberror=1, ndata=3, data=(1, 0x9090_9090_9003_D90F, (1 << 64) - 1))
 _STATES: Final[dict[State, str]] = {
     "ended": "the VMM ends",
@@ -82,7 +83,8 @@ class Session:
         try:
             root = tracefs.find_root(self.options.tracefs)
             for left in tracefs.stale(root, _PREFIX):
-                tracefs.Instance(root, left, create=False).remove()
+                if not os.path.exists(f"/proc/{left.removeprefix(_PREFIX).split('-')[0]}"):  # else it is being made now
+                    tracefs.Instance(root, left, create=False).remove()
             stack.callback(guard(root, f"{_PREFIX}{os.getpid()}"))
             return stack.enter_context(Watch(root, host, prefix=_PREFIX, family=self.pid))
         except (CaptureError, OSError) as error:
@@ -102,25 +104,29 @@ class Session:
         from kvmwhy.readers.correlate import combine
 
         self.pages |= {f"pages/{incident.pid}-vcpu{page.vcpu}.page": page.page for page in incident.pages}
-        captured = Evidence(incident.failures, format="exec")
-        for failure in combine([captured, *self._in_log(_HARD)]):
-            self._explain(failure, incident)
+        told = tuple(_distinct(failure for failure in incident.failures if not failure.silent))
+        silent = [failure for failure in incident.failures if failure.silent]  # no VMM wrote of these
+        captured = Evidence(told, format="exec")
+        for failure in [*silent, *combine([captured, *self._in_log(_HARD)])]:
+            damage = tuple(remark for remark in failure.damage if not remark.startswith(_ASSUMED))
+            self._explain(replace(failure, damage=damage), incident)
         self.is_kept = False
 
     def _in_log(self, kinds: frozenset[Kind]) -> list[Any]:
-        """What the log says of failures that nobody has been told of, by reader."""
+        """What the log says of failures that nobody has been told of, by reader; the last of those that are equal."""
         from kvmwhy.pipeline import identity, records
         from kvmwhy.readers import Evidence
 
-        by_format: dict[str, list[Failure]] = {}
+        by_format: dict[str, dict[bytes, Failure]] = {}
         for data in self._logs().values():
             for record in records((data,)):
                 failure = record.failure
-                key = identity(failure) + repr(failure.source.line).encode()
+                same = identity(failure)
+                key = same + repr(failure.source.line).encode()
                 if failure.kind in kinds and key not in self._log_told:
                     self._log_told.add(key)
-                    by_format.setdefault(record.format or "log", []).append(failure)
-        return [Evidence(tuple(failures), format=name) for name, failures in by_format.items()]
+                    by_format.setdefault(record.format or "log", {})[same] = failure
+        return [Evidence(tuple(failures.values()), format=name) for name, failures in by_format.items()]
 
     def _logs(self) -> dict[str, bytes]:
         """What the command has written: through us, or into files by itself."""
@@ -164,10 +170,12 @@ class Session:
             self._say(line + b"\n")
             return
         from kvmwhy.render.page import Line
+        from kvmwhy.render.screen import screen
         from kvmwhy.render.text import explanation
 
         head = Line(safe(f"── kvmwhy: {_who(failure, incident)}"), "head")
-        body = [*explanation(diagnosis), *around.lines, *named.lines]
+        shown = screen(diagnosis, syntax=self.options.syntax) if self.options.screen else explanation(diagnosis)
+        body = [*shown, *around.lines, *named.lines]
         self._say(exec_output.page([Line(), head, Line(), *body, Line()]))
 
     @cache  # noqa: B019 -- there is one session
@@ -246,12 +254,20 @@ class Session:
             self._say_all([f"{self.options.record}: {why}; the record is not kept"])
 
 
+def _distinct(failures: Iterable[Failure]) -> Iterable[Failure]:
+    """The first of those that are equal: a guest that fails again and again has one story."""
+    from kvmwhy.pipeline import identity
+
+    return {identity(failure): failure for failure in reversed(list(failures))}.values()
+
+
 def _warm_up() -> None:
     """Import what an explanation takes."""
     import kvmwhy.cli.exec_memory
     import kvmwhy.cli.output
     import kvmwhy.pipeline
     import kvmwhy.readers.correlate
+    import kvmwhy.render.screen
     import kvmwhy.render.text  # noqa: F401
     from kvmwhy.diagnosis import diagnose
     from kvmwhy.render.json import to_object

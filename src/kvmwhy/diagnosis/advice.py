@@ -63,7 +63,10 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     traced = failure.emulation is not None  # a trace has the exit's words, and is printed by no VMM
     if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS and not traced:
         silent = never_printed(failure.source.vmm, "data")
-        wanted.append(f"the extra data lines, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else ""))
+        lines = "the other extra data lines" if any("extra data" in torn for torn in failure.damage) else ""
+        wanted.append(
+            f"{lines or 'the extra data lines'}, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else "")
+        )
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
     printed = failure.cpu is not None and failure.cpu.is_dump
     if mechanism.id == "exit-unhandled":
@@ -94,6 +97,9 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append("the host's kernel log of that second")
     if mechanism.id == "run-errno" and scene.errno == "EFAULT" and not scene.devices and scene.ram is None:
         wanted.append("the VMM's command line: what backs the guest's RAM, and which devices are passed through")
+    vmm = failure.source.vmm or ""
+    if mechanism.id == "triple-fault" and vmm.startswith("qemu") and not (failure.cpu and failure.cpu.is_dump):
+        wanted.append(_RESET_LOG)
     if mechanism.id in _TRACED and not failure.trace and x86 and not failure.faults:
         wanted.append(_TRACE)
     if mechanism.id == "setup-refused" and failure.errno is None and scene.msr is None:
@@ -116,6 +122,10 @@ _DUMP: Final = {
     "svm": "the VMCB in the host's kernel log: set kvm_amd's dump_invalid_vmcb=1 before the next run",
     "": "the host's kernel log with kvm_intel's dump_invalid_vmcs=1 or kvm_amd's dump_invalid_vmcb=1",
 }
+_RESET_LOG: Final = (
+    "the registers of that moment: QEMU logs them with `-d cpu_reset` when it resets the CPU; or start it with"
+    " `-no-reboot -no-shutdown -qmp unix:PATH,server=on,wait=off`, and run `kvmwhy attach`"
+)
 _TRACE: Final = (
     "a trace of the moment: trace-cmd record -e kvm:kvm_exit -e kvm:kvm_emulate_insn -e kvm:kvm_page_fault"
     " -e kvm:kvm_mmio -e kvm:kvm_inj_exception"

@@ -14,6 +14,8 @@ _VMX_EXCEPTION: Final = 0  # EXIT_REASON_EXCEPTION_NMI
 _SVM_EXCEPTION: Final = 0x40  # SVM_EXIT_EXCP_BASE: one exit code for each vector
 _SVM: Final = 2
 _VALID: Final = 1 << 31
+_UD: Final = 6
+_UNDEFINED: Final = ("0f0b", "0fb9", "0fff")  # ud2, ud1, ud0
 
 
 class Injection(Struct, frozen=True):
@@ -31,13 +33,17 @@ class Injection(Struct, frozen=True):
 def injections(trace: tuple[Event, ...]) -> Iterator[Injection]:
     """Each once: what KVM had to inject again (``[reinjected]``) is the same."""
     exit_: Event | None = None
+    undefined = False  # what was emulated last is there to raise #UD
     for index, event in enumerate(trace):
         if event.name == "kvm_exit":
             exit_ = event
+        elif event.name == "kvm_emulate_insn":
+            undefined = str(event.fields.get("insn", "")).replace(" ", "").startswith(_UNDEFINED)
         elif event.name == "kvm_inj_exception" and not event.fields.get("reinjected"):
             vector = event.fields.get("exception", event.fields.get("nr"))
             if isinstance(vector, int):
-                yield Injection(vector, _raised(exit_, vector), At(event=index))
+                own = (undefined and vector == _UD) or _raised(exit_, vector)
+                yield Injection(vector, own, At(event=index))
 
 
 def in_delivery(event: Event) -> int | None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from kvmwhy.abi.x86.exceptions import MNEMONICS, PUSHES_ERROR_CODE, describe_vector
-from kvmwhy.arch.x86.exception_delivery import DF, GP, NP, PF, SS, TS, undeliverable
+from kvmwhy.arch.x86.exception_delivery import DF, GP, NP, PF, SS, TS, chain, is_shutdown, undeliverable
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.arch.x86.paging import Read
 from kvmwhy.record import Cpu, Event, Failure, Fault
@@ -37,7 +37,9 @@ def chain_of(failure: Failure) -> Chain:
     """The exceptions that are shown, with what the registers add. Empty if there are none."""
     faults = failure.faults or tuple(_of_trace(failure.trace)[-_MOST:])
     cpu = failure.cpu
-    if cpu is not None:
+    if cpu is not None and len(faults) == 1 and is_shutdown(rest := chain(faults[0], cpu, None)):
+        faults = rest
+    elif cpu is not None:
         faults = tuple(_with_tables(fault, cpu) for fault in faults)
     whole = bool(faults) and (
         faults[-1].vector == DF or (len(faults) > 1 and faults[-1].vector in {GP, NP, SS, TS, PF})

@@ -108,6 +108,14 @@ def is_shutdown(page: bytes) -> bool:
     return page[_REASON] == _SHUTDOWN
 
 
+def may_be_reset(pages: tuple[bytes, ...]) -> bool:
+    """Whether the last page shows a first triple fault, and its VMM has had no time yet to reset its guest."""
+    last = pages[-1]
+    if not is_shutdown(last) or is_fatal(pages[0]) + _new_failures(pages) > 1:
+        return False
+    return any(page != last for page in pages[-RESET_SAMPLES:]) or len(pages) < RESET_SAMPLES
+
+
 def is_cleared_at_entry(release: str | None) -> bool:
     """Whether this kernel is known to clear the exit reason as KVM_RUN begins."""
     numbers = _RELEASE.match(release or "")

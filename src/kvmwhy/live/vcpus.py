@@ -19,8 +19,8 @@ from kvmwhy.live.staleness import (
     Motion,
     Watched,
     is_fatal,
-    is_shutdown,
     judge,
+    may_be_reset,
     threads,
 )
 from kvmwhy.live.staleness import with_status as of_status
@@ -28,6 +28,7 @@ from kvmwhy.readers import run_page
 from kvmwhy.record import Failure, Host, Source
 
 _MOST_PAGES: Final = 4096
+_MOST_SAMPLES: Final = 2 * RESET_SAMPLES
 _REASON: Final = 8  # the offset of exit_reason
 _WORDS: Final = UNION + UNION_SIZE  # the head and the payload: what KVM writes at an exit
 
@@ -45,7 +46,10 @@ class VcpuLook(NamedTuple):
 
     @property
     def may_have_run_into_an_error(self) -> bool:
-        """KVM_RUN began and is over, without an exit: the ioctl failed, and its errno is in no page."""
+        """KVM_RUN began and is over, without an exit: the ioctl failed, and its errno is in no page.
+
+        That need not be a failure: with EAGAIN a vCPU waits to be started (kvm_arch_vcpu_ioctl_run).
+        """
         return self.exit_name == "KVM_EXIT_UNKNOWN" and self.has_run and self.motion.state == "stopped"
 
     @property
@@ -84,8 +88,8 @@ def look(vmm: Vmm, host: Host) -> tuple[VcpuLook, ...]:
                 pages.append(snapshot.page[:_WORDS])
                 if is_fatal(snapshot.page):  # the latest failure is the one to explain
                     kept[address] = snapshot
-            if any(is_shutdown(pages[0]) and len(set(pages)) == 1 for pages in seen.values()):
-                samples = RESET_SAMPLES
+            if taken == samples < _MOST_SAMPLES and any(may_be_reset(tuple(pages)) for pages in seen.values()):
+                samples += 1
     span = time.monotonic() - begin
     return tuple(
         _looked(

@@ -34,6 +34,7 @@ FAILURES_KIB: Final = 1024
 HISTORY_KIB: Final = 1024
 PATIENCE: Final = 0.5  # seconds that a failed emulation may stay without an end
 _PAGES: Final = 1  # of a CPU's buffer, in one poll(): the rest is safe in the kernel until these are recorded
+_TWIN: Final = 3e-6  # seconds between two stamps of one event, at most; KVM takes longer to fail again
 _AGAIN: Final = 0.01  # seconds until an open one is looked at again
 _EVERY: Final = 1.0  # seconds between two looks at what the kernel lost
 _MOST_ROUNDS: Final = 10_000  # of poll() at the end, where failures come faster than they are told
@@ -96,6 +97,7 @@ class Watch:
         self._lost_by_cpu: dict[int, int] = {}
         self._old: list[_Old] = []  # of killed watchers, with failures that nobody has read
         self._since = inf
+        self._at_edges: dict[tuple[int, str, float, bool], float] = {}  # thread, event, edge, before it: when
         self._formats = tracefs.formats(root, (*FAILURES, *HISTORY))
         self._decode = decoder(self._formats)
         self._spool = spool
@@ -127,7 +129,7 @@ class Watch:
             self._failures.write("tracing_on", "0")
             self._failures.enable(FAILURES if self._past else FAILURES_ALONE)
             self._failures.write("tracing_on", "1")
-            self._since = time.monotonic()
+            self._since = time.monotonic_ns() / 1e9
             self._failures.note(self._since)
             self._adopt(root, [one for one in left if one not in {name, name + PAST}])
         except BaseException:
@@ -186,7 +188,7 @@ class Watch:
             return []
         self._taken_up = True
         decode = decoder(self._left.formats)
-        return [event for page in self._left.pages for event in _counting(page, decode)]
+        return [event for page in self._left.pages for event in self._counting(page, decode)]
 
     def _take_over(self) -> list[TraceEvent]:
         """A page of each CPU of the oldest instance that was left behind; an empty one goes."""
@@ -195,7 +197,7 @@ class Watch:
         if not pages:
             old.instance.remove()
             self._old.pop(0)
-        return [event for page in pages for event in _counting(page, self._decode)]
+        return [event for page in pages for event in self._counting(page, self._decode)]
 
     def _taken(self, instance: Instance, since: float, until: float, cpu: int) -> Iterator[Page]:
         """A page, which is in the spool before anyone sees it."""
@@ -204,6 +206,26 @@ class Watch:
             if self._spool:
                 self._spool.page(page)
             yield page
+
+    def _counting(self, page: Page, decode: Decode) -> list[TraceEvent]:
+        """The events of a page that count, and only once.
+
+        Two instances stamp one event one after the other: what falls between their stamps would be in both.
+        """
+        counting = []
+        for event in decode(page.raw):
+            time_ = event.time or 0
+            if not page.since <= time_ < page.until:
+                continue
+            is_before = time_ >= page.until - _TWIN
+            if is_before or time_ < page.since + _TWIN:
+                edge = page.until if is_before else page.since
+                twin = self._at_edges.get((event.pid, event.name, edge, not is_before))
+                if twin is not None and abs(time_ - twin) < _TWIN:
+                    continue
+                self._at_edges[event.pid, event.name, edge, is_before] = time_
+            counting.append(event)
+        return counting
 
     # -- following ---------------------------------------------------------------------------------
 
@@ -264,7 +286,7 @@ class Watch:
         for fd, _ in self._poll.poll(0 if new or self._old else timeout * 1000):
             cpu = self._cpu_of.get(fd)
             for page in self._taken(self._failures, self._since, inf, cpu) if cpu is not None else ():
-                new += self._taking(_counting(page, self._decode))
+                new += self._taking(self._counting(page, self._decode))
         return new
 
     def _follow(self, timeout: float) -> list[Seen]:
@@ -388,10 +410,6 @@ def is_asked_for(failure: Failure) -> bool:
     Other modules hand #UD back before they try to emulate (x86_emulate_instruction: EMULTYPE_TRAP_UD).
     """
     return failure.kind == "other" and failure.emulation is not None and failure.emulation.insn[:2] in _RAISES_UD
-
-
-def _counting(page: Page, decode: Decode) -> list[TraceEvent]:
-    return [event for event in decode(page.raw) if page.since <= (event.time or 0) < page.until]
 
 
 def decoder(formats: str) -> Decode:

@@ -23,6 +23,7 @@ _PLAIN: Final = bytes([9, 10, 13, *range(32, 127)])
 _OTHERWISE: Final = (
     *ESCAPED, "&#", "\\u00", "=\n", "base64", "BASE64", "</", "<b", "<i", "[/", "[*]", '"version"', '": [', '":[',
 )  # fmt: skip
+_SPACES: Final = (b"  ", b" \n", b"\t", b"\r")  # that may stand for a blank, or at a line's end
 
 _asked = count()
 
@@ -31,7 +32,9 @@ def may_tell(data: bytes) -> bool:
     """Whether a reader may find something."""
     if next(_asked) < _FEW or data.translate(None, _PLAIN):
         return True
-    return bool(_find()(b"\n".join([b" ".join(line.split()) for line in data.splitlines()]) + b"\n"))
+    if any(spaces in data for spaces in _SPACES):
+        data = b"\n".join([b" ".join(line.split()) for line in data.splitlines()])
+    return bool(_find()(data + b"\n"))
 
 
 @cache

@@ -159,7 +159,7 @@ def _events(trace: Any, *, schema: int) -> Iterator[dict[str, Any]]:
     """Schema 1 had seconds, as floats."""
     for event in trace:
         time = event["time"]
-        seconds = time if time is None or schema == 1 else time / 1e9
+        seconds = time if time is None or schema == 1 else time / 1_000_000_000
         yield {"name": event["name"], "time": seconds, "fields": _fields(event)}
 
 

@@ -94,6 +94,20 @@ FORMS: Final[tuple[Form, ...]] = (
         '"STOP"',
         source="QMP",
     ),
+    _form(
+        "gvisor-stuck",
+        r"\bVCPU [0-9]{1,5} is stuck:",
+        "is stuck:",
+        vmm="gvisor",
+        source="gVisor pkg/sentry/platform/kvm/machine.go: Destroy",
+    ),
+    _form(
+        "gvisor-trace",
+        r"sentry/platform/kvm\.\(\*(?:vCPU|machine|context)\)\.[A-Za-z]{2,40}\(",
+        "platform/kvm.(*",
+        vmm="gvisor",
+        source="Go's traceback of a sentry: pkg/sentry/platform/kvm",
+    ),
 )
 FORMAT: Final = "symptom"
 # Where the words are explained, defined or looked for, they are no symptom.
@@ -133,7 +147,10 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
 
 
 # What says most first: a status names the state, a refused command and "unknown" follow from it.
-_RANK: Final = ("internal-error-status", "stop-event", "cont-refused", "paused-unknown", "paused-unexpectedly")
+_RANK: Final = (
+    *("internal-error-status", "stop-event", "cont-refused", "paused-unknown", "paused-unexpectedly"),
+    *("gvisor-stuck", "gvisor-trace"),
+)
 
 
 def _one_story(failures: list[Failure]) -> tuple[Failure, ...]:

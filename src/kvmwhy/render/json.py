@@ -340,7 +340,7 @@ def _fault(fault: Fault) -> FaultPart:
 def _event(event: Event) -> EventPart:
     return EventPart(
         name=safe(event.name),
-        time=None if event.time is None else round(event.time * 1e9),
+        time=_nanoseconds(event.time),
         numbers=_numbers(event.fields),
         texts=_texts(event.fields),
     )
@@ -457,3 +457,14 @@ def _access(facts: Facts) -> AccessPart | None:
     if access is None:
         return None
     return AccessPart(kind=access.kind, gva=_hex(access.gva), gpa=_hex(access.gpa), what=access.what)
+
+
+def _nanoseconds(seconds: float | None) -> int | None:
+    """The nearest whole number, computed without rounding twice: the same seconds come back."""
+    if seconds is None:
+        return None
+    numerator, denominator = seconds.as_integer_ratio()
+    return (numerator * _NANO * 2 + denominator) // (2 * denominator)
+
+
+_NANO: Final = 1_000_000_000

@@ -270,10 +270,10 @@ def _failure(facts: Facts) -> str:
         return f"a request to KVM failed: {failure.errno}"
     if failure.exit_reason is not None:
         return f"the vCPU's last exit was {exit_name(failure.exit_reason)} ({failure.exit_reason})"
-    if failure.cpu is None:
-        return "no line of a VMM is shown; these are lines of the host's kernel"
     if failure.control is not None:
         return f"a dump of the {failure.control.kind.upper()}; what it was printed for is not shown"
+    if failure.cpu is None:
+        return "no line of a VMM is shown; these are lines of the host's kernel"
     return "a dump of registers; what it was printed for is not shown"
 
 

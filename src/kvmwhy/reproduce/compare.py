@@ -43,7 +43,7 @@ def compare(plan: Plan, ended: Ended, where: Where) -> Outcome:
     exact = same and all(row.same is not False for row in rows) and expected.data == ended.words
     notes = (*plan.assumed, *(f"run without {text}" for text in ended.left_out))
     judged = judge(plan, where.kernel)
-    since = judged.sentence if judged and expected.suberror == 1 and plan.insn else None
+    since = judged.sentence if judged and expected.suberror == 1 and not expected.delivering else None
     if same:
         differ = [row.what for row in rows if row.same is False]
         but = f"; what differs: {', '.join(differ)}" if differ else ""

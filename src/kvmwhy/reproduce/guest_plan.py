@@ -47,6 +47,7 @@ class Expected(msgspec.Struct, frozen=True):
     hardware_error: int | None = None
     exception: int | None = None
     silent: bool = False
+    delivering: bool = False  # an event: no instruction was to be emulated
     words: tuple[int, ...] = ()  # of the exit, where a trace names them
     traced: bytes | None = None  # the instruction, where only a trace shows it
 

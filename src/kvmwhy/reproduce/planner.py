@@ -266,6 +266,7 @@ def _expected(facts: Facts) -> Expected:
         hardware_error=failure.hardware_error,
         exception=failure.exception,
         silent=failure.silent,
+        delivering=bool(facts.vectoring),
         words=tuple(facts.words) if facts.words and not failure.data else (),
         traced=emulation.insn if emulation and not failure.data else None,
     )

@@ -131,7 +131,9 @@ def injected(facts: Facts) -> Mechanism | None:
     event = next((event for event in failure.host.events if event.kind in _REFUSALS), None)
     if event is None:
         text = "KVM refused the guest a register or an instruction and gave it an exception; the VM goes on."
-        return Mechanism("undef-injected", text, "likely", (Proof("the text says so", facts.at("kind")),))
+        source = failure.source.vmm
+        seen = "the guest met an exception that it has no handler for" if source else "the text says so"
+        return Mechanism("undef-injected", text, "likely", (Proof(seen, facts.at("kind")),))
     what = _REFUSALS[event.kind]
     number = event.fields.get("msr", event.fields.get("register"))
     if isinstance(number, int):

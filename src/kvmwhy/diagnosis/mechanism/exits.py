@@ -134,7 +134,8 @@ def triple_fault(facts: Facts) -> Mechanism | None:
     failure = facts.failure
     if failure.kind != "shutdown" and not (failure.kind == "other" and failure.exit_reason == _SHUTDOWN):
         return None
-    if failure.symptom is not None and failure.symptom.kind == "reset-logged":
+    logged = failure.symptom is not None and failure.symptom.kind == "reset-logged"
+    if logged and failure.exit_reason != _SHUTDOWN:
         from kvmwhy.diagnosis.triple_fault import no_gate_at_all
 
         proof = Proof("QEMU logged that a CPU in protected mode was reset, and not why", facts.at("symptom"))

@@ -28,6 +28,7 @@ from kvmwhy.record import Failure, Host
 _TICK: Final = 0.1  # seconds between two looks at pages and sizes
 _LOOK_AGAIN: Final = 2.0  # the longest time between two looks for vCPUs in a process that had none
 _QUIET: Final = 0.15  # without output: the VMM has said what it had to say
+_MOMENT: Final = 0.02  # between two looks at a page of which the trace has told
 _PATIENCE: Final = 1.0
 _STILL: Final = 3  # looks at which a page is the same, and nobody runs its vCPU
 _MOST_PROCESSES: Final = 1 << 16
@@ -125,8 +126,10 @@ class Follower:
         while not self._stop and not self._is_over():
             if self.tracees is not None:
                 for moment in self.tracees.moments():
-                    self._handle(moment, tell, at_end)
-                    self.tracees.release(moment)
+                    try:
+                        self._handle(moment, tell, at_end)
+                    finally:
+                        self.tracees.release(moment)
             elif not self._ended and self._pidfd in self._ready:
                 self._pump()
                 self._at_end(Ended(None, self.is_vmm_seen, None), tell, at_end)
@@ -268,7 +271,10 @@ class Follower:
                 known, pages = self._known(pid), seen.pages
                 failed = {page.address: page.page for page in seen.pages if page.is_failed}
                 known.told |= failed
-                if failed and not threads_of(pid).busy:
+                time.sleep(_MOMENT)
+                later = pages_of(pid, mappings=seen.vmm.vcpus)
+                stands = later is not None and later.pages == seen.pages
+                if failed and stands and not threads_of(pid).busy:
                     state = "stopped"
             tell(Incident(failures, pid, pid, state, pages))
 

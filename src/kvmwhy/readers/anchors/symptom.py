@@ -9,6 +9,6 @@ from kvmwhy.ingest.anchors import Anchor, Declared
 TEXTS: Final = (
     "internal-error", "Resetting the Virtual Machine", "aused (unknown)", "aused (Unknown)", "aused(unknown)",
     "PAUSED_UNKNOWN", "PausedUnknown", "paused-unknown", "paused unexpectedly", "paused due to", "internal error",
-    '"STOP"',
+    '"STOP"', "is stuck:", "platform/kvm.(*",
 )  # fmt: skip
 ANCHORS: Final[Declared] = tuple(Anchor(text, weak=True) for text in TEXTS)

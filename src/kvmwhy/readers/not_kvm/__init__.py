@@ -84,6 +84,8 @@ def _failure(name: str, matches: list[re.Match[str]], whole: Text, path: str | N
     vcpu = fields.get("vcpu")
     return Failure(
         kind="not-kvm",
+        arch="x86" if chain.faults else None,
+        arch_from="QEMU's log of x86's exceptions" if chain.faults else None,
         source=Source(
             path=path, line=line, last_line=last if last > line else None, vcpu=vcpu if isinstance(vcpu, int) else None
         ),

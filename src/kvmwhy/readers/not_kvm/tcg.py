@@ -52,26 +52,27 @@ class Ended(NamedTuple):
 
 class _Step(NamedTuple):
     fault: Fault
-    at: int
-    cpl: int
+    at: int | None = None
+    cpl: int | None = None
 
 
 def ended(text: str) -> Ended:
     """The exceptions of the last triple fault; without one, the last exception that began anew."""
     chain: list[_Step] = []
     last_triple: list[_Step] = []
+    announced: list[_Step] = []  # the first exception, where no line says that it was delivered
     for n, step in enumerate(_STEP.finditer(text)):
         if n >= _MOST:
             break
         if step["old"] is not None:
             old, new = int(step["old"], _HEX), int(step["new"], _HEX)
             if old == _DOUBLE_FAULT:  # a third exception while a double fault was delivered
-                last_triple, chain = chain, []
+                last_triple, chain = chain or announced, []
             elif old == _NONE and not _goes_on(chain, new):
-                chain = []
+                chain, announced = [], [_Step(Fault(vector=new))]
         elif step["soft"] != "1" and len(chain) < _CHAIN:
             chain.append(_delivered(step))
-    steps = last_triple or chain[:1]
+    steps = last_triple or chain[:1] or announced
     if not steps:
         return Ended()
     return Ended(tuple(s.fault for s in steps), bool(last_triple), steps[0].cpl, steps[0].at)

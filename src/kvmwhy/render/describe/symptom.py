@@ -15,6 +15,8 @@ _MEANING: Final = {
     "paused-unknown": "libvirt does not know why QEMU paused the VM: mostly because KVM gave up",
     "paused-unexpectedly": "the manager saw the VM paused without having asked for it: an I/O error, or KVM gave up",
     "reset-logged": "QEMU logged the registers of a CPU that was reset while it ran",
+    "gvisor-stuck": "gVisor waits for a vCPU that does not come back from the guest",
+    "gvisor-trace": "gVisor's sandbox died in its KVM platform; a Go trace shows where, not how KVM_RUN ended",
     "stop-event": "QEMU told its manager that it stopped the VM for an internal error",
 }
 _WHERE: Final = (
@@ -36,6 +38,14 @@ def symptom(shown: Symptom) -> tuple[str, ...]:
         return own(shown.fields)
     meaning = _MEANING.get(shown.kind)
     return (*((meaning,) if meaning else ()), *_WHERE)
+
+
+def _gvisor(kind: str) -> tuple[str, ...]:
+    return (
+        _MEANING[kind],
+        "runsc --debug --debug-log=DIR writes what the sandbox said before; the host's kernel log may have the rest",
+        "runsc --platform=systrap runs the same without KVM",
+    )
 
 
 def _healthy(fields: dict[str, int | str]) -> tuple[str, ...]:
@@ -75,4 +85,6 @@ _OWN_WORDS: Final[dict[str, Callable[[dict[str, int | str]], tuple[str, ...]]]] 
     "healthy-trace": _healthy,
     "exit-repeats": _repeats,
     "guest-crashed": _crashed,
+    "gvisor-stuck": lambda _: _gvisor("gvisor-stuck"),
+    "gvisor-trace": lambda _: _gvisor("gvisor-trace"),
 }
