@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -55,10 +56,11 @@ def main() -> int:
     parser.add_argument("--platform", nargs="+", default=PLATFORMS)
     arguments = parser.parse_args()
     uv, wanted = find_uv(), dependencies()
+    asked = [(platform, python) for platform in arguments.platform for python in arguments.python]
     failed = 0
-    for platform in arguments.platform:
-        for python in arguments.python:
-            resolved = resolve(uv, python, platform, wanted)
+    with ThreadPoolExecutor(4) as pool:  # it waits for the index, not for the processor
+        answers = pool.map(lambda pair: resolve(uv, pair[1], pair[0], wanted), asked)
+        for (platform, python), resolved in zip(asked, answers, strict=True):
             if resolved.returncode == 0:
                 names = re.findall(r"^([a-z][a-z0-9.-]*==\S+)", resolved.stdout, re.MULTILINE)
                 print(f"{platform} {python}: {' '.join(names)}")
