@@ -25,6 +25,11 @@ sync() {
         return
     fi
     uv=$("$python" "$root/tools/get_uv.py") || exit 2
+    # The fast search has a wheel for every C library but musl; where there is none it would be compiled.
+    case "$* $(ldd --version 2>&1)" in
+        *--all-extras* | *musl*) ;;
+        *) set -- "$@" --extra fast ;;
+    esac
     (cd "$root" && "$uv" sync --quiet --locked --inexact --python "$python" "$@") || exit 2
     : >"$stamp"
 }
