@@ -108,7 +108,7 @@ def test_an_anchor_is_found_torn_at_all_its_blanks(anchor: Anchor, gaps: list[st
     """However it was wrapped, quoted or escaped, among words of others; and no hit is where its anchor is not."""
     words = anchor.text.split() if "  " not in anchor.text.strip() else [anchor.text]
     text = "".join(word + gap for word, gap in zip(words, gaps, strict=False)).removesuffix(gaps[len(words) - 1])
-    text = anchor.text if len(words) == 1 else text
+    text = anchor.text if len(words) == 1 else text + anchor.text[len(anchor.text.rstrip()) :]
     before = " ".join(around) + "\n"
     data = f"{before}{text}\n{' '.join(around)} {anchor.near[0] if anchor.near else ''}\n"
     if not any(mark in data for mark in ESCAPED):

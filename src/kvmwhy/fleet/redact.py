@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from kvmwhy.diagnosis import Diagnosis, diagnose
+from kvmwhy.diagnosis.code_window import EMPTY
 from kvmwhy.record import Code, ControlBlock, Cpu, Failure, Host, HostEvent, Segment, Source
 
 # The CPU's state, and not the guest's data: what a diagnosis stands on.
@@ -219,6 +220,8 @@ def _code(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
         return failure, []
     if code.rip_at is None:
         return replace(failure, code=None), ["code bytes"]
+    if before.facts.window in EMPTY:
+        return failure, []  # there is nothing in it but that it is empty
     length = _length(before) or 15
     left = code.window[code.rip_at : code.rip_at + length]
     if len(left) == len(code.window):

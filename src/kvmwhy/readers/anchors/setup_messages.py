@@ -24,7 +24,8 @@ _FAILED: Final = (
     "exists", "too ", "Too ", "EINVAL", "EBUSY", "EEXIST", "ENOMEM", "EFAULT", "E2BIG", "= -", ": -",
 )  # fmt: skip
 OF_TABLES: Final = (
-    "KVM kern", "KVM Kern", "kvm version too old", "kvm version not sup", "KVM_CREATE_VM", "not supported by KVM",
+    "KVM kern", "KVM Kern", "kvm version too old", "kvm kernel version too old",
+    "kvm version not sup", "KVM_CREATE_VM", "not supported by KVM",
     "Host kernel setup problem", "PPC KVM module is not", "kvm-type=", "IPA range", "maximum cpus supported by KVM",
     "kvm does not support", "nitialize kvm", "nitialize KVM", "kvm_init_vcpu", "kvm_create_vcpu failed",
     "failed to get MSR", "_set_msrs", "kvm_put_msrs", "kvm_get_msrs", "utting registers after", "to put registers",
