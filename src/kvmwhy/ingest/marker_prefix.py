@@ -24,6 +24,7 @@ _HYPERVISOR: Final = "[NoirVisor] "  # prints it before each of its lines: it sa
 _STRING: Final = deferred(r'[ \t]{0,64}"((?:[^"\\\n]|\\.)*)",?[ \t]*')  # of a list in JSON, as Ansible shows output
 _FILE: Final = deferred(r"((?:[\w.@+~-]{0,80}/)*[\w.@+~-]{1,120})([:-])(?:\d{1,9}\2)?")
 _FILE_NAME: Final = deferred(r"/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
+_SURELY_FILE: Final = deferred(r"^\.{0,2}/|\.(?:log|txt|out|err|dmesg|journal|gz)(?:\.\d+)?$")
 _STARTS: Final = (
     "KVM internal error. Suberror", "KVM: entry failed", "KVM: unknown exit", "error: kvm run failed", "extra data[",
     "emulation failure", "RAX=", "RSI=", "R8 =", "R12=", "RIP=", "EAX=", "ESI=", "EIP=", "ES =", "CS =", "SS =",
@@ -150,7 +151,9 @@ def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
         return None
     from kvmwhy.ingest.line_starts import STAMPED
 
-    if STAMPED.match(first) or not (_FILE_NAME.search(found[1]) or first[found.end() :][:1].strip()):
+    # A part of the kernel has a slash in its name, too ("virt/tdx: "), but a blank behind it.
+    text_follows = bool(first[found.end() :][:1].strip())
+    if STAMPED.match(first) or not (_SURELY_FILE.search(found[1]) or text_follows):
         return None
     pattern = re.compile(re.escape(found[1]) + r"([:-])(?:\d{1,9}\1)?")
     named = sum(pattern.match(line) is not None for line in lines)

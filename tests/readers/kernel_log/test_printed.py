@@ -378,3 +378,13 @@ def _names(isa: str) -> set[str]:
 
     look()
     return found
+
+
+def test_a_part_of_the_kernel_is_no_file_of_greps() -> None:
+    """pr_fmt of arch/x86/virt/vmx/tdx/tdx.c is "virt/tdx: ": its lines keep it, whatever stands around them."""
+    lines = ["virt/tdx: module initialization failed (-5)", "kvm_intel: Failed to initialize TDX module."]
+    (alone,) = read(stamped(lines))
+    (among,) = read(stamped(["hello", *lines]))
+    kinds = [(event.kind, event.fields.get("error")) for event in alone.host.events]
+    assert kinds == [(event.kind, event.fields.get("error")) for event in among.host.events]
+    assert ("tdx-not-enabled", -5) in kinds
