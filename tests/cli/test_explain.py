@@ -483,6 +483,11 @@ def test_a_wrong_option_is_one_sentence() -> None:
         ["atlas", "--bytes", "c5 fe 6f 07", "movbe eax, [rdi]"],
         ["atlas", "--kernel", "banana", "mov eax, [rdi]"],
         ["triage", "--memory", "lots", "rows.parquet"],
+        ["explain", "--json", "--full", str(GOOD)],
+        ["explain", "--html", "page.html", "--brief", str(GOOD)],
+        ["explain", "--full", "--for", "host", str(GOOD)],
+        ["explain", "-f", "--markdown", str(GOOD)],
+        ["explain", "-f", "--number", "2", str(GOOD)],
     ],
     ids=lambda arguments: " ".join(arguments[:3]),
 )

@@ -170,7 +170,7 @@ def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
     elif wish.depth == "full":
         from kvmwhy.render.text import explanation
 
-        pages = [explanation(diagnosis, others) + _names(diagnosis, wish) for _, diagnosis, others in told]
+        pages = [explanation(diagnosis, others) + names_of(diagnosis, wish) for _, diagnosis, others in told]
         show(_one_by_one(pages), paged=True)
     elif told:
         show(_screens(told, wish), paged=True)
@@ -219,7 +219,7 @@ def _screens(told: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> li
     several = len(told) > 1
     pages = [
         screen(diagnosis, others, syntax=wish.syntax, role=wish.role, number=n if several else None)
-        + _names(diagnosis, wish)
+        + names_of(diagnosis, wish)
         for n, diagnosis, others in shown
     ]
     if several:
@@ -227,7 +227,7 @@ def _screens(told: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> li
     return _one_by_one(pages)
 
 
-def _names(diagnosis: Diagnosis, wish: Wish) -> list[Line]:
+def names_of(diagnosis: Diagnosis, wish: Wish) -> list[Line]:
     """RIP by name, where --symbols was given."""
     return list(wish.symbols.name(diagnosis.facts).lines) if wish.symbols else []
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from kvmwhy.cli.explain import Wish
+from kvmwhy.cli.explain import Wish, names_of
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.pipeline import identity, records
@@ -177,7 +177,8 @@ def _tell(failure: Failure, seen: Counter[bytes], wish: Wish) -> None:
     seen[key] += failure.source.count
     diagnosis = diagnose(failure, syntax=wish.syntax)
     if wish.as_json:
-        sys.stdout.buffer.write(to_json(diagnosis) + b"\n")
+        encode = wish.symbols.json if wish.symbols else to_json
+        sys.stdout.buffer.write(encode(diagnosis) + b"\n")
     elif seen[key] > failure.source.count:
         where = f"line {failure.source.line}" if failure.source.line else "again"
         show([Line(safe(f"{where}: the same, {seen[key]} times by now: {diagnosis.answer}"), "dim")])
@@ -194,4 +195,4 @@ def _page(diagnosis: Diagnosis, wish: Wish) -> list[Line]:
         return brief(diagnosis)
     is_full = wish.depth == "full"
     page = explanation(diagnosis) if is_full else screen(diagnosis, syntax=wish.syntax, role=wish.role)
-    return [*page, Line(), Line("─" * 60, "dim"), Line()]
+    return [*page, *names_of(diagnosis, wish), Line(), Line("─" * 60, "dim"), Line()]

@@ -107,6 +107,7 @@ def explain(
 
     if not files and sys.stdin.isatty():
         raise click.UsageError("no FILE is given and nothing is piped in")
+    _suit(depth, options, follow=follow, names=bool(symbols))
     known: Any = {"depth": depth or "screen", "syntax": syntax, "symbols": _symbols(symbols)}
     wish = Wish(**known, **options)
     if follow:
@@ -114,6 +115,24 @@ def explain(
 
         sys.exit(run_follow(files or ("-",), wish))
     sys.exit(run(files or ("-",), wish))
+
+
+def _suit(depth: str | None, options: dict[str, Any], *, follow: bool, names: bool) -> None:
+    """Raise a usage error where one way to show a failure has no place for what another option asks."""
+    ways = [
+        f"--{way}"
+        for way in (depth, "json" if options["as_json"] else None, "html" if options["html"] else None)
+        if way
+    ]
+    if len(ways) > 1:
+        raise click.UsageError(f"{' and '.join(ways)} exclude each other")
+    way = ways[0] if ways else "a screen"
+    if options["role"] and ways:
+        raise click.UsageError(f"{way} shows every role's advice; --for is for the screen")
+    if names and way in {"--html", "--markdown", "--github", "--brief"}:
+        raise click.UsageError(f"{way} has no names of --symbols")
+    if follow and (way in {"--html", "--markdown", "--github"} or options["number"]):
+        raise click.UsageError("-f shows each failure as it is written: on a screen, --full, --brief or --json")
 
 
 @kvmwhy.command(

@@ -70,10 +70,10 @@ def screen(
 def brief(diagnosis: Diagnosis) -> list[Line]:
     """One line: what, whose, where."""
     source = diagnosis.failure.source
-    where = safe(source.path or "-", 80) + (f":{source.line}" if source.line else "")
+    place = safe(source.path or "-", 80) + (f":{source.line}" if source.line else "")
     mechanism = diagnosis.mechanism.id if diagnosis.mechanism else "undecided"
     doing = f"{diagnosis.origins[0].id} {_percent(diagnosis.origins[0])}" if diagnosis.origins else "-"
-    return [Line(f"{where}: {mechanism}: {doing}: {safe(diagnosis.answer)}", whole=True)]
+    return [Line(f"{place}: {mechanism}: {doing}: {safe(diagnosis.answer)}", whole=True)]
 
 
 def table(diagnoses: Sequence[tuple[Diagnosis, Sequence[Failure]]]) -> list[Line]:
