@@ -99,6 +99,16 @@ def test_kvm_run_failed(tmp_path: Path) -> None:
         assert qemu_log.last_run_error(vmm) is None
 
 
+def test_a_failure_of_an_earlier_start_is_none_of_this_one(tmp_path: Path) -> None:
+    """libvirt appends to one log of a domain: what stands above the last "starting up" is of a VM that has ended."""
+    restarted = b"2026-02-03 04:05:06.789+0000: starting up libvirt version: 9.0.0, qemu version: 7.2.22\n"
+    with into(tmp_path / "log", LOG + RUN_FAILED + restarted) as vmm:
+        assert qemu_log.last_run_error(vmm) is None
+        assert all(b"run failed" not in log.text for log in qemu_log.logs(vmm))
+    with into(tmp_path / "log", restarted + RUN_FAILED) as vmm:
+        assert qemu_log.last_run_error(vmm) is not None
+
+
 @pytest.mark.parametrize(
     ("command", "name", "domain"),
     [

@@ -58,13 +58,6 @@ class AttachOptions(NamedTuple):
         return Shown(self.as_json, self.full, self.syntax, self.symbols)
 
 
-class _Link(NamedTuple):
-    """The way to a VMM's monitor, before it was asked anything."""
-
-    monitor: Monitor
-    status: str
-
-
 def run(wish: AttachOptions) -> int:
     """Explain what the VMMs hold; return the exit status."""
     try:
@@ -139,7 +132,10 @@ def _by_monitor(wish: AttachOptions) -> int:
             monitor = socket = stack.enter_context(QmpSocket(wish.qmp))
             pid = _vmm_behind(socket)
         if wish.targets:
-            (process,) = find(wish.targets[0])
+            processes = find(wish.targets[0])
+            if len(processes) != 1:
+                raise CaptureError(f"{wish.targets[0]} means {len(processes)} VMMs; give the PID of one")
+            (process,) = processes
         elif pid is not None:
             (process,) = find(str(pid))
         else:

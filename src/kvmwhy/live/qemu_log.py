@@ -22,6 +22,7 @@ from kvmwhy.readers import read
 from kvmwhy.record import Failure
 
 _TAIL: Final = 1 << 20  # bytes: a dump of 4096 vCPUs' registers would not fit, one of any failure does
+_START: Final = b": starting up libvirt version"
 _JOURNAL_LINES: Final = 4000
 _PATIENCE: Final = 10.0  # seconds, for journalctl
 _SYSTEM_LOGS: Final = "/var/log/libvirt/qemu"
@@ -38,13 +39,13 @@ class Log(NamedTuple):
 def logs(vmm: Vmm, *, run: Callable[..., subprocess.CompletedProcess[bytes]] = subprocess.run) -> Iterator[Log]:
     """Every log of this QEMU that can be read, the surest first. Never raises."""
     for number in (2, 1):
-        if text := _tail(f"/proc/{vmm.pid}/fd/{number}"):
+        if text := _since_start(_tail(f"/proc/{vmm.pid}/fd/{number}")):
             yield Log(_link(vmm.pid, number), text)
     domain = domain_of(vmm)
     if domain and os.sep not in domain.name:
         for directory in (_SYSTEM_LOGS, _session_logs(vmm.pid)):
             path = f"{directory}/{domain.name}.log"
-            if text := _tail(path):
+            if text := _since_start(_tail(path)):
                 yield Log(path, text)
     if _link(vmm.pid, 2).startswith("socket:") and (text := _journal(vmm.pid, run)):
         yield Log(f"the journal (_PID={vmm.pid})", text)
@@ -92,6 +93,11 @@ def _link(pid: int, number: int) -> str:
         return os.readlink(f"/proc/{pid}/fd/{number}")
     except OSError:
         return ""
+
+
+def _since_start(text: bytes) -> bytes:
+    """Of libvirt's log of a domain what this start wrote: all starts go to one file (src/qemu/qemu_process.c)."""
+    return text[max(0, text.rfind(_START)) :]
 
 
 def _tail(path: str) -> bytes:
