@@ -192,6 +192,8 @@ def test_a_total_only_grows() -> None:
         ({"2-5": 3}, 5),
         ({"2-5": 1}, 6),
         ({}, 6),
+        ({"2-5": 1}, 6),  # its monitor did not answer once
+        ({"2-5": 4}, 9),
     ):
         total.add(counts)
         assert total.value == expected

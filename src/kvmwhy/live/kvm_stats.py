@@ -99,11 +99,15 @@ class Total:
 
     def add(self, counts: dict[str, int]) -> None:
         if self._last is None:
-            self._last = dict(counts)
+            self.begin_at(counts)
             return
         for name, count in counts.items():
             before = self._last.get(name, 0)
             self.value += count - before if count >= before else count  # a number that another VM has now
+        self._last |= counts  # one that did not answer this time goes on from where it was
+
+    def begin_at(self, counts: dict[str, int]) -> None:
+        """Count from here: at the beginning, and when another source names the VMs in another way."""
         self._last = dict(counts)
 
 
@@ -120,10 +124,14 @@ class Poller:
         self._thread.start()
 
     def _run(self) -> None:
+        source = None
         while not self._end.is_set():
             reading = self._read()
             if reading.source:
+                if source not in {None, reading.source}:
+                    self._total.begin_at(reading.counts)
                 self._total.add(reading.counts)
+                source = reading.source
             self._told(self._total.value, reading)
             self._end.wait(self._every)
 
