@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import stat
 import sys
 import time
 from collections import Counter
@@ -40,8 +42,12 @@ class Tail:
         self.path = path
         self.is_new = False  # what read() gave last begins a new file
         self.has_ended = False
-        self._is_pipe = path == "-"
-        self._fd = 0 if self._is_pipe else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        mode = os.fstat(0).st_mode if path == "-" else os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self._is_pipe = path == "-" or not stat.S_ISREG(mode)
+        wait = 0 if self._is_pipe else os.O_NONBLOCK  # a named pipe has no end before somebody writes to it
+        self._fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | wait)
         self._at = 0
 
     def read(self) -> bytes:
@@ -148,7 +154,7 @@ class Followed:
 
 
 def run(files: tuple[str, ...], wish: Wish) -> int:
-    """Follow ``files`` until SIGINT, or until the last of them is a pipe that has ended; return the exit status."""
+    """Follow ``files`` until SIGINT, or until all of them were pipes and have ended; return the exit status."""
     logs = []
     for path in files:
         try:
