@@ -106,3 +106,16 @@ def test_many_alike_are_grouped_in_linear_time() -> None:
 
     cost(250)
     assert cost(4000) < 10 * max(cost(1000), 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "number"),
+    [
+        ("2026-01-02T01:00:00+00:00", "2026-01-05T01:00:00+00:00", 1),
+        ("Jan  2 01:00:00", "Jan  2 09:00:00", 1),
+        ("Jan  2 01:00:00", "Jan  2 01:00:01", 2),
+    ],
+)
+def test_whole_seconds_rule_out_what_they_can(first: str, second: str, number: int) -> None:
+    """Hours lie between two dumps that stand side by side: they are two stories, whatever their lines say."""
+    assert alike(stamped(first, dump(1)), stamped(second, dump(2))) == [number, number]

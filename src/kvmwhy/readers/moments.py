@@ -7,10 +7,11 @@ of its own; here they are told to belong together, so that one answer is given f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.times import instant
 from kvmwhy.record import Failure
 
@@ -66,9 +67,12 @@ def _is_one_moment(group: _Group, failure: Failure) -> bool:
     last = group.failures[-1]
     if failure.source.vcpu is not None and _vcpu(failure) in group.vcpus:
         return False  # one vCPU that fails again, as far as the evidence says
-    between = _seconds(last, failure)
-    if between is not None:
-        return between <= (_SAME_PLACE if _may_be_one_place(group, failure) else _ANY_PLACE)
+    limit = _SAME_PLACE if _may_be_one_place(group, failure) else _ANY_PLACE
+    apart = _seconds(last, failure)
+    if apart is not None and apart.resolution < _COARSE:
+        return apart.seconds <= limit
+    if apart is not None and apart.seconds > limit + apart.resolution:
+        return False
     begins, before = failure.source.line, last.source.last_line or last.source.line
     return (
         last.source.writer == failure.source.writer
@@ -95,19 +99,32 @@ def _place(failure: Failure) -> tuple[int | None, int | None]:
     return code.base if code else None, cpu.get("rip") if cpu else None
 
 
-def _seconds(first: Failure, second: Failure) -> float | None:
-    """Between two failures on one clock; ``None`` if either has no time, or only one to the second."""
+class _Apart(NamedTuple):
+    """Between two failures on one clock, which tells seconds or parts of them."""
+
+    seconds: float
+    resolution: float
+
+
+def _seconds(first: Failure, second: Failure) -> _Apart | None:
+    """``None`` if either has no time, or they are of two clocks."""
     before, after = (_clock(failure.source.last_time or failure.source.time) for failure in (first, second))
     if before is None or after is None or before[0] != after[0]:
         return None
-    return abs(after[1] - before[1])
+    return _Apart(abs(after[1] - before[1]), max(before[2], after[2]))
 
 
-def _clock(time: str | None) -> tuple[str, float] | None:
-    if time is None or "." not in time.replace(",", "."):
+def _clock(time: str | None) -> tuple[str, float, float] | None:
+    """Which clock, what it showed in seconds, and how finely."""
+    if time is None or len(time) > _LONGEST_TIME:
         return None
     moment = instant(time, near=_LEAP_YEAR)
     if moment is not None:
-        return "calendar", moment.timestamp()
+        return "calendar", moment.timestamp(), 0.0 if _FINE.search(time) else _COARSE
     whole, _, part = time.strip().partition(".")
-    return ("boot", float(f"{whole}.{part}")) if whole.isdecimal() and part.isdecimal() and len(time) < 32 else None
+    return ("boot", float(f"{whole}.{part}"), 0.0) if whole.isdecimal() and part.isdecimal() else None
+
+
+_COARSE: Final = 1.0  # seconds: a log whose times have no fraction
+_LONGEST_TIME: Final = 64
+_FINE: Final = deferred(r":\d\d[.,]\d|^\d{9,10}\.\d|^\d{16}$")
