@@ -15,7 +15,6 @@ _VGA: Final = range(0xA_0000, 0xC_0000)
 _SOME: Final = 4  # bytes of zeros that are no code
 _EDK2_CODE: Final = 0x38
 _EDK2_DATA: Final = 0x30
-_ARM_FLASH_END: Final = 0x800_0000
 _MIB: Final = 1 << 20
 _4_GIB: Final = 1 << 32
 _SAVE_AREAS: Final = ("xsave", "xrstor", "fxsave", "fxrstor", "cmpxchg16b", "cmpxchg8b")
@@ -165,19 +164,9 @@ SIGNS: Final = (
         "edk2-selectors",
         (*EMULATION, "fetch-not-ram", "event-delivery", "triple-fault"),
         _edk2,
-        "the segments are those that UEFI firmware runs with: it had not handed over to an operating system",
+        "the segments are those of UEFI firmware: it was running, or a loader that it had started",
         weights(guest_firmware=1.5),
         "edk2 UefiCpuPkg/CpuDxe/CpuGdt.c: code segment 0x38, data segments 0x30, a table of nine descriptors.",
-    ),
-    Sign(
-        "arm-code-in-flash",
-        EMULATION,
-        lambda scene: (
-            scene.arch == "arm64" and scene.rip is not None and scene.rip < _ARM_FLASH_END and At(register="pc")
-        ),
-        "the code lies in the flash at the start of the address space: it is firmware",
-        weights(guest_firmware=2, guest_code=-0.5),
-        "QEMU hw/arm/virt.c: VIRT_FLASH is 128 MiB from 0.",
     ),
     Sign(
         "real-mode-emulated",

@@ -214,6 +214,8 @@ def _own_registers(scene: Scene) -> Answer:
     return scene.speaker if own and not scene.migrated and not scene.confidential else None
 
 
+_UNKNOWN_CALL: Final = frozenset({"ENOTTY", "ENOSYS", "EOPNOTSUPP"})
+
 SIGNS: Final = (
     Sign(
         "refused-before-any-vm",
@@ -430,7 +432,7 @@ SIGNS: Final = (
     Sign(
         "launch-call-unknown",
         _SETUP,
-        lambda scene: scene.errno if _launch(scene) and scene.errno in {"ENOTTY", "ENOSYS", "EOPNOTSUPP"} else None,
+        lambda scene: scene.errno if _launch(scene) and scene.errno in _UNKNOWN_CALL else None,
         "the host's kernel does not know this call ({}): kernel and VMM are of different versions",
         weights(host_kernel=1.5, host_setup=1.5, vmm=0.5),
         "arch/x86/kvm/x86.c: KVM_MEMORY_ENCRYPT_OP; the numbers of SNP's and TDX's calls changed until they were merged.",
@@ -438,7 +440,7 @@ SIGNS: Final = (
     Sign(
         "kernel-refused-the-launch",
         _SETUP,
-        lambda scene: _launch(scene) and scene.firmware_error == 0 and scene.errno != "ENOTTY",
+        lambda scene: _launch(scene) and scene.firmware_error == 0 and scene.errno not in _UNKNOWN_CALL,
         "the kernel refused the launch before the firmware saw it",
         weights(vm_configuration=1, host_kernel=0.5, vmm=0.5),
         "arch/x86/kvm/svm/sev.c: an argument, an order or a VM type that does not fit.",

@@ -13,7 +13,7 @@ _SHUTDOWN: Final = ("triple-fault",)
 _IN_WORDS: Final = {
     "idt-limit": "the guest's IDT has no gate for the exception",
     "idt-unmapped": "the guest's IDT is not mapped",
-    "gate-type": "the guest's gate for the exception is none",
+    "gate-type": "the guest's IDT has something else than a gate for the exception",
     "gate-not-present": "the guest's gate for the exception is not present",
     "gdt-unmapped": "the guest's GDT is not mapped",
     "tss-unmapped": "the guest's TSS is not mapped",
@@ -37,8 +37,8 @@ def _of_its_own(scene: Scene) -> Answer:
     """A trace names the exception, and KVM did not make it."""
     from kvmwhy.diagnosis.triple_fault import chain_of
 
-    trace = scene.failure.trace
-    if not trace or not chain_of(scene.failure).faults:
+    trace, faults = scene.failure.trace, chain_of(scene.failure).faults
+    if not faults or faults[0].by != "trace":
         return None
     made = [one for one in injections(trace) if not one.passed_on]
     return None if made else At(line=scene.failure.source.line)

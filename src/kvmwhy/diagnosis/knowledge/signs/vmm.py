@@ -159,10 +159,7 @@ SIGNS: Final = (
     Sign(
         "nothing-fails-in-the-trace",
         _SHOWN_NOT,
-        lambda scene: (
-            scene.failure.kind in {"healthy", "other"}
-            and (scene.failure.kind == "healthy" or bool(scene.failure.trace))
-        ),
+        lambda scene: scene.failure.kind == "healthy" or (scene.failure.kind == "other" and bool(scene.failure.trace)),
         "nothing fails in what is shown",
         weights(none=2),
         "A trace that ends in ordinary exits, or a dump made on purpose.",
