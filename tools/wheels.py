@@ -67,7 +67,7 @@ def main() -> int:
                 continue
             if _UNREACHABLE.search(resolved.stderr):
                 print(f"the index cannot be reached: {resolved.stderr.strip()}", file=sys.stderr)
-                return 2
+                return 1 if failed else 2
             failed += 1
             print(f"{platform} {python}: NOT RESOLVED\n{resolved.stderr.strip()}", file=sys.stderr)
     return 1 if failed else 0

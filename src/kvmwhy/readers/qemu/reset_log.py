@@ -27,7 +27,7 @@ _PE: Final = 1
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
-    """One record for each state in which a CPU was reset in protected mode, the last one first, counted."""
+    """One record for each state in which a CPU was reset in protected mode, counted, in the order of their last."""
     body = text.text
     resets = list(_RESET.finditer(body))[-_MOST:]
     counted: dict[bytes, Failure] = {}

@@ -1,6 +1,6 @@
 """Opcodes of VEX and EVEX that capstone does not know, and those with the same operands that stand in for them.
 
-FP16, BF16, VNNI and its later kinds, SHA-512, SM3, SM4, CMPccXADD (SDM vol. 2; Intel's ISE reference). AMX's tiles
+FP16, BF16, VNNI and its later kinds, SM3, SM4, CMPccXADD (SDM vol. 2; Intel's ISE reference). AMX's tiles
 have operands that nothing else has, and are left out.
 """
 
