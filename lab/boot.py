@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kvmwhy.machine.state import replace
+from kvmwhy.machine.x86.state import replace
 from lab.cases import Case, pack_all
 from lab.kernels import Kernel
 

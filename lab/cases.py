@@ -23,7 +23,7 @@ import msgspec
 
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.cstruct import lay_out
-from kvmwhy.machine.state import (
+from kvmwhy.machine.x86.state import (
     Events,
     Regs,
     Sregs,

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from kvmwhy.machine.state import Events, Regs, Segment, replace
+from kvmwhy.machine.x86.state import Events, Regs, Segment, replace
 from lab import forms, layout
 from lab.cases import Access, Case, Facts, Mode, describe, pack_all
 from lab.forms import Form

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from kvmwhy.machine.state import Events, Segment, replace
+from kvmwhy.machine.x86.state import Events, Segment, replace
 from kvmwhy.record import Cpu
 from kvmwhy.record import Segment as Seen
 from lab import layout

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from kvmwhy.machine.state import Dtable, Regs, Segment, Sregs, replace
+from kvmwhy.machine.x86.state import Dtable, Regs, Segment, Sregs, replace
 from lab.cases import Chunk, Memory, Mode
 
 RAM_SIZE: Final = 0x40000

@@ -23,7 +23,7 @@ from kvmwhy.machine.exits import Exit as KvmExit
 from kvmwhy.machine.exits import Hlt, InternalError, Io, Mmio, TimedOut
 from kvmwhy.machine.model import Model
 from kvmwhy.machine.protocol import Vcpu
-from kvmwhy.machine.state import replace
+from kvmwhy.machine.x86.state import replace
 from lab.cases import Case
 from lab.catalogue import catalogue
 from lab.compare import Agreement, compare

@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from kvmwhy.machine import Guest, Hlt, InternalError, KvmMachine, MachineError, Mmio, Vcpu, boot_state, state
+from kvmwhy.machine import Guest, Hlt, InternalError, KvmMachine, MachineError, Mmio, Vcpu
+from kvmwhy.machine.x86 import boot_state, state
 
 HOLE = 0xD0000000
 HERE = Path(__file__).parent

@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from kvmwhy.abi.uname import Arch as Arch  # noqa: PLC0414 -- a part of the record as well
+
 Kind = Literal[
     "internal-error",  # KVM_EXIT_INTERNAL_ERROR
     "entry-failure",  # KVM_EXIT_FAIL_ENTRY
@@ -28,7 +30,6 @@ Kind = Literal[
     "unread",  # somebody's line about a failure, in a form that no reader knows
 ]
 
-Arch = Literal["x86", "arm64", "riscv64", "s390x", "ppc64", "ppc", "loongarch", "mips"]
 
 SEGMENT_NAMES = ("es", "cs", "ss", "ds", "fs", "gs", "ldt", "tr")
 TABLE_NAMES = ("gdt", "idt")

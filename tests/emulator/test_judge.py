@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvmwhy.machine.state import Regs, replace
+from kvmwhy.machine.x86.state import Regs, replace
 from kvmwhy.probe.classify import judge, prefer, vector_at
 from kvmwhy.probe.compare import Left, differs
 from kvmwhy.probe.encodings import form_of

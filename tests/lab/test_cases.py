@@ -10,7 +10,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from kvmwhy.machine.state import Events, Regs, replace
+from kvmwhy.machine.x86.state import Events, Regs, replace
 from lab import layout
 from lab.cases import HEAD, HEAD_SIZE, Case, CaseError, Chunk, Memory, describe, pack, pack_all, unpack, unpack_all
 from lab.catalogue import catalogue

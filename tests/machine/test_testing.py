@@ -7,7 +7,8 @@ import pytest
 from kvmwhy import machine, testing
 from kvmwhy.abi.encode_page import ExitInfo
 from kvmwhy.abi.kvm_run import decode_page
-from kvmwhy.machine import FailEntry, InternalError, MemoryFault, Other, Shutdown, decode_exit, guest
+from kvmwhy.machine import FailEntry, InternalError, MemoryFault, Other, Shutdown, decode_exit
+from kvmwhy.machine.x86 import guest
 
 
 @pytest.mark.parametrize("module", [testing, machine, guest])

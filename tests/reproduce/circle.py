@@ -12,7 +12,7 @@ import msgspec
 
 from dumps import banner_of, print_dump
 from kvmwhy.machine import Events, InternalError, Io, Machine, MachineError, Mmio, Regs, Sregs, Vcpu, replace
-from kvmwhy.machine.state import Segment as Hidden
+from kvmwhy.machine.x86.state import Segment as Hidden
 from kvmwhy.readers import read as read_log
 from kvmwhy.record import Code, Cpu, Failure, Segment
 from reproduce.walker import walk

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 
 from kvmwhy.machine import Regs, Sregs, replace
-from kvmwhy.machine.boot_state import low_memory, sregs
+from kvmwhy.machine.x86.boot_state import low_memory, sregs
 from reproduce.circle import Guest
 
 CODE = 0x10000

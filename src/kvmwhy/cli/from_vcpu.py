@@ -8,8 +8,8 @@ import msgspec
 
 from kvmwhy.machine import Machine, Vcpu
 from kvmwhy.machine.errors import MachineError
-from kvmwhy.machine.state import Dtable, Sregs
-from kvmwhy.machine.state import Segment as Hidden
+from kvmwhy.machine.x86.state import Dtable, Sregs
+from kvmwhy.machine.x86.state import Segment as Hidden
 from kvmwhy.readers import run_page
 from kvmwhy.record import Code, Cpu, Failure, Host, Segment, Source
 

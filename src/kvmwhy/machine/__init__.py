@@ -28,7 +28,6 @@ KVM gave up, suberror 1
 
 from __future__ import annotations
 
-from kvmwhy.machine.boot_state import Mode
 from kvmwhy.machine.errors import (
     BusyError,
     CapabilityAbsentError,
@@ -48,6 +47,7 @@ from kvmwhy.machine.errors import (
     SlotOverlapError,
     UnknownCapabilityError,
     UnknownModeError,
+    WrongArchitectureError,
 )
 from kvmwhy.machine.exits import (
     ApResetHold,
@@ -83,10 +83,12 @@ from kvmwhy.machine.exits import (
     Xen,
     decode_exit,
 )
-from kvmwhy.machine.guest import Fault, Guest
 from kvmwhy.machine.kvm import KvmMachine
+from kvmwhy.machine.memory import Slot
 from kvmwhy.machine.protocol import Machine, Vcpu
-from kvmwhy.machine.state import CpuidEntry, DebugRegs, Dtable, Events, Regs, Segment, Slot, Sregs, replace
+from kvmwhy.machine.x86.boot_state import Mode
+from kvmwhy.machine.x86.guest import Fault, Guest
+from kvmwhy.machine.x86.state import CpuidEntry, DebugRegs, Dtable, Events, Regs, Segment, Sregs, replace
 
 __all__ = [
     "ApResetHold",
@@ -148,6 +150,7 @@ __all__ = [
     "UnknownCapabilityError",
     "UnknownModeError",
     "Vcpu",
+    "WrongArchitectureError",
     "X86BusLock",
     "X86Rdmsr",
     "X86Wrmsr",

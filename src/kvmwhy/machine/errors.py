@@ -38,6 +38,16 @@ class NoKvmError(IoctlError, FileNotFoundError):
     """This host has no /dev/kvm, or no hardware behind it."""
 
 
+class WrongArchitectureError(NoKvmError):
+    """A guest of another architecture than this host's: its KVM runs none."""
+
+    def __init__(self, guest: str, host: str) -> None:
+        fact = f"this host is {host}, and its KVM runs no {guest} guests"
+        super().__init__("open", errno.ENOEXEC, f"it takes a host that is {guest}", fact)
+        self.guest = guest
+        self.host = host
+
+
 class NotPermittedError(IoctlError, PermissionError):
     """/dev/kvm is there, but not for this user."""
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import platform
 from pathlib import Path
 from typing import Final
 
+from kvmwhy.abi.uname import Arch, arch_of
 from kvmwhy.machine.errors import (
     BusyError,
     IoctlError,
     NoKvmError,
     NotPermittedError,
     RefusedStateError,
+    WrongArchitectureError,
 )
 
 DEVICE: Final = "/dev/kvm"
@@ -62,6 +65,13 @@ _STATE: Final = {
     "KVM_SET_XSAVE",
     "KVM_SET_MP_STATE",
 }
+
+
+def check_host(arch: Arch) -> None:
+    """Raises WrongArchitectureError unless this host runs guests of that architecture."""
+    host = arch_of(platform.machine())
+    if host != arch:
+        raise WrongArchitectureError(arch, host or platform.machine())
 
 
 def refused(ioctl: str, error: OSError) -> IoctlError:

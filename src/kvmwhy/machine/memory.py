@@ -6,6 +6,8 @@ import ctypes
 import mmap
 from typing import Final, NamedTuple
 
+import msgspec
+
 from kvmwhy.abi.kvm_run import PAGE_SIZE
 from kvmwhy.machine.errors import (
     ImageTooLargeError,
@@ -14,9 +16,21 @@ from kvmwhy.machine.errors import (
     SlotError,
     SlotOverlapError,
 )
-from kvmwhy.machine.state import Slot
 
 _GPA_LIMIT: Final = 1 << 64
+
+
+class Slot(msgspec.Struct, frozen=True, gc=False):
+    """A memory slot: ``size`` bytes of guest memory from the guest physical address ``gpa`` on."""
+
+    number: int
+    gpa: int
+    size: int
+    readonly: bool = False
+
+    @property
+    def end(self) -> int:
+        return self.gpa + self.size
 
 
 class Backing(NamedTuple):

@@ -1,6 +1,6 @@
 """What every machine can do, whether it is /dev/kvm or a model of it.
 
-Two protocols and no base class: a function that takes a ``Machine`` runs on any. All errors are
+Protocols and no base class: a function that takes a ``Machine`` runs on any. All errors are
 MachineErrors (see ``errors``); addresses and sizes are in bytes.
 """
 
@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from kvmwhy.machine.exits import Exit
-from kvmwhy.machine.state import CpuidEntry, DebugRegs, Events, Regs, Slot, Sregs
+from kvmwhy.machine.memory import Slot
+from kvmwhy.machine.x86.state import CpuidEntry, DebugRegs, Events, Regs, Sregs
 
 
-class Vcpu(Protocol):
-    """One virtual CPU. It starts in the state after RESET: real mode, at 0xfffffff0."""
+class Running(Protocol):
+    """What a vCPU of every architecture does: run, exit, be answered, and end."""
 
     @property
     def id(self) -> int: ...
@@ -41,6 +42,16 @@ class Vcpu(Protocol):
 
     def page(self) -> bytes:
         """A copy of the ``kvm_run`` page, 4096 bytes, as the last exit left it."""
+
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Vcpu(Running, Protocol):
+    """One virtual CPU of x86. It starts in the state after RESET: real mode, at 0xfffffff0."""
 
     def get_regs(self) -> Regs: ...
     def set_regs(self, regs: Regs) -> None: ...
@@ -75,21 +86,13 @@ class Vcpu(Protocol):
         """Queue an external interrupt (there is no interrupt controller in the kernel)."""
 
     def nmi(self) -> None: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
 
 
-class Machine(Protocol):
-    """A VM: memory, capabilities and vCPUs. Closing it closes its vCPUs."""
+class Memory(Protocol):
+    """A VM without its vCPUs: memory slots and capabilities, the same for every architecture."""
 
     @property
     def slots(self) -> tuple[Slot, ...]: ...
-
-    @property
-    def vcpus(self) -> tuple[Vcpu, ...]: ...
 
     def add_memory(self, gpa: int, size: int, *, readonly: bool = False, data: bytes = b"") -> Slot:
         """A new memory slot, zeroed, with ``data`` at its start. Guest writes to a read-only one exit as MMIO.
@@ -112,13 +115,20 @@ class Machine(Protocol):
     def enable(self, cap: str | int, *args: int) -> None:
         """KVM_ENABLE_CAP with up to four numbers. Raises CapabilityAbsentError."""
 
-    def supported_cpuid(self) -> tuple[CpuidEntry, ...]: ...
-
-    def create_vcpu(self, vcpu_id: int | None = None) -> Vcpu:
-        """The next free id, if none is given."""
-
     def close(self) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+
+
+class Machine(Memory, Protocol):
+    """A VM of x86: memory, capabilities and vCPUs. Closing it closes its vCPUs."""
+
+    @property
+    def vcpus(self) -> tuple[Vcpu, ...]: ...
+
+    def supported_cpuid(self) -> tuple[CpuidEntry, ...]: ...
+
+    def create_vcpu(self, vcpu_id: int | None = None) -> Vcpu:
+        """The next free id, if none is given."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from kvmwhy.machine.state import Regs, Segment, Sregs
+from kvmwhy.machine.x86.state import Regs, Segment, Sregs
 from kvmwhy.probe.guest import HANDLER_SIZE, HANDLERS, VECTORS
 
 _GENERAL: Final = Regs.__struct_fields__[:16]

@@ -19,7 +19,7 @@ import struct
 from functools import cache
 from typing import Final, Literal, NamedTuple
 
-from kvmwhy.machine.state import Dtable, Regs, Segment, Sregs, regs_to_bytes, replace, sregs_to_bytes
+from kvmwhy.machine.x86.state import Dtable, Regs, Segment, Sregs, regs_to_bytes, replace, sregs_to_bytes
 from kvmwhy.probe.encodings import Mode, Side
 from kvmwhy.probe.operand_values import stack_frame
 

@@ -16,7 +16,7 @@ from kvmwhy.machine.errors import IoctlError
 from kvmwhy.machine.exits import Exit, Hlt, InternalError, Io, Mmio, TimedOut
 from kvmwhy.machine.kvm import KvmMachine
 from kvmwhy.machine.protocol import Machine, Vcpu
-from kvmwhy.machine.state import DebugRegs, Events, Sregs, replace
+from kvmwhy.machine.x86.state import DebugRegs, Events, Sregs, replace
 from kvmwhy.probe.classify import ENDLESS, judge
 from kvmwhy.probe.compare import Left, differs
 from kvmwhy.probe.encodings import Form, Mode

@@ -13,19 +13,14 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from kvmwhy.abi.uname import MACHINES
 from kvmwhy.record import Arch, Failure
 
 _LINE_END: Final = re.compile(r"\n")
 _NEAR: Final = 4096  # characters: what stands further away may be of another host
 Clue = tuple[Arch | None, str | None]
 
-_MACHINES: Final[dict[str, Arch]] = {
-    "x86_64": "x86", "i386": "x86", "i686": "x86", "amd64": "x86", "aarch64": "arm64", "arm64": "arm64", "arm": "arm64",
-    "armv7l": "arm64", "armv8l": "arm64", "riscv64": "riscv64", "riscv32": "riscv64", "s390x": "s390x",
-    "ppc64": "ppc64", "ppc64le": "ppc64", "ppc": "ppc", "loongarch64": "loongarch",
-    "mips": "mips", "mips64": "mips", "mips64el": "mips", "mipsel": "mips",
-}  # fmt: skip
-_NAMES: Final = "|".join(sorted(_MACHINES, key=len, reverse=True))
+_NAMES: Final = "|".join(sorted(MACHINES, key=len, reverse=True))
 _QEMU: Final = re.compile(rf"\bqemu-(?:system-|kvm-)({_NAMES})\b")
 # uname's last words, lscpu's first line, a distribution's kernel: 6.1.0-18-arm64, 5.14.0-70.el9.aarch64
 _UNAME: Final = re.compile(
@@ -91,19 +86,19 @@ def _named(text: str) -> Clue:
     if _SMT_HINT in text:  # target/ppc: QEMU's hint for EBUSY on POWER8
         return "ppc64", "QEMU's hint about SMT is printed on POWER hosts only"
     if "qemu-" in text and (machine := _only({mention[1] for mention in _QEMU.finditer(text)})):
-        return _MACHINES[machine], f"QEMU's name: qemu-system-{machine}"
+        return MACHINES[machine], f"QEMU's name: qemu-system-{machine}"
     words_of = {arch: words for words, arch in reversed(_KERNEL) if words in text}
     if len(words_of) == 1:
         ((arch, words),) = words_of.items()
         return arch, f"the words {words.strip()!r}"
     machines = {mention[1] or mention[2] or mention[3] for mention in _UNAME.finditer(text)}
     if machine := _only(machines):
-        return _MACHINES[machine], f"the kernel's name: {machine}"
+        return MACHINES[machine], f"the kernel's name: {machine}"
     if machine := _only({mention[1] for mention in _FILE.finditer(text)}):
-        return _MACHINES[machine], f"a file's name: {machine}"
+        return MACHINES[machine], f"a file's name: {machine}"
     return None, None
 
 
 def _only(names: set[str]) -> str | None:
     """One of the names, if all mean the same architecture."""
-    return min(names) if len({_MACHINES[name] for name in names}) == 1 else None
+    return min(names) if len({MACHINES[name] for name in names}) == 1 else None

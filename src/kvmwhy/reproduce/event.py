@@ -6,7 +6,7 @@ from typing import Final
 
 from kvmwhy.abi.x86.intr_info import EXTERNAL_INTERRUPT, HARDWARE_EXCEPTION, NMI, decode_event
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.machine.state import Events
+from kvmwhy.machine.x86.state import Events
 
 _WITH_CODE: Final = {8, 10, 11, 12, 13, 14, 17, 21, 29, 30}
 _PE: Final = 1

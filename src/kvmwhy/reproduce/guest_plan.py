@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from kvmwhy.arch.x86.mode import ModeName
-from kvmwhy.machine.state import Events, Regs, Sregs
+from kvmwhy.machine.x86.state import Events, Regs, Sregs
 from kvmwhy.record import Kind
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from kvmwhy.arch.x86.physical_map import what_lives_at
-from kvmwhy.machine.state import Sregs
+from kvmwhy.machine.x86.state import Sregs
 from kvmwhy.reproduce.guest_plan import Content, Ram
 from kvmwhy.reproduce.tables import (
     PAGE,

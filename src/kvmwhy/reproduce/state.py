@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from kvmwhy.arch.x86.mode import Mode, ModeName
-from kvmwhy.machine.state import Dtable, Regs, Sregs
-from kvmwhy.machine.state import Segment as Hidden
+from kvmwhy.machine.x86.state import Dtable, Regs, Sregs
+from kvmwhy.machine.x86.state import Segment as Hidden
 from kvmwhy.record import Cpu, Segment
 
 PE, MP, ET, NE, PG = 1 << 0, 1 << 1, 1 << 4, 1 << 5, 1 << 31

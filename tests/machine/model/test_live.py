@@ -26,10 +26,10 @@ from kvmwhy.machine import (
     Shutdown,
     TimedOut,
     Vcpu,
-    boot_state,
     replace,
 )
 from kvmwhy.machine.model import Model, Vendor
+from kvmwhy.machine.x86 import boot_state
 
 pytestmark = pytest.mark.live
 

@@ -20,7 +20,7 @@ from kvmwhy.machine.model.address import mode_of
 from kvmwhy.machine.model.mmio import operands
 from kvmwhy.machine.model.paging import PAGE, Linear, Page, Regime, slot_at, translate
 from kvmwhy.machine.model.traps import GuestFault, Hole, Kind
-from kvmwhy.machine.state import CpuidEntry
+from kvmwhy.machine.x86.state import CpuidEntry
 
 if TYPE_CHECKING:
     from unicorn.unicorn_py3.arch.intel import UcIntel

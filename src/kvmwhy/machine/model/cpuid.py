@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.machine.model.kernel import Vendor
-from kvmwhy.machine.state import CpuidEntry
+from kvmwhy.machine.x86.state import CpuidEntry
 
 _INDEXED: Final = 1  # KVM_CPUID_FLAG_SIGNIFICANT_INDEX
 _XSAVE_SIZE: Final = 576 + 256

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kvmwhy.machine.model.events import EXTERNAL, HARDWARE, NON_MASKABLE, SOFTWARE, Event
 from kvmwhy.machine.model.traps import BP, OF
-from kvmwhy.machine.state import Events
+from kvmwhy.machine.x86.state import Events
 
 _VALID_NMI, _VALID_SHADOW = 1, 4  # KVM_VCPUEVENT_VALID_NMI_PENDING, _SHADOW
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from kvmwhy.machine.errors import RefusedStateError
 from kvmwhy.machine.model.kernel import Kernel
-from kvmwhy.machine.state import Sregs
+from kvmwhy.machine.x86.state import Sregs
 
 _PE, _NW, _CD, _PG = 1 << 0, 1 << 29, 1 << 30, 1 << 31
 _PAE, _LME, _LMA = 1 << 5, 1 << 8, 1 << 10

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvmwhy.machine.errors import MachineError
 from kvmwhy.machine.model.paging import Regime
-from kvmwhy.machine.state import Dtable, Regs, Segment, Sregs
+from kvmwhy.machine.x86.state import Dtable, Regs, Segment, Sregs
 
 if TYPE_CHECKING:
     from unicorn.unicorn_py3.arch.intel import UcIntel

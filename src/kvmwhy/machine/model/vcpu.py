@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from kvmwhy.abi.kvm_run import PAGE_SIZE
-from kvmwhy.machine import state
 from kvmwhy.machine.completion import refusal
 from kvmwhy.machine.errors import ClosedError, RefusedStateError, RegisterError
 from kvmwhy.machine.exits import Exit, Intr, TimedOut
@@ -23,6 +22,7 @@ from kvmwhy.machine.model.events import EXTERNAL, NON_MASKABLE, Event
 from kvmwhy.machine.model.hypervisor import enter
 from kvmwhy.machine.model.memory import SharedMemory
 from kvmwhy.machine.model.sregs_check import check_sregs
+from kvmwhy.machine.x86 import state
 
 _FRAGMENTS: Final = 64  # pieces that one instruction's I/O may come in; then settle() stops trying
 _PATIENCE: Final = 0.001  # seconds between two tries of what never ends

@@ -14,12 +14,13 @@ from kvmwhy.machine.errors import (
     RegisterError,
     UnknownCapabilityError,
 )
+from kvmwhy.machine.memory import Slot
 from kvmwhy.machine.model.context import Settings
 from kvmwhy.machine.model.cpuid import supported
 from kvmwhy.machine.model.kernel import Bench, Vendor, kernel
 from kvmwhy.machine.model.memory import SharedMemory
 from kvmwhy.machine.model.vcpu import ModelVcpu
-from kvmwhy.machine.state import CpuidEntry, Dtable, Segment, Slot, Sregs
+from kvmwhy.machine.x86.state import CpuidEntry, Dtable, Segment, Sregs
 
 EXIT_ON_FAILURE: Final = 204
 _NAMES: Final = {info.number: name for name, info in CAPABILITIES.items()}

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from kvmwhy.abi.internal_error import decode_emulation
-from kvmwhy.machine.state import Dtable, Events, Regs, Segment, Sregs
+from kvmwhy.machine.x86.state import Dtable, Events, Regs, Segment, Sregs
 from kvmwhy.reproduce.guest_plan import Plan
 
 _WORD: Final = re.compile(r"[^\w.+~:;%'\[\]*, ()-]", re.ASCII)

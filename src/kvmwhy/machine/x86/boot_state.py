@@ -10,7 +10,7 @@ import struct
 from functools import cache
 from typing import Final, Literal
 
-from kvmwhy.machine.state import Dtable, Segment, Sregs
+from kvmwhy.machine.x86.state import Dtable, Segment, Sregs
 
 Mode = Literal["real16", "prot32", "long64"]
 MODES: Final[tuple[Mode, ...]] = ("real16", "prot32", "long64")

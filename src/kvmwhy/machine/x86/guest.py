@@ -15,11 +15,11 @@ from typing import Final, cast
 import msgspec
 
 from kvmwhy.abi.kvm_run import PAGE_SIZE
-from kvmwhy.machine import boot_state
-from kvmwhy.machine.boot_state import MODES, ORIGIN, STUB_SIZE, STUBS, VECTORS, Mode
 from kvmwhy.machine.errors import GuestError, ImageTooLargeError, RegisterError, SlotAlignmentError, UnknownModeError
 from kvmwhy.machine.protocol import Machine, Vcpu
-from kvmwhy.machine.state import Dtable, Events, Regs, Sregs
+from kvmwhy.machine.x86 import boot_state
+from kvmwhy.machine.x86.boot_state import MODES, ORIGIN, STUB_SIZE, STUBS, VECTORS, Mode
+from kvmwhy.machine.x86.state import Dtable, Events, Regs, Sregs
 
 HLT: Final = b"\xf4"
 _NOTHING_PENDING: Final = Events()

@@ -138,19 +138,6 @@ class CpuidEntry(msgspec.Struct, frozen=True, gc=False):
     edx: int = 0
 
 
-class Slot(msgspec.Struct, frozen=True, gc=False):
-    """A memory slot: ``size`` bytes of guest memory from the guest physical address ``gpa`` on."""
-
-    number: int
-    gpa: int
-    size: int
-    readonly: bool = False
-
-    @property
-    def end(self) -> int:
-        return self.gpa + self.size
-
-
 _EVENT_PADS = (12, 20)  # nmi.pad, reserved: where they stand among the values of the structure
 _XCRS = 2 + 3 * abi.MAX_XCRS
 
