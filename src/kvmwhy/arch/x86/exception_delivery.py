@@ -20,6 +20,7 @@ _PE, _LMA = 1, 1 << 10
 _EXT, _IN_IDT = 1, 2
 _INTERRUPT_GATES: Final = {0x6, 0x7, 0xE, 0xF}
 _LONG_GATES: Final = {0xE, 0xF}
+_SOFTWARE: Final = {3, 4}  # INT3 and INTO
 _TASK_GATE: Final = 5
 _WRITE: Final = 2
 _U64: Final = (1 << 64) - 1
@@ -75,7 +76,18 @@ def is_shutdown(faults: tuple[Fault, ...]) -> bool:
 
 
 def undeliverable(vector: int, cpu: Cpu, read: Read | None) -> Broken | None:
-    """The first structure that stops the delivery of ``vector``; None: nothing does, as far as can be seen."""
+    """The first structure that stops the delivery of ``vector``; None: nothing does, as far as can be seen.
+
+    The error code has EXT, as on a CPU (SDM vol. 3A, 6.13): the fault comes while an earlier exception is delivered,
+    unless that is of INT3 or INTO. QEMU's own emulator leaves EXT out.
+    """
+    broken = _undeliverable(vector, cpu, read)
+    if broken is None or broken.vector == PF or vector in _SOFTWARE:
+        return broken
+    return broken._replace(error_code=broken.error_code | _EXT)
+
+
+def _undeliverable(vector: int, cpu: Cpu, read: Read | None) -> Broken | None:
     cr0, efer, idt = cpu.get("cr0"), cpu.get("efer") or 0, cpu.segments.get("idt")
     if cr0 is None or not cr0 & _PE or idt is None:
         return None
@@ -112,11 +124,11 @@ def undeliverable(vector: int, cpu: Cpu, read: Read | None) -> Broken | None:
 
 def _code_segment(selector: int, cpu: Cpu, memory: _Memory, *, wide: bool) -> Broken | None:
     if not selector & 0xFFFC:
-        return Broken("gate-null-selector", GP, _EXT, value=selector)
+        return Broken("gate-null-selector", GP, 0, value=selector)
     table = cpu.segments.get("ldt" if selector & 4 else "gdt")
     if table is None:
         return None
-    code = selector & 0xFFFC | _EXT
+    code = selector & 0xFFFC
     if (selector & 0xFFF8) + 7 > table.limit:
         return Broken("gdt-limit", GP, code, at=selector, value=table.limit)
     at = table.base + (selector & 0xFFF8) & _U64
@@ -144,7 +156,7 @@ def _stack(vector: int, ist: int, cpu: Cpu, memory: _Memory, *, wide: bool) -> B
             return None
         offset = 0x1C + 8 * ist if ist else 4
         if offset + 7 > task.limit:
-            return Broken("tss-limit", TS, task.selector & 0xFFFC | _EXT, at=task.base, value=task.limit)
+            return Broken("tss-limit", TS, task.selector & 0xFFFC, at=task.base, value=task.limit)
         raw, missing = memory.get(task.base + offset & _U64, 8)
         if missing:
             return Broken("tss-unmapped", PF, 0, cr2=missing.address, at=task.base) if missing.is_fault else None
