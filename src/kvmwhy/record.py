@@ -7,7 +7,7 @@ register values are unsigned integers.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -156,6 +156,10 @@ class HostEvent(msgspec.Struct, frozen=True, kw_only=True):
     at: At = At()
     time: float | None = None  # seconds on the log's clock
     fields: dict[str, int | str] = {}
+
+
+# Kinds of HostEvent: what the host's secure processor or TDX module refused it at the start, whatever the guest.
+REFUSED_AT_START: Final = frozenset({"sev-init-failed", "sev-command-failed", "snp-not-enabled", "tdx-not-enabled"})
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):

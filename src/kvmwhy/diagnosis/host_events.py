@@ -120,8 +120,6 @@ _WORDS: Final = {
 _DECIMAL: Final = frozenset({"line", "seconds", "bar"})
 # As the kernel shows the name of a task: its first 15 characters.
 _VMM_TASKS: Final = ("qemu", "kvm", "firecracker", "fc_vcpu", "cloud-hyperviso", "crosvm", "libkrun", "krunvm", "lkvm")
-# What the secure processor or the TDX module refused the host itself.
-AT_START: Final = frozenset({"sev-init-failed", "sev-command-failed", "snp-not-enabled", "tdx-not-enabled"})
 TROUBLE: Final = frozenset(
     {
         "oops", "kernel-bug", "warning", "cut-report", "page-state-bad", "sanitizer", "locking", "spte-reserved-bits",

@@ -6,10 +6,10 @@ from typing import Final
 
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
-from kvmwhy.diagnosis.host_events import AT_START, TROUBLE, is_vmm, said
+from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
 from kvmwhy.diagnosis.phrasing import call_in_words
-from kvmwhy.record import At, HostEvent
+from kvmwhy.record import REFUSED_AT_START, At, HostEvent
 
 _SPEAKERS: Final = {
     "xen": "Xen",
@@ -148,7 +148,7 @@ def host_trouble(facts: Facts) -> Mechanism | None:
         return None
     if (other := _named_by_event(facts)) is not None:
         return other
-    order = (_BREAKDOWNS, TROUBLE, _ENDS, AT_START)
+    order = (_BREAKDOWNS, TROUBLE, _ENDS, REFUSED_AT_START)
     events = sorted(facts.failure.host.events, key=lambda event: [event.kind not in kinds for kinds in order])
     what = f": {said(events[0])}" if events else ""
     text = f"Only trouble of the host's own is shown{what}. What became of a guest is not shown."

@@ -22,15 +22,13 @@ from kvmwhy.readers.kernel_log.host_events import Place, concerns_kvm, events_of
 from kvmwhy.readers.kernel_log.host_messages import architectures, roles
 from kvmwhy.readers.kernel_log.nearby import Nearby
 from kvmwhy.readers.kernel_log.printk import Origin
-from kvmwhy.record import Cpu, Exit, Failure, Host, HostEvent, Source
+from kvmwhy.record import REFUSED_AT_START, Cpu, Exit, Failure, Host, HostEvent, Source
 
 _BESIDE: Final = 24  # lines from "unexpected exit reason" to the dump that it announces
 _EXPLAINS: Final = 3  # lines from "unexpected exit reason" to the remark that its dump is switched off
 _DUMP_OFF: Final = frozenset({"vmcs-dump-off", "vmcb-dump-off"})
 _WARNINGS: Final = frozenset({"warning", "virtualization-exception", "kernel-bug", "vmread-failed", "vmwrite-failed"})
 _SWITCHED_OFF: Final = "the dump is switched off: the log only shows that a VM entry failed, or an exit had no handler"
-# What the host's secure processor or TDX module refused it at the start, whatever guest was to come.
-_AT_START: Final = frozenset({"sev-command-failed", "snp-not-enabled", "tdx-not-enabled"})
 _GOES_ON: Final = frozenset({"exchange-as-write", "instruction-as-nop"})  # KVM carried them out, and refused nothing
 _EPT_MISCONFIG: Final = 49
 _VENDORS: Final = {
@@ -171,8 +169,8 @@ def _trouble(places: tuple[Place, ...]) -> list[_Record]:
                 fields = _of_arch(place.event) | {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
                 return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
     for place in places:
-        refused = place.event.kind == "sev-init-failed" and "firmware_error" in place.event.fields
-        if place.event.kind in _AT_START or refused:
+        is_refusal = place.event.kind != "sev-init-failed" or "firmware_error" in place.event.fields
+        if place.event.kind in REFUSED_AT_START and is_refusal:
             fields = _of_arch(place.event) | {"kind": "host-trouble"}
             return [_Record(place.line, place.last, (place.event.time,), None, None, fields)]
     return []
