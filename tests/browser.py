@@ -8,18 +8,12 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
+from needs import missing
+
 Drive = Callable[..., str]
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip, or fail where the run promises that there is a browser."""
-    if os.environ.get("KVMWHY_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_BROWSER=1, but: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture
@@ -27,7 +21,7 @@ def drive(tmp_path: Path) -> Drive:
     """Open a file in a browser of our own, and give the document as it is when it has settled."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
-        missing("no chromium: apt-get install --no-install-recommends chromium")
+        missing("browser", "no chromium: apt-get install --no-install-recommends chromium")
 
     def run(path: Path, *options: str) -> str:
         command = [

@@ -6,8 +6,11 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from needs import Need
 
 SOURCE = Path(__file__).parent.parent / "src" / "kvmwhy"
 
@@ -95,6 +98,16 @@ def test_only_the_edges_touch_the_world(path: Path) -> None:
     if room_of(path) not in MAY_DO_IO:
         touched = {name.split(".")[0] for name in imports(path)} & IO_MODULES
         assert not touched, f"{path.name} imports {touched}"
+
+
+def test_ci_promises_each_need() -> None:
+    """A need of tests/needs.py is met in CI, or a test that has it fails; only that file asks the switches."""
+    root = SOURCE.parent.parent
+    ci = (root / ".ci" / "run").read_text()
+    for need in get_args(Need):
+        assert f"KVMWHY_REQUIRE_{need.upper()}=1" in ci
+    tests = (path for path in (root / "tests").rglob("*.py") if path.name not in {"needs.py", Path(__file__).name})
+    assert [path.name for path in tests if "KVMWHY_REQUIRE" in path.read_text()] == []
 
 
 def test_every_room_has_a_place_on_the_road() -> None:

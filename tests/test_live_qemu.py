@@ -1,6 +1,5 @@
 """Real guests on real KVM: what is asserted here must hold on any host that can run them."""
 
-import os
 import re
 import struct
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import pytest
 from guests import boot, qemu
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.readers import read
+from needs import missing
 
 pytestmark = pytest.mark.live
 
@@ -40,9 +40,7 @@ def _live() -> None:
     reason = qemu.unavailable()
     if reason is None:
         return
-    if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
-    pytest.skip(reason)
+    missing("live", reason)
 
 
 @pytest.fixture(scope="module", params=list(boot.GUESTS))

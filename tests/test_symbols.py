@@ -15,6 +15,7 @@ import pytest
 
 from kvmwhy.symbols.elf import Elf, SymbolsError
 from kvmwhy.symbols.placed import Placed, Window, parted
+from needs import missing
 
 SOURCE = """\
 volatile int sink;
@@ -36,7 +37,7 @@ MOVED = 0x2A200000  # by KASLR: a multiple of 2 MiB
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        pytest.skip("no C compiler")
+        missing("cc", "no C compiler")
     place = tmp_path_factory.mktemp("elf")
     (place / "kernel.c").write_text(SOURCE)
     command = [

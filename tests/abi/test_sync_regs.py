@@ -10,6 +10,7 @@ import pytest
 from kvmwhy.abi.kvm_run import RUN_SIZE
 from kvmwhy.machine import Guest, KvmMachine
 from kvmwhy.readers import run_page
+from needs import missing
 
 VALID = 288
 
@@ -29,7 +30,7 @@ def test_without_being_asked_there_are_none() -> None:
 def test_they_are_those_of_the_vcpu() -> None:
     """On real KVM: what the page has is what KVM_GET_REGS and KVM_GET_SREGS give."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        pytest.skip("no /dev/kvm that may be used")
+        missing("live", "no /dev/kvm that may be used")
     with KvmMachine() as machine:
         vcpu = Guest("long64", bytes.fromhex("48c7c3 44332211 0f0b"), idt=(0, 0)).load(machine)
         page = vcpu._page  # type: ignore[attr-defined]  # of the vCPU on /dev/kvm

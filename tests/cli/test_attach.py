@@ -17,6 +17,7 @@ from guests import boot, qemu
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.live import qmp
 from kvmwhy.live.qmp import QmpSocket
+from needs import missing
 
 PATIENCE = 10.0
 
@@ -50,9 +51,7 @@ class Paused:
 def paused(request: pytest.FixtureRequest) -> Iterator[Paused]:
     reason = qemu.unavailable()
     if reason:
-        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-            pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
-        pytest.skip(reason)
+        missing("live", reason)
     with tempfile.TemporaryDirectory(prefix="kvmwhy-") as directory:  # a socket's path must be short
         made = Paused(request.param, Path(directory))
         try:

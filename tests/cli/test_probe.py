@@ -12,6 +12,7 @@ from kvmwhy.cli.main import kvmwhy
 from kvmwhy.cli.probe_journal import BLOCK, Journal, read_measured, write_measured
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.machine import KvmMachine, MachineError
+from needs import missing
 
 WORKS = Measured("emulated", accesses="r4", compared="wrong", wrong=("rax", "flags"))
 
@@ -85,7 +86,7 @@ def kvm() -> None:
     try:
         KvmMachine().close()
     except MachineError as error:
-        pytest.skip(f"no KVM to ask: {error}")
+        missing("live", f"no KVM to ask: {error}")
 
 
 @pytest.mark.usefixtures("kvm")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from needs import missing
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FLDS = FIXTURES / "long64-flds" / "qemu.log"
 AVX = FIXTURES / "long64-vmovdqu" / "qemu.log"
@@ -42,9 +44,7 @@ def test_on_the_model() -> None:
 def test_on_this_host() -> None:
     """Without options it is /dev/kvm, if that can be used; the log was captured on such a host."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-            pytest.fail("no /dev/kvm")
-        pytest.skip("no /dev/kvm")
+        missing("live", "no /dev/kvm")
     done = kvmwhy(FLDS, "--json")
     assert done.returncode == 0, done.stderr
     (found,) = (json.loads(line) for line in done.stdout.splitlines())
@@ -97,9 +97,7 @@ def test_exported_c_is_the_minimised_guest(tmp_path: Path) -> None:
     """--minimise and --export go together: the program is smaller, and compiles."""
     cc = shutil.which("gcc")
     if cc is None:
-        if os.environ.get("KVMWHY_REQUIRE_CC") == "1":
-            pytest.fail("no C compiler")
-        pytest.skip("no C compiler")
+        missing("cc", "no C compiler")
     whole = kvmwhy(FLDS, "--export", "c").stdout
     small = kvmwhy(FLDS, "--export", "c", "--minimise", "--on", "model").stdout
     assert len(small) < len(whole)

@@ -9,6 +9,7 @@ import pytest
 from kvmwhy.machine.errors import MachineError
 from kvmwhy.probe.encodings import Mode, form_of
 from kvmwhy.probe.host import Prober
+from needs import missing
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def prober() -> Iterator[Prober]:
     try:
         made = Prober()
     except MachineError as error:
-        pytest.skip(f"no KVM to ask: {error}")
+        missing("live", f"no KVM to ask: {error}")
     with made:
         yield made
 

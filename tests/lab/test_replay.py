@@ -13,6 +13,7 @@ import pytest
 from lab.cases import Case, pack_all
 from lab.catalogue import catalogue
 from lab.outcome import HLT, INTERNAL_ERROR, IO, MMIO, Outcome
+from needs import missing
 
 SOURCE = Path(__file__).parents[2] / "lab" / "replay.c"
 KVM = Path("/dev/kvm")
@@ -32,7 +33,7 @@ def unavailable() -> str | None:
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("gcc") is None:
-        pytest.skip("no gcc")
+        missing("cc", "no gcc")
     program = tmp_path_factory.mktemp("replay") / "replay"
     flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
     ran = subprocess.run(["gcc", *flags, "-o", program, SOURCE], capture_output=True, text=True, check=False)
@@ -44,9 +45,7 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def live() -> None:
     if (reason := unavailable()) is None:
         return
-    if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
-    pytest.skip(reason)
+    missing("live", reason)
 
 
 def run(replay: Path, directory: Path, cases: list[Case]) -> dict[str, Outcome]:

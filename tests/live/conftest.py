@@ -6,30 +6,23 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from guests import qemu
+from needs import missing
 
 SOURCE = Path(__file__).parent / "vmm.c"
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip, or fail where the run promises that there is nothing to skip for."""
-    if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
 def vmm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The VMM of vmm.c, compiled."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        missing("no /dev/kvm that may be used")
+        missing("live", "no /dev/kvm that may be used")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        missing("no C compiler")
+        missing("live", "no C compiler")
     program = tmp_path_factory.mktemp("vmm") / "vmm"
     subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program, SOURCE], check=True)
     return program
@@ -43,10 +36,10 @@ def tracefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     where = tmp_path_factory.mktemp("tracefs")
     mounted = subprocess.run(["mount", "-t", "tracefs", "nodev", where], capture_output=True, text=True, check=False)
     if mounted.returncode:
-        missing(f"tracefs cannot be mounted: {mounted.stderr.strip()}")
+        missing("live", f"tracefs cannot be mounted: {mounted.stderr.strip()}")
     try:
         if not (where / "events" / "kvm" / "kvm_userspace_exit").is_dir():
-            missing("this kernel has no KVM events in tracefs")
+            missing("live", "this kernel has no KVM events in tracefs")
         yield where
     finally:
         subprocess.run(["umount", where], check=True)
@@ -56,6 +49,6 @@ def tracefs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def directory() -> Iterator[Path]:
     """A short path: a QEMU's monitor is a socket in it."""
     if reason := qemu.unavailable():
-        missing(reason)
+        missing("live", reason)
     with tempfile.TemporaryDirectory(prefix="kvmwhy-") as name:
         yield Path(name)

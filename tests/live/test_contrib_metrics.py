@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from kvmwhy.live.metrics import Metrics
+from needs import missing
 
 CONTRIB = Path(__file__).parent.parent.parent / "contrib"
 RULES, TESTS = CONTRIB / "prometheus" / "kvmwhy.rules.yml", CONTRIB / "prometheus" / "kvmwhy.rules.test.yml"
@@ -25,9 +25,7 @@ NAMES = PARTS | {line.split()[2] for line in Metrics().text().splitlines() if li
 def promtool() -> str:
     program = shutil.which("promtool")
     if program is None:
-        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-            pytest.fail("KVMWHY_REQUIRE_LIVE=1, but: no promtool (Debian: prometheus)")
-        pytest.skip("no promtool")
+        missing("live", "no promtool")
     return program
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from guests import boot, qemu
+from needs import missing
 from watching import PATIENCE
 
 pytestmark = pytest.mark.live
@@ -95,7 +96,7 @@ def test_a_guest_that_does_not_fail(vmm: Path) -> None:
 def flds(tmp_path: Path) -> list[str]:
     """QEMU with a guest that fails in 64-bit mode, and then stands still."""
     if reason := qemu.unavailable():
-        pytest.skip(reason)
+        missing("live", reason)
     image = tmp_path / "guest.bin"
     image.write_bytes(boot.GUESTS["long64-flds"].image)
     return [
@@ -240,7 +241,7 @@ def test_a_helper_that_fails(where: str) -> None:
 def test_a_command_that_is_traced_already() -> None:
     """It runs all the same; what could not be captured is said only if it ended badly."""
     if subprocess.run(["strace", "-V"], capture_output=True, check=False).returncode:
-        pytest.skip("no strace")
+        missing("live", "no strace")
     command = ["strace", "-f", "-e", "trace=none", "-o", "/dev/null", *EXEC, "--no-trace", "--"]
     done = subprocess.run([*command, "sh", "-c", "echo out; exit 3"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (3, "out\n", "")
@@ -249,7 +250,7 @@ def test_a_command_that_is_traced_already() -> None:
 def test_a_command_that_traces_others() -> None:
     """A tracer's own children are its own: it is not followed itself."""
     if subprocess.run(["strace", "-V"], capture_output=True, check=False).returncode:
-        pytest.skip("no strace")
+        missing("live", "no strace")
     done = execute(
         "--no-trace", "--", "strace", "-f", "-e", "trace=none", "-o", "/dev/null", "sh", "-c", "echo in; exit 4"
     )

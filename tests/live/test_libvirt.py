@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,23 +14,18 @@ import pytest
 
 from guests import boot, healthy, qemu
 from guests.libvirt_host import Libvirt, unavailable
+from needs import missing
 from watching import NAME
 
 pytestmark = pytest.mark.live
 GUEST = boot.GUESTS["prot32-flds"]
 
 
-def missing(reason: str) -> None:
-    if os.environ.get("KVMWHY_REQUIRE_LIBVIRT") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_LIBVIRT=1, but: {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def libvirt() -> Iterator[Libvirt]:
     """Two domains: one that KVM has given up on, and one that runs."""
     if reason := unavailable() or qemu.unavailable():
-        missing(reason)
+        missing("libvirt", reason)
     with tempfile.TemporaryDirectory(prefix="kvmwhy-") as directory, Libvirt(Path(directory)) as made:
         made.start("failing", GUEST.image)
         made.start("calm", healthy.PORTS, vcpus=2)

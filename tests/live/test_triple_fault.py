@@ -12,6 +12,7 @@ from guests.undeliverable import GUESTS, Undeliverable
 from kvmwhy.arch.x86.exception_delivery import chain, is_shutdown
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.readers import read
+from needs import missing
 
 QEMU = "qemu-system-x86_64"
 
@@ -30,7 +31,7 @@ def logged(guest: Undeliverable, place: Path) -> bytes:
 def test_the_tables_tell_what_the_cpu_does(guest: Undeliverable, tmp_path: Path) -> None:
     """From the first exception, the registers and the memory: the exceptions that follow, as they were logged."""
     if shutil.which(QEMU) is None:
-        pytest.skip(f"no {QEMU}")
+        missing("live", f"no {QEMU}")
     (failure,) = read(logged(guest, tmp_path)).failures
     assert failure.cpu is not None
     predicted = chain(failure.faults[0], failure.cpu, guest.read)

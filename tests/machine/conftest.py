@@ -1,11 +1,11 @@
 """A machine for each live test, or the reason why there is none."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from kvmwhy.machine import KvmMachine, MachineError
+from needs import missing
 
 
 @pytest.fixture(scope="session")
@@ -13,9 +13,7 @@ def _kvm_works() -> None:
     try:
         KvmMachine().close()
     except MachineError as error:
-        if os.environ.get("KVMWHY_REQUIRE_LIVE") == "1":
-            pytest.fail(f"KVMWHY_REQUIRE_LIVE=1, but: {error}")
-        pytest.skip(str(error))
+        missing("live", str(error))
 
 
 @pytest.fixture

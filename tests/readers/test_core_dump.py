@@ -20,6 +20,7 @@ from kvmwhy.readers import read
 from kvmwhy.readers.core_dump import Scanner
 from kvmwhy.readers.kvm_run_scan import is_failed_run
 from kvmwhy.record import Failure
+from needs import missing
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 PAGES = [p.read_bytes() for p in sorted(FIXTURES.rglob("kvm_run.page"))]
@@ -126,10 +127,10 @@ with KvmMachine() as machine:
 
 
 @pytest.mark.live
-@pytest.mark.skipif(not shutil.which("gcore"), reason="no gcore here")
-@pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="no /dev/kvm here")
 def test_gcore_of_a_live_vmm(tmp_path: Path) -> None:
     """A guest fails on this host's KVM; the core that gdb makes of its VMM gives the record."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK) or not shutil.which("gcore"):
+        missing("live", "no /dev/kvm that may be used, or no gcore (Debian: gdb)")
     subprocess.run([sys.executable, "-c", LIVE, str(tmp_path / "core")], check=True, timeout=120)
     (core,) = tmp_path.glob("core.*")
     with core.open("rb") as file:

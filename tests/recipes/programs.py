@@ -4,20 +4,12 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NoReturn
 
-import pytest
+from needs import missing
 
 ROOT = Path(__file__).parent.parent.parent
 TOOLS = Path(os.environ.get("KVMWHY_RECIPE_TOOLS") or ROOT / ".tools" / "recipes")  # of get-tools
 _PLACES = ("usr/sbin", "usr/bin", "bin", "lib/systemd", "usr/lib/systemd")
-
-
-def missing(reason: str) -> NoReturn:
-    """Skip, or fail where the run promises that there is nothing to skip for."""
-    if os.environ.get("KVMWHY_REQUIRE_RECIPES") == "1":
-        pytest.fail(f"KVMWHY_REQUIRE_RECIPES=1, but: {reason}")
-    pytest.skip(reason)
 
 
 class Program:
@@ -27,7 +19,7 @@ class Program:
         places = [str(TOOLS / place) for place in _PLACES]
         path = shutil.which(name, path=os.pathsep.join([*places, "/lib/systemd", "/usr/sbin"])) or shutil.which(name)
         if path is None:
-            missing(f"no {name} here; tests/recipes/get-tools gets it")
+            missing("recipes", f"no {name} here; tests/recipes/get-tools gets it")
         self.path = path
         self.environment = dict(os.environ)
         self.root = Path("/")

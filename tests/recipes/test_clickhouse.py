@@ -16,7 +16,7 @@ from fleet.logs import ROOT, fixtures
 from kvmwhy import fleet
 from kvmwhy.fleet.row import COLUMNS, Row
 from kvmwhy.fleet.store import write_rows
-from recipes.programs import missing
+from needs import missing
 
 RECIPE = re.sub(r"^--.*$", "", (ROOT / "contrib" / "fleet" / "clickhouse.sql").read_text(), flags=re.MULTILINE)
 SQL = [statement.strip() for statement in RECIPE.split(";") if statement.strip()]
@@ -66,7 +66,7 @@ def engine() -> Iterator[ClickHouse]:
     try:
         session = import_module("chdb.session").Session()
     except ImportError:
-        missing("chdb is not installed")
+        missing("recipes", "chdb is not installed")
     yield ClickHouse(session)
     session.close()
 

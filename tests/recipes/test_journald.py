@@ -15,7 +15,8 @@ import pytest
 from fleet.logs import BLOCK, ROOT
 from kvmwhy import fleet
 from kvmwhy.fleet.row import Row
-from recipes.programs import Program, missing
+from needs import missing
+from recipes.programs import Program
 
 SCRIPT = ROOT / "contrib" / "fleet" / "journald.sh"
 BEGIN = 1_770_091_506_000_000  # 2026-02-03 04:05:06 UTC, in microseconds
@@ -29,7 +30,7 @@ class Journal:
     def __init__(self, tmp: Path) -> None:
         for name in ("zstd", "journalctl", "flock", "awk"):
             if shutil.which(name) is None:
-                missing(f"no {name} here")
+                missing("recipes", f"no {name} here")
         self.remote = Program("systemd-journal-remote")
         self.tmp, self.directory, self.lake = tmp, tmp / "journal", tmp / "lake"
         self.shims = tmp / "shims"

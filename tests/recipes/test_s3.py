@@ -22,7 +22,7 @@ from kvmwhy.fleet.executor import Engine, here
 from kvmwhy.fleet.files import open_input
 from kvmwhy.fleet.input_splits import Piece, plan
 from kvmwhy.fleet.store import read_rows
-from recipes.programs import missing
+from needs import missing
 
 ROW = NOISE + BLOCK
 NAMES = ("with space.log", "with#hash.log", "with?mark.log", "with%20code.log", "[b]*.log", "a::b.log", "ü.log", "-")
@@ -32,7 +32,7 @@ def _import(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError:
-        missing(f"{name.partition('.')[0]} is not installed")
+        missing("recipes", f"{name.partition('.')[0]} is not installed")
 
 
 @pytest.fixture(scope="module")

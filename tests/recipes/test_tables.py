@@ -20,7 +20,7 @@ from fleet.logs import ROOT, fixtures
 from kvmwhy import fleet
 from kvmwhy.fleet.row import COLUMNS, Row
 from kvmwhy.fleet.store import arrow_schema, write_rows
-from recipes.programs import missing
+from needs import missing
 
 RECIPES = ROOT / "contrib" / "fleet"
 TOP = (1 << 64) - 1
@@ -64,7 +64,7 @@ def test_bigquery_takes_the_schema_and_every_row(jsonl: Path) -> None:
     try:
         bigquery: Any = import_module("google.cloud.bigquery")
     except ImportError:
-        missing("google-cloud-bigquery is not installed")
+        missing("recipes", "google-cloud-bigquery is not installed")
     file = str(RECIPES / "bigquery.json")
     fields = [bigquery.SchemaField.from_api_repr(field) for field in json.loads(Path(file).read_text())]
     assert [field.name for field in fields] == list(COLUMNS)
@@ -164,7 +164,7 @@ def test_elasticsearch_gets_every_row_once(jsonl: Path, index: Index) -> None:
     gets bodies that it can take, and has each row once."""
     for name in ("curl", "split"):
         if shutil.which(name) is None:
-            missing(f"no {name} here")
+            missing("recipes", f"no {name} here")
     script = RECIPES / "elasticsearch_bulk.py"
     text = script.read_text()
     command = text[text.index("python3 ") : text.index("\n\nA row")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvmwhy.machine import KvmMachine, MachineError
+from needs import missing
 
 ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
@@ -20,19 +20,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: boots another kernel under an emulator; runs only if KVMWHY_LAB is set")
 
 
-def _absent(reason: str, variable: str) -> None:
-    if os.environ.get(variable) == "1":
-        pytest.fail(f"{variable}=1, but: {reason}")
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="session")
 def kvm() -> type[KvmMachine]:
     """What makes an empty machine on /dev/kvm."""
     try:
         KvmMachine().close()
     except MachineError as error:
-        _absent(str(error), "KVMWHY_REQUIRE_LIVE")
+        missing("live", str(error))
     return KvmMachine
 
 
@@ -41,5 +35,5 @@ def cc() -> str:
     """A C compiler."""
     found = shutil.which("gcc") or shutil.which("cc")
     if found is None:
-        _absent("no C compiler", "KVMWHY_REQUIRE_CC")
+        missing("cc", "no C compiler")
     return str(found)

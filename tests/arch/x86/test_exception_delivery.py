@@ -32,6 +32,6 @@ def test_a_page_fault_has_no_such_bit() -> None:
         registers={"cr0": 0x8000_0011, "cr3": 0, "cr4": 0x20, "efer": 0x500, "rsp": 0x7000},
         segments={"idt": Segment(0, 1 << 30, 0xFFF, 0)},
     )
-    broken = undeliverable(UD, wide, lambda gpa, size: bytes(size))
+    broken = undeliverable(UD, wide, lambda _, size: bytes(size))
     assert broken is not None
     assert (broken.vector, broken.error_code) == (14, 0)
