@@ -1,7 +1,7 @@
 """Which library takes instructions apart: iced-x86 where it is installed, capstone elsewhere.
 
 Both give the same :class:`Instruction` and the same form; tests hold them to it. iced-x86 comes first, as it starts
-faster and knows every encoding; it has no wheel for Linux on aarch64 and for macOS on arm64, and capstone has.
+faster and knows more encodings; it has no wheel for Linux on aarch64 and for macOS on arm64, and capstone has.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ Encoding = Literal["legacy", "vex", "evex", "xop", "3dnow", "mvex"]
 Syntax = Literal["intel", "att"]
 
 MAX_LENGTH: Final = 15
+_MOST_IN_BITS: Final = 64  # bytes
 # completions of a torn instruction; what all of them agree on is certain enough to keep
 FILLERS: Final = tuple(bytes([byte]) * MAX_LENGTH for byte in (0x00, 0x48, 0x90, 0xC1, 0xE8, 0xFA, 0xFF))
 
@@ -83,3 +84,10 @@ def decode_first(code: bytes, *, bitness: int, address: int, syntax: Syntax = "i
     from kvmwhy.arch.x86.decoder import decoder
 
     return decoder().decode(code, bitness=bitness, address=address & 0xFFFF_FFFF_FFFF_FFFF, syntax=syntax)
+
+
+def memory_form(size: int) -> str:
+    """A memory operand of so many bytes, as the manuals write it: ``m64``; beyond 64 bytes ``m512byte``; 0: ``m``."""
+    if size > _MOST_IN_BITS:
+        return f"m{size}byte"
+    return f"m{size * 8}" if size else "m"

@@ -8,8 +8,8 @@ from typing import Final
 from kvmwhy.arch.x86.capstone.memory import MASKED_MOVES
 from kvmwhy.arch.x86.capstone.scan import LOCK
 from kvmwhy.arch.x86.capstone.values import Branch, FarPointer, Immediate, Memory, Operand, Parsed, Register
+from kvmwhy.arch.x86.instruction import memory_form
 
-_MOST_BYTES: Final = 64  # beyond, the manuals count bytes: m512byte
 _NAMED: Final = re.compile(r"[cdefgs]s|[cd]r[0-9]{1,2}")  # what the instruction is about
 _CLASSES: Final = ("xmm", "ymm", "zmm", "tmm", "mm", "st", "k", "bnd")
 _BYTES: Final = frozenset({"al", "cl", "dl", "bl", "ah", "ch", "dh", "bh", "spl", "bpl", "sil", "dil"})
@@ -77,6 +77,4 @@ def _memory(memory: Memory, parsed: Parsed) -> str:
         return "vm64" if _WIDE_ADDRESSES.match(parsed.operation) else "vm32"
     if parsed.scan.encoding == "evex" and parsed.scan.broadcast:
         return f"m{memory.size * 8}bcst"
-    if memory.size > _MOST_BYTES:
-        return f"m{memory.size}byte"
-    return f"m{memory.size * 8}" if memory.size else "m"
+    return memory_form(memory.size)

@@ -10,11 +10,10 @@ import capstone
 
 from kvmwhy.arch.x86.capstone import names, repair, sizes
 from kvmwhy.arch.x86.capstone.scan import Scan, scan
-from kvmwhy.arch.x86.capstone.values import Branch, FarPointer, Immediate, Memory, Operand, Parsed, Register
+from kvmwhy.arch.x86.capstone.values import ROUNDINGS, Branch, FarPointer, Immediate, Memory, Operand, Parsed, Register
 from kvmwhy.arch.x86.instruction import MAX_LENGTH
 
 _REGISTER, _IMMEDIATE = 1, 2  # X86_OP_REG, X86_OP_IMM; the third is memory
-_ROUNDINGS = ("rn-sae", "rd-sae", "ru-sae", "rz-sae")
 _NEAR = frozenset({*range(0x70, 0x80), 0xE0, 0xE1, 0xE2, 0xE3, 0xE8, 0xE9, 0xEB})
 
 
@@ -51,7 +50,7 @@ def _rounding(answer: Any, scanned: Scan) -> str | None:
     if scanned.encoding != "evex" or not scanned.broadcast or scanned.memory:
         return None
     if answer.avx_rm:
-        return _ROUNDINGS[scanned.vector]
+        return ROUNDINGS[scanned.vector]
     return "sae" if answer.avx_sae else None
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kvmwhy.arch.x86.capstone.scan import Scan
+
+ROUNDINGS: Final = ("rn-sae", "rd-sae", "ru-sae", "rz-sae")  # as EVEX.L'L numbers them
 
 
 class Register(NamedTuple):
@@ -53,7 +55,7 @@ class Parsed(NamedTuple):
     operands: tuple[Operand, ...]
     length: int
     scan: Scan
-    rounding: str | None = None  # rn-sae, rd-sae, ru-sae, rz-sae, sae
+    rounding: str | None = None  # of ROUNDINGS, or sae
     shown: tuple[Operand, ...] | None = None  # the operands of the text, where they are others
     vectors: int = 32  # bits of each address of a vector of addresses
 

@@ -10,9 +10,8 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from kvmwhy.arch.x86.capstone.scan import Scan
-from kvmwhy.arch.x86.capstone.values import Memory, Operand, Parsed, Register
+from kvmwhy.arch.x86.capstone.values import ROUNDINGS, Memory, Operand, Parsed, Register
 
-_ROUNDINGS: Final = ("rn-sae", "rd-sae", "ru-sae", "rz-sae")
 _PREFIXES: Final = {"np": 0, "66": 1, "f3": 2, "f2": 3}
 
 # What stands in, by the kinds of operands: map, prefix, opcode, W.
@@ -211,7 +210,7 @@ class VectorStandIn(NamedTuple):
         operands = tuple(self._sized(one, scanned) if isinstance(one, Memory) else one for one in parsed.operands)
         name = parsed.mnemonic[:-2] + self.name[-2:] if self.name.startswith("vcmp") else self.name
         rounded = scanned.broadcast and not scanned.memory and self.rounding
-        rounding = None if not rounded else "sae" if self.rounding == "sae" else _ROUNDINGS[scanned.vector]
+        rounding = None if not rounded else "sae" if self.rounding == "sae" else ROUNDINGS[scanned.vector]
         return parsed.named(name)._replace(
             operation=self.operation or name, operands=self._rearranged(operands), rounding=rounding
         )

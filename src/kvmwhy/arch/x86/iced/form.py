@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import iced_x86
 
-from kvmwhy.arch.x86.instruction import MAX_LENGTH
-
-_MOST_BYTES: Final = 64  # beyond, the manuals count bytes: m512byte
+from kvmwhy.arch.x86.instruction import MAX_LENGTH, memory_form
 
 
 class _Tables(NamedTuple):
@@ -101,7 +99,4 @@ def _memory(tables: _Tables, found: iced_x86.Instruction, named: iced_x86.OpCode
     size = iced_x86.MemorySizeExt
     if found.is_broadcast:
         return f"m{size.element_size(found.memory_size) * 8}bcst"
-    length = size.size(found.memory_size)
-    if length > _MOST_BYTES:
-        return f"m{length}byte"
-    return f"m{length * 8}" if length else "m"
+    return memory_form(size.size(found.memory_size))
