@@ -219,8 +219,7 @@ def _explain(process: Vmm, monitor: Monitor | None, wish: AttachOptions, stack: 
 
 def tell(examined: Examined, wish: AttachOptions) -> int:
     """Print what one VMM holds; return the exit status."""
-    guest = qemu.view(examined.monitor) if examined.monitor and examined.failing else None
-    seen = Monitored(examined.monitor, guest) if examined.monitor and guest else None
+    seen = _monitored(examined)
     if not wish.as_json:
         show(attached.head(examined.target, examined.looks, examined.status, seen))
     status, has_registers = NOTHING, False
@@ -330,10 +329,15 @@ def _every(wish: AttachOptions) -> int:
     return DONE if failing else NOTHING
 
 
+def _monitored(examined: Examined) -> Monitored | None:
+    """The monitor, and what it shows of the guest; only asked where a vCPU has failed."""
+    guest = qemu.view(examined.monitor) if examined.monitor and examined.failing else None
+    return Monitored(examined.monitor, guest) if examined.monitor and guest else None
+
+
 def _answers(examined: Examined, syntax: Syntax) -> dict[int, str]:
     """The answer for each failing vCPU, by its page's address."""
-    guest = qemu.view(examined.monitor) if examined.monitor and examined.failing else None
-    seen = Monitored(examined.monitor, guest) if examined.monitor and guest else None
+    seen = _monitored(examined)
     return {vcpu.address: completed(vcpu, examined, seen, syntax)[0].answer for vcpu in examined.failing}
 
 

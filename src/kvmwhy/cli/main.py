@@ -29,7 +29,7 @@ Exit status:
 """
 
 
-def _symbols(given: tuple[str, ...]) -> Symbols | None:
+def _opened(given: tuple[str, ...]) -> Symbols | None:
     """The files of --symbols, opened."""
     if not given:
         return None
@@ -46,6 +46,18 @@ def _size(_context: click.Context, _option: click.Parameter, value: str | None) 
     if value is not None and not re.fullmatch(r"[1-9][0-9]{0,8}\s?(?:[KMGT]i?)?B", value, re.IGNORECASE):
         raise click.BadParameter(f"{value!r} is no size such as 8GB")
     return value
+
+
+_syntax = click.option(
+    "--syntax",
+    type=click.Choice(["intel", "att"]),
+    default="intel",
+    show_default=True,
+    help="The assembler syntax of instructions.",
+)
+_symbols = click.option(
+    "--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again."
+)
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -71,13 +83,7 @@ Examples:
 )
 @click.argument("files", nargs=-1, type=click.Path(allow_dash=True, readable=False))
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per distinct failure, one a line.")
-@click.option(
-    "--syntax",
-    type=click.Choice(["intel", "att"]),
-    default="intel",
-    show_default=True,
-    help="The assembler syntax of instructions.",
-)
+@_syntax
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -93,7 +99,7 @@ Examples:
 @click.option("--for", "role", type=click.Choice(["guest", "vmm", "host"]), help="Only what this one can do.")
 @click.option("--number", type=click.IntRange(min=1), metavar="N", help="Only the Nth failure of the table.")
 @click.option("-f", "--follow", is_flag=True, help="Follow the log FILES, and explain each failure as it is written.")
-@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+@_symbols
 def explain(
     files: tuple[str, ...], *, depth: str | None, syntax: str, follow: bool, symbols: tuple[str, ...], **options: Any
 ) -> None:
@@ -108,7 +114,7 @@ def explain(
     if not files and sys.stdin.isatty():
         raise click.UsageError("no FILE is given and nothing is piped in")
     _suit(depth, options, follow=follow, names=bool(symbols))
-    known: Any = {"depth": depth or "screen", "syntax": syntax, "symbols": _symbols(symbols)}
+    known: Any = {"depth": depth or "screen", "syntax": syntax, "symbols": _opened(symbols)}
     wish = Wish(**known, **options)
     if follow:
         from kvmwhy.cli.explain_follow import run as run_follow
@@ -207,8 +213,8 @@ Examples:
 @click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
 @click.option("--screen", is_flag=True, help="One screen for each failure, as `kvmwhy explain` shows it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failure, one a line, to stderr.")
-@click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
-@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+@_syntax
+@_symbols
 def exec_(command: tuple[str, ...], *, symbols: tuple[str, ...], **options: Any) -> None:
     """Run COMMAND as if kvmwhy were not there; when KVM gives up on a guest of its, explain that at once.
 
@@ -248,8 +254,8 @@ Examples:
 @click.option("-f", "--follow", is_flag=True, help="Wait for the next failure, and explain that.")
 @click.option("--full", is_flag=True, help="Everything: what the answer rests on, and the raw words.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failing vCPU, one a line.")
-@click.option("--syntax", type=click.Choice(["intel", "att"]), default="intel", show_default=True)
-@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+@_syntax
+@_symbols
 def attach(targets: tuple[str, ...], *, syntax: str, symbols: tuple[str, ...], **options: Any) -> None:
     """Explain the failures that the VMMs with these PIDs or names hold, whatever programs they are.
 
@@ -272,7 +278,7 @@ def attach(targets: tuple[str, ...], *, syntax: str, symbols: tuple[str, ...], *
     if any(name.isdecimal() and not int(name) for name in targets):
         raise click.UsageError("no process has the number 0")
     att: Syntax = "att" if syntax == "att" else "intel"
-    sys.exit(run_attach(AttachOptions(targets=targets, syntax=att, symbols=_symbols(symbols), **options)))
+    sys.exit(run_attach(AttachOptions(targets=targets, syntax=att, symbols=_opened(symbols), **options)))
 
 
 @kvmwhy.command(
@@ -299,7 +305,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal, too.")
 @click.option("--quiet", is_flag=True, help="No line on the terminal for each failure.")
 @click.option("--name", default="kvmwhy", show_default=True, help="Its instances are called NAME-PID, NAME-PID-past.")
-@click.option("--symbols", multiple=True, metavar="ELF[@OFFSET]", help="Names for RIP and stack; may be given again.")
+@_symbols
 def watch(max_size: str, listen: str | None, *, symbols: tuple[str, ...], **options: Any) -> None:
     """Record every failure of every vCPU on this host as it happens, until it is stopped.
 
@@ -311,7 +317,7 @@ def watch(max_size: str, listen: str | None, *, symbols: tuple[str, ...], **opti
     from kvmwhy.cli.watch import run as run_watch
 
     try:
-        wish = WatchOptions(max_size=size(max_size), listen=address(listen), symbols=_symbols(symbols), **options)
+        wish = WatchOptions(max_size=size(max_size), listen=address(listen), symbols=_opened(symbols), **options)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     sys.exit(run_watch(wish))

@@ -143,12 +143,6 @@ class Elf:
             return None
         return Function(name.decode("utf-8", "replace"), offset)
 
-    def address_of(self, name: str) -> int | None:
-        """Of a function; None if there is none of that name, or more than one."""
-        wanted = name.encode()
-        found = [address for address, (_, known) in zip(self._addresses, self._names, strict=True) if known == wanted]
-        return found[0] if len(found) == 1 else None
-
     def bytes_at(self, address: int, size: int) -> bytes:
         """Code, as it is in the file."""
         for code in self._code:
