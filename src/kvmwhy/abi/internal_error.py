@@ -81,8 +81,8 @@ def least_words(suberror: int, kernel: str) -> int:
     ``kernel`` is a release as ``uname -r`` gives it. Vendors' kernels have what is newer more often than not, so they
     may write more.
     """
-    found = _RELEASE.match(kernel)
-    release = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = _RELEASE.match(kernel)
+    release = (int(match[1]), int(match[2])) if match else (0, 0)
     return next((words for since, words in _LEAST_WORDS.get(suberror, ()) if release >= since), 0)
 
 
@@ -184,16 +184,16 @@ def _proposed(words: tuple[int, ...]) -> list[EmulationFailure]:
 def _packed_or_v3(flags: int, insn: bytes | None, rest: tuple[int, ...]) -> list[EmulationFailure]:
     """Four words hold the same 32 bytes in two pictures; where both fit, both are returned."""
     suffix = insn is not None
-    found = []
+    readings = []
     if rest[0] <= _U32:  # v3: the reason is a u32 in a u64
         name: LayoutName = "v3" if suffix else "v3-no-bytes"
-        found.append(EmulationFailure(name, flags, insn, rest[0], rest[1], rest[2], rest[3] & _U32, rest[3] >> 32))
+        readings.append(EmulationFailure(name, flags, insn, rest[0], rest[1], rest[2], rest[3] & _U32, rest[3] >> 32))
     if rest[3] <= _U32:  # packed: the error code stands alone at the end
         name = "packed" if suffix else "packed-no-bytes"
         whole = rest[0] | rest[1] << 64 | rest[2] << 128
         info1, info2, intr_info = whole >> 32 & _U64, whole >> 96 & _U64, whole >> 160
-        found.append(EmulationFailure(name, flags, insn, whole & _U32, info1, info2, intr_info, rest[3]))
-    return found
+        readings.append(EmulationFailure(name, flags, insn, whole & _U32, info1, info2, intr_info, rest[3]))
+    return readings
 
 
 def _first_words(words: tuple[int, ...], ndata: int | None, remarks: list[str]) -> EmulationFailure:

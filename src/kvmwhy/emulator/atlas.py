@@ -180,7 +180,7 @@ def in_kernel(
         for column, verdict in zip(kernels, verdicts, strict=True)
         if verdict is not None and not column.module_args and vendor in (None, column.vendor)
     ]
-    known.sort(key=lambda one: (one[0].series, one[0].vendor))
+    known.sort(key=lambda row: (row[0].series, row[0].vendor))
     below = above = None
     for column, verdict in known:
         if column.series == version:

@@ -135,15 +135,15 @@ def unpack(data: bytes) -> Columns:
 
 
 def _join(planes: bytes, first: int, number: int, count: int, typecode: str) -> array[int]:
-    made = array(typecode)
-    size = made.itemsize
+    numbers = array(typecode)
+    size = numbers.itemsize
     raw = bytearray(size * count)
     for n in range(number):
         raw[n::size] = planes[(first + n) * count : (first + n + 1) * count]
-    made.frombytes(raw)
+    numbers.frombytes(raw)
     if struct.pack("=H", 1) != b"\1\0":  # planes are little endian
-        made.byteswap()
-    return made
+        numbers.byteswap()
+    return numbers
 
 
 class Codes:
@@ -169,10 +169,10 @@ def codes_of(packed: bytes, count: int) -> Codes:
 
 
 def _inflate(stream: bytes) -> bytes:
-    made = zlib.decompressobj()
-    data = made.decompress(stream, MAX_BYTES)
-    if made.unconsumed_tail:
+    inflater = zlib.decompressobj()
+    data = inflater.decompress(stream, MAX_BYTES)
+    if inflater.unconsumed_tail:
         raise zlib.error(f"more than {MAX_BYTES} bytes")
-    if not made.eof:
+    if not inflater.eof:
         raise zlib.error("it ends too early")
     return data

@@ -79,15 +79,15 @@ class _Opcode(NamedTuple):
 def key_of(code: bytes, mode: Mode) -> int | None:
     """The key of the first instruction in ``code``; None if the bytes end before it is known."""
     try:
-        found = _opcode(code[:_MAX_LENGTH], mode)
-        byte = code[found.at]
-        key = found.bits | byte << _OPCODE | found.number << _MAP | found.encoding << _ENCODING | _MODE_BITS[mode]
-        if not _has_modrm(found, byte):
+        opcode = _opcode(code[:_MAX_LENGTH], mode)
+        byte = code[opcode.at]
+        key = opcode.bits | byte << _OPCODE | opcode.number << _MAP | opcode.encoding << _ENCODING | _MODE_BITS[mode]
+        if not _has_modrm(opcode, byte):
             return key
-        modrm = code[found.at + 1]
+        modrm = code[opcode.at + 1]
     except IndexError:
         return None
-    which = (found.encoding, found.number)
+    which = (opcode.encoding, opcode.number)
     register = modrm >= 0xC0 or (which == (LEGACY, 1) and 0x20 <= byte <= 0x26)  # moves of CR, DR, TR ignore mod
     key |= (_REGISTER if register else _MEMORY) << _SHAPE
     if byte in _REG.get(which, _NOTHING):
@@ -97,10 +97,10 @@ def key_of(code: bytes, mode: Mode) -> int | None:
     return key
 
 
-def _has_modrm(found: _Opcode, byte: int) -> bool:
-    if found.encoding in {LEGACY, REX2}:
-        return byte in _MODRM_0 if found.number == 0 else found.number != 1 or byte not in _NO_MODRM_0F
-    return (found.encoding, found.number, byte) != (VEX, 1, 0x77)
+def _has_modrm(opcode: _Opcode, byte: int) -> bool:
+    if opcode.encoding in {LEGACY, REX2}:
+        return byte in _MODRM_0 if opcode.number == 0 else opcode.number != 1 or byte not in _NO_MODRM_0F
+    return (opcode.encoding, opcode.number, byte) != (VEX, 1, 0x77)
 
 
 def _opcode(code: bytes, mode: Mode) -> _Opcode:
@@ -182,24 +182,24 @@ def mode_of(key: int) -> Mode:
 def relaxed(key: int) -> tuple[tuple[int, str], ...]:
     """Keys of forms that are the same instruction on a CPU, the closest first, and what they leave out."""
     encoding = key >> _ENCODING & 7
-    found: list[tuple[int, str]] = []
+    keys: list[tuple[int, str]] = []
 
     def without(bits: int, name: str) -> None:
-        base, said = found[-1] if found else (key, "")
+        base, dropped = keys[-1] if keys else (key, "")
         if base & bits:
-            found.append((base & ~bits, f"{said}, {name}" if said else name))
+            keys.append((base & ~bits, f"{dropped}, {name}" if dropped else name))
 
     if encoding == LEGACY:
         without(REX_W, "REX.W")
         without(F2 | F3, "the F2 or F3 prefix")
         without(OPERAND_SIZE, "the 66 prefix")
-        return tuple(found)
+        return tuple(keys)
     if key & UNUSED_VVVV:
-        found.append((key & ~UNUSED_VVVV, "vvvv"))
+        keys.append((key & ~UNUSED_VVVV, "vvvv"))
     else:
-        found.append((key | UNUSED_VVVV, "vvvv"))
+        keys.append((key | UNUSED_VVVV, "vvvv"))
     bare = key & ~_EVEX_ONLY
     if bare != key:
-        found += [(bare, "masking and broadcast"), (bare ^ UNUSED_VVVV, "vvvv, masking and broadcast")]
-    found += [(one ^ REX_W, f"{said}, W" if said else "W") for one, said in ((key, ""), *found)]
-    return tuple(found)
+        keys += [(bare, "masking and broadcast"), (bare ^ UNUSED_VVVV, "vvvv, masking and broadcast")]
+    keys += [(looser ^ REX_W, f"{dropped}, W" if dropped else "W") for looser, dropped in ((key, ""), *keys)]
+    return tuple(keys)

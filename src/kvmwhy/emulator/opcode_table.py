@@ -99,7 +99,7 @@ def slot(opcode_map: str, opcode: int, *, vex: bool = False) -> Slot | None:
 
 def slots() -> dict[_Key, Slot]:
     """The whole table."""
-    return {key: found for key in _lines() if (found := slot(key[0], key[1], vex=key[2]))}
+    return {key: entry for key in _lines() if (entry := slot(key[0], key[1], vex=key[2]))}
 
 
 def by_modrm(rows: tuple[Row, ...], modrm: int) -> tuple[Row, ...]:

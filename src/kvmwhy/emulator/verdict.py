@@ -44,8 +44,8 @@ class _Opcode(Struct, frozen=True):
 @lru_cache(maxsize=64)
 def kernel_version(release: str | None) -> Version | None:
     """Major and minor number of a kernel release: ``6.1.0-56-cloud-amd64`` is (6, 1)."""
-    found = _KERNEL.match(release) if release else None
-    return (int(found[1]), int(found[2])) if found else None
+    match = _KERNEL.match(release) if release else None
+    return (int(match[1]), int(match[2])) if match else None
 
 
 def verdict(code: bytes, *, mode: Mode, kernel: str | None = None, newest: Version | None = None) -> Verdict:
@@ -55,17 +55,17 @@ def verdict(code: bytes, *, mode: Mode, kernel: str | None = None, newest: Versi
     newest release that the host can run, where its name is not known.
     """
     version = kernel_version(kernel)
-    found = by_table(code, mode=mode, version=version)
-    if version is None and newest is not None and found.since is not None and found.outcome == "handler":
-        first = version_of(found.since)
+    by_source = by_table(code, mode=mode, version=version)
+    if version is None and newest is not None and by_source.since is not None and by_source.outcome == "handler":
+        first = version_of(by_source.since)
         if first is not None and newest < first:
-            return older_record(found.since, found.slot, newest)
+            return older_record(by_source.since, by_source.slot, newest)
     if version is not None:
         from kvmwhy.emulator.atlas_note import seen
 
-        if measured := seen(code, mode.name, version, found.outcome):
-            return found._replace(sentence=f"{found.sentence} {measured}")
-    return found
+        if measured := seen(code, mode.name, version, by_source.outcome):
+            return by_source._replace(sentence=f"{by_source.sentence} {measured}")
+    return by_source
 
 
 def by_table(code: bytes, *, mode: Mode, version: Version | None) -> Verdict:
@@ -92,11 +92,11 @@ def by_table(code: bytes, *, mode: Mode, version: Version | None) -> Verdict:
     if at >= len(code):
         return result.torn(code, at)
     byte = code[at]
-    found = slot(opcode_map, byte)
-    if found is None:  # map 0f3a
+    entry = slot(opcode_map, byte)
+    if entry is None:  # map 0f3a
         return result.no_handler(f"{_ESCAPE[opcode_map]}{byte:02x}", opcode_map, byte)
     modrm = code[at + 1] if at + 1 < len(code) else None
-    return _legacy(code, _Opcode(prefixes, opcode_map, byte, at, modrm, found), mode, version)
+    return _legacy(code, _Opcode(prefixes, opcode_map, byte, at, modrm, entry), mode, version)
 
 
 def _other_encoding(byte: int, after: int | None, long: bool) -> Verdict | None:

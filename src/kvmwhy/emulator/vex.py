@@ -32,8 +32,8 @@ def vex_verdict(code: bytes, prefixes: Prefixes, version: Version | None) -> Ver
     prefix = _PP[last & 3]
     name = f"VEX.{opcode_map}{'' if prefix == 'none' else '.' + prefix} {opcode:02x}"
 
-    found = slot(opcode_map, opcode, vex=True)
-    rows = () if found is None else tuple(row for row in found.rows if row.prefix == prefix)
+    entry = slot(opcode_map, opcode, vex=True)
+    rows = () if entry is None else tuple(row for row in entry.rows if row.prefix == prefix)
     if rows and modrm is not None:
         name += ", register" if modrm >= 0xC0 else ", memory"
         rows = by_modrm(rows, modrm)

@@ -41,16 +41,16 @@ class Span(NamedTuple):
 
 def spans(row: Row, vendor: str = "svm", module_args: str = "") -> list[Span]:
     """Oldest first."""
-    found: list[Span] = []
+    joined: list[Span] = []
     for kernel, verdict in zip(row.kernels, row.verdicts, strict=True):
         if verdict is None or (kernel.vendor, kernel.module_args) != (vendor, module_args):
             continue
-        if found and found[-1].verdict.same_outcome(verdict):
-            last = found.pop()
-            found.append(Span((*last.kernels, kernel), verdict if verdict.compared != "no" else last.verdict))
+        if joined and joined[-1].verdict.same_outcome(verdict):
+            last = joined.pop()
+            joined.append(Span((*last.kernels, kernel), verdict if verdict.compared != "no" else last.verdict))
         else:
-            found.append(Span((kernel,), verdict))
-    return found
+            joined.append(Span((kernel,), verdict))
+    return joined
 
 
 def accesses(text: str) -> str:
@@ -129,21 +129,21 @@ def series(kernels: tuple[Kernel, ...]) -> str:
 
 def since(row: Row) -> str:
     """From which measured kernel on it is carried out."""
-    found = spans(row)
-    if not found:
+    history = spans(row)
+    if not history:
         return "not measured"
-    if not found[-1].verdict.works:
-        worked = [span for span in found if span.verdict.works]
-        newest = series(found[-1].kernels[-1:])
+    if not history[-1].verdict.works:
+        worked = [span for span in history if span.verdict.works]
+        newest = series(history[-1].kernels[-1:])
         return f"never, up to {newest}" if not worked else f"not any more in {newest}"
-    if len(found) == 1:
-        return f"{series(found[0].kernels[:1])} or older"
-    first = len(found) - 1
-    while first and found[first - 1].verdict.works:
+    if len(history) == 1:
+        return f"{series(history[0].kernels[:1])} or older"
+    first = len(history) - 1
+    while first and history[first - 1].verdict.works:
         first -= 1
     if first == 0:
-        return f"{series(found[0].kernels[:1])} or older"
-    return f"between {series(found[first - 1].kernels[-1:])} (not yet) and {series(found[first].kernels[:1])}"
+        return f"{series(history[0].kernels[:1])} or older"
+    return f"between {series(history[first - 1].kernels[-1:])} (not yet) and {series(history[first].kernels[:1])}"
 
 
 def say_answer(answer: Answer) -> str:
@@ -162,6 +162,6 @@ def say_answer(answer: Answer) -> str:
         return (
             f"Not measured on this kernel; alike in {series((below[0],))} and {series((above[0],))}: {say(above[1])}."
         )
-    if one := below or above:
-        return f"Not measured on this kernel; the nearest that was is {series((one[0],))}: {say(one[1])}."
+    if nearest := below or above:
+        return f"Not measured on this kernel; the nearest that was is {series((nearest[0],))}: {say(nearest[1])}."
     return ""

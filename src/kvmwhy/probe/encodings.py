@@ -136,41 +136,41 @@ def _instruction(code: Any, mode: Mode, *, memory: bool) -> iced_x86.Instruction
     tables, info = _tables(), iced_x86.OpCodeInfo(code)
     registers, kinds = tables.registers, tables.kinds
     bitness = BITNESS[mode]
-    made = iced_x86.Instruction()
-    made.code = code
+    instruction = iced_x86.Instruction()
+    instruction.code = code
     seen_immediate = False
     for number in range(info.op_count):
         kind = tables.operands[info.op_kind(number)]
         if (_is_memory(kind) and kind not in _STRINGS) or (memory and "_OR_MEM" in kind):
-            _put_memory(made, number, kind, bitness)
+            _put_memory(instruction, number, kind, bitness)
         elif kind in _STRINGS:
             word = {16: "", 32: "E", 64: "R"}[bitness]
-            made.set_op_kind(number, kinds["MEMORY_" + kind.replace("_R", "_" + word).replace("ES_", "ES")])
+            instruction.set_op_kind(number, kinds["MEMORY_" + kind.replace("_R", "_" + word).replace("ES_", "ES")])
         elif kind in _IMMEDIATES:
             name, value = _IMMEDIATES[kind]
             if kind == "IMM8" and seen_immediate:
                 name = "IMMEDIATE8_2ND"
             seen_immediate = True
-            _put_immediate(made, number, kinds[name], _value(tables.opcodes[code], kind, value, number))
+            _put_immediate(instruction, number, kinds[name], _value(tables.opcodes[code], kind, value, number))
         elif kind.startswith(("BR", "XBEGIN")):
-            made.set_op_kind(number, kinds[f"NEAR_BRANCH{_branch_bits(kind, info, bitness)}"])
-            made.near_branch64 = TARGET
+            instruction.set_op_kind(number, kinds[f"NEAR_BRANCH{_branch_bits(kind, info, bitness)}"])
+            instruction.near_branch64 = TARGET
         elif kind.startswith("FARBR"):
             wide = kind == "FARBR4_2"
-            made.set_op_kind(number, kinds["FAR_BRANCH32" if wide else "FAR_BRANCH16"])
-            made.far_branch_selector = CODE_SELECTOR[mode]
+            instruction.set_op_kind(number, kinds["FAR_BRANCH32" if wide else "FAR_BRANCH16"])
+            instruction.far_branch_selector = CODE_SELECTOR[mode]
             if wide:
-                made.far_branch32 = LANDING
+                instruction.far_branch32 = LANDING
             else:
-                made.far_branch16 = LANDING
+                instruction.far_branch16 = LANDING
         else:
-            made.set_op_kind(number, kinds["REGISTER"])
+            instruction.set_op_kind(number, kinds["REGISTER"])
             indexes = kind.endswith("_REG") and tables.opcodes[code].startswith(_BIT_TESTS)
             kind = kind.replace("_REG", "_RM") if indexes else kind.replace("_OR_MEM", "_RM")
-            made.set_op_register(number, registers[_register(kind, number)])
+            instruction.set_op_register(number, registers[_register(kind, number)])
     if info.require_op_mask_register:
-        made.op_mask = registers["K1"]
-    return made
+        instruction.op_mask = registers["K1"]
+    return instruction
 
 
 def _branch_bits(kind: str, info: iced_x86.OpCodeInfo, bitness: int) -> int:
@@ -190,27 +190,27 @@ def _value(name: str, kind: str, value: int, number: int) -> int:
     return value
 
 
-def _put_immediate(made: iced_x86.Instruction, number: int, kind: Any, value: int) -> None:
-    made.set_op_kind(number, kind)
-    made.set_immediate_u64(number, value)
+def _put_immediate(instruction: iced_x86.Instruction, number: int, kind: Any, value: int) -> None:
+    instruction.set_op_kind(number, kind)
+    instruction.set_immediate_u64(number, value)
 
 
-def _put_memory(made: iced_x86.Instruction, number: int, kind: str, bitness: int) -> None:
+def _put_memory(instruction: iced_x86.Instruction, number: int, kind: str, bitness: int) -> None:
     registers = _tables().registers
-    made.set_op_kind(number, _tables().kinds["MEMORY"])
+    instruction.set_op_kind(number, _tables().kinds["MEMORY"])
     if kind == "MEM_OFFS":
-        made.memory_displacement = 0x100 if bitness == 16 else _OPERAND
-        made.memory_displ_size = bitness // 8
-        made.memory_base = registers["NONE"]
+        instruction.memory_displacement = 0x100 if bitness == 16 else _OPERAND
+        instruction.memory_displ_size = bitness // 8
+        instruction.memory_base = registers["NONE"]
         return
     bits = 32 if bitness == 16 and ("VSIB" in kind or kind in {"SIBMEM", "MEM_MPX", "MEM_MIB"}) else bitness
-    made.memory_base = registers[{16: "BX", 32: "EBX", 64: "RBX"}[bits]]
+    instruction.memory_base = registers[{16: "BX", 32: "EBX", 64: "RBX"}[bits]]
     if "VSIB" in kind:
-        made.memory_index = registers[f"{kind[-1]}MM5"]
+        instruction.memory_index = registers[f"{kind[-1]}MM5"]
     elif kind in {"SIBMEM", "MEM_MIB"}:
-        made.memory_index = registers["RSI" if bits == 64 else "ESI"]
+        instruction.memory_index = registers["RSI" if bits == 64 else "ESI"]
     elif kind == "SEG_RBX_AL":
-        made.memory_index = registers["AL"]
+        instruction.memory_index = registers["AL"]
 
 
 # -- one opcode ----------------------------------------------------------------------------------------
@@ -259,18 +259,18 @@ def _data(name: str, side: Side) -> str:
     return "frame" if side == "sp" else "pattern"
 
 
-def _encoded(made: iced_x86.Instruction, bitness: int, option: Any) -> bytes | None:
+def _encoded(instruction: iced_x86.Instruction, bitness: int, option: Any) -> bytes | None:
     """Its bytes, if they decode to the same opcode again; whether for want of an encoding or not, else None."""
     import iced_x86
 
     encoder = iced_x86.Encoder(bitness)
     try:
-        encoder.encode(made, ORIGIN)
+        encoder.encode(instruction, ORIGIN)
     except ValueError:
         return None
     code: bytes = encoder.take_buffer()
     back = iced_x86.Decoder(bitness, code, options=option, ip=ORIGIN).decode()
-    return code if back.code == made.code and back.len == len(code) else None
+    return code if back.code == instruction.code and back.len == len(code) else None
 
 
 def _variants(code: Any, mode: Mode) -> Iterator[Form]:
@@ -287,8 +287,8 @@ def _variants(code: Any, mode: Mode) -> Iterator[Form]:
     side = _side(info)
     vector = next((v for start, v in _VECTORED.items() if name.startswith(start)), None)
     for memory in shapes:
-        made = _instruction(code, mode, memory=memory)
-        if made is None:
+        instruction = _instruction(code, mode, memory=memory)
+        if instruction is None:
             continue
         rest = {
             "side": side if memory or side == "sp" else "bx",
@@ -299,11 +299,11 @@ def _variants(code: Any, mode: Mode) -> Iterator[Form]:
             "size": info.operand_size or BITNESS[mode],
             "steady": not name.startswith(_UNSTEADY),
         }
-        yield from _prefixed(made, mode, info, memory, rest)
+        yield from _prefixed(instruction, mode, info, memory, rest)
 
 
 def _prefixed(
-    made: iced_x86.Instruction, mode: Mode, info: iced_x86.OpCodeInfo, memory: bool, rest: dict[str, Any]
+    instruction: iced_x86.Instruction, mode: Mode, info: iced_x86.OpCodeInfo, memory: bool, rest: dict[str, Any]
 ) -> Iterator[Form]:
     """The plain one, and with LOCK, REP and REPNE where they mean something."""
     kinds: list[tuple[Kind, str]] = [("iced", "")]
@@ -314,10 +314,10 @@ def _prefixed(
     if info.can_use_repne_prefix:
         kinds.append(("repne", "has_repne_prefix"))
     for kind, attribute in kinds:
-        one = made.copy()
+        prefixed = instruction.copy()
         if attribute:
-            setattr(one, attribute, True)
-        if (code := _encoded(one, BITNESS[mode], info.decoder_option)) is not None:
+            setattr(prefixed, attribute, True)
+        if (code := _encoded(prefixed, BITNESS[mode], info.decoder_option)) is not None:
             yield Form(mode, code, _text(code, mode, info.decoder_option), kind, **rest)
 
 
@@ -325,16 +325,16 @@ def _prefixed(
 def _formatter() -> iced_x86.Formatter:
     import iced_x86
 
-    made = iced_x86.Formatter(iced_x86.FormatterSyntax.INTEL)
-    made.hex_prefix, made.hex_suffix, made.uppercase_hex = "0x", "", False
-    return made
+    formatter = iced_x86.Formatter(iced_x86.FormatterSyntax.INTEL)
+    formatter.hex_prefix, formatter.hex_suffix, formatter.uppercase_hex = "0x", "", False
+    return formatter
 
 
 def _text(code: bytes, mode: Mode, option: Any = 0) -> str:
     import iced_x86
 
-    found = iced_x86.Decoder(BITNESS[mode], code, options=option, ip=ORIGIN).decode()
-    return "(bad)" if found.is_invalid else _formatter().format(found)
+    instruction = iced_x86.Decoder(BITNESS[mode], code, options=option, ip=ORIGIN).decode()
+    return "(bad)" if instruction.is_invalid else _formatter().format(instruction)
 
 
 def _known() -> Iterator[Form]:
@@ -398,13 +398,13 @@ def form_of(code: bytes, mode: Mode, kind: Kind = "check") -> Form:
     """Any bytes as a form: the instruction that they are with HLT behind them, if they are one at all."""
     import iced_x86
 
-    found = iced_x86.Decoder(BITNESS[mode], code.ljust(15, b"\xf4"), ip=ORIGIN).decode()
-    if found.is_invalid:
+    instruction = iced_x86.Decoder(BITNESS[mode], code.ljust(15, b"\xf4"), ip=ORIGIN).decode()
+    if instruction.is_invalid:
         return Form(mode, code, "(bad)", kind, defined=False)
-    info, name = iced_x86.OpCodeInfo(found.code), _tables().opcodes[found.code]
+    info, name = iced_x86.OpCodeInfo(instruction.code), _tables().opcodes[instruction.code]
     side = _side(info)
     return Form(
-        *(mode, code, _formatter().format(found), kind, side),
+        *(mode, code, _formatter().format(instruction), kind, side),
         defined=False,
         data=_data(name, side),
         size=info.operand_size or BITNESS[mode],
@@ -447,5 +447,5 @@ def text_of(code: bytes, mode: Mode) -> str:
     except ImportError:
         from kvmwhy.arch.x86.instruction import decode_first
 
-        found = decode_first(code, bitness=BITNESS[mode], address=ORIGIN)
-        return found.text if found is not None and found.text is not None else "(bad)"
+        instruction = decode_first(code, bitness=BITNESS[mode], address=ORIGIN)
+        return instruction.text if instruction is not None and instruction.text is not None else "(bad)"

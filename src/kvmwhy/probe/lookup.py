@@ -87,9 +87,9 @@ def _operands(text: str) -> Iterator[Operand]:
     for at, character in enumerate(text + ","):
         depth += (character == "[") - (character == "]")
         if character == "," and depth <= 0:
-            one = text[start:at].strip()
-            if one and one != "st":  # the top of the x87's stack: some write it, some do not
-                yield _operand(one)
+            operand = text[start:at].strip()
+            if operand and operand != "st":  # the top of the x87's stack: some write it, some do not
+                yield _operand(operand)
             start = at + 1
 
 
@@ -121,9 +121,9 @@ def find(atlas: Atlas, text: str, mode: Mode) -> list[Found]:
     wanted = shape_of(text)
     if wanted is None:
         return []
-    found: dict[tuple[Shape, tuple[Measured | None, ...]], Found] = {}
-    for shape, row, said in _shapes(atlas, mode):
+    matches: dict[tuple[Shape, tuple[Measured | None, ...]], Found] = {}
+    for shape, row, spelling in _shapes(atlas, mode):
         which = (shape, row.verdicts)
-        if wanted.fits(shape) and (which not in found or (row.defined and not found[which].row.defined)):
-            found[which] = Found(row, said)
-    return sorted(found.values(), key=lambda one: (not one.row.defined, len(one.row.code)))
+        if wanted.fits(shape) and (which not in matches or (row.defined and not matches[which].row.defined)):
+            matches[which] = Found(row, spelling)
+    return sorted(matches.values(), key=lambda match: (not match.row.defined, len(match.row.code)))

@@ -48,15 +48,15 @@ def probes_of(forms: Iterable[Form]) -> tuple[Probe, ...]:
     Real mode has no pages that could be stale. There, forced emulation says less: what KVM cannot decode is #UD, as
     is what KVM knows to be #UD. So an operand in memory is asked about twice, once as the CPU comes to it.
     """
-    found = []
+    probes = []
     for form in forms:
         if form.mode != "real16":
-            found.append(Probe(form, "stale"))
+            probes.append(Probe(form, "stale"))
             continue
         if form.memory:
-            found.append(Probe(form, "plain"))
-        found.append(Probe(form, "forced"))
-    return tuple(found)
+            probes.append(Probe(form, "plain"))
+        probes.append(Probe(form, "forced"))
+    return tuple(probes)
 
 
 def plan(probe: Probe) -> Plan:
@@ -84,19 +84,19 @@ def pack(
     values: dict[bytes, int] = {}
     packed = bytearray()
 
-    def number_of(one: Template) -> int:
-        templates.setdefault(id(one), one)
-        return numbers.setdefault(id(one), len(numbers))
+    def number_of(template: Template) -> int:
+        templates.setdefault(id(template), template)
+        return numbers.setdefault(id(template), len(numbers))
 
     for probe in probes:
-        made = plan(probe)
-        other = NONE if made.other is None else values.setdefault(made.other, len(values))
+        planned = plan(probe)
+        other = NONE if planned.other is None else values.setdefault(planned.other, len(values))
         packed += _PROBE.pack(
-            *(number_of(made.asked), number_of(made.native), values.setdefault(made.data, len(values)), other),
+            *(number_of(planned.asked), number_of(planned.native), values.setdefault(planned.data, len(values)), other),
             *(len(probe.form.code), probe.form.code),
         )
     head = _HEAD.pack(MAGIC, len(templates), len(values), len(probes), max_exits, timeout_ms, step)
-    body = b"".join(one.pack() + struct.pack("<II", field(one.side), 0) for one in templates.values())
+    body = b"".join(template.pack() + struct.pack("<II", field(template.side), 0) for template in templates.values())
     return head + xsave_area() + body + b"".join(values) + bytes(packed)
 
 
@@ -135,7 +135,7 @@ def parse(line: bytes) -> tuple[int, Raw] | None:
 
 
 def parse_all(lines: Iterable[bytes]) -> dict[int, Raw]:
-    return dict(found for found in map(parse, lines) if found is not None)
+    return dict(row for row in map(parse, lines) if row is not None)
 
 
 # What a comparison looks at, by bit. A register that only moved along with the operand's address is none.

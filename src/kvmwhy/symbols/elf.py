@@ -106,7 +106,7 @@ class Elf:
         wide, order = self._file.elfclass == 64, "<" if self._file.little_endian else ">"
         entry = struct.Struct(f"{order}IBBHQQ" if wide else f"{order}IIIBBH")
         raw = raw[: len(raw) // entry.size * entry.size]
-        found: dict[int, tuple[int, bytes]] = {}
+        functions: dict[int, tuple[int, bytes]] = {}
         for fields in entry.iter_unpack(raw):
             if wide:
                 name, info, _, section, value, size = fields
@@ -114,13 +114,13 @@ class Elf:
                 name, value, size, info, _, section = fields
             if info & 0xF not in {_FUNC, _NOTYPE} or not section or not value or not self.holds(value):
                 continue
-            if value in found and info & 0xF != _FUNC:
+            if value in functions and info & 0xF != _FUNC:
                 continue
             end = strings.find(b"\0", name, name + _MOST_NAME)
             if text := strings[name : end if end >= 0 else name + _MOST_NAME]:
-                found[value] = (size, text)
-        addresses = sorted(found)
-        return addresses, [found[address] for address in addresses]
+                functions[value] = (size, text)
+        addresses = sorted(functions)
+        return addresses, [functions[address] for address in addresses]
 
     def _table(self, header: Any) -> bytes:
         if header["sh_size"] > _MOST_TABLE:
@@ -152,13 +152,13 @@ class Elf:
 
     def places_of(self, code: bytes, most: int = 2) -> list[int]:
         """Where these bytes are in the file's code, the first ``most``."""
-        found: list[int] = []
+        places: list[int] = []
         for section in self._code:
             at = section.data.find(code)
-            while at >= 0 and len(found) < most:
-                found.append(section.address + at)
+            while at >= 0 and len(places) < most:
+                places.append(section.address + at)
                 at = section.data.find(code, at + 1)
-        return found
+        return places
 
     # -- lines -------------------------------------------------------------------------------------
 
@@ -193,8 +193,8 @@ class Elf:
             if unit is None and not _may_hold(candidate, address):
                 continue
             program = dwarf.line_program_for_CU(candidate)
-            if program is not None and (found := _row(program, address)) is not None:
-                return _named(program, *found)
+            if program is not None and (row := _row(program, address)) is not None:
+                return _named(program, *row)
         return None
 
 

@@ -102,9 +102,9 @@ class Placed:
             value = int.from_bytes(stack[n : n + word], "little")
             linked = value - offset & _U64
             if self.elf.holds(linked) and self._is_behind_a_call(linked):
-                found = self.locate(value, offset, is_return=True, at=base + n)
-                if found:
-                    yield found
+                place = self.locate(value, offset, is_return=True, at=base + n)
+                if place:
+                    yield place
 
     def _is_behind_a_call(self, linked: int) -> bool:
         """E8 rel32, or FF /2 in its forms (SDM vol. 2A, CALL)."""

@@ -248,8 +248,8 @@ def _exception(q: int, intr_info: int) -> str:
     if vector == 14 and kind == 3:
         return "the guest linear address that faulted (CR2)"
     if vector == 1 and kind != 4:
-        found = names_of_bits(q, _DEBUG_CONDITIONS) or ["no debug condition given"]
-        return "; ".join(found + unknown_bits(q, sum(1 << bit for bit in _DEBUG_CONDITIONS)))
+        conditions = names_of_bits(q, _DEBUG_CONDITIONS) or ["no debug condition given"]
+        return "; ".join(conditions + unknown_bits(q, sum(1 << bit for bit in _DEBUG_CONDITIONS)))
     return "not defined for this event" if q else "none"
 
 

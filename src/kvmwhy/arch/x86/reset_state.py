@@ -220,14 +220,14 @@ def _loaded(cpu: Cpu) -> Loaded:
     rflags = cpu.registers.get("rflags")
     if not segments:
         return Loaded.NOT_SHOWN
-    if all(_is_empty(one) and not one.limit for one in segments):
+    if all(_is_empty(segment) and not segment.limit for segment in segments):
         return Loaded.ZERO
     real = not cpu.registers.get("cr0", _CR0_PE) & _CR0_PE
-    if len(segments) == len(_CODE_AND_DATA) and not any(one.present for one in segments) and not real:
+    if len(segments) == len(_CODE_AND_DATA) and not any(segment.present for segment in segments) and not real:
         return Loaded.UNUSABLE
     if real and is_vm86_segment(cpu.segments.get("cs")):
         return Loaded.VM86
-    at_reset = all(one.selector == one.base == 0 and one.limit == 0xFFFF for one in segments[1:])
+    at_reset = all(segment.selector == segment.base == 0 and segment.limit == 0xFFFF for segment in segments[1:])
     return Loaded.RESET if at_reset and (rflags is None or rflags & ~_RFLAGS_RF == _RFLAGS_1) else Loaded.RUNNING
 
 

@@ -58,7 +58,7 @@ def check_sregs(cpu: Cpu) -> tuple[Violation, ...]:
     state = _State(
         cpu.get("cr0"), cpu.get("cr3"), cpu.get("cr4"), cpu.get("efer"), long, narrow=cpu.wide is False
     )  # fmt: skip
-    return tuple(found for rule in _RULES if (found := rule(state)) is not None)
+    return tuple(refusal for rule in _RULES if (refusal := rule(state)) is not None)
 
 
 def bits_by_feature(cpu: Cpu) -> tuple[tuple[str, str, str], ...]:

@@ -65,9 +65,9 @@ class Context:
         return mode_of(self.cpu.env)
 
     def space(self, *, system: bool = False, software: bool = False) -> Linear:
-        told = self.touch_ram if system else None
+        on_ram = self.touch_ram if system else None
         software |= self.settings.shadow_paging  # it is always KVM that walks
-        return Linear(self.memory, state.regime(self.cpu.env), system=system, software=software, on_ram=told)
+        return Linear(self.memory, state.regime(self.cpu.env), system=system, software=software, on_ram=on_ram)
 
     @property
     def intercepts_page_faults(self) -> bool:

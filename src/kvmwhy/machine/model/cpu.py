@@ -184,7 +184,7 @@ class Cpu:
 
     def step(self) -> Stop:
         """Execute one instruction, or one round of a repeated one, for KVM's emulator."""
-        told, self.on_ram = self.on_ram, None
+        on_ram, self.on_ram = self.on_ram, None
         self.push()
         self.forget_code()  # code translated without the step's own hook would run on
         try:
@@ -193,17 +193,17 @@ class Cpu:
                 stop = self._last_of_page(stop)
             return self._locate(stop)
         finally:
-            self.on_ram = told
+            self.on_ram = on_ram
             self.forget_code()
 
     def _last_of_page(self, stop: Stop) -> Stop:
         """Execute the last instruction of a page when the next one has no memory: QEMU looks there first."""
         linear, rip = self.linear_rip, self.env.eip
-        found = decode_first(self._code(15), bitness=self.bitness, address=rip)
-        if found is None or not found.complete:
+        instruction = decode_first(self._code(15), bitness=self.bitness, address=rip)
+        if instruction is None or not instruction.complete:
             return stop
         self.push()
-        again = self._start(linear + found.length, 0)
+        again = self._start(linear + instruction.length, 0)
         return Stop("stepped") if again.what == "halted" and self.env.eip != rip else again
 
     def _start(self, until: int, count: int) -> Stop:
@@ -252,10 +252,10 @@ class Cpu:
         code = self._code(room)
         at = 0
         while at < len(code):
-            found = decode_first(code[at : at + 15], bitness=self.bitness, address=self.env.eip + at)
-            if found is None or found.invalid or not found.complete:
+            instruction = decode_first(code[at : at + 15], bitness=self.bitness, address=self.env.eip + at)
+            if instruction is None or instruction.invalid or not instruction.complete:
                 break
-            at += found.length
+            at += instruction.length
         if at == 0:
             return stop
         self.push()
@@ -296,12 +296,12 @@ class Cpu:
         return "write" if (trap.error_code or 0) & 2 else "read"
 
     def _operand_in(self, page: int, kind: Kind) -> tuple[int, int] | None:
-        found = decode_first(self._code(15), bitness=self.bitness, address=self.env.eip)
-        if found is None or not found.complete:
+        instruction = decode_first(self._code(15), bitness=self.bitness, address=self.env.eip)
+        if instruction is None or not instruction.complete:
             return None
-        if kind == "read" and (found.mnemonic or "").startswith("xsave"):
+        if kind == "read" and (instruction.mnemonic or "").startswith("xsave"):
             return None  # what it reads is its header
-        for piece in operands(found, self.env, mode_of(self.env)):
+        for piece in operands(instruction, self.env, mode_of(self.env)):
             first, last = piece.linear, piece.linear + piece.size - 1
             if (piece.writes if kind == "write" else piece.reads) and first <= page | 0xFFF and last >= page:
                 return max(first, page), min(last, page | 0xFFF) - max(first, page) + 1
@@ -403,12 +403,12 @@ class Cpu:
 
     def _cpuid(self, uc: Uc, _: Any) -> int:
         leaf, index = self._number(self._registers[0]) & 0xFFFF_FFFF, self._number(self._registers[2]) & 0xFFFF_FFFF
-        found = CpuidEntry(leaf)
+        answer = CpuidEntry(leaf)
         for entry in self.cpuid:
             if entry.function == leaf and (not entry.flags & 1 or entry.index == index):
-                found = entry
+                answer = entry
                 break
-        for number, value in enumerate((found.eax, found.ebx, found.ecx, found.edx)):
+        for number, value in enumerate((answer.eax, answer.ebx, answer.ecx, answer.edx)):
             uc.reg_write(self._registers[number], value)
         return 1
 

@@ -118,11 +118,11 @@ class Carrier:
 
     def _reaches_hole(self, piece: Piece) -> bool:
         """Whether a byte of it has no memory, or may not be written."""
-        found = False
+        reaches = False
         for at, _ in pieces(piece.linear, piece.size):
             slot = slot_at(self._context.memory, self._page(at, write=piece.writes))
-            found |= slot is None or (slot and piece.writes)
-        return found
+            reaches |= slot is None or (slot and piece.writes)
+        return reaches
 
     def _page(self, linear: int, *, write: bool) -> int:
         """The page that KVM takes for this one. Raises GuestFault.
@@ -253,14 +253,14 @@ class Carrier:
     def _report_writes(self) -> Work:
         """KVM keeps the fragments of one access only, so of several the last one is told."""
         for piece in reversed(self._writes):
-            found = [
+            writes = [
                 (gpa, self._bytes(at, size))
                 for at, size in pieces(piece.linear, piece.size)
                 if at - at % PAGE in self._overlay and (gpa := self._gpa(at, write=True)) is not None
             ]
-            if not found:
+            if not writes:
                 continue
-            for gpa, data in found:
+            for gpa, data in writes:
                 for where, part in fragments(gpa, len(data)):
                     self._context.page.mmio(where, size=part, data=data[where - gpa : where - gpa + part])
                     yield True

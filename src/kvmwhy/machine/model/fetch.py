@@ -42,7 +42,7 @@ def fetch(cpu: Cpu, memory: Memory, mode: Mode, release: str) -> Fetched:
         window = space.read(linear, size, "fetch")
     except Hole:
         return Fetched(b"", None, None, torn=True)
-    found, instruction, more = _decode(window, cpu, mode, release)
+    answer, instruction, more = _decode(window, cpu, mode, release)
     if more and len(window) < WINDOW:
         rest = min(WINDOW, limit) - size
         if rest < 1:
@@ -50,18 +50,18 @@ def fetch(cpu: Cpu, memory: Memory, mode: Mode, release: str) -> Fetched:
         try:
             window += space.read(linear + size, rest, "fetch")
         except Hole:
-            return Fetched(window, found, instruction, torn=True)
-        found, instruction, more = _decode(window, cpu, mode, release)
+            return Fetched(window, answer, instruction, torn=True)
+        answer, instruction, more = _decode(window, cpu, mode, release)
     if more:
         raise GuestFault(GP, 0)  # longer than 15 bytes
-    return Fetched(window, found, instruction, torn=False)
+    return Fetched(window, answer, instruction, torn=False)
 
 
 def _decode(window: bytes, cpu: Cpu, mode: Mode, release: str) -> tuple[Verdict, Instruction | None, bool]:
     """The third: the decoder needs more bytes to come to this answer."""
-    found = verdict(window, mode=mode, kernel=release)
-    if found.outcome == "fetch":
-        return found, None, True
+    answer = verdict(window, mode=mode, kernel=release)
+    if answer.outcome == "fetch":
+        return answer, None, True
     instruction = decode_first(window, bitness=mode.bitness, address=cpu.env.eip)
     torn = instruction is not None and not instruction.complete and not instruction.invalid
-    return found, instruction, torn and found.outcome in {"handler", "gives-up"}
+    return answer, instruction, torn and answer.outcome in {"handler", "gives-up"}

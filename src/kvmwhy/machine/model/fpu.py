@@ -48,10 +48,10 @@ def set_fpu(cpu: Cpu, data: bytes) -> None:
 
 
 def get_xsave(cpu: Cpu) -> bytes:
-    found = _state(cpu)
+    fpu = _state(cpu)
     area = bytearray(XSAVE_SIZE)
-    head = (found.fcw, found.fsw, found.tags, found.opcode, found.ip, found.dp, found.mxcsr, _MXCSR_MASK)
-    _LEGACY.pack_into(area, 0, *head, found.fpr, found.xmm)
+    head = (fpu.fcw, fpu.fsw, fpu.tags, fpu.opcode, fpu.ip, fpu.dp, fpu.mxcsr, _MXCSR_MASK)
+    _LEGACY.pack_into(area, 0, *head, fpu.fpr, fpu.xmm)
     struct.pack_into("<Q", area, _STANDARD, _XCR0_MASK)
     for number in range(16):
         high = get_vector(cpu.env, number, 32)[16:]

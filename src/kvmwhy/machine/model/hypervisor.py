@@ -183,42 +183,42 @@ def _asked_for(context: Context, hole: Hole) -> Kind:
     if bench == "tcg" or hole.walk or hole.kind == "fetch":
         return hole.kind
     try:
-        found = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release).instruction
+        instruction = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release).instruction
     except GuestFault:
         return hole.kind
-    if found is None or not found.memory:
+    if instruction is None or not instruction.memory:
         return hole.kind
-    if (found.mnemonic or "").startswith("xsave"):
+    if (instruction.mnemonic or "").startswith("xsave"):
         if bench == "bochs" and not hole.readonly:  # reads the header first
             hole.move_to(hole.linear + _XSAVE_HEADER)
             return "read"
         return hole.kind
     # A read-modify-write asks for the right to write.
-    return "write" if found.memory[0].access.startswith("read-") else hole.kind
+    return "write" if instruction.memory[0].access.startswith("read-") else hole.kind
 
 
 def _emulate(context: Context) -> Work:
     """x86_emulate_instruction: fetch, decode, execute; or give up."""
     try:
-        found = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release)
+        fetched = fetch(context.cpu, context.memory, context.mode, context.settings.kernel.release)
     except GuestFault as fault:
         context.raise_fault(fault)
         return
-    instruction, verdict = found.instruction, found.verdict
-    if found.torn or verdict is None or verdict.outcome in {"fetch", "no-handler"}:
-        yield from _fail(context, found.window)
+    instruction, verdict = fetched.instruction, fetched.verdict
+    if fetched.torn or verdict is None or verdict.outcome in {"fetch", "no-handler"}:
+        yield from _fail(context, fetched.window)
     elif verdict.outcome == "injects-ud" or instruction is None or instruction.invalid:
         context.raise_fault(GuestFault(UD))
     elif verdict.outcome == "gives-up":
         if instruction.mnemonic == "cmpxchg16b":  # the one that reads its operand before it gives up
             yield from Carrier(context, instruction).read_operands()
-        yield from _fail(context, found.window)
+        yield from _fail(context, fetched.window)
     else:
         before = context.standing
         handled = yield from Carrier(context, instruction).run()
         context.moves += context.standing != before
         if not handled:
-            yield from _fail(context, found.window)
+            yield from _fail(context, fetched.window)
 
 
 def _fail(context: Context, window: bytes) -> Work:
@@ -230,6 +230,6 @@ def _fail(context: Context, window: bytes) -> Work:
         context.queue.exception = Event(UD)
     if decision.exits:
         by_request = settings.exit_on_failure
-        found = failure_words(settings.kernel, context.info, window, by_request=by_request)
-        context.page.internal_error(1, found)
+        words = failure_words(settings.kernel, context.info, window, by_request=by_request)
+        context.page.internal_error(1, words)
     yield decision.exits

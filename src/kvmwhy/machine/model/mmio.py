@@ -45,25 +45,25 @@ class Piece(NamedTuple):
 def operands(instruction: Instruction, env: Env, mode: Mode) -> list[Piece]:
     """The memory operands in the order KVM reads them."""
     mnemonic = instruction.mnemonic or ""
-    found = []
-    for one in instruction.memory:
-        if one.access == "none":
+    pieces = []
+    for operand in instruction.memory:
+        if operand.access == "none":
             continue
-        linear = linear_address(one, instruction, env, mode)
-        if linear is None or not one.size:
+        linear = linear_address(operand, instruction, env, mode)
+        if linear is None or not operand.size:
             continue
         if mnemonic in _BIT_STRINGS:
-            linear += _bit_offset(instruction, one.size, env)
-        found.append(Piece(linear, one.size, one.access in _READS, one.access in _WRITES))
-    return found
+            linear += _bit_offset(instruction, operand.size, env)
+        pieces.append(Piece(linear, operand.size, operand.access in _READS, operand.access in _WRITES))
+    return pieces
 
 
 def emulated_operands(instruction: Instruction, env: Env, mode: Mode) -> list[Piece]:
     """The same as KVM's emulator has them, where that is not what the CPU does."""
-    found = operands(instruction, env, mode)
-    if len(found) != 1:
-        return found
-    only, mnemonic = found[0], instruction.mnemonic or ""
+    pieces = operands(instruction, env, mode)
+    if len(pieces) != 1:
+        return pieces
+    only, mnemonic = pieces[0], instruction.mnemonic or ""
     size = _operand_size(instruction, mode)
     if mnemonic in READS_FIRST:
         return [only._replace(size=size)]
@@ -71,7 +71,7 @@ def emulated_operands(instruction: Instruction, env: Env, mode: Mode) -> list[Pi
         return [only._replace(size=size, reads=True, writes=False), only]
     if mnemonic in {"push", "pop"} and _opcode(instruction.bytes, mode) in _SEGMENT_STACK and only.size != _QUAD:
         return [only._replace(size=_SELECTOR)]
-    return found
+    return pieces
 
 
 def _operand_size(instruction: Instruction, mode: Mode) -> int:

@@ -107,13 +107,13 @@ def interrupt_real(context: Context, instruction: Instruction) -> Work:
     if number == OF and not flags & 1 << 11:
         env.eip = after
         return
-    told: tuple[int, bytes] | None = None
+    pushed: tuple[int, bytes] | None = None
     for n, value in enumerate((flags, env.segs[CS].selector, after), 1):
         data = struct.pack("<H", value & 0xFFFF)
         try:
             context.space().write(_slot(context, -2 * n), data)
         except Hole as hole:
-            told = hole.gpa, data
+            pushed = hole.gpa, data
         except GuestFault as fault:
             context.raise_fault(fault)
             return
@@ -128,8 +128,8 @@ def interrupt_real(context: Context, instruction: Instruction) -> Work:
     _move(context, -6)
     state.set_rflags(env, flags & ~(state.IF | state.TF | state.AC))
     env.segs[CS].selector, env.segs[CS].base, env.eip = selector, selector << 4, offset
-    if told is not None:
-        context.page.mmio(told[0], size=2, data=told[1])
+    if pushed is not None:
+        context.page.mmio(pushed[0], size=2, data=pushed[1])
         yield True
 
 

@@ -117,9 +117,9 @@ def check(uc: UcIntel) -> None:
     context = uc.context_save()
     env = env_of(context)
     vector = int.from_bytes(get_vector(env, 3, 16), "little")
-    found = (env.regs[0], env.regs[15], env.eip, env.segs[FS].base, env.cr[3], env.dr[0], vector, env.efer)
+    read_back = (env.regs[0], env.regs[15], env.eip, env.segs[FS].base, env.cr[3], env.dr[0], vector, env.efer)
     complete = context.size >= _DATA + ctypes.sizeof(Env) and env.cc_op == _CC_OP_EFLAGS and env.old_exception == -1
-    if not complete or found != (*values.values(), 0xD01):
+    if not complete or read_back != (*values.values(), 0xD01):
         raise MachineError("this version of Unicorn keeps its CPU state in another layout", "install unicorn 2.1")
 
 

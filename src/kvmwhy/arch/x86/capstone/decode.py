@@ -41,8 +41,8 @@ def form(code: bytes, bitness: int) -> str:
 def _undecoded(code: bytes, bitness: int, address: int) -> Instruction:
     """Torn, if there are bytes that would complete it."""
     completed = [parse((code + filler)[:MAX_LENGTH], bitness, address) for filler in FILLERS if len(code) < MAX_LENGTH]
-    if any(one is not None and one.length > len(code) for one in completed):
-        names = {one.mnemonic if one is not None else None for one in completed}
+    if any(parsed is not None and parsed.length > len(code) for parsed in completed):
+        names = {parsed.mnemonic if parsed is not None else None for parsed in completed}
         mnemonic = names.pop() if len(names) == 1 else None
         return undecoded(code, address, len(code), torn=True, mnemonic=mnemonic)
     return undecoded(code, address, _length_of_none(code, bitness), torn=False)

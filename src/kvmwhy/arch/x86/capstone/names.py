@@ -214,7 +214,9 @@ def _movsxd_or_arpl(parsed: Parsed) -> Parsed:
             return parsed._replace(operands=(operands[0], Register(low_half(operands[1].name, 16))))
         return parsed
     if size == 32:  # written with 16 bits
-        widened = tuple(Register(f"e{one.name}") if isinstance(one, Register) else one for one in operands)
+        widened = tuple(
+            Register(f"e{operand.name}") if isinstance(operand, Register) else operand for operand in operands
+        )
         return parsed._replace(operands=widened, shown=operands)
     return parsed
 
@@ -227,7 +229,9 @@ def _exchange_with_itself(parsed: Parsed) -> Parsed:
 
 def _far_return(parsed: Parsed) -> Parsed:
     scanned = parsed.scan
-    operands = tuple(Immediate(one.value & 0xFFFF) if isinstance(one, Immediate) else one for one in parsed.operands)
+    operands = tuple(
+        Immediate(operand.value & 0xFFFF) if isinstance(operand, Immediate) else operand for operand in parsed.operands
+    )
     parsed = parsed._replace(operands=operands)
     if scanned.bitness == 64 and scanned.wide:
         words = (*parsed.words, "data64")
@@ -345,17 +349,23 @@ def _two_bytes(parsed: Parsed) -> Parsed:
 
 def _vector(parsed: Parsed) -> Parsed:
     if parsed.mnemonic.startswith(_PREFETCHES):  # capstone lists the mask
-        return parsed._replace(operands=tuple(one for one in parsed.operands if isinstance(one, Memory)))
+        return parsed._replace(operands=tuple(operand for operand in parsed.operands if isinstance(operand, Memory)))
     if parsed.mnemonic in _WIDE_REGISTER and parsed.scan.wide:
-        general_names = {one.name for one in parsed.operands if isinstance(one, Register) and _is_general(one.name)}
+        general_names = {
+            operand.name for operand in parsed.operands if isinstance(operand, Register) and _is_general(operand.name)
+        }
         if general_names:
             widened = tuple(
-                Register(_widened(one.name)) if isinstance(one, Register) and one.name in general_names else one
-                for one in parsed.operands
+                Register(_widened(operand.name))
+                if isinstance(operand, Register) and operand.name in general_names
+                else operand
+                for operand in parsed.operands
             )
             narrow = tuple(
-                Register(low_half(one.name, 32)) if isinstance(one, Register) and one.name in general_names else one
-                for one in parsed.operands
+                Register(low_half(operand.name, 32))
+                if isinstance(operand, Register) and operand.name in general_names
+                else operand
+                for operand in parsed.operands
             )
             return parsed._replace(operands=widened, shown=narrow)
     return parsed
@@ -375,7 +385,7 @@ def _predicate(parsed: Parsed) -> Parsed:
     if scanned.encoding != "xop" and scanned.opcode not in _PREDICATES:
         return parsed
     predicated = _PREDICATED.fullmatch(parsed.mnemonic)
-    if predicated is None or any(isinstance(one, Immediate) for one in parsed.operands):
+    if predicated is None or any(isinstance(operand, Immediate) for operand in parsed.operands):
         return parsed
     scalar, kind, vector, width = predicated.groups()
     return parsed._replace(

@@ -97,8 +97,8 @@ def checked(parsed: Parsed) -> Parsed | None:
         if parsed.operation not in _LOCKABLE or not (isinstance(first, Memory) or exchanges):
             return None
     if parsed.scan.encoding == "vex" and parsed.operation.startswith(("vgather", "vpgather")):
-        names = {one.name[3:] for one in parsed.operands if isinstance(one, Register)}
-        names |= {(one.indexed or "")[3:] for one in parsed.operands if isinstance(one, Memory)}
+        names = {operand.name[3:] for operand in parsed.operands if isinstance(operand, Register)}
+        names |= {(operand.indexed or "")[3:] for operand in parsed.operands if isinstance(operand, Memory)}
         if len(names) < 3:
             return None  # destination, index and mask have to be three registers
     return parsed

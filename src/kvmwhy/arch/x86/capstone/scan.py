@@ -100,57 +100,57 @@ def scan(code: bytes, bitness: int) -> Scan:
         else:
             break
         at += 1
-    found = Scan(bitness, frozenset(prefixes), repeat, segment, rex, "legacy", 0, None, None, at)
-    return (None if rex else _vector(code, found)) or _legacy(code, found)
+    prefix_scan = Scan(bitness, frozenset(prefixes), repeat, segment, rex, "legacy", 0, None, None, at)
+    return (None if rex else _vector(code, prefix_scan)) or _legacy(code, prefix_scan)
 
 
 def _byte(code: bytes, at: int) -> int | None:
     return code[at] if at < len(code) else None
 
 
-def _legacy(code: bytes, found: Scan) -> Scan:
-    at, number = found.at, 0
+def _legacy(code: bytes, prefix_scan: Scan) -> Scan:
+    at, number = prefix_scan.at, 0
     encoding: Encoding = "legacy"
     if _byte(code, at) == 0x0F:
         second = _byte(code, at + 1)
         number = _ESCAPES.get(second or 0, 1)
         encoding = "3dnow" if second == 0x0F else "legacy"
         at += _ESCAPE_LENGTH[number]
-    return found._replace(
+    return prefix_scan._replace(
         encoding=encoding,
         number=number,
         opcode=_byte(code, at),
         modrm=_byte(code, at + 1),
         at=at,
-        wide=bool(found.rex & 8),
+        wide=bool(prefix_scan.rex & 8),
     )
 
 
-def _vector(code: bytes, found: Scan) -> Scan | None:
+def _vector(code: bytes, prefix_scan: Scan) -> Scan | None:
     """VEX, EVEX and XOP: in 16- and 32-bit code only what LDS, LES, BOUND and POP do not take."""
-    at = found.at
+    at = prefix_scan.at
     first, second = _byte(code, at), _byte(code, at + 1)
     if second is None:
         return None
-    taken = found.bitness != 64 and second < 0xC0
+    taken = prefix_scan.bitness != 64 and second < 0xC0
     payload = code[at + 1 : at + 4] + bytes(3)
     if first == 0xC5 and not taken:
-        return _parts(code, found, 2, 1, payload[0] & 0x7F)
+        return _parts(code, prefix_scan, 2, 1, payload[0] & 0x7F)
     if first == 0xC4 and not taken:
-        return _parts(code, found, 3, payload[0] & 0x1F, payload[1])
+        return _parts(code, prefix_scan, 3, payload[0] & 0x1F, payload[1])
     if first == 0x8F and second & 0x1F >= 8:
-        return _parts(code, found, 3, payload[0] & 0x1F, payload[1])._replace(encoding="xop")
+        return _parts(code, prefix_scan, 3, payload[0] & 0x1F, payload[1])._replace(encoding="xop")
     if first == 0x62 and not taken:
         last = payload[2]
-        return _parts(code, found, 4, payload[0] & 7, payload[1])._replace(
+        return _parts(code, prefix_scan, 4, payload[0] & 7, payload[1])._replace(
             encoding="evex", vector=last >> 5 & 3, mask=last & 7, zeroing=bool(last & 0x80), broadcast=bool(last & 0x10)
         )
     return None
 
 
-def _parts(code: bytes, found: Scan, length: int, number: int, payload: int) -> Scan:
-    at = found.at + length
-    return found._replace(
+def _parts(code: bytes, prefix_scan: Scan, length: int, number: int, payload: int) -> Scan:
+    at = prefix_scan.at + length
+    return prefix_scan._replace(
         encoding="vex",
         number=number,
         opcode=_byte(code, at),

@@ -40,7 +40,8 @@ class StandIn(NamedTuple):
         if self.opcode in {_INC, _POP} or self.wide_only:  # 66 does not make these narrower
             bits = 64 if parsed.scan.wide or self.opcode == _POP else 32
             operands = tuple(
-                Register(_resized(one.name, bits)) if isinstance(one, Register) else one for one in operands
+                Register(_resized(operand.name, bits)) if isinstance(operand, Register) else operand
+                for operand in operands
             )
         named = parsed.named(self.name)._replace(operation=self.operation or self.name, operands=operands)
         return named if self.size is None else named.sized(self.size)

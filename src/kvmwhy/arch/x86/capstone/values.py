@@ -65,7 +65,9 @@ class Parsed(NamedTuple):
     def sized(self, size: int) -> Parsed:
         """With another size of the operand in memory."""
         return self._replace(
-            operands=tuple(one._replace(size=size) if isinstance(one, Memory) else one for one in self.operands)
+            operands=tuple(
+                operand._replace(size=size) if isinstance(operand, Memory) else operand for operand in self.operands
+            )
         )
 
     @property

@@ -207,7 +207,9 @@ class VectorStandIn(NamedTuple):
 
     def in_its_place(self, parsed: Parsed) -> Parsed:
         scanned = parsed.scan
-        operands = tuple(self._sized(one, scanned) if isinstance(one, Memory) else one for one in parsed.operands)
+        operands = tuple(
+            self._sized(operand, scanned) if isinstance(operand, Memory) else operand for operand in parsed.operands
+        )
         name = parsed.mnemonic[:-2] + self.name[-2:] if self.name.startswith("vcmp") else self.name
         rounded = scanned.broadcast and not scanned.memory and self.rounding
         rounding = None if not rounded else "sae" if self.rounding == "sae" else ROUNDINGS[scanned.vector]
@@ -247,14 +249,14 @@ def _table() -> dict[_Key, VectorStandIn]:
         encoding, number, prefix, opcode, wide = where.split()
         name, kind, sizes, rounding = (part.strip() for part in what.split(";"))
         size, element = sizes.split()
-        made = VectorStandIn(name, kind, size, int(element), rounding)
+        stand_in = VectorStandIn(name, kind, size, int(element), rounding)
         for wanted in (False, True) if wide == "*" else (wide == "1",):
-            out[encoding, int(number), _PREFIXES[prefix], int(opcode, 16), wanted] = made
+            out[encoding, int(number), _PREFIXES[prefix], int(opcode, 16), wanted] = stand_in
     for row, order in _FUSED_ORDER.items():
         for column, (name, kind) in _FUSED.items():
             packed = kind == "vvv"
-            made = VectorStandIn(f"{name}{order}{'ph' if packed else 'sh'}", kind, "v" if packed else "2", 2, "er")
-            out["evex", 6, 1, row << 4 | column, False] = made
+            stand_in = VectorStandIn(f"{name}{order}{'ph' if packed else 'sh'}", kind, "v" if packed else "2", 2, "er")
+            out["evex", 6, 1, row << 4 | column, False] = stand_in
     for code, condition in enumerate(_CONDITIONS):
         manual = f"cmp{_MANUAL_CONDITIONS.get(condition, condition)}xadd"
         for wanted in (False, True):
@@ -265,6 +267,6 @@ def _table() -> dict[_Key, VectorStandIn]:
 def vector_stand_in(scanned: Scan) -> VectorStandIn | None:
     if scanned.opcode is None or scanned.encoding not in {"vex", "evex"}:
         return None
-    found = _table().get((scanned.encoding, scanned.number, scanned.mandatory, scanned.opcode, scanned.wide))
-    registers_only = found is not None and found.kind in {"vm", "mrr"} and not scanned.memory
-    return None if registers_only else found
+    stand_in = _table().get((scanned.encoding, scanned.number, scanned.mandatory, scanned.opcode, scanned.wide))
+    registers_only = stand_in is not None and stand_in.kind in {"vm", "mrr"} and not scanned.memory
+    return None if registers_only else stand_in

@@ -82,15 +82,15 @@ class _Iced(msgspec.Struct, frozen=True):
 @cache
 def _iced() -> _Iced:
     def formatter(syntax: iced_x86.FormatterSyntax_) -> iced_x86.Formatter:
-        made = Formatter(syntax)
-        made.hex_prefix = "0x"
-        made.hex_suffix = ""
-        made.uppercase_hex = False
-        made.add_leading_zero_to_hex_numbers = False
-        made.branch_leading_zeros = False
-        made.show_branch_size = False
-        made.masm_add_ds_prefix32 = False
-        return made
+        styled = Formatter(syntax)
+        styled.hex_prefix = "0x"
+        styled.hex_suffix = ""
+        styled.uppercase_hex = False
+        styled.add_leading_zero_to_hex_numbers = False
+        styled.branch_leading_zeros = False
+        styled.show_branch_size = False
+        styled.masm_add_ds_prefix32 = False
+        return styled
 
     names = {number: name for name, number in vars(Register).items() if name.isupper()}
     size = MemorySizeExt.size
@@ -112,81 +112,81 @@ def _iced() -> _Iced:
 def decode(code: bytes, *, bitness: int, address: int, syntax: Syntax) -> Instruction:
     iced = _iced()
     decoder = iced.decoder(bitness, code[:MAX_LENGTH], ip=address)
-    found = decoder.decode()
-    length = found.len
-    if found.is_invalid:
+    instruction = decoder.decode()
+    length = instruction.len
+    if instruction.is_invalid:
         torn = decoder.last_error == _NO_MORE_BYTES
         mnemonic = _mnemonic_of_torn(iced, code, bitness, address) if torn else None
         return undecoded(code, address, length, torn=torn, mnemonic=mnemonic)
-    stack = found.is_stack_instruction
+    stack = instruction.is_stack_instruction
     return Instruction(
         address=address,
         bytes=code[:length],
-        text=_text(iced, found, syntax),
-        mnemonic=iced.masm.format_mnemonic(found, iced.no_prefixes),
+        text=_text(iced, instruction, syntax),
+        mnemonic=iced.masm.format_mnemonic(instruction, iced.no_prefixes),
         length=length,
         complete=True,
         invalid=False,
-        encoding=_ENCODING[found.encoding],
+        encoding=_ENCODING[instruction.encoding],
         stack=stack,
-        memory=_memory(iced, found, stack, bitness),
+        memory=_memory(iced, instruction, stack, bitness),
     )
 
 
-def _text(iced: _Iced, found: iced_x86.Instruction, syntax: Syntax) -> str:
+def _text(iced: _Iced, instruction: iced_x86.Instruction, syntax: Syntax) -> str:
     if syntax == "att":
-        return iced.att.format(found)
-    text = iced.intel.format(found)
+        return iced.att.format(instruction)
+    text = iced.intel.format(instruction)
     # where Intel's own syntax is unusual, the assemblers' common one: `fld dword ptr [eax]`,
     # `jmp 0xf000:0xe05b`, `retf`, `prefetchw [rax]`
-    if found.op0_kind in _FAR_BRANCHES or " st," in text or "prefetch_" in text or text.startswith("ret far"):
-        return iced.masm.format(found)
+    if instruction.op0_kind in _FAR_BRANCHES or " st," in text or "prefetch_" in text or text.startswith("ret far"):
+        return iced.masm.format(instruction)
     return text
 
 
-def _memory(iced: _Iced, found: iced_x86.Instruction, stack: bool, bitness: int) -> tuple[MemoryOperand, ...]:
-    spelt_out = any(found.op_kind(number) == _MEMORY for number in range(found.op_count))
-    used = iced.info.info(found).used_memory()
+def _memory(iced: _Iced, instruction: iced_x86.Instruction, stack: bool, bitness: int) -> tuple[MemoryOperand, ...]:
+    spelt_out = any(instruction.op_kind(number) == _MEMORY for number in range(instruction.op_count))
+    used = iced.info.info(instruction).used_memory()
     if not used:
-        return (_untouched(iced, found, bitness),) if spelt_out else ()
+        return (_untouched(iced, instruction, bitness),) if spelt_out else ()
     registers = iced.registers
     out = []
-    for number, one in enumerate(used):
+    for number, access in enumerate(used):
         implicit = number > 0 or not spelt_out
-        segment = registers[one.segment] or "ds"
-        address_size = _ADDRESS_SIZE[one.address_size] or bitness
+        segment = registers[access.segment] or "ds"
+        address_size = _ADDRESS_SIZE[access.address_size] or bitness
         out.append(
             MemoryOperand(
                 segment=segment,
-                base=registers[one.base],
-                index=registers[one.index],
-                scale=one.scale,
-                displacement=one.displacement & (1 << address_size) - 1,
+                base=registers[access.base],
+                index=registers[access.index],
+                scale=access.scale,
+                displacement=access.displacement & (1 << address_size) - 1,
                 address_size=address_size,
-                size=iced.sizes[one.memory_size] or iced.sizes[found.memory_size],
-                access=_ACCESS[one.access],
+                size=iced.sizes[access.memory_size] or iced.sizes[instruction.memory_size],
+                access=_ACCESS[access.access],
                 implicit=implicit,
                 stack=stack and implicit and segment == "ss",
-                rip_relative=not implicit and found.is_ip_rel_memory_operand,
+                rip_relative=not implicit and instruction.is_ip_rel_memory_operand,
             )
         )
     return tuple(out)
 
 
-def _untouched(iced: _Iced, found: iced_x86.Instruction, bitness: int) -> MemoryOperand:
+def _untouched(iced: _Iced, instruction: iced_x86.Instruction, bitness: int) -> MemoryOperand:
     """The operand of LEA, NOP, PREFETCH, INVLPG: an address, not an access."""
-    base = iced.registers[found.memory_base]
-    index = iced.registers[found.memory_index]
-    rip_relative = found.is_ip_rel_memory_operand
+    base = iced.registers[instruction.memory_base]
+    index = iced.registers[instruction.memory_index]
+    rip_relative = instruction.is_ip_rel_memory_operand
     address_size = _register_width(base or index) or bitness
     return MemoryOperand(
-        segment=iced.registers[found.memory_segment] or "ds",
+        segment=iced.registers[instruction.memory_segment] or "ds",
         base=None if rip_relative else base,
         index=index,
-        scale=found.memory_index_scale,
-        displacement=found.memory_displacement & (1 << address_size) - 1,
+        scale=instruction.memory_index_scale,
+        displacement=instruction.memory_displacement & (1 << address_size) - 1,
         address_size=address_size,
-        size=iced.sizes[found.memory_size],
+        size=iced.sizes[instruction.memory_size],
         access="none",
         rip_relative=rip_relative,
     )
@@ -206,10 +206,10 @@ def _mnemonic_of_torn(iced: _Iced, code: bytes, bitness: int, address: int) -> s
     """The mnemonic every way to complete the bytes agrees on, or ``None``."""
     seen = set()
     for filler in FILLERS:
-        found = iced.decoder(bitness, (code + filler)[:MAX_LENGTH], ip=address).decode()
-        if found.is_invalid:
+        instruction = iced.decoder(bitness, (code + filler)[:MAX_LENGTH], ip=address).decode()
+        if instruction.is_invalid:
             return None
-        seen.add(iced.masm.format_mnemonic(found, iced.no_prefixes))
+        seen.add(iced.masm.format_mnemonic(instruction, iced.no_prefixes))
     return seen.pop() if len(seen) == 1 else None
 
 

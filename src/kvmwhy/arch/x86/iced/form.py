@@ -54,35 +54,35 @@ def _class(register: Any) -> str:
 
 def form(code: bytes, bitness: int) -> str:
     tables = _tables()
-    found = iced_x86.Decoder(bitness, code[:MAX_LENGTH]).decode()
-    named = found.op_code()
+    instruction = iced_x86.Decoder(bitness, code[:MAX_LENGTH]).decode()
+    named = instruction.op_code()
     prefixes = [
         name
         for name, there in (
-            ("lock", found.has_lock_prefix),
-            ("rep", found.has_rep_prefix and found.is_string_instruction),
-            ("repne", found.has_repne_prefix and found.is_string_instruction),
+            ("lock", instruction.has_lock_prefix),
+            ("rep", instruction.has_rep_prefix and instruction.is_string_instruction),
+            ("repne", instruction.has_repne_prefix and instruction.is_string_instruction),
             ("{evex}", named.encoding == iced_x86.EncodingKind.EVEX),
         )
         if there
     ]
-    operands = [_operand(tables, found, named, number) for number in range(found.op_count)]
-    if operands and found.op_mask:
-        operands[0] += "{k}{z}" if found.zeroing_masking else "{k}"
-    if found.rounding_control:
+    operands = [_operand(tables, instruction, named, number) for number in range(instruction.op_count)]
+    if operands and instruction.op_mask:
+        operands[0] += "{k}{z}" if instruction.zeroing_masking else "{k}"
+    if instruction.rounding_control:
         operands.append("{er}")
-    elif found.suppress_all_exceptions:
+    elif instruction.suppress_all_exceptions:
         operands.append("{sae}")
-    name = tables.mnemonics.get(found.mnemonic, "?")
+    name = tables.mnemonics.get(instruction.mnemonic, "?")
     return " ".join(filter(None, (*prefixes, name, ",".join(operands))))
 
 
-def _operand(tables: _Tables, found: iced_x86.Instruction, named: iced_x86.OpCodeInfo, number: int) -> str:
-    kind = found.op_kind(number)
+def _operand(tables: _Tables, instruction: iced_x86.Instruction, named: iced_x86.OpCodeInfo, number: int) -> str:
+    kind = instruction.op_kind(number)
     if kind != iced_x86.OpKind.REGISTER:
-        return tables.kinds.get(kind) or _memory(tables, found, named, number)
-    register = found.op_register(number)
-    port = found.mnemonic in {iced_x86.Mnemonic.IN, iced_x86.Mnemonic.OUT}  # AL, AX, EAX: no other can be
+        return tables.kinds.get(kind) or _memory(tables, instruction, named, number)
+    register = instruction.op_register(number)
+    port = instruction.mnemonic in {iced_x86.Mnemonic.IN, iced_x86.Mnemonic.OUT}  # AL, AX, EAX: no other can be
     if port or named.op_kind(number) in tables.named:
         return _name(register)
     return tables.registers[register]
@@ -93,10 +93,10 @@ def _name(register: int) -> str:
     return next(name.lower() for name, number in vars(iced_x86.Register).items() if number == register)
 
 
-def _memory(tables: _Tables, found: iced_x86.Instruction, named: iced_x86.OpCodeInfo, number: int) -> str:
+def _memory(tables: _Tables, instruction: iced_x86.Instruction, named: iced_x86.OpCodeInfo, number: int) -> str:
     if vector := tables.vector_addresses.get(named.op_kind(number)):
         return vector
     size = iced_x86.MemorySizeExt
-    if found.is_broadcast:
-        return f"m{size.element_size(found.memory_size) * 8}bcst"
-    return memory_form(size.size(found.memory_size))
+    if instruction.is_broadcast:
+        return f"m{size.element_size(instruction.memory_size) * 8}bcst"
+    return memory_form(size.size(instruction.memory_size))
