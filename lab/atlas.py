@@ -9,7 +9,8 @@
 
 Sweeps are journalled in the work directory ($KVMWHY_LAB or ~/.cache/kvmwhy-lab): what is done is not done again, and a
 form that ends the machine is found, named and left out. A kernel that gives no outcomes is named and passed over.
-Exit status: 0; 1 if a kernel gave no outcomes, or a sample differs; 2 usage; 3 if something is missing here.
+Exit status: 0; 1 if a kernel gave no outcomes, or a sample differs; 2 usage; 3 if something is missing here; 4 if a
+kernel is not to be had.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from kvmwhy.emulator.verdict import by_table
 from kvmwhy.probe.classify import judge, prefer
 from kvmwhy.probe.encodings import Form, all_forms
 from kvmwhy.probe.sweep_format import Probe, Raw, probes_of
-from lab import boot, kernels
-from lab.run import ROOT, _bench_version, work_directory
+from lab import benches, kernels
+from lab.run import ROOT, fetch, work_directory
 from lab.sweep import SweepError, Swept, journals, sweep
 
 ATLAS: Final = ROOT / "src" / "kvmwhy" / "emulator" / "data" / "atlas.bin"
@@ -45,12 +46,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     match options.command:
         case "fetch":
-            for line in kernels.fetch(options.work, options.kernel):
-                _say(line)
-            return 0 if kernels.fetched(options.work) else 1
+            return fetch(options.work, options.kernel)
         case "write":
             return _write(options)
-    if lacks := boot.missing(options.bench):
+    if lacks := benches.missing(options.bench):
         _complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
         return 3
     try:
@@ -238,7 +237,7 @@ def _column(bench: str, module_args: str, release: str, swept: dict[str, list[Sw
     args = f" --module-args {module_args}" if module_args else ""
     args += "" if "all" in swept else f" --forms {' and '.join(swept)}"
     kernel = Kernel(
-        *(bench, release, turns[0].version, turns[0].cpu, _bench_version(bench), module_args, turns[0].date),
+        *(bench, release, turns[0].version, turns[0].cpu, benches.version(bench), module_args, turns[0].date),
         command=f"python -m lab.atlas sweep {bench} --kernel {release}{args}",
         forms=len(verdicts),
         turns=len(turns),

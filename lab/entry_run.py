@@ -13,7 +13,6 @@ import argparse
 import gzip
 import hashlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # started as a script, so that lab/ is there instead
     sys.path[0] = str(ROOT)
 
-from lab import boot, kernels  # noqa: E402
+from lab import benches, boot, command, kernels  # noqa: E402
 from lab.cases import pack_all  # noqa: E402
 from lab.entry_states import states  # noqa: E402
 from lab.outcome import Outcome, Provenance, open_results  # noqa: E402
@@ -37,82 +36,37 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     log: str = ""
 
 
-# As lab/init, but case by case, with the kernel's log of each: it would not hold all their dumps at once.
-_INIT: Final = r"""#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-echo 1 > /proc/sys/kernel/printk
-. /lab.conf
-mark() { echo "@@$*"; }
-uptime() { read -r up _ < /proc/uptime; echo "$up"; }
-mark init "$(uptime)"
-for module in $MODULES; do
-    case $module in
-    kvm_amd | kvm-amd | kvm_intel | kvm-intel) args=$ARGS ;;
-    *) args= ;;
-    esac
-    # shellcheck disable=SC2086 # several arguments
-    insmod "/modules/$module.ko" $args || mark failed "insmod $module $args"
-done
-mark release "$(uname -r)"
-mark version "$(uname -v)"
-mark cpu "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)"
-for file in /sys/module/kvm/parameters/* /sys/module/kvm_*/parameters/*; do
-    [ -r "$file" ] || continue
-    name=${file#/sys/module/}
-    mark parameter "${name%%/*}.${name##*/}=$(cat "$file" 2> /dev/null | tr -d '\000')"
-done
-mark ready "$(uptime)"
+# Case by case, with the kernel's log of each: it would not hold all their dumps at once.
+_COMMAND: Final = """\
 zcat /cases.gz > /cases
 dmesg -c > /dev/null
 while read -r id; do
-    /replay /cases "$id" 2> /errors || mark failed "$id $(cat /errors)"
+    /replay /cases "$id" || echo "$id failed" >&2
     echo "@@log"
     dmesg -c
-done < /ids > /outcomes
-mark replayed "$(uptime)"
-mark outcomes
-gzip -9c /outcomes | base64
-mark end
-sleep "$DRAIN"
-echo o > /proc/sysrq-trigger
-sleep 5
+done < /ids
 """
 _DUMP: Final = {"svm": "dump_invalid_vmcb=1", "vmx": "dump_invalid_vmcs=1"}
 
 
-def run(bench: str, kernel: kernels.Kernel, work: Path, module_args: str, limit: float) -> tuple[boot.Said, list[Kept]]:
+def run(
+    bench: str, kernel: kernels.Kernel, work: Path, module_args: str, limit: float
+) -> tuple[command.Output, list[Kept]]:
     """Run all states on that kernel. Raises BenchError if nothing whole comes back."""
-    cases = [boot._ADAPT[bench](state.case) for state in states()]  # noqa: SLF001
-    scratch = work / "entry" / bench / kernel.release
-    scratch.mkdir(parents=True, exist_ok=True)
-    modules = kernel.modules(boot.VENDOR_MODULE[bench])
-    config = {
-        "MODULES": " ".join(path.stem for path in modules),
-        "ARGS": f"{_DUMP[bench]} {module_args}".strip(),
-        "DRAIN": "4" if bench == "vmx" else "0",
-    }
+    cases = [boot.ADAPT[bench](state.case) for state in states()]
     files = {
-        "init": _INIT.encode(),
-        "bin/busybox": Path("/bin/busybox").read_bytes(),
-        "replay": boot.build("replay.c", work / "replay").read_bytes(),
+        "replay": benches.build("replay.c", work / "replay").read_bytes(),
         "cases.gz": gzip.compress(pack_all(cases), mtime=0),
         "ids": "".join(f"{case.id}\n" for case in cases).encode(),
-        "lab.conf": "".join(f"{key}='{value}'\n" for key, value in config.items()).encode(),
-        **{f"modules/{path.name}": path.read_bytes() for path in modules},
     }
-    initrd = scratch / "initrd"
-    initrd.write_bytes(boot._cpio(files))  # noqa: SLF001 -- the same machine, another first process
-    start = time.monotonic()
-    on_svm = bench == "svm"
-    text = boot._qemu(kernel, initrd, limit) if on_svm else boot._bochs(kernel, initrd, scratch, limit)  # noqa: SLF001
-    (scratch / "serial.txt").write_text(text)
-    said = boot._understand(text, time.monotonic() - start, cases, scratch / "serial.txt")  # noqa: SLF001
-    return said, list(_kept(said.outcomes.decode(errors="replace")))
+    output = command.run(
+        *(bench, kernel, _COMMAND, work),
+        files=files,
+        settings={"ARGS": f"{_DUMP[bench]} {module_args}".strip()},
+        limit=limit,
+        scratch="entry",
+    )
+    return output, list(_kept(output.data.decode(errors="replace")))
 
 
 def _kept(text: str) -> Iterator[Kept]:
@@ -145,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--work", type=Path, default=None)
     parser.add_argument("--results", type=Path, default=ROOT / "lab" / "results" / "entry-states")
     options = parser.parse_args(arguments)
-    from lab.run import _bench_version, _today, work_directory
+    from lab.run import _today, work_directory
 
     work = (options.work or work_directory()).absolute()
     bundle = pack_all(state.case for state in states())
@@ -153,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
     for kernel in kernels.choose(work, options.kernel):
         try:
             said, kept = run(options.bench, kernel, work, options.module_args, 900)
-        except boot.BenchError as error:
+        except benches.BenchError as error:
             sys.stderr.write(f"lab: {kernel.release}: {error}\n")
             status = 1
             continue
@@ -163,10 +117,10 @@ def main(arguments: Sequence[str]) -> int:
             vendor=options.bench,
             release=said.marks["release"],
             version=said.marks["version"],
-            module=boot.VENDOR_MODULE[options.bench],
+            module=benches.BENCHES[options.bench].module or "",
             module_args=f"{_DUMP[options.bench]} {options.module_args}".strip(),
             parameters=said.parameters,
-            bench=_bench_version(options.bench),
+            bench=benches.version(options.bench),
             cpu=said.marks["cpu"],
             date=_today(),
             cases=len(states()),

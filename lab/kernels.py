@@ -12,17 +12,26 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-SUITES: Final = ("bullseye-security", "bookworm-security", "trixie-security", "trixie-backports", "sid")
+from lab.architectures import X86, Architecture, busybox_suite
+
 MIRROR: Final = "http://deb.debian.org"
 KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# The cloud flavour has all of KVM and a third of the size.
-_PACKAGE: Final = re.compile(r"Package: linux-(image|binary|modules)-(\d\S*-cloud-amd64)\n")
+_PACKAGE: Final = r"Package: linux-(image|binary|modules)-(\d\S*-{flavour})\n"
 _IMAGE_MIN: Final = 1_000_000  # a smaller linux-image is a mere dependency on linux-binary
-_MODULE: Final = re.compile(r"/kernel/(?:arch/x86/kvm|virt/lib)/([\w-]+\.ko)(\.xz)?$")
+_MODULE: Final = re.compile(r"/kernel/(?:arch/\w+/kvm|virt/lib)/([\w-]+\.ko)(\.xz)?$")
+_IMAGE: Final = re.compile(r"/vmlinu[xz](?:-[^/]*)?$")
+_FLAVOUR: Final = re.compile(r"-(?:cloud-)?(?:amd64|arm64|riscv64)$")
+# What apt says of a mirror that does not answer, and of a package that it lists and does not have, or does not list.
+_NOT_TO_BE_HAD: Final = re.compile(
+    r"Failed to fetch|Could not (?:resolve|connect)|Unable to (?:connect|locate package|fetch)|no Release file|404 +Not"
+)
+# Statuses of `fetch`: with MISSING a mirror has it not, or does not answer; FAILED is this program's or system's doing.
+FETCHED, FAILED, MISSING = 0, 1, 4
 
 
 class Available(NamedTuple):
@@ -36,6 +45,13 @@ class Available(NamedTuple):
         return series_of(self.release)
 
 
+class Step(NamedTuple):
+    """One thing that a fetch did, or could not do."""
+
+    result: Literal["done", "not to be had", "failed"]
+    text: str
+
+
 class Kernel(NamedTuple):
     """One that has been fetched: ``vmlinuz`` and plain ``*.ko`` in a directory named after the release."""
 
@@ -46,8 +62,8 @@ class Kernel(NamedTuple):
     def image(self) -> Path:
         return self.directory / "vmlinuz"
 
-    def modules(self, vendor_module: str) -> tuple[Path, ...]:
-        """That module and what it depends on, in the order of insmod."""
+    def modules(self, last: str | None) -> tuple[Path, ...]:
+        """That module and what it depends on, in the order of insmod; none if KVM is built in."""
         order: list[str] = []
 
         def add(name: str) -> None:
@@ -57,7 +73,8 @@ class Kernel(NamedTuple):
                     add(dependency)
             order.append(name)
 
-        add(vendor_module)
+        if last:
+            add(last)
         return tuple(map(self._module, order))
 
     def _module(self, name: str) -> Path:
@@ -69,75 +86,126 @@ class Kernel(NamedTuple):
         raise FileNotFoundError(f"{self.release}: no module {name} in {self.directory}")
 
 
+class NotToBeHadError(Exception):
+    """The mirror does not answer, or does not have it."""
+
+
 def series_of(release: str) -> str:
     return ".".join(release.split(".")[:2])
 
 
 def version_of(release: str) -> tuple[int, ...]:
     """For sorting: 6.12.117+deb13 is newer than 6.12.43+deb13."""
-    return tuple(map(int, re.findall(r"\d+", release.partition("-cloud")[0])))
+    return tuple(map(int, re.findall(r"\d+", _FLAVOUR.sub("", release))))
 
 
-def fetched(work: Path) -> list[Kernel]:
+def fetched(work: Path, architecture: Architecture = X86) -> list[Kernel]:
     """Oldest first."""
     directories = [path.parent for path in (work / "kernels").glob("*/complete")]
-    return sorted((Kernel(path.name, path) for path in directories), key=lambda k: version_of(k.release))
+    kernels = [Kernel(path.name, path) for path in directories if path.name.endswith(f"-{architecture.flavour}")]
+    return sorted(kernels, key=lambda kernel: version_of(kernel.release))
 
 
-def choose(work: Path, wanted: Sequence[str]) -> list[Kernel]:
+def choose(work: Path, wanted: Sequence[str], architecture: Architecture = X86) -> list[Kernel]:
     """Those of the wanted series, or releases; all, if nothing is wanted in particular."""
-    kernels = fetched(work)
+    kernels = fetched(work, architecture)
     newest = {series_of(kernel.release): kernel for kernel in kernels}
     if not wanted:
         return list(newest.values())
-    found = []
+    chosen = []
     for name in wanted:
         exact = [kernel for kernel in kernels if kernel.release == name]
         if not exact and name not in newest:
-            raise FileNotFoundError(f"no kernel {name} in {work / 'kernels'}: run `fetch --kernel {name}` first")
-        found.append(exact[0] if exact else newest[name])
-    return found
+            raise FileNotFoundError(
+                f"no kernel {name} for {architecture.name} in {work / 'kernels'}: run `fetch --kernel {name}` first"
+            )
+        chosen.append(exact[0] if exact else newest[name])
+    return chosen
 
 
-def fetch(work: Path, wanted: Sequence[str], mirror: str = MIRROR) -> Iterator[str]:
-    """Fetch the newest of each (wanted) series. Yields a line for each thing done, or not to be had."""
+def busybox(work: Path, architecture: Architecture) -> Path:
+    """The one that runs there: fetched for another architecture, this machine's own else."""
+    return work / "busybox" / architecture.name if busybox_suite(architecture) else Path("/bin/busybox")
+
+
+def status_of(steps: Iterable[Step]) -> int:
+    """The exit status of a fetch."""
+    results = {step.result for step in steps}
+    return FAILED if "failed" in results else MISSING if "not to be had" in results else FETCHED
+
+
+def fetch(work: Path, wanted: Sequence[str], mirror: str = MIRROR, architecture: Architecture = X86) -> Iterator[Step]:
+    """Fetch the newest of each (wanted) series."""
     best: dict[str, Available] = {}
-    for suite in SUITES:
-        environment = _apt(work, suite, mirror)
-        update = subprocess.run(
-            ["apt-get", "update", "-qq"], env=environment, capture_output=True, text=True, check=False
-        )
-        if update.returncode:
-            yield f"{suite}: cannot be had: {(update.stderr.strip() or 'apt-get update failed').splitlines()[0]}"
+    for suite in architecture.suites:
+        try:
+            environment = _updated(work, suite, mirror, architecture)
+        except NotToBeHadError as error:
+            # No loss, if another suite has what is wanted.
+            yield Step("done" if wanted else "not to be had", f"{suite}: cannot be had: {error}")
             continue
-        for kernel in _available(suite, environment):
+        except OSError as error:
+            yield Step("failed", f"{suite}: {error}")
+            continue
+        for kernel in _available(suite, environment, architecture):
             known = best.get(kernel.series)
             if known is None or version_of(kernel.release) > version_of(known.release):
                 best[kernel.series] = kernel
     for name in wanted:
         if name not in best:
-            yield f"{name}: no suite has a whole kernel of this series; there are {', '.join(sorted(best))}"
+            there = ", ".join(sorted(best)) or "none"
+            yield Step("not to be had", f"{name}: no suite has a whole kernel of this series; there are {there}")
     for series, kernel in sorted(best.items(), key=lambda item: version_of(item[1].release)):
-        if wanted and series not in wanted:
-            continue
-        if (work / "kernels" / kernel.release / "complete").exists():
-            yield f"{kernel.release}: is here"
-            continue
-        try:
-            _download(work, kernel, mirror)
-        except (OSError, subprocess.CalledProcessError, tarfile.TarError) as error:
-            yield f"{kernel.release}: cannot be had: {error}"
-        else:
-            yield f"{kernel.release}: {kernel.size / 1e6:.1f} MB from {kernel.suite}"
+        if not wanted or series in wanted:
+            yield _fetched(work, kernel, mirror, architecture)
+    if busybox_suite(architecture) and not busybox(work, architecture).exists():
+        yield _attempt("busybox", lambda: _download_busybox(work, mirror, architecture))
 
 
-def _apt(work: Path, suite: str, mirror: str) -> dict[str, str]:
+def _fetched(work: Path, kernel: Available, mirror: str, architecture: Architecture) -> Step:
+    if (work / "kernels" / kernel.release / "complete").exists():
+        return Step("done", f"{kernel.release}: is here")
+
+    def download() -> str:
+        _download(work, kernel, mirror, architecture)
+        return f"{kernel.size / 1e6:.1f} MB from {kernel.suite}"
+
+    return _attempt(kernel.release, download)
+
+
+def _attempt(name: str, download: Callable[[], str]) -> Step:
+    try:
+        return Step("done", f"{name}: {download()}")
+    except NotToBeHadError as error:
+        return Step("not to be had", f"{name}: cannot be had: {error}")
+    except (OSError, subprocess.CalledProcessError, tarfile.TarError, lzma.LZMAError) as error:
+        return Step("failed", f"{name}: {error}")
+
+
+def _run_apt(arguments: Sequence[str], environment: dict[str, str], directory: Path | None = None) -> None:
+    """Raises NotToBeHadError, or OSError with what apt says."""
+    ran = subprocess.run(
+        ["apt-get", "-qq", *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False
+    )
+    if ran.returncode:
+        first = (ran.stderr.strip() or f"apt-get {arguments[0]} failed").splitlines()[0]
+        raise NotToBeHadError(first) if _NOT_TO_BE_HAD.search(ran.stderr) else OSError(first)
+
+
+def _updated(work: Path, suite: str, mirror: str, architecture: Architecture) -> dict[str, str]:
+    environment = _apt(work, suite, mirror, architecture)
+    _run_apt(["-o", "APT::Update::Error-Mode=any", "update"], environment)  # or it would only warn of a silent mirror
+    return environment
+
+
+def _apt(work: Path, suite: str, mirror: str, architecture: Architecture) -> dict[str, str]:
     """The environment of an apt that knows this suite and nothing else."""
-    root = work / "apt" / suite
+    root = work / "apt" / f"{suite}-{architecture.debian}"
     for part in ("lists/partial", "cache/archives/partial", "etc/empty"):
         (root / part).mkdir(parents=True, exist_ok=True)
     archive = "debian-security" if suite.endswith("-security") else "debian"
-    (root / "etc/sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror}/{archive} {suite} main\n")
+    options = f"signed-by={KEYRING} arch={architecture.debian}"
+    (root / "etc/sources.list").write_text(f"deb [{options}] {mirror}/{archive} {suite} main\n")
     config = {
         "Dir::Etc::sourcelist": root / "etc/sources.list",
         "Dir::Etc::sourceparts": root / "etc/empty",
@@ -146,18 +214,20 @@ def _apt(work: Path, suite: str, mirror: str) -> dict[str, str]:
         "Dir::State::status": "/dev/null",
         "Dir::Cache": root / "cache",
         "Acquire::Languages": "none",
-        "APT::Architecture": "amd64",
+        "APT::Architecture": architecture.debian,
+        "APT::Architectures": architecture.debian,
         "APT::Sandbox::User": "root",
     }
     (root / "apt.conf").write_text("".join(f'{key} "{value}";\n' for key, value in config.items()))
     return {**os.environ, "APT_CONFIG": str(root / "apt.conf")}
 
 
-def _available(suite: str, environment: dict[str, str]) -> Iterator[Available]:
+def _available(suite: str, environment: dict[str, str], architecture: Architecture) -> Iterator[Available]:
     dump = subprocess.run(["apt-cache", "dumpavail"], env=environment, capture_output=True, text=True, check=True)
+    package = re.compile(_PACKAGE.format(flavour=re.escape(architecture.flavour)))
     kernels: dict[str, dict[str, int]] = {}
     for stanza in dump.stdout.split("\n\n"):
-        if (name := _PACKAGE.match(stanza)) and (size := re.search(r"^Size: (\d+)", stanza, re.MULTILINE)):
+        if (name := package.match(stanza)) and (size := re.search(r"^Size: (\d+)", stanza, re.MULTILINE)):
             kernels.setdefault(name[2], {})[name[1]] = int(size[1])
     for release, parts in kernels.items():
         if "rc" in release:
@@ -173,16 +243,15 @@ def _available(suite: str, environment: dict[str, str]) -> Iterator[Available]:
         )
 
 
-def _download(work: Path, kernel: Available, mirror: str) -> None:
+def _download(work: Path, kernel: Available, mirror: str, architecture: Architecture) -> None:
     target = work / "kernels" / kernel.release
     packages = target / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    environment = _apt(work, kernel.suite, mirror)
-    subprocess.run(["apt-get", "download", "-qq", *kernel.packages], cwd=packages, env=environment, check=True)
+    _run_apt(["download", *kernel.packages], _apt(work, kernel.suite, mirror, architecture), packages)
     for package in packages.glob("*.deb"):
         _unpack(package, target)
     shutil.rmtree(packages)
-    for needed in ("vmlinuz", "kvm.ko", "kvm-amd.ko", "kvm-intel.ko"):
+    for needed in ("vmlinuz", *architecture.modules):
         if not (target / needed).exists():
             raise FileNotFoundError(f"{', '.join(kernel.packages)}: no {needed} inside")
     (target / "complete").touch()
@@ -196,7 +265,7 @@ def _unpack(package: Path, target: Path) -> None:
     ):
         for member in archive:
             module = _MODULE.search(member.name)
-            kernel = os.path.basename(member.name).startswith("vmlinuz")
+            kernel = _IMAGE.search(member.name)
             if not member.isfile() or not (module or kernel):
                 continue
             stream = archive.extractfile(member)
@@ -208,3 +277,18 @@ def _unpack(package: Path, target: Path) -> None:
             pass
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, ["dpkg-deb", str(package)])
+
+
+def _download_busybox(work: Path, mirror: str, architecture: Architecture) -> str:
+    suite = busybox_suite(architecture) or ""
+    environment = _updated(work, suite, mirror, architecture)
+    target = busybox(work, architecture)
+    with tempfile.TemporaryDirectory(dir=work) as name:
+        directory = Path(name)
+        _run_apt(["download", "busybox-static"], environment, directory)
+        (package,) = directory.glob("*.deb")
+        subprocess.run(["dpkg-deb", "-x", package, directory / "root"], check=True)
+        found = next(path for path in directory.glob("root/**/bin/busybox") if path.is_file())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(found, target)
+    return f"from {suite}"

@@ -1,14 +1,16 @@
 """The lab, in one command.
 
-    python lab/run.py fetch [--kernel 6.1 ...]     Debian's newest kernel of each series
+    python lab/run.py fetch [arm64|riscv64] [--kernel 6.1 ...]   Debian's newest kernel of each series
     python lab/run.py svm   [--kernel 5.10 6.1]    the cases on kvm-amd, under QEMU's TCG
     python lab/run.py vmx   [--kernel 6.1]         the cases on kvm-intel, under Bochs
     python lab/run.py here                         the cases on this host's /dev/kvm
+    python lab/run.py command arm64 --kernel 6.12 --run 'uname -a' [--root DIR]    any command, in any of the machines
     python lab/run.py summary                      how often the kernels agree, out of results/
 
 Outcomes go to lab/results/, downloads and scratch files to $KVMWHY_LAB or ~/.cache/kvmwhy-lab; so do
 the outcomes of `here`.
-Exit status: 0; 1 if a kernel gave no outcomes; 2 usage; 3 if something is missing here.
+Exit status: 0; 1 if a kernel gave no outcomes, or a command failed; 2 usage; 3 if something is missing here; 4 if a
+mirror does not answer, or has no such kernel.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # started as a script, so that lab/ is there instead
     sys.path[0] = str(ROOT)
 
-from lab import boot, kernels  # noqa: E402
+from lab import benches, boot, kernels  # noqa: E402
+from lab import command as lab_command  # noqa: E402
+from lab.architectures import ARCHITECTURES, X86, Architecture  # noqa: E402
 from lab.cases import Case, pack_all  # noqa: E402
 from lab.catalogue import catalogue  # noqa: E402
 from lab.outcome import Provenance  # noqa: E402
@@ -49,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     match options.command:
         case "fetch":
-            return _fetch(options)
+            return fetch(options.work, options.kernel, ARCHITECTURES[options.where or "x86"], options.mirror)
+        case "command":
+            return _command(options)
         case "here":
             return _here(options)
         case "summary":
@@ -64,14 +70,23 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="lab/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("fetch", "svm", "vmx", "here", "summary"))
+    parser.add_argument("command", choices=("fetch", "svm", "vmx", "here", "summary", "command"))
+    parser.add_argument("where", nargs="?", help="of `fetch`, an architecture; of `command`, a bench")
     parser.add_argument("--kernel", nargs="+", default=[], metavar="SERIES", help="such as 6.1; or a whole release")
     parser.add_argument("--module-args", default="", help="of kvm-amd or kvm-intel, such as ept=0")
     parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose id starts so")
     parser.add_argument("--work", type=Path, default=work_directory(), help="default: %(default)s")
     parser.add_argument("--results", type=Path, help="default: lab/results; for `here`, results/ in the work directory")
+    parser.add_argument("--run", default="", metavar="COMMAND", help="of `command`: what busybox's shell is given")
+    parser.add_argument("--root", type=Path, help="of `command`: a directory, the machine's root file system")
+    parser.add_argument("--memory", type=int, default=512, metavar="MB", help="of `command` (default: %(default)s)")
+    parser.add_argument("--kernel-args", default="", help="of `command`: for the kernel's command line")
+    parser.add_argument("--limit", type=float, default=300.0, metavar="SECONDS", help="of `command`")
     parser.add_argument("--mirror", default=kernels.MIRROR, help="default: %(default)s")
     options = parser.parse_args(arguments)
+    known = {"fetch": (None, *ARCHITECTURES), "command": tuple(benches.BENCHES)}.get(options.command, (None,))
+    if options.where not in known:
+        parser.error(f"{options.command}: one of {', '.join(name for name in known if name) or 'nothing'}")
     options.work = options.work.absolute()
     if options.results is None:
         options.results = options.work / "results" if options.command == "here" else ROOT / "lab" / "results"
@@ -87,62 +102,102 @@ def _complain(text: str) -> None:
     sys.stderr.write(f"lab: {text}\n")
 
 
-def _fetch(options: argparse.Namespace) -> int:
+def fetch(work: Path, wanted: Sequence[str], architecture: Architecture = X86, mirror: str = kernels.MIRROR) -> int:
+    """Fetch kernels and say how it went; the exit status."""
     if not Path(kernels.KEYRING).exists():
         _complain(f"no {kernels.KEYRING}: apt-get install debian-archive-keyring")
         return 3
-    for line in kernels.fetch(options.work, options.kernel, options.mirror):
-        _say(line)
-    return 0 if kernels.fetched(options.work) else 1
+    steps = []
+    for step in kernels.fetch(work, wanted, mirror, architecture):
+        steps.append(step)
+        (_say if step.result == "done" else _complain)(step.text)
+    return kernels.status_of(steps)
+
+
+def _chosen(options: argparse.Namespace, bench: str) -> list[kernels.Kernel] | None:
+    """The kernels that are wanted; ``None``, and a complaint, if the bench or they are not here."""
+    if lacks := benches.missing(bench):
+        _complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
+        return None
+    architecture = benches.BENCHES[bench].architecture
+    try:
+        chosen = kernels.choose(options.work, options.kernel, architecture)
+    except FileNotFoundError as error:
+        _complain(str(error))
+        return None
+    if not chosen:
+        name = "" if architecture is X86 else f" {architecture.name}"
+        _complain(f"no kernels in {options.work}: run `python lab/run.py fetch{name}` first")
+    return chosen or None
+
+
+def _command(options: argparse.Namespace) -> int:
+    status = 0
+    chosen = _chosen(options, options.where)
+    if chosen is None:
+        return 3
+    for kernel in chosen:
+        try:
+            output = lab_command.run(
+                *(options.where, kernel, options.run, options.work),
+                root=options.root,
+                settings={"ARGS": options.module_args},
+                kernel_args=options.kernel_args,
+                memory=options.memory,
+                limit=options.limit,
+            )
+        except benches.BenchError as error:
+            _complain(f"{kernel.release}: {error}")
+            status = 1
+            continue
+        sys.stdout.buffer.write(output.data)
+        sys.stdout.flush()
+        for failure in output.failed:
+            _complain(f"{kernel.release}: {failure}")
+        _complain(f"{kernel.release}: status {output.status}, {output.seconds:.1f} s")
+        status = status or min(1, output.status)
+    return status
 
 
 def _bench(options: argparse.Namespace) -> int:
-    if lacks := boot.missing(options.command):
-        _complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
-        return 3
-    try:
-        chosen = kernels.choose(options.work, options.kernel)
-    except FileNotFoundError as error:
-        _complain(str(error))
-        return 3
-    if not chosen:
-        _complain(f"no kernels in {options.work}: run `python lab/run.py fetch` first")
+    chosen = _chosen(options, options.command)
+    if chosen is None:
         return 3
     cases = _cases(options)
     bundle = pack_all(cases)
     status = 0
     for kernel in chosen:
         try:
-            said = boot.boot(
+            output = boot.boot(
                 *(options.command, kernel, cases, options.work),
                 module_args=options.module_args,
                 limit=_LIMIT[options.command],
             )
-        except (boot.BenchError, FileNotFoundError) as error:
+        except (benches.BenchError, FileNotFoundError) as error:
             _complain(f"{kernel.release}: {error}")
             status = 1
             continue
-        for failure in said.failed:
+        for failure in output.failed:
             _complain(f"{kernel.release}: {failure}")
         head = Provenance(
             vendor=options.command,
-            release=said.marks["release"],
-            version=said.marks["version"],
-            module=boot.VENDOR_MODULE[options.command],
+            release=output.marks["release"],
+            version=output.marks["version"],
+            module=benches.BENCHES[options.command].module or "",
             module_args=options.module_args,
-            parameters=said.parameters,
-            bench=_bench_version(options.command),
-            cpu=said.marks["cpu"],
+            parameters=output.parameters,
+            bench=benches.version(options.command),
+            cpu=output.marks["cpu"],
             date=_today(),
             cases=len(cases),
-            outcomes=said.outcomes.count(b"\n"),
+            outcomes=output.data.count(b"\n"),
             bundle=hashlib.sha256(bundle).hexdigest(),
         )
-        path = _save(options, head, said.outcomes)
-        up = {name: float(said.marks[name]) for name in ("init", "ready", "replayed")}
-        rate = head.outcomes / max(0.001, up["replayed"] - up["ready"])
+        path = _save(options, head, output.data)
+        up = {name: float(output.marks[name]) for name in ("init", "ready", "ran")}
+        rate = head.outcomes / max(0.001, up["ran"] - up["ready"])
         _say(
-            f"{kernel.release}: {head.outcomes} of {head.cases} cases, {said.seconds:.1f} s"
+            f"{kernel.release}: {head.outcomes} of {head.cases} cases, {output.seconds:.1f} s"
             f" (up to /dev/kvm {up['ready']:.1f}, {rate:.0f} cases/s by its own clock) -> {path}"
         )
     return status
@@ -158,7 +213,7 @@ def _here(options: argparse.Namespace) -> int:
     path = options.work / "cases"
     path.write_bytes(bundle)
     started = time.monotonic()
-    replay = boot.build("replay.c", options.work / "replay")
+    replay = benches.build("replay.c", options.work / "replay")
     ran = subprocess.run([replay, path], stdout=subprocess.PIPE, check=False)
     if ran.returncode:
         return 3
@@ -203,16 +258,6 @@ def _save(options: argparse.Namespace, head: Provenance, outcomes: bytes) -> Pat
         return plain
     packed.write_bytes(gzip.compress(data, mtime=0))
     return packed
-
-
-def _bench_version(bench: str) -> str:
-    if bench == "vmx":
-        package = subprocess.run(
-            ["dpkg-query", "-W", "-f", "Bochs ${Version}", "bochs"], capture_output=True, text=True, check=False
-        )
-        return f"{package.stdout or 'Bochs'}, cpu {boot.BOCHS_CPU}"
-    text = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-    return f"{text.splitlines()[0]}, TCG, cpu max"
 
 
 def _parameters() -> dict[str, str]:

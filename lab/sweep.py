@@ -6,12 +6,9 @@ in the work directory, so that an interrupted sweep goes on where it was.
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 import gzip
 import hashlib
-import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -19,11 +16,12 @@ from typing import Final
 import msgspec
 
 from kvmwhy.probe.sweep_format import Probe, Raw, pack, parse_all
-from lab.boot import HERE, VENDOR_MODULE, _bochs, _cpio, _qemu, build
+from lab import command
+from lab.benches import BenchError, build
+from lab.boot import COMMAND, last_case
 from lab.kernels import Kernel
 
 _KVM_ARGS: Final = "force_emulation_prefix=1"
-_CASE: Final = re.compile(r"^@@case (\d+)$", re.MULTILINE)
 _STEP: Final = 256  # as in sweep.c
 LIMIT: Final = {"svm": 900.0, "vmx": 3000.0}
 TIMEOUT_MS: Final = {"svm": 100, "vmx": 200}
@@ -136,64 +134,28 @@ def _boot(
     module_args: str,
     step: bool = False,
 ) -> Swept:
-    scratch = work / f"{bench}-atlas" / kernel.release
-    scratch.mkdir(parents=True, exist_ok=True)
     batch = pack([probes[n] for n in wanted], timeout_ms=TIMEOUT_MS[bench], step=step)
-    modules = kernel.modules(VENDOR_MODULE[bench])
-    config = {
-        "MODULES": " ".join(path.stem for path in modules),
-        "ARGS": module_args,
-        "KVM_ARGS": _KVM_ARGS,
-        "DRAIN": "4" if bench == "vmx" else "0",
-    }
     files = {
-        "init": (HERE / "init").read_bytes(),
-        "bin/busybox": Path("/bin/busybox").read_bytes(),
         "replay": build("sweep.c", work / "sweep").read_bytes(),
         "cases.gz": gzip.compress(batch, mtime=0),
-        "lab.conf": "".join(f"{key}='{value}'\n" for key, value in config.items()).encode(),
-        **{f"modules/{path.name}": path.read_bytes() for path in modules},
     }
-    initrd = scratch / "initrd"
-    initrd.write_bytes(_cpio(files))
-    start = time.monotonic()
-    limit = LIMIT[bench]
-    text = _qemu(kernel, initrd, limit) if bench == "svm" else _bochs(kernel, initrd, scratch, limit)
-    seconds = time.monotonic() - start
-    (scratch / "serial.txt").write_text(text)
-    return _understand(text, wanted, scratch / "serial.txt", bench=bench, module_args=module_args, seconds=seconds)
-
-
-def _understand(
-    text: str, wanted: Sequence[int], where: Path, *, bench: str, module_args: str, seconds: float
-) -> Swept:
-    marks: dict[str, str] = {}
-    parameters: dict[str, str] = {}
-    encoded: list[str] = []
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name == "@@parameter":
-            key, _, setting = value.partition("=")
-            parameters[key] = setting
-        elif name.startswith("@@"):
-            marks[name[2:]] = value
-        elif "outcomes" in marks and "end" not in marks:
-            encoded.append(line)
-    if "end" not in marks:
-        cases = _CASE.findall(text)
-        last = next(reversed(marks), "not even init")
-        raise SweepError(
-            f"it stopped after {seconds:.0f} s; the last it said was {last} {marks.get(last, '')}; see {where}",
-            int(cases[-1]) if cases else None,
-        )
     try:
-        lines = gzip.decompress(base64.b64decode("".join(encoded))).splitlines()
-    except (ValueError, EOFError, OSError) as error:
-        raise SweepError(f"the outcomes were torn on their way: {error}; see {where}", None) from None
-    found = parse_all(lines)
+        output = command.run(
+            *(bench, kernel, COMMAND, work),
+            files=files,
+            settings={"ARGS": module_args, "KVM_ARGS": _KVM_ARGS},
+            limit=LIMIT[bench],
+            scratch="atlas",
+        )
+    except command.StoppedError as error:
+        raise SweepError(str(error), last_case(error.text)) from None
+    except BenchError as error:
+        raise SweepError(str(error), None) from None
+    found = parse_all(output.data.splitlines())
     if not found:
-        raise SweepError(f"no outcomes: {marks.get('failed', 'the program printed nothing')}; see {where}", None)
-    took = float(marks["replayed"]) - float(marks["ready"])
+        raise SweepError(f"no outcomes: {'; '.join(output.failed) or 'the program printed nothing'}", None)
+    marks = output.marks
+    took = float(marks["ran"]) - float(marks["ready"])
     return Swept(
         release=marks["release"],
         version=marks["version"],
@@ -201,9 +163,9 @@ def _understand(
         bench=bench,
         module_args=module_args,
         date=dt.datetime.now(dt.UTC).date().isoformat(),
-        seconds=round(seconds, 1),
+        seconds=round(output.seconds, 1),
         rate=round(len(found) / max(0.001, took), 1),
         batch="",
-        parameters=parameters,
+        parameters=output.parameters,
         raw={wanted[number]: raw for number, raw in found.items()},
     )

@@ -11,7 +11,6 @@ Exit status: 0; 1 if a kernel gave nothing; 3 if something is missing here.
 from __future__ import annotations
 
 import argparse
-import base64
 import io
 import json
 import os
@@ -27,8 +26,8 @@ from typing import TYPE_CHECKING, Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [os.fspath(ROOT), os.fspath(ROOT / "tests")]
 
-from lab import boot, kernels  # noqa: E402
-from lab.run import _bench_version, _today, work_directory  # noqa: E402
+from lab import benches, command, kernels  # noqa: E402
+from lab.run import _today, work_directory  # noqa: E402
 
 if TYPE_CHECKING:
     from guests.wild import Wild
@@ -44,31 +43,16 @@ _FAILS: Final = ("INTERNAL_ERROR", "KVM_EXIT_SHUTDOWN", "FAIL_ENTRY", "reason er
 _KILLED: Final = "Killed"  # by timeout(1), before it said anything
 SECONDS: Final = {"svm": 6, "vmx": 12}  # for one guest, by the clock of the machine
 
-# As lab/init; then one guest after the other. run.sh has a line for each.
-_INIT: Final = r"""#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /tmp /out /huge /cgroup
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-echo 1 > /proc/sys/kernel/printk
-. /lab.conf
-for module in $MODULES; do
-    case $module in
-    kvm_amd | kvm-amd | kvm_intel | kvm-intel) args=$ARGS ;;
-    *) args= ;;
-    esac
-    # shellcheck disable=SC2086 # several arguments
-    insmod "/modules/$module.ko" $args || echo "@@failed insmod $module $args"
-done
-echo "@@release $(uname -r)"
-echo "@@version $(uname -v)"
-T=/sys/kernel/tracing; mount -t tracefs tracefs $T
+# One guest after the other. run.sh has a line for each.
+_COMMAND: Final = r"""
+mkdir -p /out /huge /cgroup
+T=/sys/kernel/tracing
 echo never > /sys/kernel/mm/transparent_hugepage/enabled  # one fault for each page
 EVENTS="kvm_entry kvm_exit kvm_userspace_exit kvm_emulate_insn kvm_inj_exception kvm_mmio kvm_page_fault"
 EVENTS="$EVENTS kvm_smm_transition"
 
 begin() {  # NAME
-    echo "@@guest $1"
+    echo "@@guest $1" > /dev/console
     O=/out/$1; I=$T/instances/$1; mkdir -p "$O" "$I"
     dmesg -c > /dev/null
     for event in $EVENTS; do [ -d "$I/events/kvm/$event" ] && echo 1 > "$I/events/kvm/$event/enable"; done
@@ -90,13 +74,8 @@ guest() {  # NAME IMAGE MEMORY SMP OPTION…
         < /dev/null > /tmp/log 2>&1
     end
 }
-. /run.sh
-echo "@@outcomes"
-tar -C / -cz out | base64
-echo "@@end"
-sleep "$DRAIN"
-echo o > /proc/sysrq-trigger
-sleep 5
+. /run.sh > /dev/console
+tar -C / -c out
 """
 
 # What the host does to a running guest. UNDER is a command in front of QEMU's.
@@ -150,56 +129,33 @@ def _script(guests: Iterable[Wild], acts: Iterable[str], seconds: int) -> str:
 
 def run(
     bench: str, kernel: kernels.Kernel, scenarios: tuple[Sequence[Wild], Sequence[str]], work: Path, module_args: str
-) -> tuple[boot.Said, dict[str, dict[str, str]]]:
+) -> tuple[command.Output, dict[str, dict[str, str]]]:
     """Boot the kernel and run them all; the files of each by its name. Raises BenchError if nothing comes back."""
     from guests.wild import WILD
 
     guests, acts = scenarios
-    scratch = work / "truths" / bench / kernel.release
-    scratch.mkdir(parents=True, exist_ok=True)
-    modules = kernel.modules(boot.VENDOR_MODULE[bench])
-    config = {
-        "MODULES": " ".join(path.stem for path in modules),
-        "ARGS": module_args,
-        "DRAIN": "4" if bench == "vmx" else "0",
-        "SECONDS_EACH": str(SECONDS[bench]),
-    }
     files = {
-        "init": _INIT.encode(),
         "run.sh": _script(guests, acts, SECONDS[bench]).encode(),
-        "lab.conf": "".join(f"{key}='{value}'\n" for key, value in config.items()).encode(),
-        "bin/busybox": Path("/bin/busybox").read_bytes(),
         **_program(QEMU),
         **{f"roms/{name}": Path(_DATA, name).read_bytes() for name in ROMS},
         **{f"guests/{guest.name}.bin": guest.image for guest in (*guests, WILD["touches-all"])},
-        **{f"modules/{path.name}": path.read_bytes() for path in modules},
     }
-    initrd = scratch / "initrd"
-    initrd.write_bytes(boot._cpio(files))  # noqa: SLF001 -- the same machine, another first process
-    serial = scratch / "console"
-    if bench == "svm":
-        command = (
-            *("qemu-system-x86_64", "-M", "pc", "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "1024"),
-            *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{serial}"),
-            *("-kernel", str(kernel.image), "-initrd", str(initrd), "-append", f"console=ttyS0 {boot._CMDLINE}"),  # noqa: SLF001
-        )
-        text = boot._watch(command, serial, LIMIT[bench], scratch / "qemu.out")  # noqa: SLF001
-    else:
-        text = boot._bochs(kernel, initrd, scratch, LIMIT[bench])  # noqa: SLF001
-    (scratch / "serial.txt").write_text(text)
-    marks = {line.split(" ", 1)[0][2:]: line.partition(" ")[2] for line in text.splitlines() if line.startswith("@@")}
-    found = re.search(r"@@outcomes\n(.*?)\n@@end", text, re.DOTALL)
-    if not found:
-        raise boot.BenchError(f"it stopped; the last it said was: {marks}; see {scratch / 'serial.txt'}")
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(found[1]))) as archive:
-        taken: dict[str, dict[str, str]] = {}
+    output = command.run(
+        *(bench, kernel, _COMMAND, work),
+        files=files,
+        settings={"ARGS": module_args, "SECONDS_EACH": str(SECONDS[bench])},
+        memory=1024,
+        limit=LIMIT[bench],
+        scratch="truths",
+    )
+    taken: dict[str, dict[str, str]] = {}
+    with tarfile.open(fileobj=io.BytesIO(output.data)) as archive:
         for member in archive:
             stream = archive.extractfile(member)
             if stream is not None:
                 _, name, file = member.name.split("/")
                 taken.setdefault(name, {})[file] = stream.read().decode(errors="replace")
-    failed = tuple(line[9:] for line in text.splitlines() if line.startswith("@@failed"))
-    return boot.Said(b"", marks, {}, failed, 0.0, text), taken
+    return output, taken
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -214,7 +170,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--target", type=Path, default=ROOT / "tests" / "fixtures" / "truths-lab")
     options = parser.parse_args(arguments)
     work = (options.work or work_directory()).absolute()
-    lacks = boot.missing(options.bench)
+    lacks = benches.missing(options.bench)
     chosen = kernels.choose(work, options.kernel)
     if lacks or not chosen:
         sys.stderr.write(f"truths: no {', '.join(lacks) or 'kernels; run python lab/run.py fetch'}\n")
@@ -225,7 +181,7 @@ def main(arguments: Sequence[str]) -> int:
     for kernel in chosen:
         try:
             said, taken = run(options.bench, kernel, (guests, acts), work, options.module_args)
-        except boot.BenchError as error:
+        except benches.BenchError as error:
             sys.stderr.write(f"truths: {kernel.release}: {error}\n")
             status = 1
             continue
@@ -237,9 +193,9 @@ def main(arguments: Sequence[str]) -> int:
         provenance = {
             "kernel": said.marks.get("release", kernel.release),
             "version": said.marks.get("version", ""),
-            "module": boot.VENDOR_MODULE[options.bench],
+            "module": benches.BENCHES[options.bench].module,
             "module_args": options.module_args,
-            "bench": _bench_version(options.bench),
+            "bench": benches.version(options.bench),
             "date": _today(),
             "command": f"python lab/truths.py {options.bench} --kernel {series}"
             + (f" --module-args '{options.module_args}'" if options.module_args else ""),

@@ -144,14 +144,14 @@ def initrd(kernel: "kernels.Kernel", work: Path) -> bytes:
         "empty": b"",
         "trace.conf": f"MODULES='{' '.join(path.stem for path in modules)}'\n".encode(),
         "bin/busybox": Path("/bin/busybox").read_bytes(),
-        "replay": boot.build("replay.c", work / "replay").read_bytes(),
-        "cases.gz": gzip.compress(pack_all(map(boot._ADAPT["svm"], chosen)), mtime=0),  # noqa: SLF001
+        "replay": benches.build("replay.c", work / "replay").read_bytes(),
+        "cases.gz": gzip.compress(pack_all(map(boot.ADAPT["svm"], chosen)), mtime=0),
         f"usr/{LIBRARIES}/traceevent/plugins/plugin_kvm.so": (PLUGINS / "plugin_kvm.so").read_bytes(),
         **{f"modules/{path.name}": path.read_bytes() for path in modules},
     }
     for tool in tools:
         files |= program(tool)
-    return boot._cpio(files)  # noqa: SLF001
+    return initramfs.pack(files)
 
 
 def capture(kernel: "kernels.Kernel", work: Path) -> dict[str, bytes]:
@@ -167,7 +167,7 @@ def capture(kernel: "kernels.Kernel", work: Path) -> dict[str, bytes]:
         *("-kernel", str(kernel.image), "-initrd", str(archive)),
         *("-append", "console=ttyS0 panic=-1 quiet mitigations=off rcupdate.rcu_expedited=1"),
     )
-    said = boot._watch(command, serial, LIMIT, scratch / "qemu.out")  # noqa: SLF001
+    said = benches.watch(command, serial, LIMIT, scratch / "qemu.out")
     found = re.search(r"@@out\n(.*?)\n@@end", said, re.DOTALL)
     if not found:
         raise ValueError(f"{kernel.release}: no end; see {serial}")
@@ -292,7 +292,7 @@ def write(target: Path, files: dict[str, bytes], provenance: dict[str, object]) 
 
 if __name__ == "__main__":
     sys.path.insert(0, os.fspath(ROOT))
-    from lab import boot, kernels
+    from lab import benches, boot, initramfs, kernels
     from lab.cases import pack_all
     from lab.catalogue import catalogue
     from lab.run import work_directory

@@ -14,7 +14,7 @@ from kvmwhy.emulator.atlas_file import Kernel
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.probe.encodings import form_of
 from kvmwhy.probe.sweep_format import Probe, Raw
-from lab import atlas, boot, crosscheck, kernels, sweep
+from lab import atlas, benches, crosscheck, kernels, sweep
 from lab.run import work_directory
 
 MOV = form_of(bytes.fromhex("8b 13"), "long64")
@@ -89,17 +89,6 @@ def test_a_killer_is_found_and_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert (bench, known.killers) == ("svm", (1,))
 
 
-def test_a_boot_without_an_end() -> None:
-    """The last probe that was announced is named; torn outcomes are an error of their own."""
-    where = Path("serial.txt")
-    rest: dict[str, Any] = {"bench": "svm", "module_args": "", "seconds": 1.0}
-    with pytest.raises(sweep.SweepError, match="it stopped") as stopped:
-        sweep._understand("@@init 1\n@@case 0\n@@case 256\nnoise", [0], where, **rest)
-    assert stopped.value.last == 256
-    with pytest.raises(sweep.SweepError, match="torn"):
-        sweep._understand("@@init 1\n@@outcomes\nzz\n@@end\n", [0], where, **rest)
-
-
 def test_every_disagreement_with_the_table_is_explained() -> None:
     """What was measured is what handlers.csv says, but where lab.crosscheck has the reason."""
     known = Atlas(atlas.ATLAS.read_bytes())
@@ -126,7 +115,7 @@ def test_measured_again(series: str, capsys: pytest.CaptureFixture[str]) -> None
     """One form in sixty, asked anew of a kernel that is booted for it, comes out as the atlas has it."""
     if "KVMWHY_LAB" not in os.environ:
         pytest.skip("KVMWHY_LAB is not set")
-    if (lacks := boot.missing("svm")) or shutil.which("qemu-system-x86_64") is None:
+    if (lacks := benches.missing("svm")) or shutil.which("qemu-system-x86_64") is None:
         pytest.skip(f"no {', '.join(lacks)}")
     try:
         kernels.choose(work_directory(), [series])

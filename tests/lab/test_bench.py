@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import boot, kernels, run
+from lab import architectures, benches, boot, command, initramfs, kernels, run
 from lab.outcome import INTERNAL_ERROR, load
 
 
@@ -44,15 +44,60 @@ def test_modules_in_the_order_of_insmod(tmp_path: Path) -> None:
 def test_initramfs_is_cpio(tmp_path: Path) -> None:
     """Another program reads back what the kernel is given."""
     files = {"init": b"#!/bin/sh\n", "bin/tool": b"\x7fELF" * 9, "modules/kvm-amd.ko": b"x"}
-    subprocess.run(["cpio", "-id", "--quiet"], input=boot._cpio(files), cwd=tmp_path, check=True)
+    subprocess.run(["cpio", "-id", "--quiet"], input=initramfs.pack(files), cwd=tmp_path, check=True)
     for name, data in files.items():
         assert (tmp_path / name).read_bytes() == data
         assert os.access(tmp_path / name, os.X_OK)
 
 
+def test_initramfs_of_a_directory(tmp_path: Path) -> None:
+    """A root file system keeps its links and modes; directories and links stand before what is reached through them."""
+    root = tmp_path / "root"
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/tool").write_bytes(b"x")
+    (root / "bin").symlink_to("usr/bin")
+    packed = initramfs.pack({"bin/busybox": b"y"}, root)
+    assert packed.index(b"usr/bin\0") < packed.index(b"bin\0\0\0usr/bin") < packed.index(b"bin/busybox\0")
+    if shutil.which("cpio") is None:
+        pytest.skip("no cpio to check with")
+    target = tmp_path / "target"
+    target.mkdir()
+    subprocess.run(["cpio", "-id", "--quiet"], input=packed, cwd=target, check=True)
+    assert (target / "bin").is_symlink()
+    assert (target / "usr/bin/busybox").read_bytes() == b"y"
+    assert not os.access(target / "usr/bin/tool", os.X_OK)
+
+
+def test_a_boot_without_an_end() -> None:
+    """The last case that was announced is known; an output that was torn is an error of its own."""
+    where = Path("serial.txt")
+    with pytest.raises(command.StoppedError, match="it stopped") as stopped:
+        command.understand("@@init 1\n@@case 0\n@@case 256\nnoise", 1.0, where)
+    assert boot.last_case(stopped.value.text) == 256
+    with pytest.raises(benches.BenchError, match="torn"):
+        command.understand("@@init 1\n@@output\nzz\n@@end\n", 1.0, where)
+
+
+def test_status_of_a_fetch() -> None:
+    """What a mirror has not is one thing, what goes wrong here another, and the worse one counts."""
+    done, missing, failed = (kernels.Step(result, "") for result in ("done", "not to be had", "failed"))
+    assert kernels.status_of([done]) == 0
+    assert kernels.status_of([done, missing]) == kernels.MISSING
+    assert kernels.status_of([missing, failed]) == 1
+
+
+def test_a_mirror_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said, and is status 4; a program that is missing is no such thing."""
+    if shutil.which("apt-get") is None or not Path(kernels.KEYRING).exists():
+        pytest.skip("no apt with Debian's keys")
+    arguments = ["--kernel", "6.1", "--work", str(tmp_path), "--mirror", "http://127.0.0.1:9"]
+    assert run.main(["fetch", *arguments]) == 4
+    assert "6.1: no suite" in capsys.readouterr().err
+
+
 def test_nothing_fetched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty work directory is exit status 3 and says what to do."""
-    if boot.missing("svm"):
+    if benches.missing("svm"):
         pytest.skip("no QEMU")
     assert run.main(["svm", "--work", str(tmp_path)]) == 3
     assert "fetch" in capsys.readouterr().err
@@ -62,10 +107,33 @@ def test_nothing_fetched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.skipif("KVMWHY_LAB" not in os.environ, reason="KVMWHY_LAB is not set")
 def test_boot(tmp_path: Path) -> None:
     """A fetched kernel boots under QEMU, runs the fetch cases on kvm-amd and says which kernel it was."""
-    newest = kernels.fetched(run.work_directory())[-1]
+    fetched = kernels.fetched(run.work_directory())
+    if not fetched:
+        pytest.skip("no kernel of x86 was fetched")
+    newest = fetched[-1]
     arguments = ["--kernel", newest.release, "--only", "long64/0/stock/fetch", "--results", str(tmp_path)]
     assert run.main(["svm", *arguments]) == 0
     (path,) = tmp_path.iterdir()
     head, outcomes = load(path)
     assert (head.vendor, head.release) == ("svm", newest.release)
     assert outcomes["long64/0/stock/fetch/jmp"].exits[0].reason == INTERNAL_ERROR
+
+
+@pytest.mark.lab
+@pytest.mark.skipif("KVMWHY_LAB" not in os.environ, reason="KVMWHY_LAB is not set")
+@pytest.mark.parametrize("name", ["arm64", "riscv64"])
+def test_command_elsewhere(name: str, tmp_path: Path) -> None:
+    """A command that runs in another architecture's machine has /dev/kvm there, and its status and output come back."""
+    architecture = architectures.ARCHITECTURES[name]
+    fetched = kernels.fetched(run.work_directory(), architecture)
+    if not fetched or benches.missing(name):
+        pytest.skip(f"no kernel of {name}, or no machine for it")
+    root = tmp_path / "root"
+    (root / "data").mkdir(parents=True)
+    (root / "data/here").write_text("from the root\n")
+    output = command.run(
+        *(name, fetched[0], "cat /data/here; test -c /dev/kvm && uname -r; exit 3", run.work_directory()),
+        root=root,
+    )
+    assert output.data.decode() == f"from the root\n{fetched[0].release}\n"
+    assert output.status == 3

@@ -67,11 +67,11 @@ def test_an_outcome_is_an_end() -> None:
 
 def kernel_of(bench: str, series: str) -> tuple[Path, object]:
     """The lab's kernel, or a skip that names what is missing."""
-    from lab import boot, kernels
+    from lab import benches, kernels
 
     if "KVMWHY_LAB" not in os.environ:
         pytest.skip("KVMWHY_LAB names no directory with fetched kernels")
-    if lacks := boot.missing(bench):
+    if lacks := benches.missing(bench):
         pytest.skip(f"not installed: {', '.join(lacks)}")
     work = Path(os.environ["KVMWHY_LAB"])
     try:
@@ -139,9 +139,9 @@ def agreement(bench: str, series: str, step: int) -> tuple[int, list[str], list[
         assert isinstance(made, Plan), name
         plans[f"{number}"] = (name, made)
     cases = [to_case(made, number) for number, (_, made) in plans.items()]
-    said = boot.boot(bench, kernel, cases, work, limit=900.0)  # type: ignore[arg-type]
+    output = boot.boot(bench, kernel, cases, work, limit=900.0)  # type: ignore[arg-type]
     other, words = [], []
-    for line in said.outcomes.splitlines():
+    for line in output.data.splitlines():
         outcome = msgspec.json.decode(line, type=Outcome)
         name, made = plans[outcome.id]
         verdict = compare(made, ended_of(made, outcome), Where(series, series, bench))

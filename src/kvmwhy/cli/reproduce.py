@@ -237,11 +237,11 @@ def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
         return NOT_HERE
     if str(root) not in sys.path:
         sys.path.append(str(root))
-    from lab import boot, kernels
+    from lab import benches, kernels
 
     found = made.expected.vendor
     bench: Literal["svm", "vmx"] = "vmx" if (wish.vendor or found) == "vmx" else "svm"
-    if lacks := boot.missing(bench):
+    if lacks := benches.missing(bench):
         complain(f"--lab needs {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
         return NOT_HERE
     work = Path(os.environ.get("KVMWHY_LAB") or Path.home() / ".cache" / "kvmwhy-lab")
@@ -257,7 +257,7 @@ def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
     for kernel in chosen:
         try:
             outcome = in_lab(made, bench, kernel, work)
-        except (boot.BenchError, OSError, ValueError) as error:
+        except (benches.BenchError, OSError, ValueError) as error:
             complain(f"{kernel.release}: {error}")
             continue
         fails[outcome.status == "reproduced"].append(kernel.release)
@@ -269,12 +269,12 @@ def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
 
 
 def in_lab(made: Plan, bench: str, kernel: Any, work: Path) -> Outcome:
-    """One boot for one guest. Raises lab.boot.BenchError, OSError, ValueError."""
+    """One boot for one guest. Raises lab.benches.BenchError, OSError, ValueError."""
     from kvmwhy.reproduce.lab import ended_of, to_case
     from lab import boot
     from lab.outcome import Outcome as LabOutcome
 
     where = Where(f"{kernel.release} in the lab, {bench}", kernel.release, bench)
-    said = boot.boot(bench, kernel, [to_case(made)], work, limit=_LAB_LIMIT)
-    ended = ended_of(made, msgspec.json.decode(said.outcomes.splitlines()[0], type=LabOutcome))
+    output = boot.boot(bench, kernel, [to_case(made)], work, limit=_LAB_LIMIT)
+    ended = ended_of(made, msgspec.json.decode(output.data.splitlines()[0], type=LabOutcome))
     return compare(made, ended, where)
