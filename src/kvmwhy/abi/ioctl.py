@@ -1,4 +1,4 @@
-"""The ioctls of /dev/kvm that an x86 VMM needs, and the structures that they pass.
+"""The ioctls of /dev/kvm, those of every architecture and those of x86, and the structures that they pass.
 
 Numbers are built by the rules of <asm-generic/ioctl.h> from direction, number and size; a structure
 is written once and its size and offsets follow (see ``layout``). A C program checks all of it
@@ -30,7 +30,7 @@ class Structure(NamedTuple):
     whole: struct.Struct
 
 
-def _structure(name: str, text: str) -> Structure:
+def structure(name: str, text: str) -> Structure:
     *fields, end = lay_out(f"{text} end:u8", 0)
     alignment = max(field.size for field in fields)
     size = (end.offset + alignment - 1) // alignment * alignment
@@ -54,27 +54,27 @@ def _prefixed(prefix: str, text: str) -> str:
     return " ".join(f"{prefix}.{item}" for item in text.split())
 
 
-REGS: Final = _structure(
+REGS: Final = structure(
     "kvm_regs",
     "rax:u64 rbx:u64 rcx:u64 rdx:u64 rsi:u64 rdi:u64 rsp:u64 rbp:u64"
     " r8:u64 r9:u64 r10:u64 r11:u64 r12:u64 r13:u64 r14:u64 r15:u64 rip:u64 rflags:u64",
 )
-SEGMENT: Final = _structure("kvm_segment", _SEGMENT)
-DTABLE: Final = _structure("kvm_dtable", "base:u64 limit:u16 padding:u16[3]")
-SREGS: Final = _structure(
+SEGMENT: Final = structure("kvm_segment", _SEGMENT)
+DTABLE: Final = structure("kvm_dtable", "base:u64 limit:u16 padding:u16[3]")
+SREGS: Final = structure(
     "kvm_sregs",
     " ".join(_prefixed(name, _SEGMENT) for name in SEGMENTS)
     + " "
     + " ".join(_prefixed(name, "base:u64 limit:u16 padding:u16[3]") for name in TABLES)
     + " cr0:u64 cr2:u64 cr3:u64 cr4:u64 cr8:u64 efer:u64 apic_base:u64 interrupt_bitmap:u64[4]",
 )
-USERSPACE_MEMORY_REGION: Final = _structure(
+USERSPACE_MEMORY_REGION: Final = structure(
     "kvm_userspace_memory_region",
     "slot:u32 flags:u32 guest_phys_addr:u64 memory_size:u64 userspace_addr:u64",
 )
-ENABLE_CAP: Final = _structure("kvm_enable_cap", "cap:u32 flags:u32 args:u64[4] pad:u8[64]")
-DEBUGREGS: Final = _structure("kvm_debugregs", "db:u64[4] dr6:u64 dr7:u64 flags:u64 reserved:u64[9]")
-VCPU_EVENTS: Final = _structure(
+ENABLE_CAP: Final = structure("kvm_enable_cap", "cap:u32 flags:u32 args:u64[4] pad:u8[64]")
+DEBUGREGS: Final = structure("kvm_debugregs", "db:u64[4] dr6:u64 dr7:u64 flags:u64 reserved:u64[9]")
+VCPU_EVENTS: Final = structure(
     "kvm_vcpu_events",
     "exception.injected:u8 exception.nr:u8 exception.has_error_code:u8 exception.pending:u8 exception.error_code:u32"
     " interrupt.injected:u8 interrupt.nr:u8 interrupt.soft:u8 interrupt.shadow:u8"
@@ -83,33 +83,35 @@ VCPU_EVENTS: Final = _structure(
     " reserved:u8[26] exception_has_payload:u8 exception_payload:u64",
 )
 # Headers of tables: so many entries follow (an array without a length, in C).
-MSRS: Final = _structure("kvm_msrs", "nmsrs:u32 pad:u32")
-MSR_ENTRY: Final = _structure("kvm_msr_entry", "index:u32 reserved:u32 data:u64")
-MSR_LIST: Final = _structure("kvm_msr_list", "nmsrs:u32")
-CPUID2: Final = _structure("kvm_cpuid2", "nent:u32 pad:u32")
-CPUID_ENTRY2: Final = _structure(
+MSRS: Final = structure("kvm_msrs", "nmsrs:u32 pad:u32")
+MSR_ENTRY: Final = structure("kvm_msr_entry", "index:u32 reserved:u32 data:u64")
+MSR_LIST: Final = structure("kvm_msr_list", "nmsrs:u32")
+CPUID2: Final = structure("kvm_cpuid2", "nent:u32 pad:u32")
+CPUID_ENTRY2: Final = structure(
     "kvm_cpuid_entry2",
     "function:u32 index:u32 flags:u32 eax:u32 ebx:u32 ecx:u32 edx:u32 padding:u32[3]",
 )
-SIGNAL_MASK: Final = _structure("kvm_signal_mask", "len:u32")
-XCR: Final = _structure("kvm_xcr", "xcr:u32 reserved:u32 value:u64")
+SIGNAL_MASK: Final = structure("kvm_signal_mask", "len:u32")
+XCR: Final = structure("kvm_xcr", "xcr:u32 reserved:u32 value:u64")
 MAX_XCRS: Final = 16
-XCRS: Final = _structure(
+XCRS: Final = structure(
     "kvm_xcrs",
     "nr_xcrs:u32 flags:u32 "
     + " ".join(_prefixed(f"xcrs[{n}]", "xcr:u32 reserved:u32 value:u64") for n in range(16))
     + " padding:u64[16]",
 )
-MP_STATE: Final = _structure("kvm_mp_state", "mp_state:u32")
-INTERRUPT: Final = _structure("kvm_interrupt", "irq:u32")
-TRANSLATION: Final = _structure(
+MP_STATE: Final = structure("kvm_mp_state", "mp_state:u32")
+INTERRUPT: Final = structure("kvm_interrupt", "irq:u32")
+TRANSLATION: Final = structure(
     "kvm_translation",
     "linear_address:u64 physical_address:u64 valid:u8 writeable:u8 usermode:u8 pad:u8[5]",
 )
-GUEST_DEBUG: Final = _structure("kvm_guest_debug", "control:u32 pad:u32 arch.debugreg:u64[8]")
+GUEST_DEBUG: Final = structure("kvm_guest_debug", "control:u32 pad:u32 arch.debugreg:u64[8]")
+ONE_REG: Final = structure("kvm_one_reg", "id:u64 addr:u64")  # not on x86 before 6.19
+CREATE_DEVICE: Final = structure("kvm_create_device", "type:u32 fd:u32 flags:u32")
 # Passed as bytes: their contents are the CPU's, not KVM's.
-FPU: Final = _structure("kvm_fpu", "fpr:u8[128] rest:u32[72]")
-XSAVE: Final = _structure("kvm_xsave", "region:u32[1024]")
+FPU: Final = structure("kvm_fpu", "fpr:u8[128] rest:u32[72]")
+XSAVE: Final = structure("kvm_xsave", "region:u32[1024]")
 
 STRUCTURES: Final = (
     REGS,
@@ -132,12 +134,15 @@ STRUCTURES: Final = (
     INTERRUPT,
     TRANSLATION,
     GUEST_DEBUG,
+    ONE_REG,
+    CREATE_DEVICE,
     FPU,
     XSAVE,
 )
 
 MEM_LOG_DIRTY_PAGES: Final = 1 << 0
 MEM_READONLY: Final = 1 << 1
+CREATE_DEVICE_TEST: Final = 1  # only ask
 CPUID_FLAG_SIGNIFICANT_INDEX: Final = 1 << 0
 VCPUEVENT_VALID: Final = {0: "NMI_PENDING", 1: "SIPI_VECTOR", 2: "SHADOW", 3: "SMM", 4: "PAYLOAD", 5: "TRIPLE_FAULT"}
 
@@ -147,19 +152,19 @@ def _ioc(direction: int, nr: int, size: int) -> int:
     return direction << 30 | size << 16 | KVMIO << 8 | nr
 
 
-def _io(nr: int) -> int:
+def io(nr: int) -> int:
     return _ioc(0, nr, 0)
 
 
-def _iow(nr: int, structure: Structure) -> int:
+def iow(nr: int, structure: Structure) -> int:
     return _ioc(1, nr, structure.size)
 
 
-def _ior(nr: int, structure: Structure) -> int:
+def ior(nr: int, structure: Structure) -> int:
     return _ioc(2, nr, structure.size)
 
 
-def _iowr(nr: int, structure: Structure) -> int:
+def iowr(nr: int, structure: Structure) -> int:
     return _ioc(3, nr, structure.size)
 
 
@@ -167,44 +172,47 @@ class Ioctl(IntEnum):
     """Requests by name, so that an error can say which one failed."""
 
     # /dev/kvm
-    KVM_GET_API_VERSION = _io(0x00)
-    KVM_CREATE_VM = _io(0x01)
-    KVM_GET_MSR_INDEX_LIST = _iowr(0x02, MSR_LIST)
-    KVM_CHECK_EXTENSION = _io(0x03)
-    KVM_GET_VCPU_MMAP_SIZE = _io(0x04)
-    KVM_GET_SUPPORTED_CPUID = _iowr(0x05, CPUID2)
+    KVM_GET_API_VERSION = io(0x00)
+    KVM_CREATE_VM = io(0x01)
+    KVM_GET_MSR_INDEX_LIST = iowr(0x02, MSR_LIST)
+    KVM_CHECK_EXTENSION = io(0x03)
+    KVM_GET_VCPU_MMAP_SIZE = io(0x04)
+    KVM_GET_SUPPORTED_CPUID = iowr(0x05, CPUID2)
     # a VM
-    KVM_CREATE_VCPU = _io(0x41)
-    KVM_SET_USER_MEMORY_REGION = _iow(0x46, USERSPACE_MEMORY_REGION)
-    KVM_SET_TSS_ADDR = _io(0x47)
-    KVM_ENABLE_CAP = _iow(0xA3, ENABLE_CAP)  # of a vCPU, too
+    KVM_CREATE_VCPU = io(0x41)
+    KVM_SET_USER_MEMORY_REGION = iow(0x46, USERSPACE_MEMORY_REGION)
+    KVM_SET_TSS_ADDR = io(0x47)
+    KVM_ENABLE_CAP = iow(0xA3, ENABLE_CAP)  # of a vCPU, too
     # a vCPU
-    KVM_RUN = _io(0x80)
-    KVM_GET_REGS = _ior(0x81, REGS)
-    KVM_SET_REGS = _iow(0x82, REGS)
-    KVM_GET_SREGS = _ior(0x83, SREGS)
-    KVM_SET_SREGS = _iow(0x84, SREGS)
-    KVM_TRANSLATE = _iowr(0x85, TRANSLATION)
-    KVM_INTERRUPT = _iow(0x86, INTERRUPT)
-    KVM_GET_MSRS = _iowr(0x88, MSRS)
-    KVM_SET_MSRS = _iow(0x89, MSRS)
-    KVM_SET_SIGNAL_MASK = _iow(0x8B, SIGNAL_MASK)
-    KVM_GET_FPU = _ior(0x8C, FPU)
-    KVM_SET_FPU = _iow(0x8D, FPU)
-    KVM_SET_CPUID2 = _iow(0x90, CPUID2)
-    KVM_GET_CPUID2 = _iowr(0x91, CPUID2)
-    KVM_GET_MP_STATE = _ior(0x98, MP_STATE)
-    KVM_SET_MP_STATE = _iow(0x99, MP_STATE)
-    KVM_NMI = _io(0x9A)
-    KVM_SET_GUEST_DEBUG = _iow(0x9B, GUEST_DEBUG)
-    KVM_GET_VCPU_EVENTS = _ior(0x9F, VCPU_EVENTS)
-    KVM_SET_VCPU_EVENTS = _iow(0xA0, VCPU_EVENTS)
-    KVM_GET_DEBUGREGS = _ior(0xA1, DEBUGREGS)
-    KVM_SET_DEBUGREGS = _iow(0xA2, DEBUGREGS)
-    KVM_GET_XSAVE = _ior(0xA4, XSAVE)
-    KVM_SET_XSAVE = _iow(0xA5, XSAVE)
-    KVM_GET_XCRS = _ior(0xA6, XCRS)
-    KVM_SET_XCRS = _iow(0xA7, XCRS)
+    KVM_RUN = io(0x80)
+    KVM_GET_REGS = ior(0x81, REGS)
+    KVM_SET_REGS = iow(0x82, REGS)
+    KVM_GET_SREGS = ior(0x83, SREGS)
+    KVM_SET_SREGS = iow(0x84, SREGS)
+    KVM_TRANSLATE = iowr(0x85, TRANSLATION)
+    KVM_INTERRUPT = iow(0x86, INTERRUPT)
+    KVM_GET_MSRS = iowr(0x88, MSRS)
+    KVM_SET_MSRS = iow(0x89, MSRS)
+    KVM_SET_SIGNAL_MASK = iow(0x8B, SIGNAL_MASK)
+    KVM_GET_FPU = ior(0x8C, FPU)
+    KVM_SET_FPU = iow(0x8D, FPU)
+    KVM_SET_CPUID2 = iow(0x90, CPUID2)
+    KVM_GET_CPUID2 = iowr(0x91, CPUID2)
+    KVM_GET_MP_STATE = ior(0x98, MP_STATE)
+    KVM_SET_MP_STATE = iow(0x99, MP_STATE)
+    KVM_NMI = io(0x9A)
+    KVM_SET_GUEST_DEBUG = iow(0x9B, GUEST_DEBUG)
+    KVM_GET_VCPU_EVENTS = ior(0x9F, VCPU_EVENTS)
+    KVM_SET_VCPU_EVENTS = iow(0xA0, VCPU_EVENTS)
+    KVM_GET_DEBUGREGS = ior(0xA1, DEBUGREGS)
+    KVM_SET_DEBUGREGS = iow(0xA2, DEBUGREGS)
+    KVM_GET_XSAVE = ior(0xA4, XSAVE)
+    KVM_SET_XSAVE = iow(0xA5, XSAVE)
+    KVM_GET_XCRS = ior(0xA6, XCRS)
+    KVM_SET_XCRS = iow(0xA7, XCRS)
+    KVM_GET_ONE_REG = iow(0xAB, ONE_REG)
+    KVM_SET_ONE_REG = iow(0xAC, ONE_REG)
+    KVM_CREATE_DEVICE = iowr(0xE0, CREATE_DEVICE)  # of a VM
 
 
 class CapabilityInfo(NamedTuple):

@@ -51,6 +51,9 @@ from kvmwhy.machine.errors import (
 )
 from kvmwhy.machine.exits import (
     ApResetHold,
+    ArmLdst64b,
+    ArmNisv,
+    ArmSea,
     Debug,
     DirtyRingFull,
     ExceptionExit,
@@ -92,6 +95,9 @@ from kvmwhy.machine.x86.state import CpuidEntry, DebugRegs, Dtable, Events, Regs
 
 __all__ = [
     "ApResetHold",
+    "ArmLdst64b",
+    "ArmNisv",
+    "ArmSea",
     "BusyError",
     "CapabilityAbsentError",
     "ClosedError",

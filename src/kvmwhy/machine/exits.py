@@ -189,6 +189,32 @@ class Hyperv(Exit, frozen=True, gc=False):
     u: tuple[int, ...]
 
 
+class ArmNisv(Exit, frozen=True, gc=False):
+    """An access outside RAM that the CPU does not describe; only where KVM_CAP_ARM_NISV_TO_USER is enabled."""
+
+    number: ClassVar[int] = 28
+    esr_iss: int  # of ESR_EL2, only WnR, CM and the fault status
+    fault_ipa: int
+
+
+class ArmSea(Exit, frozen=True, gc=False):
+    """An external abort of the host's memory or bus; bit 0 of ``flags``: ``gpa`` is valid."""
+
+    number: ClassVar[int] = 41
+    flags: int
+    esr: int
+    gva: int
+    gpa: int
+
+
+class ArmLdst64b(Exit, frozen=True, gc=False):
+    """LD64B or ST64B outside RAM."""
+
+    number: ClassVar[int] = 42
+    esr_iss: int
+    fault_ipa: int
+
+
 class _Msr(Exit, frozen=True, gc=False):
     """``reason``: 1 invalid, 2 unknown, 4 filtered. refuse() gives the guest #GP."""
 
@@ -281,6 +307,7 @@ class Other(Exit, frozen=True):
 _PLAIN: Final[tuple[type[Exit], ...]] = (
     *(Unknown, ExceptionExit, Debug, Hlt, IrqWindowOpen, Shutdown, FailEntry, Intr, SetTpr, TprAccess, Nmi),
     *(IoapicEoi, X86Rdmsr, X86Wrmsr, DirtyRingFull, ApResetHold, X86BusLock, Notify, MemoryFault, SnpReqCerts),
+    *(ArmNisv, ArmSea, ArmLdst64b),
 )
 
 

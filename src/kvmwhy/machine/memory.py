@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -43,6 +44,18 @@ class Backing(NamedTuple):
     def address(self) -> int:
         """Of the host memory, in this process (the HVA)."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self.host))
+
+
+def pieces(start: int, size: int, holes: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """(address, size) of what the holes leave of ``size`` bytes from ``start`` on."""
+    left, end = [], start + size
+    for gpa, length in sorted(holes):
+        if start < min(gpa, end):
+            left.append((start, min(gpa, end) - start))
+        start = max(start, gpa + length)
+    if start < end:
+        left.append((start, end - start))
+    return tuple(left)
 
 
 class Memory:

@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 from contextlib import suppress
+from enum import IntEnum
 from fcntl import ioctl
 from math import inf
 from threading import get_ident
@@ -178,12 +179,12 @@ class KvmVcpu:
     def _flush(self) -> None:
         """Load what was left to KVM_RUN, before something else reads or sets the state."""
 
-    def _get(self, request: Ioctl, structure: abi.Structure) -> bytes:
+    def _get(self, request: IntEnum, structure: abi.Structure) -> bytes:
         data = bytearray(structure.size)
         self._set(request, data)
         return bytes(data)
 
-    def _set(self, request: Ioctl, data: bytearray) -> int:
+    def _set(self, request: IntEnum, data: bytearray) -> int:
         """Also for structures that KVM fills in. Anything but a bytearray costs fcntl a detour."""
         self._flush()
         try:
@@ -192,7 +193,7 @@ class KvmVcpu:
             self._refused(request, error)
         return result
 
-    def _refused(self, request: Ioctl, error: Exception) -> NoReturn:
+    def _refused(self, request: IntEnum, error: Exception) -> NoReturn:
         self._check_open()  # a ValueError is fcntl's word for a descriptor below 0
         if isinstance(error, OSError):
             raise refused(request.name, error) from None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from enum import IntEnum
 from fcntl import ioctl
 from threading import Lock
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar
 
 from kvmwhy.abi import ioctl as abi
+from kvmwhy.abi.capabilities import known_capabilities
 from kvmwhy.abi.ioctl import CAPABILITIES, Ioctl
 from kvmwhy.abi.uname import Arch
 from kvmwhy.machine.errors import (
@@ -24,7 +26,6 @@ from kvmwhy.machine.memory import Backing, Memory, Slot
 from kvmwhy.machine.vcpu import KvmVcpu
 
 V = TypeVar("V", bound=KvmVcpu)
-_NAMES: Final = {info.number: name for name, info in CAPABILITIES.items()}
 _INTERRUPTED: Final = 10  # times that KVM_CREATE_VM is tried again when a signal spoils it
 
 
@@ -113,8 +114,9 @@ class KvmVm(Generic[V]):
 
     def enable(self, cap: str | int, *args: int) -> None:
         number = _cap_number(cap)
-        name = _NAMES.get(number, f"capability {number}")
-        info = CAPABILITIES.get(name)
+        known = known_capabilities()
+        name = next((name for name, info in known.items() if info.number == number), f"capability {number}")
+        info = known.get(name)
         if not self.capability(number):
             advice = f"it came with Linux {info.since}" if info and info.since else ""
             raise CapabilityAbsentError(name, number, advice)
@@ -168,6 +170,15 @@ class KvmVm(Generic[V]):
         except OSError as error:
             raise refused(request.name, error) from None
 
+    def _fill(self, request: IntEnum, size: int) -> bytes:
+        """A structure that KVM fills in for this VM."""
+        data = bytearray(size)
+        try:
+            ioctl(self._vm, request, data)
+        except OSError as error:
+            raise refused(request.name, error) from None
+        return bytes(data)
+
     # -- end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -195,7 +206,7 @@ class KvmVm(Generic[V]):
 def _cap_number(cap: str | int) -> int:
     if isinstance(cap, int):
         return cap
-    info = CAPABILITIES.get(cap)
+    info = known_capabilities().get(cap)
     if info is None:
         raise UnknownCapabilityError(f"no capability is called {cap!r} here", "give its number")
     return info.number

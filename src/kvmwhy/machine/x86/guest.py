@@ -16,6 +16,7 @@ import msgspec
 
 from kvmwhy.abi.kvm_run import PAGE_SIZE
 from kvmwhy.machine.errors import GuestError, ImageTooLargeError, RegisterError, SlotAlignmentError, UnknownModeError
+from kvmwhy.machine.memory import pieces
 from kvmwhy.machine.protocol import Machine, Vcpu
 from kvmwhy.machine.x86 import boot_state
 from kvmwhy.machine.x86.boot_state import MODES, ORIGIN, STUB_SIZE, STUBS, VECTORS, Mode
@@ -122,14 +123,7 @@ class Guest(msgspec.Struct, frozen=True, dict=True):
     @property
     def ram(self) -> tuple[tuple[int, int], ...]:
         """(address, size) of each piece of RAM between the holes."""
-        pieces, start = [], 0
-        for gpa, size in sorted(self.mmio):
-            if start < min(gpa, self.memory):
-                pieces.append((start, min(gpa, self.memory) - start))
-            start = max(start, gpa + size)
-        if start < self.memory:
-            pieces.append((start, self.memory - start))
-        return tuple(pieces)
+        return pieces(0, self.memory, self.mmio)
 
     @property
     def padding(self) -> int:

@@ -1,0 +1,1 @@
+"""riscv64: where its loads and stores point."""
