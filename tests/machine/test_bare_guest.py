@@ -153,9 +153,9 @@ def test_loads_that_kvm_decodes_become_mmio(code: int, size: int) -> None:
 @ON_RISCV64
 @pytest.mark.live
 @pytest.mark.parametrize(
-    ("code", "number"), [(0x00053507, "EOPNOTSUPP"), (0x0015352F, "EOPNOTSUPP"), (0x00153583, "EIO")]
+    ("code", "name"), [(0x00053507, "EOPNOTSUPP"), (0x0015352F, "EOPNOTSUPP"), (0x00153583, "EIO")]
 )
-def test_what_kvm_does_not_decode_fails(code: int, number: str) -> None:
+def test_what_kvm_does_not_decode_fails(code: int, name: str) -> None:
     """fld and amoadd.d are unknown to it; ld of an odd address it refuses."""
     assert outcome(word(code)) == Stopped("errno", errno=getattr(errno, name))
 

@@ -469,8 +469,23 @@ def probe(**options: Any) -> None:
     """Measure what this host's KVM can emulate, and compare it with the atlas.
 
     Each form is one small guest, whose operand is where there is no memory. It runs in one VM of 64 KiB, and needs
-    /dev/kvm.
+    /dev/kvm. On arm64 and riscv64, where KVM emulates no instructions, each class of access is asked for: whether it
+    reaches a VMM, for one that asks for nothing, for one with KVM_CAP_ARM_NISV_TO_USER, and for one that injects an
+    abort as QEMU does.
     """
+    from kvmwhy.cli.other_host import bare_host, refusal
+
+    if arch := bare_host():
+        from kvmwhy.cli.probe_access import run as run_access
+
+        given = (
+            ("--mode", options.pop("mode")),
+            ("--all", options.pop("everything")),
+            ("--journal", options.pop("journal")),
+        )
+        if sentence := refusal(given, "x86", arch):
+            raise click.UsageError(sentence)
+        sys.exit(run_access(arch, **options))
     from kvmwhy.cli.probe import ProbeOptions
     from kvmwhy.cli.probe import run as run_probe
 

@@ -38,7 +38,7 @@ class KvmVm(Generic[V]):
     ARCH: ClassVar[Arch]
     """Of the guests that this kind of VM runs: its host is of the same."""
 
-    def __init__(self, device: str = DEVICE) -> None:
+    def __init__(self, device: str = DEVICE, *, vm_type: int = 0) -> None:
         self._vm = self._kvm = -1
         self._memory = Memory()
         self._vcpus: list[V] = []
@@ -51,7 +51,7 @@ class KvmVm(Generic[V]):
             raise refused("open", error) from None
         try:
             self._check_version()
-            self._vm = self._create_vm()
+            self._vm = self._create_vm(vm_type)
         except IoctlError:
             self.close()
             raise
@@ -65,14 +65,14 @@ class KvmVm(Generic[V]):
             fact = f"KVM's API has version {version}, not {abi.API_VERSION}"
             raise IoctlError("KVM_GET_API_VERSION", errno.EPROTO, "this is not the KVM of any Linux since 2.6.22", fact)
 
-    def _create_vm(self) -> int:
+    def _create_vm(self, vm_type: int) -> int:
         for _ in range(_INTERRUPTED):
             try:
-                return self._ask(self._kvm, Ioctl.KVM_CREATE_VM)
+                return self._ask(self._kvm, Ioctl.KVM_CREATE_VM, vm_type)
             except IoctlError as error:
                 if error.errno != errno.EINTR:
                     raise
-        return self._ask(self._kvm, Ioctl.KVM_CREATE_VM)
+        return self._ask(self._kvm, Ioctl.KVM_CREATE_VM, vm_type)
 
     # -- memory ------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ def test_they_are_those_of_the_disassembly() -> None:
     """Of some thousand random words that capstone reads as a load or store with a base."""
     capstone = pytest.importorskip("capstone")
     decoder = capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
-    choose, seen, differ = random.Random(7), 0, []
+    choose, seen, differ = random.Random(7), 0, []  # noqa: S311 -- words to decode
     for _ in range(60_000):
         word = choose.getrandbits(32) & ~(1 << 25) | 1 << 27
         access = load_store(word)

@@ -26,7 +26,7 @@ def test_they_are_those_of_the_disassembly() -> None:
     """Of random words that capstone reads as a load or store."""
     capstone = pytest.importorskip("capstone")
     decoder = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
-    choose, seen, differ = random.Random(7), 0, []
+    choose, seen, differ = random.Random(7), 0, []  # noqa: S311 -- words to decode
     for _ in range(60_000):
         code = choose.getrandbits(32).to_bytes(4, "little")
         for instruction in decoder.disasm(code, 0, 1):

@@ -13,11 +13,11 @@ STACK_POINTER: Final = 31
 
 
 class Operand(NamedTuple):
-    """``base`` is a register's number, 31 the stack pointer; ``index`` another's, if it is added."""
+    """``base`` is a register's number, 31 the stack pointer; ``added`` an index register's."""
 
     base: int
     offset: int = 0
-    index: int | None = None
+    added: int | None = None
 
 
 def operand(word: int) -> Operand | None:
@@ -45,7 +45,7 @@ def _register(word: int, base: int, access: LoadStore) -> Operand:
     low = _bits(word, 11, 10)
     if _bits(word, 21, 21):
         if low == 0b10:
-            return Operand(base, index=_bits(word, 20, 16))
+            return Operand(base, added=_bits(word, 20, 16))
         if low & 1:  # LDRAA, LDRAB: ten bits, of which the first stands apart
             return Operand(base, (_signed(word, 22, 22) << 9 | _bits(word, 20, 12)) << 3)
         return Operand(base)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-
 _STACK_POINTER: Final = 2
 # Of the compressed ones by quadrant and funct3: FLD, LW, LD and FSD, SW, SD; those on the stack likewise.
 _SIZES: Final = {1: 3, 2: 2, 3: 3, 5: 3, 6: 2, 7: 3}  # log2
