@@ -1,4 +1,4 @@
-"""``kvmwhy probe`` on arm64 and riscv64: there, against what the labs and the kernel's source say; elsewhere, refusals."""
+"""``kvmwhy probe`` on arm64 and riscv64: against what the kernel's source says."""
 
 from __future__ import annotations
 

@@ -120,8 +120,9 @@ def in_words(arch: Arch, stopped: Stopped) -> str:
     accesses = [exit_ for exit_ in stopped.exits if isinstance(exit_, Mmio)]
     match kind(stopped):
         case "mmio":
-            sizes = "+".join(str(access.len) for access in accesses)
-            return f"KVM_EXIT_MMIO, a {'write' if accesses[0].is_write else 'read'} of {sizes} byte{'' if sizes == '1' else 's'}"
+            size = "+".join(str(access.len) for access in accesses)
+            size += " byte" if size == "1" else " bytes"
+            return f"KVM_EXIT_MMIO, a {'write' if accesses[0].is_write else 'read'} of {size}"
         case "done":
             return "done without an exit"
         case "nisv":
