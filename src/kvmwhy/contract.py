@@ -331,6 +331,21 @@ class MachinePart(_Part, kw_only=True):
     why: Annotated[str | None, Meta(description="Why the model was taken without being asked for.")] = None
 
 
+class CatalogueEntry(_Part, kw_only=True):
+    """kvmwhy cause --json: a page of the catalogue."""
+
+    id: Annotated[str, Meta(description="It never changes its meaning.")]
+    kind: Literal["mechanism", "origin", "number", "cause", "bug"]
+    title: str
+    family: str | None = None
+    origin: Annotated[str | None, Meta(description="Whose bug it is.")] = None
+    what: str
+    recognise: str
+    fix: FixPart = msgspec.field(default_factory=FixPart)
+    see: Annotated[list[str], Meta(description="Other entries, and sources.")] = msgspec.field(default_factory=list)
+    references: list[str] = msgspec.field(default_factory=list)
+
+
 class Explanation(_Part, kw_only=True):
     """A failure of a KVM vCPU, explained by kvmwhy: one object a line."""
 

@@ -4,37 +4,215 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Final
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import catalogue
-from kvmwhy.diagnosis.knowledge.pages import MECHANISMS, NUMBERS, ORIGINS, page_of
+from kvmwhy.diagnosis.cause import FAMILIES, Cause
+from kvmwhy.diagnosis.knowledge import all_bugs
+from kvmwhy.diagnosis.knowledge.bug import Bug
+from kvmwhy.diagnosis.knowledge.pages import MECHANISMS, NUMBERS, ORIGINS, PAGES, Page, page_of
 from kvmwhy.render.page import Line
 from kvmwhy.render.text import cause_page, page
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 _WIDTH: Final = 28
 
+_HEADS: Final = {"mechanism": "What happened", "origin": "Whose doing it was", "number": "Error lines"}
 
-def run(wanted: str | None) -> int:
-    """List everything, or show one page; return the exit status."""
+# What KVM says of a failure, by the mechanisms that leave it; of a cause by its family, where its own data name none.
+_EMULATION: Final = "emulation-no-handler, emulation-gives-up, emulation-failed"
+_ENTRY: Final = "entry-refused-guest-state, entry-refused-controls, entry-vmfail-no-number"
+_OF_SUBERROR: Final = {1: _EMULATION, 2: "simultaneous-events", 3: "event-delivery", 4: "exit-unhandled"}
+_OF_KIND: Final = {
+    "entry-failure": _ENTRY,
+    "run-error": "run-errno",
+    "setup-refused": "setup-refused",
+    "shutdown": "triple-fault",
+    "exception-exit": "exception-exit",
+    "unknown-exit": "exit-unknown-to-kvm",
+    "other": "exit-unknown-to-vmm",
+    "undef-injected": "undef-injected",
+    "host-trouble": "host-trouble",
+}
+_OF_FAMILY: Final = {
+    "emulator-gap": _EMULATION,
+    "fetch-non-ram": "fetch-not-ram",
+    "memslot-race": "fetch-not-ram",
+    "event-delivery": "event-delivery",
+    "simultaneous-events": "simultaneous-events",
+    "invalid-guest-state": _ENTRY,
+    "smm": _ENTRY,
+    "unhandled-exit": "exit-unhandled",
+    "host-dying": "exit-unhandled",
+    "host-memory": "run-errno",
+    "arm64-no-syndrome": "run-errno",
+    "not-x86-kvm": "not-this",
+    "undecided": "not-shown",
+}
+_SEVERAL: Final = "of several mechanisms"
+
+
+class Entry(NamedTuple):
+    """One line of the catalogue."""
+
+    id: str
+    title: str
+    head: str
+
+
+def run(wanted: str, *, by: str | None, as_json: bool) -> int:
+    """List everything, show one page, or list what has these words; return the exit status."""
     causes = catalogue()
-    if wanted is None:
-        show(_index())
+    if not wanted:
+        entries = _all() if by is None else _grouped(by)
+        _print(entries, as_json=as_json)
         return 0
+    known = wanted.strip().casefold()
     if (found := page_of(wanted)) is not None:
-        show(page(found))
+        more = [entry for entry in _search(known) if entry.id != found.id] if known != found.id else []
+        if as_json:
+            _print([_of_page(found), *more], as_json=True)
+        else:
+            show([*page(found), *([Line(), *_lines(more)] if more else [])], paged=True)
         return 0
-    if wanted in causes:
-        show(cause_page(causes[wanted]))
+    if known in causes:
+        _print([_of_cause(causes[known])], as_json=True) if as_json else show(cause_page(causes[known]))
         return 0
-    if (syndrome := _syndrome(wanted)) is not None:
+    if (syndrome := _syndrome(wanted)) is not None and not as_json:
         show(syndrome)
         return 0
-    names = [*causes, *(entry.id for entry in (*MECHANISMS, *ORIGINS, *NUMBERS))]
-    near = difflib.get_close_matches(wanted, names, 1)
+    if fitting := _search(known):
+        _print(fitting, as_json=as_json)
+        return 0
+    near = difflib.get_close_matches(known, _ids(), 1)
     hint = f"; did you mean {near[0]}?" if near else "; `kvmwhy cause` lists them"
-    complain(f"no cause {wanted!r}{hint}")
-    return 2
+    complain(f"no entry {wanted!r}, and none with these words{hint}")
+    return 1
+
+
+def completions(incomplete: str) -> list[CompletionItem]:
+    """Ids that begin so, with their titles, for the shell."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(entry.id, help=entry.title) for entry in _all() if entry.id.startswith(incomplete)]
+
+
+def _ids() -> list[str]:
+    return [entry.id for entry in _all()]
+
+
+def _all() -> list[Entry]:
+    """Pages by kind, then causes by family."""
+    causes = sorted(catalogue().values(), key=lambda cause: FAMILIES.index(cause.family))
+    return [*map(_of_page, (*MECHANISMS, *ORIGINS, *NUMBERS)), *map(_of_cause, causes)]
+
+
+def _of_page(entry: Page) -> Entry:
+    return Entry(entry.id, entry.title, _HEADS[entry.kind])
+
+
+def _of_cause(cause: Cause) -> Entry:
+    return Entry(cause.id, cause.title, f"Causes of the family {cause.family}")
+
+
+def _grouped(by: str) -> list[Entry]:
+    """Causes and known bugs under a heading for each family, mechanism or origin."""
+    bugs = {bug.id: bug for bug in all_bugs()}
+    causes = catalogue().values()
+    if by == "family":
+        return [entry for entry in _all() if entry.id in catalogue()]
+    if by == "mechanism":
+        entries = [Entry(cause.id, cause.title, _mechanism(cause, bugs.get(cause.id))) for cause in causes]
+    else:
+        # What the evidence itself shows has no origin of its own: each failure's evidence is weighed for that.
+        whose = {page.id: page.title for page in ORIGINS}
+        depends = "depends on the evidence"
+        heads = {bug.id: f"{bug.origin}: {whose[bug.origin]}" for bug in bugs.values()}
+        entries = [Entry(cause.id, cause.title, heads.get(cause.id, depends)) for cause in causes]
+    return sorted(entries, key=lambda entry: entry.head)
+
+
+def _mechanism(cause: Cause, bug: Bug | None) -> str:
+    if bug is not None and bug.shape.suberror is not None:
+        return _OF_SUBERROR.get(bug.shape.suberror, _SEVERAL)
+    if bug is not None and bug.shape.kind in _OF_KIND:
+        return _OF_KIND[bug.shape.kind]
+    return _OF_FAMILY.get(cause.family, _SEVERAL)
+
+
+def _search(wanted: str) -> list[Entry]:
+    """Entries with all words in id, title or family; if there are none, those that have them in their text."""
+    words = wanted.split()
+    texts = {entry.id: _text(entry) for entry in PAGES} | {cause.id: _text(cause) for cause in catalogue().values()}
+    short = [
+        entry for entry in _all() if all(word in f"{entry.id} {entry.title} {entry.head}".casefold() for word in words)
+    ]
+    return short or [entry for entry in _all() if all(word in texts[entry.id] for word in words)]
+
+
+def _text(entry: Page | Cause) -> str:
+    return f"{entry.id} {entry.title} {entry.what} {entry.recognise}".casefold()
+
+
+def _print(entries: Iterable[Entry], *, as_json: bool) -> None:
+    if as_json:
+        for entry in entries:
+            sys.stdout.buffer.write(_json(entry.id) + b"\n")
+        return
+    show(_lines(entries), paged=True)
+
+
+def _lines(entries: Iterable[Entry]) -> list[Line]:
+    """A line each, under a heading for each group."""
+    lines: list[Line] = []
+    last = None
+    for entry in entries:
+        if entry.head != last:
+            lines += [Line()] if lines else []
+            lines.append(Line(style="head", label=entry.head, label_style="head"))
+            last = entry.head
+        lines.append(Line(entry.title, "plain", f"{entry.id:<{_WIDTH}} ", 2))
+    return lines
+
+
+def _json(entry_id: str) -> bytes:
+    import msgspec
+
+    from kvmwhy.contract import CatalogueEntry, FixPart
+
+    entry = next((page for page in PAGES if page.id == entry_id), None)
+    if entry is not None:
+        return msgspec.json.encode(
+            CatalogueEntry(
+                id=entry.id,
+                kind=entry.kind,
+                title=entry.title,
+                what=entry.what,
+                recognise=entry.recognise,
+                fix=FixPart(**entry.fix._asdict()),
+                see=list(entry.see),
+            )
+        )
+    cause = catalogue()[entry_id]
+    bug = next((bug for bug in all_bugs() if bug.id == entry_id), None)
+    return msgspec.json.encode(
+        CatalogueEntry(
+            id=cause.id,
+            kind="cause" if bug is None else "bug",
+            title=cause.title,
+            family=cause.family,
+            origin=None if bug is None else bug.origin,
+            what=cause.what,
+            recognise=cause.recognise,
+            fix=FixPart(**cause.fix._asdict()),
+            references=list(cause.references),
+        )
+    )
 
 
 def _syndrome(wanted: str) -> list[Line] | None:
@@ -49,16 +227,4 @@ def _syndrome(wanted: str) -> list[Line] | None:
     lines += [Line(text, "plain", "- ", 2) for text in esr.sentences(number)]
     if esr.is_undescribed_access(number):
         lines += [Line(), Line("kvmwhy cause arm64-no-syndrome", "plain", "What to do: ", 2, whole=True)]
-    return lines
-
-
-def _index() -> list[Line]:
-    """Every page, a line each."""
-    lines: list[Line] = []
-    for head, pages in (("What happened", MECHANISMS), ("Whose doing it was", ORIGINS), ("Error lines", NUMBERS)):
-        lines += [Line(style="head", label=head, label_style="head")]
-        lines += [Line(entry.title, "plain", f"{entry.id:<{_WIDTH}}", 2) for entry in pages]
-        lines.append(Line())
-    lines.append(Line(style="head", label="Causes and known bugs", label_style="head"))
-    lines += [Line(cause.title, "plain", f"{cause.id:<{_WIDTH}} ", 2) for cause in catalogue().values()]
     return lines

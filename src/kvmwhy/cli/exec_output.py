@@ -18,10 +18,10 @@ _WIDTH: Final = 100
 
 def page(lines: list[Line]) -> bytes:
     """Styled if the standard error is a terminal; with carriage returns where it does not add them."""
-    from kvmwhy.cli.output import plain, styled
+    from kvmwhy.cli.output import styled
 
     if not os.isatty(_STDERR):
-        return plain(lines).encode()
+        return styled(lines, _WIDTH, terminal=False).encode()
     width, is_raw = _WIDTH, False
     with suppress(OSError, termios.error):
         width = termios.tcgetwinsize(_STDERR)[1] or width

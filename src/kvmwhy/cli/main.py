@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmwhy import __version__
+from kvmwhy.cli.group import Group, shared
 
 if TYPE_CHECKING:
     from kvmwhy.arch.x86.instruction import Syntax
@@ -60,10 +61,18 @@ _symbols = click.option(
 )
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="kvmwhy")
+@click.group(
+    cls=Group,
+    epilog=_EPILOG,
+    params=shared(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="kvmwhy")
 def kvmwhy() -> None:
-    """Say why KVM gave up on a guest, and what to do about it."""
+    """Say why KVM gave up on a guest, and what to do about it.
+
+    `kvmwhy FILE` is `kvmwhy explain FILE`; `kvmwhy help COMMAND` shows what a command does.
+    """
 
 
 @kvmwhy.command(
@@ -91,7 +100,9 @@ Examples:
     show_default=True,
     help="Explain at most this many distinct failures; the rest are counted.",
 )
-@click.option("--full", "depth", flag_value="full", help="Everything: what the answer rests on, and the raw words.")
+@click.option(
+    "-v", "--full", "depth", flag_value="full", help="Everything: what the answer rests on, and the raw words."
+)
 @click.option("--brief", "depth", flag_value="brief", help="One line for each failure.")
 @click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write one page to look at, for all.")
 @click.option("--markdown", "depth", flag_value="markdown", help="For a bug tracker.")
@@ -252,7 +263,7 @@ Examples:
 @click.option("--domain", metavar="NAME", help="A libvirt domain; virsh asks its monitor.")
 @click.option("--monitor/--no-monitor", default=True, help="Look for the monitor of a QEMU that is given by PID.")
 @click.option("-f", "--follow", is_flag=True, help="Wait for the next failure, and explain that.")
-@click.option("--full", is_flag=True, help="Everything: what the answer rests on, and the raw words.")
+@click.option("-v", "--full", is_flag=True, help="Everything: what the answer rests on, and the raw words.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per failing vCPU, one a line.")
 @_syntax
 @_symbols
@@ -303,7 +314,7 @@ Examples:
 )
 @click.option("--duration", type=click.FloatRange(min=0), metavar="SECONDS", help="Stop by itself after this time.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines on a terminal, too.")
-@click.option("--quiet", is_flag=True, help="No line on the terminal for each failure.")
+@click.option("-q", "--quiet", is_flag=True, help="No line on the terminal for each failure.")
 @click.option("--name", default="kvmwhy", show_default=True, help="Its instances are called NAME-PID, NAME-PID-past.")
 @_symbols
 def watch(max_size: str, listen: str | None, *, symbols: tuple[str, ...], **options: Any) -> None:
@@ -584,19 +595,51 @@ def redact(file: str, *, as_json: bool, limit: int) -> None:
     sys.exit(run(file, as_json=as_json, limit=limit))
 
 
+def _cause_ids(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """For the shell's completion."""
+    from kvmwhy.cli.cause import completions
+
+    return completions(incomplete)
+
+
 @kvmwhy.command(
     epilog="""\b
 Examples:
   kvmwhy cause
   kvmwhy cause fetch-non-ram
+  kvmwhy cause "KVM internal error. Suberror: 3"
+  kvmwhy cause nested entry              # all entries that have both words
+  kvmwhy cause --by origin
 """
 )
-@click.argument("cause_id", metavar="[ID]", required=False)
-def cause(cause_id: str | None) -> None:
-    """Show the catalogue of causes, or the page of one."""
+@click.argument("words", metavar="[ID|WORD...]", nargs=-1, shell_complete=_cause_ids)
+@click.option("--by", type=click.Choice(["family", "mechanism", "origin"]), help="How the list is ordered.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per entry, one a line.")
+def cause(words: tuple[str, ...], *, by: str | None, as_json: bool) -> None:
+    """Show the catalogue, the page of one entry, or the entries that have all WORDs.
+
+    An entry is a mechanism, an origin, an error line, a cause or a known bug. An error line itself leads to its page.
+    """
     from kvmwhy.cli.cause import run
 
-    sys.exit(run(cause_id))
+    if by and words:
+        raise click.UsageError("--by orders the list of all entries; it takes no ID and no WORD")
+    sys.exit(run(" ".join(words), by=by, as_json=as_json))
+
+
+@kvmwhy.command("help")
+@click.argument("command", required=False, shell_complete=lambda *_: sorted(kvmwhy.commands))
+@click.pass_context
+def help_(context: click.Context, command: str | None) -> None:
+    """Show what COMMAND does, as `kvmwhy COMMAND --help`."""
+    parent = context.find_root()
+    if command is None:
+        click.echo(parent.get_help())
+        return
+    name, known, _ = kvmwhy.resolve_command(parent, [command])
+    if known is None or name != command:
+        raise click.UsageError(f"no such command {command!r}", parent)
+    click.echo(known.get_help(click.Context(known, info_name=name, parent=parent)))
 
 
 @kvmwhy.command(

@@ -6,9 +6,12 @@ import codecs
 import io
 import os
 import sys
+from typing import Literal
 
 from kvmwhy.render.page import Line, to_plain, to_rich
 
+_colour = "auto"  # what --color says
+_quiet = False
 _PIPE_WIDTH = 100
 _MAX_WIDTH = 120
 _TERMINAL_ROWS = 24
@@ -35,18 +38,39 @@ _ASCII = {
 }  # fmt: skip
 
 
+def choose_colour(mode: str) -> None:
+    """--color: auto, always or never."""
+    global _colour  # noqa: PLW0603 -- an option of the whole process
+    _colour = mode
+
+
+def be_quiet() -> None:
+    """--quiet: nothing on stderr but what a terminal shows while it waits."""
+    global _quiet  # noqa: PLW0603 -- an option of the whole process
+    _quiet = True
+
+
+def is_coloured(*, terminal: bool) -> bool:
+    """Whether output is styled; what the command line says goes before the environment."""
+    if _colour != "auto":
+        return _colour == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return terminal and os.environ.get("TERM") != "dumb"
+
+
 def show(lines: list[Line], *, paged: bool = False) -> None:
-    """Print a page. Colour needs a terminal, and NO_COLOR to be unset or empty.
+    """Print a page, styled on a terminal unless --color, NO_COLOR or FORCE_COLOR say otherwise.
 
     ``paged``: on a terminal that it does not fit, through a pager, as git does it.
     """
     out = sys.stdout
     columns = width()
-    if not out.isatty():
-        out.write(to_plain(lines, columns))
-        return
-    text = styled(lines, columns)
-    if paged and os.environ.get("TERM") != "dumb" and text.count("\n") >= _rows():
+    terminal = out.isatty()
+    text = styled(lines, columns, terminal=terminal)
+    if paged and terminal and os.environ.get("TERM") != "dumb" and text.count("\n") >= _rows():
         import click
 
         os.environ.setdefault("LESS", "FRX")  # git's choice: quit if it fits, keep colours and the screen
@@ -55,14 +79,17 @@ def show(lines: list[Line], *, paged: bool = False) -> None:
     out.write(text)
 
 
-def styled(lines: list[Line], width: int) -> str:
-    """The same for a terminal that is not the standard output."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+def styled(lines: list[Line], width: int, *, terminal: bool = True) -> str:
+    """The same as text: for a terminal, which need not be the standard output, or for a pipe."""
+    if not is_coloured(terminal=terminal):
         return to_plain(lines, min(width, _MAX_WIDTH))
     from rich.console import Console
 
     out = io.StringIO()
-    console = Console(file=out, highlight=False, soft_wrap=True, force_terminal=True)
+    forced: Literal["standard"] | None = None if terminal else "standard"  # of a pipe, TERM tells nothing
+    console = Console(
+        file=out, highlight=False, soft_wrap=True, force_terminal=True, no_color=False, color_system=forced or "auto"
+    )
     console.print(to_rich(lines, min(width, _MAX_WIDTH)), end="")
     return out.getvalue()
 
@@ -95,7 +122,9 @@ def _columns() -> int:
 
 
 def complain(message: str) -> None:
-    """One sentence to stderr, with nothing of the input that a terminal would act on."""
+    """One sentence to stderr, with nothing of the input that a terminal would act on; none if --quiet was given."""
+    if _quiet:
+        return
     from kvmwhy.render.safe import safe
 
     sys.stderr.write(f"kvmwhy: {safe(message)}\n")

@@ -1,0 +1,72 @@
+"""What every command shares: a file in place of a command, and the options that all of them take."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+
+class Command(click.Command):
+    """A command that also takes what stands before it: --color and --quiet."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        taken = {flag for parameter in self.params for flag in parameter.opts}
+        self.params += [option for option in shared(hidden=True) if not taken & set(option.opts)]
+
+
+class Group(click.Group):
+    """The commands. `kvmwhy FILE` is `kvmwhy explain FILE`."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command; or explain, if the first argument names a file and no command."""
+        if args and args[0] not in self.commands and _is_file(args[0]):
+            return "explain", self.commands["explain"], args
+        return super().resolve_command(ctx, args)
+
+
+def _is_file(name: str) -> bool:
+    """One that exists, or whose name no command could have: then explain says what is wrong with it."""
+    return name == "-" or "/" in name or "." in name or os.path.exists(name)
+
+
+def shared(*, hidden: bool = False) -> list[click.Option]:
+    """The options that are taken before and behind a command's name; help shows them once."""
+    return [
+        click.Option(
+            ["--color"],
+            type=click.Choice(["auto", "always", "never"]),
+            help="Colour: on a terminal, always, or never. NO_COLOR and FORCE_COLOR do the same.",
+            expose_value=False,
+            callback=_colour,
+            hidden=hidden,
+        ),
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            help="No remarks and errors on stderr; the exit status tells.",
+            expose_value=False,
+            callback=_quiet,
+            hidden=hidden,
+        ),
+    ]
+
+
+def _colour(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        from kvmwhy.cli import output
+
+        output.choose_colour(value)
+
+
+def _quiet(_context: click.Context, _option: click.Parameter, value: bool | None) -> None:
+    if value:
+        from kvmwhy.cli import output
+
+        output.be_quiet()
