@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from guests import boot, healthy
 from kvmwhy.cli.main import kvmwhy
+from schemas import keeps_to
 from watching import Held
 
 pytestmark = pytest.mark.live
@@ -31,12 +32,12 @@ def test_several_at_once(vmm: Path, directory: Path) -> None:
             pytest.skip("this KVM lets the guest end otherwise")
         result = attach(str(running.pid), str(held.pid), "--json")
         assert result.exit_code == 0, result.stderr
-        found = {json.loads(line)["live"]["pid"] for line in result.stdout.splitlines()}
+        found = {item["live"]["pid"] for item in keeps_to("attach", result.stdout)}
         assert found == {running.pid, held.pid}
         by_name = attach("vmm", "--json")
         assert held.pid in {json.loads(line)["live"]["pid"] for line in by_name.stdout.splitlines()}
         assert attach(str(held.pid), str(os.getpid())).exit_code == 2
-        rows = [json.loads(line) for line in attach("--all", "--json").stdout.splitlines()]
+        rows = keeps_to("attach", attach("--all", "--json").stdout)
     mine = {row["pid"]: row for row in rows if row["pid"] in {running.pid, held.pid}}
     assert all(row["failure"] and row["answer"] for row in mine.values())
     assert len(mine) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvmwhy.arch.x86.mode import Bitness, ModeName
 from kvmwhy.arch.x86.mode import Mode as CpuMode
@@ -15,6 +15,9 @@ from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table, kernel_version
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
+
+if TYPE_CHECKING:
+    from kvmwhy.outputs import AtlasForm
 
 DONE, NOTHING, USAGE = 0, 1, 2
 _BITNESS: dict[Mode, Bitness] = {"real16": 16, "prot16": 16, "prot32": 32, "long64": 64}
@@ -141,33 +144,37 @@ def _dated(row: Row) -> str:
     return judged.sentence if judged.since else judged.caveat or ""
 
 
-def _plain(row: Row, text: str) -> dict[str, Any]:
-    return {
-        "mode": row.mode,
-        "text": text,
-        "measured": row.code.hex(" "),
-        "exact": row.exact,
-        "ignored": row.ignored,
-        "technique": row.technique,
-        "defined": row.defined,
-        "since": wording.since(row),
-        "kernels": [
-            {"vendor": kernel.vendor, "release": kernel.release, "module_args": kernel.module_args} | _verdict(one)
-            for kernel, one in zip(row.kernels, row.verdicts, strict=True)
-            if one is not None
+def _plain(row: Row, text: str) -> AtlasForm:
+    from kvmwhy.outputs import AtlasForm, MeasuredPart
+
+    return AtlasForm(
+        mode=row.mode,
+        text=text,
+        measured=row.code.hex(" "),
+        exact=row.exact,
+        ignored=row.ignored,
+        technique=row.technique,
+        defined=row.defined,
+        since=wording.since(row),
+        kernels=[
+            MeasuredPart(
+                vendor=kernel.vendor, release=kernel.release, module_args=kernel.module_args, **_verdict(measured)
+            )
+            for kernel, measured in zip(row.kernels, row.verdicts, strict=True)
+            if measured is not None
         ],
-    }
+    )
 
 
-def _verdict(one: Measured) -> dict[str, Any]:
+def _verdict(measured: Measured) -> dict[str, Any]:
     return {
-        "verdict": one.kind,
-        "code": one.code,
-        "ndata": one.ndata,
-        "accesses": one.accesses,
-        "compared": one.compared,
-        "wrong": list(one.wrong),
-        "says": wording.say(one),
+        "verdict": measured.kind,
+        "code": measured.code,
+        "ndata": measured.ndata,
+        "accesses": measured.accesses,
+        "compared": measured.compared,
+        "wrong": list(measured.wrong),
+        "says": wording.say(measured),
     }
 
 
@@ -202,10 +209,16 @@ def _diff(known: Atlas, wish: AtlasOptions, old: str, new: str) -> int:
         count += 1
         text = text_of(row.code.ljust(15, b"\xf4"), row.mode)
         if wish.as_json:
-            _emit(
-                {"mode": row.mode, "text": text, "measured": row.code.hex(" "), "from": _verdict(before)}
-                | {"to": _verdict(after)}
+            from kvmwhy.outputs import AtlasDifference, VerdictPart
+
+            difference = AtlasDifference(
+                mode=row.mode,
+                text=text,
+                measured=row.code.hex(" "),
+                from_=VerdictPart(**_verdict(before)),
+                to=VerdictPart(**_verdict(after)),
             )
+            _emit(difference)
         else:
             label = f"{row.mode:6}  {row.code.hex(' '):24}  {text:32}  "
             lines.append(Line(f"{wording.short(before)} → {wording.short(after)}", label=label))

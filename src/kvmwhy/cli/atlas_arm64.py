@@ -55,9 +55,14 @@ def _word(text: str) -> int:
 def _emit(name: str, found: LoadStore | str) -> None:
     import msgspec
 
-    answer: dict[str, object] = {"instruction": safe(name), "form": "undefined", "syndrome": None}
-    if isinstance(found, LoadStore):
-        answer |= {"form": found.form, "syndrome": found.described}
+    from kvmwhy.outputs import Arm64Access
+
+    known = found if isinstance(found, LoadStore) else None
+    answer = Arm64Access(
+        instruction=safe(name),
+        form=known.form if known else "undefined",
+        syndrome=known.described if known else None,
+    )
     sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
 
 

@@ -25,6 +25,7 @@ from kvmwhy.render.text import explanation
 
 if TYPE_CHECKING:
     from kvmwhy.cli.symbolise import Stack, Symbols
+    from kvmwhy.outputs import AttachedVcpu
 
 
 class Monitored(NamedTuple):
@@ -103,21 +104,23 @@ def answers(target: Target, sentences: list[str]) -> list[Line]:
     return [*lines, Line(f"kvmwhy attach {target.pid}", "plain", "more: ", 4)]
 
 
-def row(target: Target, vcpu: VcpuLook, answer: str | None) -> dict[str, Any]:
+def row(target: Target, vcpu: VcpuLook, answer: str | None) -> AttachedVcpu:
     """One vCPU of ``--all --json``."""
-    return {
-        "pid": target.pid,
-        "vmm": safe(target.process.name),
-        "guest": safe(target.guest) if target.guest else None,
-        "domain": safe(target.domain) if target.domain else None,
-        "vcpu": vcpu.vcpu,
-        "exit_reason": vcpu.failure.exit_reason,
-        "exit_name": vcpu.exit_name,
-        "failure": vcpu.holds_a_failure,
-        "state": vcpu.motion.state,
-        "why": vcpu.motion.why,
-        "answer": safe(answer) if answer else None,
-    }
+    from kvmwhy.outputs import AttachedVcpu
+
+    return AttachedVcpu(
+        pid=target.pid,
+        vmm=safe(target.process.name),
+        guest=safe(target.guest) if target.guest else None,
+        domain=safe(target.domain) if target.domain else None,
+        vcpu=vcpu.vcpu,
+        exit_reason=vcpu.failure.exit_reason,
+        exit_name=vcpu.exit_name,
+        failure=vcpu.holds_a_failure,
+        state=vcpu.motion.state,
+        why=vcpu.motion.why,
+        answer=safe(answer) if answer else None,
+    )
 
 
 def live_part(target: Target, vcpu: VcpuLook, registers_from: str | None) -> dict[str, Any]:

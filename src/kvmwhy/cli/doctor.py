@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,6 +12,9 @@ from kvmwhy.cli.output import show, width
 from kvmwhy.live.doctor import Checkup, Finding, check_up
 from kvmwhy.render.page import Line, Style, fold
 from kvmwhy.render.safe import safe
+
+if TYPE_CHECKING:
+    from kvmwhy.outputs import CheckedHost
 
 DONE: Final = 0
 NOTHING_TO_ASK: Final = 3  # not permitted, or no /dev/kvm
@@ -89,24 +92,22 @@ def _page(checkup: Checkup) -> list[Line]:
     return lines
 
 
-def _object(checkup: Checkup) -> dict[str, Any]:
-    cpu = checkup.cpu
-    return {
-        "schema": 1,
-        "kernel": safe(checkup.kernel),
-        "vendor": checkup.vendor,
-        "cpu": {
-            "vendor_id": cpu.vendor_id,
-            "model": cpu.model,
-            "signature": cpu.signature,
-            "microcode": cpu.microcode,
-            "hypervisor": cpu.hypervisor,
-        },
-        "modules": {m.name: {"version": m.version, "parameters": m.parameters} for m in checkup.modules},
-        "kvm": {
-            "problem": checkup.device.problem,
-            "api_version": checkup.device.api_version,
-            "capabilities": checkup.device.capabilities,
-        },
-        "findings": [finding._asdict() for finding in checkup.findings],
-    }
+def _object(checkup: Checkup) -> CheckedHost:
+    from kvmwhy.outputs import CheckedHost, FindingPart, HostCpu, HostKvm, HostModule
+
+    cpu, device = checkup.cpu, checkup.device
+    return CheckedHost(
+        schema=1,
+        kernel=safe(checkup.kernel),
+        vendor=checkup.vendor,
+        cpu=HostCpu(
+            vendor_id=cpu.vendor_id,
+            model=cpu.model,
+            signature=cpu.signature,
+            microcode=cpu.microcode,
+            hypervisor=cpu.hypervisor,
+        ),
+        modules={m.name: HostModule(version=m.version, parameters=m.parameters) for m in checkup.modules},
+        kvm=HostKvm(problem=device.problem, api_version=device.api_version, capabilities=device.capabilities),
+        findings=[FindingPart(**finding._asdict()) for finding in checkup.findings],
+    )

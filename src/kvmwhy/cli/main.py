@@ -377,6 +377,30 @@ def spec(what: str) -> None:
 @kvmwhy.command(
     epilog="""\b
 Examples:
+  kvmwhy schema
+  kvmwhy schema triage > triage.schema.json
+"""
+)
+@click.argument("name", required=False, shell_complete=lambda *_: _schema_names())
+def schema(name: str | None) -> None:
+    """Print the JSON Schema of what a command writes with --json, or list which there are.
+
+    The same files are in the package: importlib.resources.files("kvmwhy") / "schemas".
+    """
+    from kvmwhy.cli.spec import run_schema
+
+    sys.exit(run_schema(name))
+
+
+def _schema_names() -> list[str]:
+    from kvmwhy.cli.spec import schema_names
+
+    return schema_names()
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
   kvmwhy reproduce guest.log
   kvmwhy reproduce guest.log --matrix model
   kvmwhy reproduce guest.log --export c > reproduce.c

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.probe_journal import Journal
@@ -21,6 +21,9 @@ from kvmwhy.probe.encodings import MODES, Form, Mode, all_forms, form_of, requir
 from kvmwhy.probe.host import Prober
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
+
+if TYPE_CHECKING:
+    from kvmwhy.outputs import ProbedForm
 
 DONE, NOTHING, USAGE, NO_KVM = 0, 1, 2, 3
 _PROGRESS_EVERY = 0.2  # seconds
@@ -187,13 +190,18 @@ def _columns(one: Found) -> tuple[str, ...]:
     return (*head, verdict.kind, *rest)
 
 
-def _plain(one: Found) -> dict[str, Any]:
+def _plain(one: Found) -> ProbedForm:
+    from kvmwhy.outputs import ProbedForm
+
     form, verdict = one.form, one.verdict
-    plain: dict[str, Any] = {"mode": form.mode, "text": form.text, "bytes": form.code.hex(" "), "verdict": None}
+    plain = ProbedForm(
+        mode=form.mode, text=form.text, bytes=form.code.hex(" "), verdict=None, differs_from_atlas=one.differs
+    )
     if verdict is not None:
-        plain |= {"verdict": verdict.kind, "code": verdict.code, "ndata": verdict.ndata, "accesses": verdict.accesses}
-        plain |= {"compared": verdict.compared, "wrong": list(verdict.wrong), "says": wording.say(verdict)}
-    return plain | {"differs_from_atlas": one.differs}
+        plain.verdict, plain.code, plain.ndata = verdict.kind, verdict.code, verdict.ndata
+        plain.accesses, plain.compared = verdict.accesses, verdict.compared
+        plain.wrong, plain.says = list(verdict.wrong), wording.say(verdict)
+    return plain
 
 
 def _one(one: Found) -> list[Line]:

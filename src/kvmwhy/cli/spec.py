@@ -14,6 +14,8 @@ from kvmwhy.cli.schema import explanation_schema, record_schema
 DONE: Final = 0
 BAD_INPUT: Final = 2
 
+_SCHEMAS: Final = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/schemas"
+_ENDING: Final = ".schema.json"
 _FILES: Final = {"c": "kvmwhy.h", "rust": "kvmwhy.rs", "go": "kvmwhy.go"}
 
 
@@ -29,6 +31,24 @@ def run(what: str) -> int:
     schema = record_schema() if what == "record" else explanation_schema()
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(schema), indent=2).decode() + "\n")
     return DONE
+
+
+def run_schema(name: str | None) -> int:
+    """Print the shipped schema with this name, or all names; return the exit status."""
+    if name is None:
+        sys.stdout.write("".join(f"{known}\n" for known in schema_names()))
+        return DONE
+    if name not in schema_names():
+        complain(f"no schema {name!r}; there are {', '.join(schema_names())}")
+        return BAD_INPUT
+    with open(f"{_SCHEMAS}/{name}{_ENDING}", encoding="utf-8") as stream:
+        sys.stdout.write(stream.read())
+    return DONE
+
+
+def schema_names() -> list[str]:
+    """The commands whose JSON has a schema in the package."""
+    return sorted(name.removesuffix(_ENDING) for name in os.listdir(_SCHEMAS) if name.endswith(_ENDING))
 
 
 def emitter(name: str) -> str | None:

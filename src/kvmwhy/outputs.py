@@ -1,0 +1,237 @@
+"""The JSON of the commands other than explain, typed. Their schemas are written from these types.
+
+As in ``contract``: members are only ever added within a schema, and every number that can need 64 bits is a ``0x``
+string. Every member is always written; what is not known is null.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from kvmwhy.contract import Hex
+
+Mode = Literal["real16", "prot16", "prot32", "long64"]
+Isa = Literal["vmx", "svm"]
+
+
+class _Part(msgspec.Struct):
+    pass
+
+
+# -- atlas and probe -------------------------------------------------------------------------------
+
+
+class VerdictPart(_Part, kw_only=True):
+    """What came of one form when KVM had to emulate it."""
+
+    verdict: Annotated[str, Meta(description="emulated, fails, or what else came of it.")]
+    code: Annotated[int, Meta(description="The exit reason, or the exception's vector.")]
+    ndata: Annotated[int, Meta(description="Words of the internal error.")]
+    accesses: Annotated[str, Meta(description="Those that userspace saw, in order: r8r8w4; i and o are ports.")]
+    compared: Annotated[str, Meta(description="Whether the result was held against that of a CPU.")]
+    wrong: Annotated[list[str], Meta(description="What of the result a CPU does otherwise.")]
+    says: Annotated[str, Meta(description="The same as a sentence.")]
+
+
+class MeasuredPart(VerdictPart, kw_only=True):
+    """A verdict, and on which kernel."""
+
+    vendor: str
+    release: str
+    module_args: str
+
+
+class AtlasForm(_Part, kw_only=True):
+    """kvmwhy atlas INSTRUCTION --json: one form of the instruction."""
+
+    mode: Mode
+    text: str
+    measured: Annotated[str, Meta(description="The bytes of the form that was run, in hex.")]
+    exact: Annotated[bool, Meta(description="They are the very bytes that were asked about.")]
+    ignored: Annotated[str, Meta(description="What of the question the form leaves out.")]
+    technique: str
+    defined: Annotated[bool, Meta(description="CPUs define this encoding.")]
+    since: str
+    kernels: list[MeasuredPart]
+
+
+class AtlasDifference(_Part, kw_only=True):
+    """kvmwhy atlas --diff OLD NEW --json: one form whose outcome differs."""
+
+    mode: Mode
+    text: str
+    measured: str
+    from_: VerdictPart = msgspec.field(name="from")
+    to: VerdictPart
+
+
+class Arm64Access(_Part, kw_only=True):
+    """kvmwhy atlas --arch arm64 --json."""
+
+    instruction: str
+    form: Annotated[str, Meta(description="The form's name in the Arm ARM; undefined: it is none.")]
+    syndrome: Annotated[bool | None, Meta(description="Whether the CPU describes the access to KVM.")]
+
+
+class ProbedForm(_Part, kw_only=True):
+    """kvmwhy probe --json: one form, run on this host."""
+
+    mode: Mode
+    text: str
+    bytes: str
+    verdict: Annotated[str | None, Meta(description="null: there is no way to ask here.")]
+    code: int | msgspec.UnsetType = msgspec.UNSET
+    ndata: int | msgspec.UnsetType = msgspec.UNSET
+    accesses: str | msgspec.UnsetType = msgspec.UNSET
+    compared: str | msgspec.UnsetType = msgspec.UNSET
+    wrong: list[str] | msgspec.UnsetType = msgspec.UNSET
+    says: str | msgspec.UnsetType = msgspec.UNSET
+    differs_from_atlas: bool
+
+
+# -- doctor ----------------------------------------------------------------------------------------
+
+
+class HostCpu(_Part, kw_only=True):
+    """The first CPU of /proc/cpuinfo."""
+
+    vendor_id: str | None
+    model: str | None
+    signature: Annotated[str | None, Meta(description="Family, model and stepping, in decimal.")]
+    microcode: str | None
+    hypervisor: Annotated[bool, Meta(description="This host is itself a virtual machine.")]
+
+
+class HostModule(_Part, kw_only=True):
+    """One of KVM's modules."""
+
+    version: str | None
+    parameters: Annotated[dict[str, str | None], Meta(description="null: not permitted to read it.")]
+
+
+class HostKvm(_Part, kw_only=True):
+    """/dev/kvm."""
+
+    problem: Annotated[str | None, Meta(description="Why it cannot be used.")]
+    api_version: int | None
+    capabilities: dict[str, int]
+
+
+class FindingPart(_Part, kw_only=True):
+    """One thing that was looked at."""
+
+    grade: Literal["good", "note", "bad"]
+    topic: str
+    text: str
+    fix: str | None
+
+
+class CheckedHost(_Part, kw_only=True):
+    """kvmwhy doctor --json."""
+
+    schema: Literal[1]
+    kernel: str
+    vendor: str | None
+    cpu: HostCpu
+    modules: dict[str, HostModule]
+    kvm: HostKvm
+    findings: list[FindingPart]
+
+
+# -- reproduce -------------------------------------------------------------------------------------
+
+
+class ReproducedFailure(_Part, kw_only=True):
+    """Which failure of which file it was."""
+
+    kind: str
+    suberror: int | None
+    data: list[Hex]
+    path: str | None
+    line: int | None
+
+
+class WherePart(_Part, kw_only=True):
+    """The machine that it ran on."""
+
+    text: str
+    kernel: str | None
+    vendor: str | None
+
+
+class ComparedPart(_Part, kw_only=True):
+    """One thing that was compared."""
+
+    what: str
+    reported: str
+    here: str
+    same: Annotated[bool | None, Meta(description="null: it cannot be compared; why says why.")]
+    why: str
+
+
+class Reproduction(_Part, kw_only=True):
+    """kvmwhy reproduce --json: one failure, run again."""
+
+    schema: Literal[1]
+    status: Annotated[str, Meta(description="reproduced, cannot, not-on-this-kernel, differs and others.")]
+    answer: str
+    exact: Annotated[bool, Meta(description="Every word of the record is the same.")]
+    where: WherePart | None
+    rows: list[ComparedPart]
+    since: Annotated[str | None, Meta(description="What the emulator's table says.")]
+    missing: Annotated[list[str], Meta(description="What would have to be in the report.")]
+    assumed: list[str]
+    guest: Annotated[dict[str, Any] | None, Meta(description="The guest that was made: every number as 0x text.")]
+    ended: Annotated[dict[str, Any] | None, Meta(description="How it stopped: every number as 0x text.")]
+    failure: ReproducedFailure
+    minimised: Annotated[list[str], Meta(description="What was left out of the guest.")]
+
+
+class SpanPart(_Part, kw_only=True):
+    """Neighbouring releases on which the same happened."""
+
+    vendor: Isa
+    first: str
+    last: str
+    reproduced: bool
+    what: str
+    status: Literal["fails", "works"]
+
+
+class ReproductionMatrix(_Part, kw_only=True):
+    """kvmwhy reproduce --matrix model --json."""
+
+    schema: Literal[1]
+    status: Literal["matrix"]
+    answer: str
+    spans: list[SpanPart]
+    failure: ReproducedFailure
+
+
+# -- run and attach --------------------------------------------------------------------------------
+
+
+class RunExit(_Part, kw_only=True):
+    """kvmwhy run --json: one exit of the guest. Its payload's members stand beside these, named as in linux/kvm.h."""
+
+    exit: Annotated[str, Meta(description="KVM_EXIT_*, or what ended the run.")]
+    on: Annotated[Literal["kvm", "model"], Meta(description="This host's KVM, or a model of one.")]
+
+
+class AttachedVcpu(_Part, kw_only=True):
+    """kvmwhy attach --all --json: one vCPU."""
+
+    pid: int
+    vmm: str
+    guest: str | None
+    domain: Annotated[str | None, Meta(description="libvirt's name of the guest.")]
+    vcpu: int | None
+    exit_reason: int | None
+    exit_name: str | None
+    failure: Annotated[bool, Meta(description="Its page holds a failure.")]
+    state: str
+    why: str
+    answer: str | None
