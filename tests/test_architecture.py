@@ -102,6 +102,15 @@ def test_only_the_edges_touch_the_world(path: Path) -> None:
         assert not touched, f"{path.name} imports {touched}"
 
 
+@pytest.mark.parametrize("path", sorted((SOURCE / "readers").rglob("*.py")), ids=lambda path: path.stem)
+def test_readers_take_no_padded_number_for_an_error(path: Path) -> None:
+    """``int(text, 0)`` raises for 042, which any log may hold; abi/literal.py reads it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "int" and node.args[1:]:
+            base = node.args[1]
+            assert not (isinstance(base, ast.Constant) and base.value == 0), f"{path}:{node.lineno}"
+
+
 def test_ci_promises_each_need() -> None:
     """A need of tests/needs.py is met in CI, or a test that has it fails; only that file asks the switches."""
     root = SOURCE.parent.parent

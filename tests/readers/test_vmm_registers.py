@@ -122,6 +122,21 @@ def test_km() -> None:
     assert failure.code.at_rip() == bytes.fromhex("554889e541574156")
 
 
+@pytest.mark.parametrize(("printed", "kind"), [("011", 11), ("0xb", 11), ("0", 0)])
+def test_padded_numbers_are_decimal(printed: str, kind: int) -> None:
+    """printf pads with zeros, and C would read octal: neither an error nor another number comes of it."""
+    failure = one(
+        "km: KVM_EXIT_FAIL_ENTRY\n== KVM_GET_REGS ==\n"
+        "RAX: 0x5affa890         RBX: 0x0                RCX: 0x0                RDX: 0xfbfe\n"
+        "R8:  0x11cebd2          R9:  0x7fffe32323b0     R10: 0x0                R11: 0x1\n"
+        "RIP: 0x7fffff5c5f40     RFLAGS: 0x46\n== KVM_GET_SREGS ==\n"
+        f"CS  base: 0x0     limit:0xfffffff selector: 0x8 type: {printed} present: 0x1\n"
+        "    dpl:0x0 db:0x0 s:0x1 l:0x1 g:0x1 avl:0x0 unusable:0x0\n"
+    )
+    assert failure.cpu
+    assert failure.cpu.segments["cs"].type == kind
+
+
 def test_opendcdiag() -> None:
     """framework/sysdeps/linux/kvm.c: the type in letters, R-Xa for code that was run."""
     cpu = cpu_of(

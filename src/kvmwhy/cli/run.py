@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.abi import literal
 from kvmwhy.cli.from_vcpu import convey
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.what_runs import sentence, what_runs
@@ -130,7 +131,7 @@ def _size(text: str, what: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{what} takes a number, as 0x1000 or 64K, not {text!r}")
-    return int(found[1], 0) << _UNITS[found[2]]
+    return literal.number(found[1]) << _UNITS[found[2]]
 
 
 def _run(machine: Machine, part: MachinePart, vcpu: Vcpu, guest: Guest, wish: RunOptions) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from kvmwhy.abi import literal
 from kvmwhy.abi.hexdump import Dump, read_dump
 from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.ingest.normalize import Text
@@ -79,13 +80,9 @@ def _dump_of(structure: re.Match[str]) -> Dump:
     suberror, ndata, items = structure.groups()
     words: list[int] = []
     for item, repeats in _ITEM.findall(items):
-        words += [_number(item)] * min(int(repeats or 1), MAX_NDATA)
-    count = None if ndata is None else _number(ndata)
+        words += [literal.number(item)] * min(int(repeats or 1), MAX_NDATA)
+    count = None if ndata is None else literal.number(ndata)
     shown = words[: MAX_NDATA if count is None else min(count, MAX_NDATA)]  # the array is longer than what is valid
     if all(word < 1 << 64 for word in shown):
-        return Dump(_number(suberror), count, tuple(shown))
-    return Dump(_number(suberror), count, (), ("a word has more than 64 bits",))
-
-
-def _number(text: str) -> int:
-    return int(text, 16 if text.startswith("0x") else 10)
+        return Dump(literal.number(suberror), count, tuple(shown))
+    return Dump(literal.number(suberror), count, (), ("a word has more than 64 bits",))

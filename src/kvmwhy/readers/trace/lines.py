@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from kvmwhy.abi import literal
 from kvmwhy.readers.trace import event_text
 from kvmwhy.readers.trace.events import STORY, Fields, TraceEvent
 
@@ -187,7 +188,7 @@ def _perf_event(found: re.Match[str], number: int) -> TraceEvent | None:
     fields: Fields = {}
     for key, value in _PERF_FIELD.findall(phrase):
         try:
-            fields[key] = int(value, 0)
+            fields[key] = literal.number(value)
         except ValueError:
             fields[key] = value.strip('"')
     if not fields:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final, NamedTuple
 
+from kvmwhy.abi import literal
 from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.readers.errno_spelled import find_errno, name_of
 from kvmwhy.readers.vmm_messages.exit_names import kind_of, number_of
@@ -107,7 +108,7 @@ def facts_of(form: Form, found: re.Match[str], line: str) -> dict[str, Any] | No
         if facts["errno"] is None:
             return None
     if "number" in shown:
-        facts["errno"] = name_of(int(shown["number"], 0))
+        facts["errno"] = name_of(literal.number(shown["number"]))
         if facts["errno"] is None:
             return None
     if "hardware_error" in shown:

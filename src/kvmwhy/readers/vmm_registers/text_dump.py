@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from kvmwhy.abi import literal
 from kvmwhy.readers.vmm_registers.dump import MOST, Registers, canonical, segment_of
 from kvmwhy.readers.vmm_registers.struct_dump import segments_in
 from kvmwhy.record import Code, Cpu, Segment
@@ -148,7 +149,7 @@ def _take(block: _Block, line: str, pairs: list[tuple[str | None, str]]) -> bool
     if named:
         block.row = (named["name"].lower(), {"selector": int(named["selector"], 16)} if named["selector"] else {})
     if block.row:
-        fields = {m[1]: int(m[2], 0) for m in _NAMED_FIELD.finditer(line)}
+        fields = {m[1]: literal.number(m[2]) for m in _NAMED_FIELD.finditer(line)}
         if letters := _TYPE_LETTERS.search(line):
             fields["type"] = _type_of(letters["letters"])
             fields["present"] = int("present" in line)
