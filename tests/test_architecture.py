@@ -34,6 +34,8 @@ MAY_IMPORT = {
     "symbols": set[str](),
     "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "pipeline", "diagnosis"},
     "render": {"abi", "record", "contract", "arch", "emulator", "diagnosis", "fleet", "vmms"},
+    "report": {"abi", "record", "ingest", "readers", "pipeline", "diagnosis", "render"},
+    "api": {"record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
     "probe": {"abi", "arch", "emulator", "machine"},
     "reproduce": {"abi", "record", "arch", "emulator", "diagnosis", "machine"},
     "cli": {
@@ -54,11 +56,12 @@ MAY_IMPORT = {
         "live",
         "render",
         "symbols",
+        "report",
     },
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"cli", "machine", "live", "fleet", "emulator", "symbols"}
+MAY_DO_IO = {"api", "cli", "machine", "live", "fleet", "emulator", "symbols"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 

@@ -8,21 +8,16 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
 
-import msgspec
-
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.pipeline import Record, identity, inputs, order, records_of
-from kvmwhy.readers import Evidence
-from kvmwhy.readers.host_files import Beside
-from kvmwhy.readers.moments import moments
-from kvmwhy.record import Failure, Source
+from kvmwhy.pipeline import inputs, records_of
+from kvmwhy.record import Failure
 from kvmwhy.render.page import Line
+from kvmwhy.report import Distinct, stories_of
 
 if TYPE_CHECKING:
     from kvmwhy.cli.symbolise import Symbols
-    from kvmwhy.render.html.failure import Excerpt
 
 DONE: Final = 0
 NOTHING: Final = 1
@@ -35,64 +30,6 @@ _WORTH_A_BAR: Final = 256 << 20
 _MOST_COMPLAINTS: Final = 20
 _MOST_SCREENS: Final = 3  # of more failures, the table and the first
 _MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
-
-
-class _Found:
-    """Distinct failures in the order of their first appearance, each with its count and its last place."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.first: dict[bytes, Failure] = {}
-        self.last: dict[bytes, Source] = {}
-        self.count: dict[bytes, int] = {}
-        self.format: dict[bytes, str | None] = {}
-        self.left_out = 0
-        self.bytes_seen = 0
-        self.beside = Beside()  # files of bundles that tell of the host
-        self.excerpts: dict[tuple[str | None, int | None], Excerpt] | None = None  # by place, if a page is wanted
-
-    def add(self, record: Record) -> None:
-        failure, format_ = record.failure, record.format
-        key = identity(failure)
-        if key in self.count:
-            self.count[key] += failure.source.count
-            self.last[key] = failure.source
-        elif len(self.count) >= self.limit:
-            self.left_out += 1
-        else:
-            self.first[key] = failure
-            self.count[key] = failure.source.count
-            self.format[key] = format_
-            if self.excerpts is not None:
-                from kvmwhy.cli.html_page import excerpt_of
-
-                self.excerpts[failure.source.path, failure.source.line] = excerpt_of(record.window, failure)
-
-    def failures(self, *, several: bool) -> list[Failure]:
-        """The records; what ``several`` inputs tell of one failure in one of them."""
-        counted = [self.beside.with_host(self._counted(key, failure)) for key, failure in self.first.items()]
-        if not several or len(set(self.format.values())) < 2 or len(counted) > _MOST_COMBINED:
-            return counted
-        from kvmwhy.readers.correlate import combine
-
-        pieces: dict[str | None, list[Failure]] = {}
-        for failure, format_ in zip(counted, self.format.values(), strict=True):
-            pieces.setdefault(format_, []).append(failure)
-        return combine([Evidence(tuple(held), format=format_) for format_, held in pieces.items()])
-
-    def _counted(self, key: bytes, failure: Failure) -> Failure:
-        source, count = failure.source, self.count[key]
-        last = self.last.get(key)
-        if last is None:
-            return failure
-        there = last.path == source.path
-        source = msgspec.structs.replace(
-            source,
-            count=count,
-            last_line=(last.last_line or last.line) if there else None,
-            last_time=last.last_time or last.time,
-        )
-        return msgspec.structs.replace(failure, source=source)
 
 
 class _Complaints:
@@ -126,20 +63,19 @@ class Wish(NamedTuple):
 
 def run(files: tuple[str, ...], wish: Wish) -> int:
     """Explain every failure in ``files``; return the exit status."""
-    found, complaints = _Found(wish.limit), _Complaints()
-    found.excerpts = {} if wish.html else None
+    found, complaints = Distinct(wish.limit, excerpts=wish.html is not None), _Complaints()
     status, count = DONE, 0
     for path, is_named in _inputs(files, complaints):
         count += 1
         status = max(status, _read_file(path, found, complaints, is_named=is_named))
     failures = found.failures(several=count > 1)
     damaged = any(failure.damage for failure in failures)
-    stories = sorted(moments(failures), key=lambda moment: order(moment[0]))
+    stories = stories_of(failures)
     if wish.number is not None and stories and wish.number > len(stories):
         complain(f"there is no failure {wish.number}: {len(stories)} are told apart")
         return BAD_INPUT
     if wish.html is not None and stories:
-        status = max(status, _write_page(wish.html, stories, wish, found.excerpts or {}))
+        status = max(status, _write_page(wish.html, stories, wish, found))
     else:
         _print(stories, wish)
     sys.stdout.flush()
@@ -180,14 +116,13 @@ def _write_page(
     path: str,
     stories: list[tuple[Failure, ...]],
     wish: Wish,
-    excerpts: dict[tuple[str | None, int | None], Excerpt],
+    found: Distinct,
 ) -> int:
     """One page of all failures, or of the one that was asked for."""
     from kvmwhy.cli.html_page import write
-    from kvmwhy.render.html.failure import Excerpt
 
     told = [
-        (diagnose(first, syntax=wish.syntax), others, excerpts.get((first.source.path, first.source.line), Excerpt()))
+        (diagnose(first, syntax=wish.syntax), others, found.excerpt(first))
         for n, (first, *others) in enumerate(stories, 1)
         if wish.number in {None, n}
     ]
@@ -299,7 +234,7 @@ def _walk(top: str, complaints: _Complaints, seen: set[tuple[int, int]]) -> Iter
         waiting += reversed(below)
 
 
-def _read_file(path: str, found: _Found, complaints: _Complaints, *, is_named: bool) -> int:
+def _read_file(path: str, found: Distinct, complaints: _Complaints, *, is_named: bool) -> int:
     """Read one input; complain in one sentence if it cannot be read. What was read before stays."""
     try:
         if path == "-":
@@ -322,14 +257,14 @@ def _read_file(path: str, found: _Found, complaints: _Complaints, *, is_named: b
     return DONE
 
 
-def _read_stream(stream: BinaryIO, path: str | None, size: int, found: _Found, complaints: _Complaints) -> None:
+def _read_stream(stream: BinaryIO, path: str | None, size: int, found: Distinct, complaints: _Complaints) -> None:
     for member in inputs(_counted(_chunks(stream, size), found), path, complaints):
         chunks = found.beside.watch(member.path, member.chunks)
         for record in records_of(chunks, member.path, complaints):
             found.add(record)
 
 
-def _counted(chunks: Iterator[bytes], found: _Found) -> Iterator[bytes]:
+def _counted(chunks: Iterator[bytes], found: Distinct) -> Iterator[bytes]:
     for chunk in chunks:
         found.bytes_seen += len(chunk)
         yield chunk
