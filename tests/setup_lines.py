@@ -13,6 +13,19 @@ from __future__ import annotations
 REFUSED: list[tuple[str, str | None, str]] = [
     ("open", None, "launch failed: KVM support is not enabled on this machine.\n"),
     ("module", None, "launch failed: CPU does not support KVM extensions.\n"),
+    ("module", None, "kvm_intel: Inconsistent VMCS config on CPU 4\n"),
+    (
+        "open",
+        "ENOENT",
+        "  Error: '/dev/kvm' not found. Please make sure your kernel has CONFIG_KVM enabled and that the KVM modules are loaded.\n",
+    ),
+    ("KVM_GET_MSRS", "EINVAL", "qemu-system-x86_64: KVM get MSR (index=0x48d) feature failed, Invalid argument\n"),
+    (
+        "KVM_CLEAR_DIRTY_LOG",
+        "ENOENT",
+        "kvm_log_clear_one_slot: KVM_CLEAR_DIRTY_LOG failed, slot=3, start=0x0, size=0x40000, errno=-2\n",
+    ),
+    ("KVM_GET_DIRTY_LOG", "EINVAL", "qemu-system-x86_64: kvm_slot_get_dirty_log: KVM_GET_DIRTY_LOG failed with -22\n"),
     (
         "KVM_GET_SUPPORTED_HV_CPUID",
         None,

@@ -40,7 +40,15 @@ Call Trace:
 """
 
 
-@pytest.mark.parametrize("text", [CUT_X86, CUT_ARM, CUT_SYMBOLIZED])
+# lib/dump_stack.c: dump_stack_print_info; the process is a VMM's, the function is not KVM's.
+CUT_OF_A_VMM = """\
+kernel: [1804822.533491] CPU: 5 PID: 1803 Comm: qemu-system-x86 Not tainted 4.2.0-27-generic #32
+kernel: [1804822.533499] RIP: 0010:[<ffffffff810bed10>]  [<ffffffff810bed10>] native_queued_spin_lock_slowpath+0x160/0x170
+kernel: [1804822.533511] RSP: 0018:ffff88085fb43b68  EFLAGS: 00000202
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("text", [CUT_X86, CUT_ARM, CUT_SYMBOLIZED, CUT_OF_A_VMM])
 def test_a_report_without_its_first_line_is_trouble_of_the_host(text: str) -> None:
     """People copy from the call trace on."""
     mechanism, origins = answer(text)
@@ -52,6 +60,10 @@ def test_a_report_without_its_first_line_is_trouble_of_the_host(text: str) -> No
     "text",
     [
         "Call Trace:\n ext4_readpage+0x10/0x20 [ext4]\n do_syscall_64+0x5/0x10\n",
+        (
+            "[ 9.0] CPU: 5 PID: 18 Comm: rsync Not tainted 4.2.0 #1\n[ 9.0] RIP: 0010:[<ffffffff810bed10>]  "
+            "[<ffffffff810bed10>] ext4_readpage+0x160/0x170\n"
+        ),
         "[<0>] kvm_vcpu_block+0x88/0x120 [kvm]\n[<0>] kvm_vcpu_halt+0x68/0x580 [kvm]\n",  # /proc/PID/stack
     ],
 )
@@ -194,3 +206,81 @@ def test_an_old_kernel_is_read_in_the_words_of_2008() -> None:
     assert failure.setup is not None
     assert failure.setup.detail == "version-too-old"
     assert diagnose(failure).origins[0].id == "host-kernel"
+
+
+# arch/x86/mm/extable.c: ex_handler_msr; arch/x86/kvm/svm/svm.c: svm_hardware_enable
+@pytest.mark.parametrize(
+    "msr", ["0xc0000080 (tried to write 0x0000000000001d01)", "0xc0010117 (tried to write 0x1000)"]
+)
+def test_svm_that_cannot_be_switched_on_is_the_layer_belows(msr: str) -> None:
+    """Only KVM sets EFER.SVME and VM_HSAVE_PA; no CPU that has SVM refuses them."""
+    line = (
+        f"[ 355.7] unchecked MSR access error: WRMSR to {msr} at rIP: 0xffffffff9228a274 (native_write_msr+0x4/0x20)\n"
+    )
+    mechanism, origins = answer(line)
+    assert (mechanism, origins[0]) == ("host-trouble", "outer-hypervisor")
+
+
+def test_another_msr_that_a_kernel_may_not_write_is_not_kvms() -> None:
+    """The same message for a performance counter."""
+    line = "unchecked MSR access error: WRMSR to 0x10f (tried to write 0x0) at rIP: 0xffffffff8d26 (native_write_msr)"
+    assert not read(f"[ 1.0] {line}\n".encode()).failures
+
+
+@pytest.mark.parametrize("mark", ['"', "`"])
+def test_a_message_of_the_kernel_is_read_where_a_sentence_quotes_it(mark: str) -> None:
+    """lib/bug.c's line, without its exclamation mark, in a comment or a mail."""
+    said = f"{mark}kernel BUG at arch/x86/kvm/x86.c:702 (kvm_spurious_fault){mark}"
+    mechanism, origins = answer(f"# KVM_CREATE_VCPU ends in the kernel with {said}, each attempt is an oops.\n")
+    assert (mechanism, origins[0]) == ("host-trouble", "outer-hypervisor")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\tpr_err("kernel BUG at arch/x86/kvm/x86.c:702\\n");\n',
+        '    warning = "WARNING: CPU: 1 PID: 2 at arch/x86/kvm/x86.c:702",\n',
+    ],
+)
+def test_a_string_of_source_code_is_no_message(text: str) -> None:
+    """It ends in a newline, an argument or a statement."""
+    assert not read(text.encode()).failures
+
+
+# arch/x86/kernel/cpu/bus_lock.c: split_lock_warn, handle_guest_split_lock
+@pytest.mark.parametrize("how", ["took a", "fatal"])
+def test_a_split_lock_of_a_vcpus_thread_is_its_guests(how: str) -> None:
+    """The host's log alone shows it where the VMM says nothing."""
+    line = f"x86/split lock detection: #AC: CPU 1/KVM/3302738 {how} split_lock trap at address: 0xbff4b050"
+    mechanism, origins = answer(f"[ 9.0] {line}\n")
+    assert (mechanism, origins[0]) == ("exception-exit", "guest-code")
+    assert not read(f"[ 9.0] {line.replace('CPU 1/KVM', 'steam')}\n".encode()).failures
+
+
+# Android emulator: android/emulation/CpuAccelerator.cpp; VirtualBox: include/VBox/err.h; VMware Workstation; Windows
+@pytest.mark.parametrize(
+    "text",
+    [
+        (
+            "emulator: ERROR: x86 emulation currently requires hardware acceleration!\n"
+            "Please ensure Intel HAXM is properly installed and usable.\n"
+            "CPU acceleration status: HAX kernel module is not installed!\n"
+        ),
+        "VT-x is disabled in the BIOS for all CPU modes (VERR_VMX_MSR_ALL_VMX_DISABLED).\n",
+        "This host supports Intel VT-x, but Intel VT-x is disabled.\n",
+        "Virtual machine 'a' could not be started because the hypervisor is not running.\n",
+    ],
+)
+def test_another_hypervisor_that_cannot_start_is_the_hosts_set_up(text: str) -> None:
+    """Not KVM's, and nobody's bug."""
+    mechanism, origins = answer(text)
+    assert (mechanism, origins[0]) == ("not-this", "host-setup")
+
+
+def test_a_notify_exit_that_ends_the_guest_is_read() -> None:
+    """target/i386/kvm/kvm.c: kvm_arch_handle_exit."""
+    mechanism, _ = answer(
+        "qemu-system-x86_64: warning: KVM internal error: Encounter a notify exit with invalid context in guest. There"
+        " can be possible misbehaves in guest. Please have a look.\n"
+    )
+    assert mechanism == "exit-unknown-to-vmm"

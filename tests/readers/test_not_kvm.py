@@ -31,6 +31,16 @@ SPOKEN: list[tuple[str, dict[str, Any], str]] = [
     ("tcg", {}, "CCS=000000c2 CCD=00002c06 CCO=CLR\n"),
     ("unicorn", {"error": "UC_ERR_FETCH_UNMAPPED"}, "unicorn.UcError: Invalid memory fetch (UC_ERR_FETCH_UNMAPPED)\n"),
     ("noirvisor", {"instruction_error": 7}, "[NoirVisor] Error while launching the Guest! VMX Status: 1\n[NoirVisor] Failed at VM-Entry, Code=7  Reason: x\n"),
+    ("haxm", {"message": "HAX kernel module is not installed"}, "CPU acceleration status: HAX kernel module is not installed!\n"),
+    ("whpx", {"message": "UnrecoverableException"}, "WHvRunVpExitReasonUnrecoverableException\n"),
+    ("hvf", {"status": 2}, 'Error Domain=VZErrorDomain Code=2 "Virtualization is not available on this hardware."\n'),
+    ("openbsd-vmm", {}, "vcpu_run_vmx: failed vm entry\n"),
+    ("jailhouse", {"exit_reason": 2}, "FATAL: Unhandled VM-Exit, reason 2\n"),
+    ("jailhouse", {"vmexit": 0x7F}, "FATAL: Unexpected #VMEXIT, exitcode 7f, exitinfo1 0x0000000000000020\n"),
+    ("jailhouse", {}, 'FATAL: Invalid MMIO/RAM read, addr: 0x000000006e2f0000 size: 0\nRIP: 0xfffffffeec8a9998\nParking CPU 0 (Cell: "RootCell")\n'),
+    ("acrn", {"rip": 0x1000}, "Error: Unhandled VM exit condition from guest at 0x0000000000001000 \n"),
+    ("own", {"instruction_error": 7}, "[hv] VMLAUNCH failed. Instruction error = 7.\n"),
+    ("own", {"instruction_error": 7}, "[*] VMLAUNCH Error : 0x7\n"),
     ("guest-kernel", {}, "[    0.19] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000004\n[    0.19] Hardware name: linux,dummy-virt (DT)\n"),
 ]  # fmt: skip
 

@@ -34,6 +34,7 @@ EXIT_SHUTDOWN: Final = 8
 EXIT_FAIL_ENTRY: Final = 9
 EXIT_INTERNAL_ERROR: Final = 17
 EXIT_SYSTEM_EVENT: Final = 24
+EXIT_NOTIFY: Final = 37
 EXIT_MEMORY_FAULT: Final = 39
 
 _MMIO = "phys_addr:u64 data:u8[8] len:u32 is_write:u8"

@@ -21,6 +21,10 @@ _SPEAKERS: Final = {
     "vmware": "VMware",
     "hyper-v": "Hyper-V",
     "tcg": "QEMU's own emulator (TCG)",
+    "openbsd-vmm": "OpenBSD's vmm",
+    "jailhouse": "Jailhouse",
+    "acrn": "ACRN",
+    "own": "a hypervisor of its own",
     "guest-kernel": "the guest's own kernel",
 }
 # Lines of the host's kernel that name another mechanism than "the host's own trouble", where nothing else does.
@@ -51,6 +55,15 @@ _BY_EVENT: Final[dict[str, tuple[str, str]]] = {
     "exchange-as-write": ("guest-loops", "KVM keeps emulating a locked instruction as a plain write"),
     # arch/x86/kvm/svm/sev.c: sev_handle_vmgexit_msr_protocol, KVM_EXIT_SYSTEM_EVENT since 5.19 (before: -EINVAL)
     "sev-termination": ("exit-unknown-to-vmm", "The guest asked to be ended, and KVM left the matter to the VMM"),
+    # arch/x86/kernel/cpu/bus_lock.c: split_lock_warn for a vCPU's thread; with split_lock_detect=fatal the exit is
+    # KVM_EXIT_EXCEPTION
+    "split-lock": (
+        "exception-exit",
+        (
+            "A locked access of the guest crossed a cache line: the host took #AC for it, and slowed the vCPU down or"
+            " passed #AC on to the VMM"
+        ),
+    ),
     "ept-misconfig": ("exit-unknown-to-kvm", "KVM found an EPT entry misconfigured and passed the exit on"),
     "unexpected-exit": ("exit-unhandled", "The CPU left the guest for a reason that KVM has no handler for"),
 }

@@ -242,9 +242,15 @@ def unknown_to_vmm(facts: Facts) -> Mechanism | None:
     name = kvm_run.exit_name(reason)
     if reason in _ORDINARY and failure.speaker is None and failure.source.vmm is None:
         return None  # a page of a vCPU that runs
+    text = f"KVM left the guest with {name} ({reason}), which this VMM does not handle."
+    if reason == kvm_run.EXIT_NOTIFY:
+        text = (
+            f"KVM left the guest with {name} ({reason}): the CPU could take no event for a whole notify window, and the"
+            " VMM ends the guest for it."
+        )
     return Mechanism(
         "exit-unknown-to-vmm",
-        f"KVM left the guest with {name} ({reason}), which this VMM does not handle.",
+        text,
         "certain" if reason not in _ORDINARY else "likely",
         (Proof(f"the VMM calls exit {reason} unknown or unexpected", facts.at("exit_reason")),),
     )

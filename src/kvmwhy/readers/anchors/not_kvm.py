@@ -16,7 +16,11 @@ TEXTS: Final = (
     "unrecoverable error", "power on failed", "not supported on this platform", "Hyper-V-",
     "virtual processor that caused", "MSHV_", "mshv", "outside RAM or ROM", ": fatal: ", "hardware error: ",
     "unhandled CPU exception", "uncaught target signal", "CCS=", ": v=", "check_exception old", "(UC_ERR_",
-    "with no resolution", "[CPU", "[NoirVisor]", "Kernel panic - not syncing",
+    "with no resolution", "[CPU", "[NoirVisor]", "Kernel panic - not syncing", "This host supports", "vmkernel: cpu",
+    "the hypervisor is not running", "WSL2 is", "WSL 2 is", "HCS_E_HYPERV", "VZErrorDomain", "vcpu_run_vmx: ",
+    "vcpu_run_svm: ", "_handle_exit: ", "vmx_fault_page: ", "vmx_enter_guest: ", "FATAL: VM-Entry failure",
+    "FATAL: Unhandled VM-Exit", "FATAL: vmresume failed", "FATAL: Unexpected #VMEXIT", "Parking CPU ",
+    "exit condition from guest", "could not create VCPU", "VMLAUNCH", "VMRESUME",
 )  # fmt: skip
 # A log that tells of KVM's failures, too, is not read for another hypervisor's words alone.
 ANCHORS: Final[Declared] = tuple(Anchor(text, weak=True) for text in TEXTS)

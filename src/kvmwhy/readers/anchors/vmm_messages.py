@@ -55,6 +55,7 @@ ANCHORS: Final[tuple[str, ...]] = (
     "exit event",
     "system event with",
     "kvm_run_exit",
+    "a notify exit with",
     # what it carries
     "suberr",
     "SubErr",

@@ -9,7 +9,7 @@ KVM or a VMM, or if nothing of a VMM stands in the same text; a virtual machine'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
@@ -18,7 +18,7 @@ from kvmwhy.readers.kernel_log import host_messages
 from kvmwhy.readers.kernel_log.host_messages import GENERAL, PARTS, REPORTS, Reading
 from kvmwhy.readers.kernel_log.host_messages.printf import Value
 from kvmwhy.readers.kernel_log.oops import Report, report_of
-from kvmwhy.readers.kernel_log.printk import Line, Origin, messages
+from kvmwhy.readers.kernel_log.printk import Line, Origin, messages, quotes
 from kvmwhy.readers.vmm_output import has_vmm_output
 from kvmwhy.record import At, HostEvent
 
@@ -29,6 +29,10 @@ _BEHIND: Final = 80  # lines that a report may take
 _COMPANY: Final = 4  # lines
 _CUT: Final = "cut-report"  # what it tells of is not shown: it counts where KVM took part
 _MOST: Final = 20_000  # events of one text: a flood says no more than its first lines
+_EFER: Final = 0xC0000080
+_SVME: Final = 1 << 12  # svm_hardware_enable sets it
+# VM_HSAVE_PA, which svm_hardware_enable writes, and what VMX can do, which setup_vmcs_config reads.
+_KVMS_MSRS: Final = frozenset((0xC0010117, *range(0x480, 0x494)))
 _VMMS: Final = re.compile(
     r"^(?:qemu|kvm|CPU [0-9]|vcpu|fc_vcpu|crosvm|cloud-hyp|firecracker|vhost|VBox|vmx)", re.IGNORECASE
 )
@@ -76,7 +80,7 @@ def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
                 else Report()
             )
             owner = _owner(line, fields, report, has_vmm=has_vmm)
-            if owner is None or (reading.slug == _CUT and not report.names_kvm):
+            if owner is None or (reading.slug == _CUT and not (report.names_kvm or _is_vmms(fields | report.fields))):
                 continue
             fields = fields | report.fields | owner
             last = max(last, number + report.lines)
@@ -92,7 +96,19 @@ def concerns_kvm(event: HostEvent) -> bool:
     """Whether KVM's modules printed it, or it names KVM or a VMM: a kernel has other troubles, too."""
     if event.kind not in GENERAL:
         return True
-    return "kvm" in event.fields or _VMMS.match(str(event.fields.get("comm", ""))) is not None
+    return "kvm" in event.fields or _is_vmms(event.fields) or _is_kvms_msr(event.fields)
+
+
+def _is_vmms(fields: Mapping[str, Value]) -> bool:
+    return _VMMS.match(str(fields.get("comm", ""))) is not None
+
+
+def _is_kvms_msr(fields: Mapping[str, Value]) -> bool:
+    """Whether an access was refused that nobody but KVM makes, to switch VMX or SVM on or to ask what they can do."""
+    msr, value = fields.get("msr"), fields.get("value", 0)
+    if not isinstance(msr, int) or not isinstance(value, int):
+        return False
+    return msr in _KVMS_MSRS or (msr == _EFER and bool(value & _SVME))
 
 
 def _with_company(places: list[Place]) -> Iterator[Place]:
@@ -141,7 +157,15 @@ def _read(line: Line, following: Sequence[str], origin: Origin) -> tuple[Reading
         # A fold must be needed: it gives a value more.
         if reading and (best is None or len(reading.fields) > len(best[0].fields)):
             best = reading, before | reading.fields, line.number + last
-    return best
+    return best or _quoted(line)
+
+
+def _quoted(line: Line) -> tuple[Reading, dict[str, Value], int] | None:
+    for said in quotes(line):
+        for message in messages(Line(line.number, said, None, None)):
+            if found := _message(message.text):
+                return found, message.fields | found.fields, line.number
+    return None
 
 
 def _folds(line: Line, following: Sequence[str], origin: Origin) -> Iterator[tuple[str, int]]:

@@ -35,6 +35,13 @@ _MODULE: Final = re.compile(
 _PROCESS: Final = re.compile(r"kvm ?\[(?P<pid>[0-9]{1,10})\]: ")
 _VCPU: Final = re.compile(r"vcpu(?P<vcpu>[0-9]{1,5})(?:, guest rIP: 0x(?P<rip>[0-9a-f]{1,16}))?\s")
 _MOST_NAMES: Final = 4
+# A message that a person quotes within a sentence. Source code's strings have a format, a "\\n" or an argument behind.
+_QUOTED: Final = re.compile(
+    r"(?:^|[\s:])(?:\"(?P<double>[^\"\n]{8,300})\"|`(?P<code>[^`\n]{8,300})`|“(?P<typed>[^”\n]{8,300})”)"
+    r"(?!\s{0,8}(?:,?\s{0,8}$|\)?;))"
+)
+_OF_SOURCE: Final = re.compile(r"%[a-z0-9.#*]|\\n")
+_MOST_QUOTES: Final = 4
 _CALLER: Final = re.compile(r"\[ {0,8}([TC][0-9]{1,9})\] ?")
 _SECONDS: Final = re.compile(r" {0,12}[0-9]{1,9}\.[0-9]{1,9}")
 _VMM: Final = re.compile(r"(?i:qemu|libvirt|virtqemud|firecracker|cloud-hyp|crosvm|pvedaemon|qmeventd)|kvm$")
@@ -96,6 +103,18 @@ def line_of(number: int, text: str) -> Line:
     elif left := _CALLER.match(text, start):  # what is left of a stamp of which a collector's form is the first part
         caller, start = left[1], left.end()
     return Line(number, text, float(time) if time else None, caller, stamped, _leading(text, start))
+
+
+def quotes(line: Line) -> Iterator[str]:
+    """What a sentence quotes: a message of the kernel may be among it."""
+    if line.stamped or not any(mark in line.text for mark in '"`“'):
+        return
+    for n, found in enumerate(_QUOTED.finditer(line.text)):
+        said = found[found.lastgroup or 0]
+        if n >= _MOST_QUOTES:
+            return
+        if not _OF_SOURCE.search(said):
+            yield said
 
 
 def messages(line: Line, more: str = "") -> Iterator[Message]:

@@ -46,6 +46,8 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     if "hyperkit" in names and "bhyve" in names:  # HyperKit has bhyve's lines, and its own
         spoken["hyperkit"] += spoken.pop("bhyve")
         names.remove("bhyve")
+    if "own" in names and len(names) > 1:  # any hypervisor may say it so
+        names.remove("own")
     failures = [_failure(name, spoken[name], text, path, first_line) for name in names]
     if not failures and (panic := _guest_panic(text, path, first_line)):
         failures = [panic]
@@ -103,7 +105,7 @@ def _value(speaker: str, field: str, raw: str) -> int | str | None:
         return " ".join(raw.split()) or None
     digits = raw.removeprefix("0x").removeprefix("0X")
     decimal = field in _DECIMAL or (
-        speaker in {"bhyve", "hyperkit", "noirvisor"}
+        speaker in {"bhyve", "hyperkit", "noirvisor", "jailhouse", "own"}
         and not raw.startswith("0x")
         and field in {"exit_reason", "instruction_error"}
     )

@@ -129,6 +129,13 @@ FORMS: Final[tuple[Form, ...]] = (
         "hax_",
         source="QEMU target/i386/hax: hax_vcpu_hax_exec",
     ),
+    _form(
+        "haxm",
+        r"(?P<message>HAX kernel module is not installed|HAXM is not installed|Intel HAXM is required to run this AVD)"
+        r"|ensure Intel HAXM is properly installed",
+        "HAX",
+        source="Android emulator, android/emulation/CpuAccelerator.cpp",
+    ),
     # bhyve: usr.sbin/bhyve/{vmexit,inout}.c; sys/amd64/vmm
     _form(
         "bhyve",
@@ -219,6 +226,12 @@ FORMS: Final[tuple[Form, ...]] = (
     _form("whpx", r"WHPX: (?P<message>[^\n]{3,160})", "WHPX:", source="QEMU target/i386/whpx/whpx-all.c"),
     _form(
         "whpx",
+        r"\bWHvRunVpExitReason(?P<message>UnrecoverableException|InvalidVpRegisterValue|UnsupportedFeature)\b",
+        "WHvRun",
+        source="WinHvPlatformDefs.h: WHV_RUN_VP_EXIT_REASON",
+    ),
+    _form(
+        "whpx",
         r"\bWHv[A-Z][A-Za-z]{3,40}[^\n]{0,60}(?:fail|error|0x[0-9a-fA-F]{8})"
         r"|WHPX: No accelerator found, hr=(?P<hr>[0-9a-fA-F]{8})|failed to initialize (?:whpx|WHPX)",
         "WHv",
@@ -255,14 +268,32 @@ FORMS: Final[tuple[Form, ...]] = (
         r"MONITOR PANIC: (?P<message>[^\n]{3,160})|VMware (?:Workstation|Player|ESX"
         r"|Fusion)[^\n]{0,30}unrecoverable error: ?(?P<error>[^\n]{0,120})"
         r"|Module '(?P<module>[A-Za-z0-9_]{2,24})' power on failed|MonitorMode power on failed"
-        r"|Virtualized (?:Intel VT-x|AMD-V)[^\n]{0,12} is not supported on this platform",
+        r"|Virtualized (?:Intel VT-x|AMD-V)[^\n]{0,12} is not supported on this platform"
+        r"|vmkernel: cpu[0-9]{1,4}:[^\n]{0,200}(?:TDH\.[A-Z.]{3,24}|VMMON|VMX|SEV)[^\n]{0,80}fail",
         "MONITOR PANIC",
+        "vmkernel: cpu",
         "unrecoverable error",
         "power on failed",
         "not supported on this platform",
         source="vmware.log",
     ),
+    _form(
+        "vmware",
+        r"(?P<message>This host supports (?:Intel VT-x|AMD-V), but (?:Intel VT-x|AMD-V) is (?:disabled|not available))",
+        "This host supports",
+        source="VMware Workstation",
+    ),
     # Hyper-V
+    _form(
+        "hyper-v",
+        r"(?P<message>could not be started because the hypervisor is not running"
+        r"|WSL ?2 is (?:unable to start|not supported)[^\n]{0,80}virtuali[sz]ation|HCS_E_HYPERV_NOT_INSTALLED)",
+        "the hypervisor is not running",
+        "WSL2 is",
+        "WSL 2 is",
+        "HCS_E_HYPERV",
+        source="Windows event log; wsl.exe",
+    ),
     _form(
         "hyper-v",
         r"Hyper-V-(?:Worker|Hypervisor|VMMS)[^\n]{0,200}|unrecoverable error occurred on "
@@ -319,6 +350,48 @@ FORMS: Final[tuple[Form, ...]] = (
         "check_exception old",
         source="QEMU target/i386/tcg/excp_helper.c",
     ),
+    # macOS's Virtualization framework
+    _form(
+        "hvf",
+        r"Domain=VZErrorDomain Code=(?P<status>[0-9]{1,5})",
+        "VZErrorDomain",
+        source="Virtualization.framework VZError.h",
+    ),
+    # OpenBSD's vmm(4), sys/arch/amd64/amd64/vmm.c and vmm_machdep.c
+    _form(
+        "openbsd-vmm",
+        r"\b(?:vcpu_run_(?:vmx|svm)|vmx_handle_exit|svm_handle_exit|vmx_fault_page|vmx_enter_guest|vmm_handle_cpuid): "
+        r"[^\n]{0,80}(?:fail|error|unhandled|unexpected|cannot|invalid)",
+        "vcpu_run_vmx: ",
+        "vcpu_run_svm: ",
+        "_handle_exit: ",
+        "vmx_fault_page: ",
+        "vmx_enter_guest: ",
+        source="OpenBSD sys/arch/amd64/amd64/vmm_machdep.c: vcpu_run_vmx",
+    ),
+    # Jailhouse, hypervisor/arch/x86/vmx.c and svm.c; hypervisor/control.c
+    _form(
+        "jailhouse",
+        rf"FATAL: (?:VM-Entry failure|Unhandled VM-Exit), reason (?P<exit_reason>{_HEX})"
+        rf"|FATAL: vmresume failed, error (?P<instruction_error>{_HEX})"
+        rf"|FATAL: Unexpected #VMEXIT, exitcode (?P<vmexit>{_HEX})"
+        r"|FATAL: [^\n]{3,80}\n(?:[^\n]{0,120}\n){0,30}?Parking CPU [0-9]{1,4} \(Cell: \"",
+        "FATAL: VM-Entry failure",
+        "FATAL: Unhandled VM-Exit",
+        "FATAL: vmresume failed",
+        "FATAL: Unexpected #VMEXIT",
+        "Parking CPU ",
+        source="jailhouse hypervisor/arch/x86/vmx.c: vcpu_handle_exit, vmx_entry_failure; svm.c: vcpu_handle_exit",
+    ),
+    # ACRN, hypervisor/arch/x86/guest/vmexit.c; devicemodel/core/main.c
+    _form(
+        "acrn",
+        r"Error: (?:Unhandled|Unexpected) VM exit condition from guest at (?P<rip>0x[0-9a-f]{1,16})"
+        r"|ERROR: could not create VCPU [0-9]{1,4}",
+        "exit condition from guest",
+        "could not create VCPU",
+        source="acrn-hypervisor hypervisor/arch/x86/guest/vmexit.c; devicemodel/core/main.c",
+    ),
     # Unicorn, Bochs, NoirVisor
     _form(
         "unicorn",
@@ -341,5 +414,14 @@ FORMS: Final[tuple[Form, ...]] = (
         "[NoirVisor]",
         failure=False,
         source="NoirVisor",
+    ),
+    # Hypervisors that people write themselves, and where their VM entry ends
+    _form(
+        "own",
+        r"\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}?(?:[Ff]ailed|[Ee]rror)[^\n]{0,40}?(?:error(?: code)?|code|:)"
+        rf"[:= ]{{1,4}}(?P<instruction_error>{_HEX})\b",
+        "VMLAUNCH",
+        "VMRESUME",
+        source="hypervisors of GitHub: what stands behind __vmx_vmlaunch() prints VM_INSTRUCTION_ERROR",
     ),
 )

@@ -12,6 +12,7 @@ from kvmwhy.readers.setup_messages.form import Form, form
 
 _X86: Final = "arch/x86/kvm/x86.c: kvm_arch_init (__kvm_x86_vendor_init)"
 _MAIN: Final = "virt/kvm/kvm_main.c"
+_WITHIN: Final = r"(?:.|\n){0,240}"
 
 FORMS: Final[tuple[Form, ...]] = (
     form(
@@ -93,9 +94,11 @@ FORMS: Final[tuple[Form, ...]] = (
         "module",
         "inconsistent-cpus",
         r"\bkvm: CPU ?[0-9]{1,5} feature inconsistency|CPU compatibility check failed"
+        r"|Inconsistent VMCS config on CPU ?[0-9]{1,5}"
         r"|kvm: mismatched? (?:VMCS|vmcs)[^\n]{0,40}",
         "feature inconsistency",
         "compatibility check failed",
+        "Inconsistent VMCS config",
         source="arch/x86/kvm/vmx/vmx.c: vmx_check_processor_compat",
     ),
     # arm64, riscv64, s390x, ppc64
@@ -255,7 +258,9 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "open",
         "device",
-        r"emulation currently requires hardware acceleration",
+        # On Windows and macOS it goes on with the name of that system's own accelerator.
+        rf"emulation currently requires hardware acceleration(?!{_WITHIN}(?:HAXM|HAX\b|AEHD|WHPX|hypervisor driver"
+        r"|Hypervisor\.[Ff]ramework))",
         "requires hardware acceleration",
         vmm="android-emulator",
         source="external/qemu main-common.c",
@@ -302,7 +307,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "open",
         "device",
-        r"/dev/kvm (?:does not exist|doesn't exist|not found|is missing|not present|is not (?:present"
+        r"/dev/kvm'? (?:does not exist|doesn't exist|not found|is missing|not present|is not (?:present"
         r"|available))|\b(?:missing|can't find|cannot find) /dev/kvm\b",
         "/dev/kvm",
         source="many",

@@ -198,6 +198,31 @@ FORMS: Final[tuple[Form, ...]] = (
         vmm="qemu",
     ),
     form(
+        "KVM_GET_MSRS",
+        "msr",
+        rf"KVM get MSR \(index=(?P<msr>{NUMBER})\) feature failed",
+        "KVM get MSR (index=",
+        source=f"{_X86}: kvm_arch_get_supported_msr_feature",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CLEAR_DIRTY_LOG",
+        "dirty-log",
+        rf"KVM_CLEAR_DIRTY_LOG failed, slot=(?P<slot>{NUMBER}), start=(?P<start>{NUMBER}), size=(?P<size>{NUMBER}),"
+        r" errno=(?P<ret>-[0-9]{1,3})",
+        "DIRTY_LOG failed",
+        source=f"{_ALL}: kvm_log_clear_one_slot",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_GET_DIRTY_LOG",
+        "dirty-log",
+        r"KVM_GET_DIRTY_LOG failed with (?P<ret>-[0-9]{1,3})",
+        "DIRTY_LOG failed",
+        source=f"{_ALL}: kvm_slot_get_dirty_log",
+        vmm="qemu",
+    ),
+    form(
         "KVM_SET_MSRS",
         "msr",
         r"kvm_(?:buf_set|put)_msrs: [^\n:]{3,30}\bret ==|kvm_(?:buf_set|put)_msrs: Assertion",

@@ -208,6 +208,8 @@ FORMS: Final = (
     Form("vmm-reference", "Guest shutdown: Shutdown. Bye!", _REFERENCE, exit_reason=8),
     Form("vmm-reference", "Unhandled vcpu exit: {debug}", _REFERENCE),
     # QEMU's own trace points (-trace kvm_run_exit)
+    Form("qemu", "KVM internal error: Encounter a notify exit with {*}valid context in guest", "qemu: target/i386/kvm/kvm.c: kvm_arch_handle_exit, since 7.2", exit_reason=37),
+    Form("qemu", "KVM internal error: Encountered a notify exit with {*}valid context in guest", "qemu: target/i386/kvm/kvm.c: kvm_arch_handle_exit, since 10.1", exit_reason=37),
     Form("qemu", "kvm_run_exit cpu_index {vcpu:d}, reason {reason}", "qemu: accel/kvm/trace-events"),
     # The example of 2015 and what was made after it
     Form(None, "0x{rip:x}: KVM_EXIT_FAIL_ENTRY: hardware_entry_failure_reason = {hardware_error}", "kvm-hello-world's heirs", exit_reason=9),

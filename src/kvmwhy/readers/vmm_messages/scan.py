@@ -161,7 +161,7 @@ def _by_form(form: Form, line: str, before: str) -> dict[str, Any] | None:
     if facts is None or "exit_reason" not in facts:
         return facts
     reason = facts["exit_reason"]
-    if form.vmm == "qemu" and reason not in FAILURES:
+    if form.form.startswith("kvm_run_exit") and reason not in FAILURES:
         return {}
     return {} if form.form.startswith("kvm: exit_reason") and reason in ORDINARY else facts
 

@@ -22,10 +22,14 @@ _NAMES: Final = {
     "unicorn": "the Unicorn emulator",
     "bochs": "Bochs",
     "noirvisor": "NoirVisor",
+    "openbsd-vmm": "OpenBSD's vmm",
+    "jailhouse": "Jailhouse",
+    "acrn": "ACRN",
+    "own": "a hypervisor of its own",
     "guest-kernel": "the guest's own kernel",
 }
 # Speakers whose exit reasons are VMX's.
-_VMX: Final = frozenset({"xen", "bhyve", "hyperkit", "hvf", "noirvisor"})
+_VMX: Final = frozenset({"xen", "bhyve", "hyperkit", "hvf", "noirvisor", "own"})
 
 
 def speaker(shown: Speaker) -> tuple[str, ...]:

@@ -214,6 +214,14 @@ def _own_registers(scene: Scene) -> Answer:
     return scene.speaker if own and not scene.migrated and not scene.confidential else None
 
 
+# VirtualBox's include/VBox/err.h; the rest are messages of readers.not_kvm.
+_CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX")  # fmt: skip
+
+
+def _cannot_start(scene: Scene) -> Answer:
+    return any(mark in scene.spoken for mark in _CANNOT_START)
+
+
 _UNKNOWN_CALL: Final = frozenset({"ENOTTY", "ENOSYS", "EOPNOTSUPP"})
 
 SIGNS: Final = (
@@ -232,6 +240,14 @@ SIGNS: Final = (
         "two hypervisors want the same CPU",
         weights(host_setup=2.5),
         "KVM_CREATE_VM fails with EBUSY where VMX or SVM is on already; VirtualBox says the same of KVM.",
+    ),
+    Sign(
+        "other-hypervisor-cannot-start",
+        ("not-this",),
+        _cannot_start,
+        "it does not start on this machine: it is not installed, or virtualization is switched off",
+        weights(host_setup=2.5, host_kernel=-2),
+        "What such a message asks for is in the firmware's settings, or in what is installed.",
     ),
     Sign(
         "vm-type-refused",

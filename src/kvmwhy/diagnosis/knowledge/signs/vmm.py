@@ -125,6 +125,14 @@ SIGNS: Final = (
         "Whose code does it, and that the host detects it.",
     ),
     Sign(
+        "split-lock-of-a-running-vcpu",
+        ("exception-exit",),
+        lambda scene: scene.failure.exception is None and scene.event("split-lock"),
+        "the host's kernel names the vCPU's thread",
+        weights(guest_code=1.5, host_kernel=-2),
+        "bus_lock.c does what split_lock_detect= asks it to; the access is the guest's.",
+    ),
+    Sign(
         "kvm-of-2007",
         ("exception-exit", "exit-unknown-to-vmm", "emulation-failed", "entry-refused-guest-state"),
         lambda scene: scene.old_format,
@@ -135,7 +143,7 @@ SIGNS: Final = (
     Sign(
         "another-hypervisor",
         _OTHER,
-        _speaker("xen", "bhyve", "haxm", "hyperkit", "hyper-v", "acrn", "whpx", "mshv"),
+        _speaker("xen", "bhyve", "haxm", "hyperkit", "hyper-v", "acrn", "whpx", "mshv", "openbsd-vmm"),
         "{} reports it: the place of the host's kernel is taken by that hypervisor",
         weights(host_kernel=1.5),
         "Its emulator or its VMX code lacks something.",
@@ -143,7 +151,7 @@ SIGNS: Final = (
     Sign(
         "own-hypervisor",
         _OTHER,
-        _speaker("noirvisor", "noah", "hvf", "simplevisor", "hyperplatform", "hypervisor"),
+        _speaker("noirvisor", "noah", "hvf", "simplevisor", "hyperplatform", "hypervisor", "jailhouse", "own"),
         "{} makes the guest's state and controls by itself",
         weights(vmm=1.5),
         "A small hypervisor's own fields.",

@@ -57,6 +57,8 @@ REPORTS: Final[tuple[HostMessage, ...]] = (
         "kernel-bug",
         "fault",
         form("kernel BUG at %s:%u!", "path line"),
+        form("kernel BUG at %s:%u (%pS)", "path line function"),  # as people retype it, without the mark
+        form("kernel BUG at %s:%u", "path line"),
         form("kernel BUG at %pB [verbose debug info unavailable]", "function"),
     ),
     message(
@@ -159,6 +161,14 @@ REPORTS: Final[tuple[HostMessage, ...]] = (
     message(
         "cut-report",
         "fault",
+        # lib/dump_stack.c: dump_stack_print_info
+        form("CPU: %d PID: %d Comm: %s Not tainted", "cpu pid comm"),  # 3.10 on
+        form("CPU: %d PID: %d Comm: %s Tainted: %s", "cpu pid comm _"),
+        form("CPU: %d UID: %u PID: %d Comm: %s Not tainted", "cpu _ pid comm"),  # 6.10 on
+        form("CPU: %d UID: %u PID: %d Comm: %s Tainted: %s", "cpu _ pid comm _"),
+        form("Pid: %d, comm: %s Not tainted", "pid comm"),  # until 3.9
+        form("Pid: %d, comm: %s Tainted: %s", "pid comm _"),
+        form("RIP: 0010:[<%x>] [<%x>] %pS", "_ _ function"),  # until 4.9
         form("RIP: 0010:%pS", "function"),
         form("pc : %pS", "function"),  # arm64: __show_regs
         form("Call Trace:"),
@@ -214,7 +224,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
     ),
     message(
         "split-lock",
-        "note",
+        "guest",  # of a vCPU's thread: arch/x86/kernel/cpu/bus_lock.c: split_lock_warn, handle_guest_split_lock
         form("x86/split lock detection: #AC: %s/%d took a split_lock trap at address: 0x%lx", "comm pid address"),
         form("#AC: %s/%d took a split_lock trap at address: 0x%lx", "comm pid address"),
         form("x86/split lock detection: #AC: %s/%d %s split_lock trap at address: 0x%lx", "comm pid _ address"),
