@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "render": {"abi", "record", "contract", "arch", "emulator", "diagnosis", "fleet", "vmms"},
     "report": {"abi", "record", "ingest", "readers", "pipeline", "diagnosis", "render"},
     "api": {"record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
+    "page": {"report", "render"},
+    "serve": {"report", "readers", "record", "pipeline", "diagnosis", "fleet", "render"},
     "probe": {"abi", "arch", "emulator", "machine"},
     "reproduce": {"abi", "record", "arch", "emulator", "diagnosis", "machine"},
     "cli": {
@@ -57,11 +59,13 @@ MAY_IMPORT = {
         "render",
         "symbols",
         "report",
+        "page",
+        "serve",
     },
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"api", "cli", "machine", "live", "fleet", "emulator", "symbols"}
+MAY_DO_IO = {"api", "cli", "machine", "live", "fleet", "emulator", "symbols", "page", "serve"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +24,9 @@ from kvmwhy.readers.correlate import told_by
 from kvmwhy.readers.glance import may_tell
 from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import At, Failure, Host, Kind, Source
+
+if TYPE_CHECKING:
+    from kvmwhy.ingest.archives import Limits
 
 _WHOLE_TRACE: Final = 512 << 20
 _TRACE: Final = b"\x17\x08\x44tracing"
@@ -81,7 +84,12 @@ def records(chunks: Iterable[bytes], path: str | None = None, complain: Complain
         yield from records_of(one.chunks, one.path, complain)
 
 
-def inputs(chunks: Iterable[bytes], path: str | None = None, complain: Complain | None = None) -> Iterator[Input]:
+def inputs(
+    chunks: Iterable[bytes],
+    path: str | None = None,
+    complain: Complain | None = None,
+    limits: Limits | None = None,
+) -> Iterator[Input]:
     """The files of an archive, with the names that lead to them; the input itself, if it is none."""
     stream = iter(chunks)
     head = b""
@@ -94,7 +102,7 @@ def inputs(chunks: Iterable[bytes], path: str | None = None, complain: Complain 
     from kvmwhy.ingest.archives import members
     from kvmwhy.ingest.exec_record import worth_reading
 
-    for member in worth_reading(members(stream, path or "the input", complain or _ignore)):
+    for member in worth_reading(members(stream, path or "the input", complain or _ignore, limits)):
         yield Input(member.path, member.chunks)
 
 

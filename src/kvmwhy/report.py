@@ -1,17 +1,18 @@
-"""The distinct failures of what was given, and which of them are one story.
+"""One answer to one person: the distinct failures of what was given, explained, as a page and as JSON.
 
-``kvmwhy explain`` and ``kvmwhy.explain`` share what stands here, so that they tell the same.
+``kvmwhy explain``, ``kvmwhy.explain``, the page in a browser and the server share what stands here: they tell the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
 from kvmwhy.ingest.window import Window
-from kvmwhy.pipeline import Record, identity, order
+from kvmwhy.pipeline import Record, identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
 from kvmwhy.readers.moments import moments
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_MOST: Final = 100  # failures on one page
 _MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
+_MOST_REMARKS: Final = 20
 
 _BEFORE: Final = 10  # lines in front of the first that was read
 _BEHIND: Final = 30
@@ -110,3 +112,96 @@ def excerpt_of(window: Window | None, failure: Failure) -> Excerpt:
     stop = min(window.first_line + len(lines), last + _BEHIND, first + _MOST_LINES)
     shown = lines[first - window.first_line : max(0, stop - window.first_line)]
     return Excerpt(first, tuple(line[:_LONGEST] for line in shown))
+
+
+class Limits(NamedTuple):
+    """What one input of a stranger may cost."""
+
+    failures: int = 1000
+    unpacked: int = 1 << 30  # bytes
+    members: int = 10_000  # of archives
+
+
+_USUAL: Final = Limits()
+
+
+class Report(NamedTuple):
+    """What ``kvmwhy explain`` says of one input. ``page`` is None where no failure was found."""
+
+    failures: tuple[Failure, ...]
+    page: str | None
+    json: tuple[bytes, ...]  # one object for each failure, as --json prints it
+    remarks: tuple[str, ...]
+
+
+def report(
+    chunks: Iterable[bytes], path: str | None, *, made: datetime, limits: Limits = _USUAL, excerpts: bool = True
+) -> Report:
+    """Explain one input, of which no file is opened. Raises nothing but what ``chunks`` does, and MemoryError.
+
+    With ``excerpts`` the page has the lines that were read.
+    """
+    from kvmwhy.ingest.archives import Limits as Bounds
+
+    distinct, remarks = Distinct(limits.failures, excerpts=excerpts), _Remarks()
+    bounds = Bounds(total=limits.unpacked, members=limits.members)
+    for member in inputs(_up_to(chunks, limits.unpacked, remarks), path, remarks, bounds):
+        for record in records_of(distinct.beside.watch(member.path, member.chunks), member.path, remarks):
+            distinct.add(record)
+    if distinct.left_out:
+        remarks(f"{distinct.left_out} more failures differ from these and are not shown")
+    return rendered(distinct, remarks, made=made)
+
+
+def rendered(distinct: Distinct, remarks: _Remarks, *, made: datetime) -> Report:
+    """The page and the JSON of what was found."""
+    from kvmwhy.diagnosis import diagnose
+    from kvmwhy.render.html.document import Told, page
+    from kvmwhy.render.json import to_json
+
+    stories = stories_of(distinct.failures(several=False))
+    json, shown = [], []
+    for n, story in enumerate(stories):
+        diagnoses = [diagnose(failure) for failure in story]
+        json += [to_json(diagnosis) for diagnosis in diagnoses]
+        if n < PAGE_MOST:
+            shown.append(Told(diagnoses[0], story[1:], distinct.excerpt(story[0])))
+    if len(stories) > PAGE_MOST:
+        remarks(f"{len(stories) - PAGE_MOST} more failures are not on the page")
+    return Report(
+        failures=tuple(failure for story in stories for failure in story),
+        page=page(shown, made=made) if shown else None,
+        json=tuple(json),
+        remarks=remarks.shown(),
+    )
+
+
+class _Remarks:
+    """Sentences about what could not be read: the first few, and how many more there are."""
+
+    def __init__(self) -> None:
+        self.first: list[str] = []
+        self.more = 0
+
+    def __call__(self, sentence: str) -> None:
+        if len(self.first) < _MOST_REMARKS:
+            self.first.append(sentence)
+        else:
+            self.more += 1
+
+    def shown(self) -> tuple[str, ...]:
+        from kvmwhy.render.safe import safe
+
+        more = (f"{self.more} more remarks of this kind are not shown",) if self.more else ()
+        return (*map(safe, self.first), *more)
+
+
+def _up_to(chunks: Iterable[bytes], most: int, remarks: _Remarks) -> Iterator[bytes]:
+    left = most
+    for chunk in chunks:
+        if len(chunk) > left:
+            remarks(f"only the first {most >> 20} MiB are read")
+            yield chunk[:left]
+            return
+        left -= len(chunk)
+        yield chunk

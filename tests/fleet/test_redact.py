@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fleet.logs import BLOCK, ROOT, fixtures
-from kvmwhy.cli.redact import record, report
+from kvmwhy.cli.redact import report
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import redact
 from kvmwhy.readers import read
 from kvmwhy.record import Event, Failure, Host, HostEvent, Source
+from kvmwhy.render.json import to_record
 from kvmwhy.render.page import to_plain
 
 SECRET = "zq7secret"  # noqa: S105 -- it is looked for
@@ -24,7 +25,7 @@ SECRET = "zq7secret"  # noqa: S105 -- it is looked for
 
 def said(failure: Failure) -> str:
     made = redact(failure)
-    return to_plain(report(made), 120) + record(made).decode()
+    return to_plain(report(made), 120) + to_record(made.failure).decode()
 
 
 @pytest.mark.parametrize("n", range(len(fixtures())))
@@ -37,7 +38,7 @@ def test_the_answer_stays(n: int) -> None:
             (f.cause.id, f.confidence) for f in before.findings
         ]
         assert after.answer == before.answer
-        (again,) = read(record(made) + b"\n").failures
+        (again,) = read(to_record(made.failure) + b"\n").failures
         assert diagnose(again).answer == before.answer
 
 

@@ -190,10 +190,10 @@ class Session:
 
     @staticmethod
     def _redacted(failure: Failure) -> bytes:
-        from kvmwhy.cli.redact import record
         from kvmwhy.fleet.redact import redact
+        from kvmwhy.render.json import to_record
 
-        return record(redact(failure))
+        return to_record(redact(failure).failure)
 
     def _say(self, data: bytes) -> None:
         if 2 in self.files:

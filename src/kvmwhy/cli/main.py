@@ -602,6 +602,59 @@ def triage(since: str | None, by: str, **options: Any) -> None:
 @kvmwhy.command(
     epilog="""\b
 Examples:
+  kvmwhy page --out site           # then serve the folder, with any web server
+  kvmwhy page --out kvmwhy.html    # all of it in one file, to be opened as it is
+  kvmwhy page --out kvmwhy.zip
+"""
+)
+@click.option("--out", required=True, type=click.Path(), help="A folder; or a file, .html or .zip.")
+@click.option(
+    "--packages", type=click.Path(exists=True, file_okay=False), help="Take the packages from this folder, fetch none."
+)
+def page(out: str, packages: str | None) -> None:
+    """Make the page that explains a log in its reader's browser, and sends it nowhere.
+
+    kvmwhy itself runs in it, on Python for WebAssembly. What it is made of besides is fetched once, from npm and
+    PyPI, held against its locked SHA-256, and kept for the next time.
+    """
+    from kvmwhy.cli.page import run as make_page
+
+    sys.exit(make_page(out, packages))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
+  kvmwhy serve                                     # on this machine alone
+  curl --data-binary @guest.log http://127.0.0.1:8080/ | jq -r '.failures[].answer'
+  kvmwhy serve --keep kvmwhy.sqlite --name why.example.org   # behind a proxy of that name
+"""
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--name", multiple=True, help="A name that clients call this server by; may be given again.")
+@click.option("--keep", type=click.Path(dir_okay=False), help="Keep redacted records in this file, for those who ask.")
+@click.option("--days", type=click.IntRange(min=1), default=30, show_default=True, help="How long they are kept.")
+@click.option("--body", type=click.IntRange(min=1), default=32, show_default=True, help="MiB of a log at most.")
+@click.option("--unpacked", type=click.IntRange(min=1), default=512, show_default=True, help="MiB out of an archive.")
+@click.option("--memory", type=click.IntRange(min=256), default=1024, show_default=True, help="MiB for one request.")
+@click.option("--seconds", type=click.IntRange(min=1), default=20, show_default=True, help="For one request.")
+@click.option("--workers", type=click.IntRange(min=1), help="Requests that are worked on at once; default: the CPUs.")
+def serve(**options: Any) -> None:
+    """Serve the page of explanations to a team: a log is posted, its page or JSON comes back.
+
+    Needs the extra `web`. Each request is answered by a process of its own that cannot use more than its limits.
+    Nothing of a log is kept, but for the redacted record where the sender asks for a link.
+    """
+    from kvmwhy.cli.serve import ServeOptions
+    from kvmwhy.cli.serve import run as run_server
+
+    sys.exit(run_server(ServeOptions(**options)))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
   kvmwhy redact guest.log > report.txt
   kvmwhy redact --json guest.log | kvmwhy explain
 """

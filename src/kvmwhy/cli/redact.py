@@ -6,14 +6,12 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-import msgspec
-
 from kvmwhy.cli.output import complain, show
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import Redacted, redact
 from kvmwhy.pipeline import records
 from kvmwhy.record import Failure
-from kvmwhy.render.json import to_json, to_object
+from kvmwhy.render.json import to_json, to_record
 from kvmwhy.render.page import Line
 from kvmwhy.render.text import explanation
 
@@ -21,9 +19,6 @@ DONE: Final = 0
 NOTHING: Final = 1
 BAD_INPUT: Final = 2
 _CHUNK: Final = 1 << 20
-_DERIVED: Final = frozenset(
-    {"answer", "causes", "damage", "exit", "instruction", "access", "layout", "layout_also", "vendor", "vendor_from"}
-)
 
 
 def run(path: str, *, as_json: bool, limit: int) -> int:
@@ -42,7 +37,7 @@ def run(path: str, *, as_json: bool, limit: int) -> int:
             sys.stdout.buffer.write(to_json(diagnose(redacted.failure)) + b"\n")
         else:
             show([*([Line(), Line("─" * 60, "dim"), Line()] if n else []), *report(redacted)])
-            sys.stdout.write(record(redacted).decode() + "\n")
+            sys.stdout.write(to_record(redacted.failure).decode() + "\n")
     sys.stdout.flush()
     if as_json:
         for what in dict.fromkeys(what for redacted in made for what in redacted.removed):
@@ -58,12 +53,6 @@ def report(redacted: Redacted) -> list[Line]:
     lines += [Line(), Line(style="head", label="Kept", label_style="head")]
     lines += [Line(what, "plain", "- ", 2) for what in redacted.kept]
     return [*lines, Line(), Line("The same for `kvmwhy explain`:", "dim")]
-
-
-def record(redacted: Redacted) -> bytes:
-    """What was seen, and not what follows from it, in one line that kvmwhy reads back."""
-    told = to_object(diagnose(redacted.failure))
-    return msgspec.json.encode({name: value for name, value in told.items() if name not in _DERIVED and value})
 
 
 def _distinct(stream: BinaryIO, path: str, limit: int) -> list[Redacted]:

@@ -43,7 +43,7 @@ class Limits:
         """Count what comes out. Raises TooMuchError."""
         self.given += len(chunk)
         if self.given > self.total:
-            raise TooMuchError(f"more than {self.total >> 30} GiB came out of it; the rest is not read")
+            raise TooMuchError(f"more than {self.total >> 20:,} MiB came out of it; the rest is not read")
         if self.given > self.free and self.given > self.ratio * self.taken:
             raise TooMuchError(f"it unpacks to more than {self.ratio} times its size; the rest is not read")
         return chunk

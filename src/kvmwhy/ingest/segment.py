@@ -8,6 +8,7 @@ input comes nor on whether others read other parts of it. What is held is bounde
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -17,6 +18,7 @@ from kvmwhy.ingest.repeats import Repeats
 from kvmwhy.ingest.tape import MARGIN, Tape
 from kvmwhy.ingest.window import BLOCK, EVER, SMALL, WHOLE, Part, Window
 
+_HAS_THREADS: Final = sys.platform != "emscripten"  # a browser's WebAssembly
 _HISTORY: Final = 512 << 10  # the most that an anchor can ask for
 
 
@@ -28,7 +30,7 @@ def windows(
     Of equal ``report``s that follow each other the first is a window. Unless ``numbered``, lines are counted from the
     beginning of each window.
     """
-    tape = Tape(chunks, part.read_from // BLOCK, numbered=numbered, ahead=numbered)
+    tape = Tape(chunks, part.read_from // BLOCK, numbered=numbered, ahead=numbered and _HAS_THREADS)
     if tape.is_small and not part.first:
         if data := tape.slice(0, SMALL):
             yield Window(data, 0, 1)

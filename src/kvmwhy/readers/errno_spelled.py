@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-NAMES: Final = {
-    1: "EPERM", 2: "ENOENT", 3: "ESRCH", 4: "EINTR", 5: "EIO", 6: "ENXIO", 7: "E2BIG", 8: "ENOEXEC", 9: "EBADF",
-    11: "EAGAIN", 12: "ENOMEM", 13: "EACCES", 14: "EFAULT", 16: "EBUSY", 17: "EEXIST", 19: "ENODEV", 22: "EINVAL",
-    23: "ENFILE", 24: "EMFILE", 25: "ENOTTY", 26: "ETXTBSY", 27: "EFBIG", 28: "ENOSPC", 33: "EDOM", 34: "ERANGE",
-    35: "EDEADLK", 38: "ENOSYS", 61: "ENODATA", 66: "EREMOTE", 71: "EPROTO", 75: "EOVERFLOW", 95: "EOPNOTSUPP",
-    110: "ETIMEDOUT", 133: "EHWPOISON", 524: "ENOTSUPP",
-}  # fmt: skip
+from kvmwhy.abi import error_numbers
+
+# Those that a program that drives KVM meets.
+_MET: Final = (
+    *range(1, 10), *range(11, 15), 16, 17, 19, *range(22, 29), 33, 34, 35, 38, 61, 66, 71, 75, 95, 110, 133, 524,
+)  # fmt: skip
+NAMES: Final = {number: error_numbers.NAMES[number] for number in _MET}
 _NUMBERS: Final = {name: number for number, name in NAMES.items()} | {"ENOTSUP": 95, "EWOULDBLOCK": 11}
 
 # strerror's words in lower case. The first of each row is glibc's English.

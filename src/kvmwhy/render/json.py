@@ -38,7 +38,7 @@ from kvmwhy.contract import (
     SymptomPart,
     Vendor,
 )
-from kvmwhy.diagnosis import Diagnosis
+from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.diagnosis.answer import Mechanism, Origin, Proof
 from kvmwhy.diagnosis.cause import Finding
 from kvmwhy.diagnosis.facts import Facts
@@ -48,6 +48,9 @@ from kvmwhy.render.remarks import damage, differs
 from kvmwhy.render.safe import safe
 from kvmwhy.render.whose import whose
 
+_DERIVED: Final = frozenset(
+    {"answer", "causes", "damage", "exit", "instruction", "access", "layout", "layout_also", "vendor", "vendor_from"}
+)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -60,6 +63,12 @@ def to_object(diagnosis: Diagnosis) -> dict[str, Any]:
     """The same as plain values."""
     plain: dict[str, Any] = msgspec.to_builtins(to_explanation(diagnosis))
     return plain
+
+
+def to_record(failure: Failure) -> bytes:
+    """What was seen, and not what follows from it, in one line that kvmwhy reads back."""
+    seen = to_object(diagnose(failure))
+    return msgspec.json.encode({name: value for name, value in seen.items() if name not in _DERIVED and value})
 
 
 def to_explanation(diagnosis: Diagnosis) -> Explanation:

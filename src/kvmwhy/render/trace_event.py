@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from errno import errorcode
 from typing import Final
 
+from kvmwhy.abi import error_numbers
 from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
@@ -59,7 +59,7 @@ def _named(event: str, field: str, value: int, isa: int | None) -> str | None:
         case "kvm_userspace_exit", "reason":
             return exit_name(value)
         case "kvm_userspace_exit", "errno":
-            return f"errno {errorcode.get(-value, str(-value))}" if value else ""
+            return f"errno {error_numbers.NAMES.get(-value, str(-value))}" if value else ""
         case "kvm_inj_exception", "exception":
             return MNEMONICS.get(value)
         case "kvm_inj_exception" | "kvm_inj_virq", "reinjected":

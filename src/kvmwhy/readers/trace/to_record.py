@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from errno import errorcode
 from typing import Final, Literal
 
 import msgspec
 
-from kvmwhy.abi import kvm_run
+from kvmwhy.abi import error_numbers, kvm_run
 from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.readers.trace import symbols
@@ -164,9 +163,7 @@ def _emulated_at(rip: int | None, recent: tuple[TraceEvent, ...]) -> Emulation |
 
 
 def _errno(number: int) -> str:
-    """The kernel's spelling: Python calls 95 ENOTSUP."""
-    name = errorcode.get(number, str(number))
-    return "EOPNOTSUPP" if name == "ENOTSUP" else name
+    return error_numbers.NAMES.get(number, str(number))
 
 
 def fatal_exit(

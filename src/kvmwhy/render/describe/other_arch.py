@@ -5,9 +5,9 @@ Numbers: Linux arch/{riscv,s390,powerpc}/include/asm, and Arm's and the RISC-V p
 
 from __future__ import annotations
 
-from errno import errorcode
 from typing import Final
 
+from kvmwhy.abi import error_numbers
 from kvmwhy.abi.arm64 import esr
 from kvmwhy.record import Failure
 
@@ -86,7 +86,7 @@ def hardware_reason(failure: Failure) -> str | None:
         return None
     if number & _NEGATIVE:
         error = (1 << 64) - number
-        return f"-{error} ({'H_P2' if error == _H_P2 else '-' + errorcode.get(error, str(error))})"
+        return f"-{error} ({'H_P2' if error == _H_P2 else '-' + error_numbers.NAMES.get(error, str(error))})"
     return f"{_TRAPS[number]} interrupt" if number in _TRAPS else None
 
 

@@ -1,0 +1,52 @@
+"""The page on disk: a folder, an archive of it, or one file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from typing import BinaryIO, Final
+
+from kvmwhy.page.document import files, folder, single
+from kvmwhy.page.parts import parts
+
+_TIME: Final = (2020, 1, 1, 0, 0, 0)
+
+
+def write(path: str, packages: str | None = None) -> int:
+    """Write a folder, or by the name's ending an archive or one file; return its size. Raises OSError, PackageError."""
+    made = parts(packages)
+    if path.endswith((".html", ".htm")):
+        return _whole(path, lambda out: out.write(single(made).encode()))
+    contents = [("index.html", folder(made).encode()), *files(made)]
+    if path.endswith(".zip"):
+        return _whole(path, lambda out: _archive(out, contents))
+    for name, data in contents:
+        target = os.path.join(path, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        _whole(target, lambda out, data=data: out.write(data))  # type: ignore[misc]  # the default binds it
+    return sum(len(data) for _, data in contents)
+
+
+def _archive(out: BinaryIO, contents: list[tuple[str, bytes]]) -> None:
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in contents:
+            entry = zipfile.ZipInfo(f"kvmwhy/{name}", _TIME)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
+
+
+def _whole(path: str, fill: Callable[[BinaryIO], object]) -> int:
+    """Write a file whole or not at all."""
+    handle, draft = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix=".kvmwhy-")
+    try:
+        with os.fdopen(handle, "wb") as out:
+            fill(out)
+            size = out.tell()
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+    return size
