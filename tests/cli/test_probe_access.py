@@ -55,4 +55,4 @@ def test_options_of_x86_are_refused() -> None:
     """In one sentence, status 2."""
     done = CliRunner().invoke(kvmwhy, ["probe", "--mode", "real16"])
     assert done.exit_code == 2
-    assert f"--mode is for x86, and this host is {host_arch()}" in done.output
+    assert f"--mode is for x86, and this is {host_arch()}" in done.output

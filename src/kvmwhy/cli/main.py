@@ -176,7 +176,11 @@ Examples:
 """
 )
 @click.argument("image", type=click.Path())
-@click.option("--mode", type=click.Choice(["real16", "prot32", "long64"]), default="long64", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["real16", "prot32", "long64"]),
+    help="A guest of x86 in this mode; else one of this host: long64, or on arm64 and riscv64 its own, untranslated.",
+)
 @click.option("--mem", default="1M", show_default=True, help="RAM from address 0 on; K, M or G may follow.")
 @click.option("--mmio", multiple=True, metavar="ADDR[:SIZE]", help="A hole in the RAM; may be given again.")
 @click.option("--reg", multiple=True, metavar="NAME=VALUE", help="A register to start with; may be given again.")
@@ -184,7 +188,8 @@ Examples:
 @click.option("--on", type=click.Choice(["auto", "kvm", "model"]), default="auto", show_default=True)
 @click.option("--kernel", metavar="RELEASE", help="The kernel to model, such as 5.10 or 7.3.")
 @click.option("--vendor", type=click.Choice(["vmx", "svm"]), help="The vendor to model.")
-@click.option("--cap204/--no-cap204", default=False, help="Enable KVM_CAP_EXIT_ON_EMULATION_FAILURE.")
+@click.option("--cap204/--no-cap204", default=False, help="x86: enable KVM_CAP_EXIT_ON_EMULATION_FAILURE.")
+@click.option("--nisv", is_flag=True, help="arm64: enable KVM_CAP_ARM_NISV_TO_USER.")
 @click.option("--timeout", type=click.FloatRange(min=0.001), default=2.0, show_default=True, help="Seconds, each exit.")
 @click.option("--max-exits", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--page", type=click.Path(dir_okay=False), help="Keep the kvm_run page in this file.")
@@ -192,7 +197,8 @@ Examples:
 def run(image: str, reg: tuple[str, ...], mem: str, cpl: str, **options: Any) -> None:
     """Run the flat binary IMAGE as a guest, show its exits, and explain its failure.
 
-    The code lies at 0x10000 and runs in the mode that is asked for; memory is mapped one to one. Reads of what is
+    The code lies at 0x10000 and runs in the mode that is asked for; memory is mapped one to one. On arm64 it lies at
+    0x40001000, on riscv64 at 0x80001000, and runs at EL1 or in S-mode without address translation. Reads of what is
     not memory are answered with zeros.
     """
     from kvmwhy.cli.run import RunOptions

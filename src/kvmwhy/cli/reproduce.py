@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple, cast
 
 import msgspec
 
+from kvmwhy.cli.other_host import refusal
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.reproduced import print_outcome, source_of, write_json
 from kvmwhy.diagnosis.facts import gather
@@ -157,6 +158,8 @@ def _host() -> Where:
 def _one(wish: ReproduceOptions, failure: Failure, number: int) -> int:
     if number and not wish.as_json:
         show([Line(), Line("─" * 60, "dim"), Line()])
+    if failure.arch not in {None, "x86"}:
+        return _access(wish, failure)
     made = plan(failure)
     if isinstance(made, Cannot):
         print_outcome(failure, impossible(made), as_json=wish.as_json)
@@ -175,6 +178,26 @@ def _one(wish: ReproduceOptions, failure: Failure, number: int) -> int:
     return DONE
 
 
+def _access(wish: ReproduceOptions, failure: Failure) -> int:
+    """A failure of another architecture than x86: on a host that has it. Raises MachineError, ValueError."""
+    from kvmwhy.reproduce.access import plan_access, reproduce_access
+
+    access = plan_access(failure)
+    if isinstance(access, Cannot):
+        print_outcome(failure, impossible(access), as_json=wish.as_json)
+        return NOTHING
+    of_x86 = (
+        *(("--on model", wish.on == "model"), ("--kernel", wish.kernel), ("--vendor", wish.vendor)),
+        *(("--lab", wish.lab), ("--matrix", wish.matrix), ("--minimise", wish.minimise)),
+    )
+    if (given := refusal(of_x86, "x86", access.arch)) is not None:
+        complain(given)
+        return BAD_INPUT
+    where = Where(f"/dev/kvm of this host, {platform.release()}, {access.arch}", platform.release())
+    print_outcome(failure, reproduce_access(access, where), as_json=wish.as_json)
+    return DONE
+
+
 def _minimise(made: Plan, bench: Bench) -> tuple[Plan, list[str]]:
     from kvmwhy.reproduce.minimise import minimise
 
@@ -189,7 +212,7 @@ def _minimise(made: Plan, bench: Bench) -> tuple[Plan, list[str]]:
 def _export(wish: ReproduceOptions, form: Format, failures: list[Failure]) -> int:
     """The first failure that a guest can be made for, as a file on stdout."""
     for failure in failures:
-        made = plan(failure)
+        made = _plan_of_x86(failure)
         if isinstance(made, Cannot):
             continue
         outcome = None
@@ -201,9 +224,15 @@ def _export(wish: ReproduceOptions, form: Format, failures: list[Failure]) -> in
                 outcome = compare(made, run(made, machine), bench.where)
         sys.stdout.write(export(form, made, failure, outcome))
         return DONE
-    cannot = plan(failures[0])
+    cannot = _plan_of_x86(failures[0])
     complain(cannot.why if isinstance(cannot, Cannot) else "nothing to write")
     return NOTHING
+
+
+def _plan_of_x86(failure: Failure) -> Plan | Cannot:
+    if failure.arch not in {None, "x86"}:
+        return Cannot(f"the failure is of {failure.arch}, and guests are exported for x86 alone")
+    return plan(failure)
 
 
 def _matrix(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:

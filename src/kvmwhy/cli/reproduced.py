@@ -29,6 +29,8 @@ def print_outcome(failure: Failure, outcome: Outcome, *, as_json: bool, extra: l
     for row in outcome.rows:
         mark, style = {True: ("= ", "good"), False: ("! ", "bad"), None: ("? ", "dim")}[row.same]
         text = f"{row.what}: {row.reported}" if row.same else f"{row.what}: reported {row.reported}, here {row.here}"
+        if not row.reported:
+            text = f"{row.what}: {row.here}"
         text += f" ({row.why})" if row.why else ""
         lines.append(Line(safe(text), "plain", mark, 2, cast("Any", style)))
     lines += [Line(safe(outcome.since), "plain", "emulator  ", 2)] if outcome.since else []

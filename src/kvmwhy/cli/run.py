@@ -9,12 +9,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kvmwhy.abi import literal
+from kvmwhy.abi.uname import Arch
 from kvmwhy.cli.from_vcpu import convey
+from kvmwhy.cli.other_host import bare_host, refusal
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.what_runs import sentence, what_runs
 from kvmwhy.contract import MachinePart
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.machine import (
+    ArmNisv,
     Exit,
     FailEntry,
     Guest,
@@ -53,7 +56,7 @@ class RunOptions(NamedTuple):
     """What the command line asks for."""
 
     image: str
-    mode: Mode
+    mode: Mode | None  # None: of this host, long64 on x86
     memory: str
     mmio: tuple[str, ...]
     registers: tuple[str, ...]
@@ -61,6 +64,7 @@ class RunOptions(NamedTuple):
     kernel: str | None
     vendor: str | None
     cap204: bool
+    nisv: bool
     cpl: int
     timeout: float
     max_exits: int
@@ -71,6 +75,8 @@ class RunOptions(NamedTuple):
 def run(wish: RunOptions) -> int:
     """Run the guest; return the exit status."""
     try:
+        if (arch := _bare(wish)) is not None:
+            return _run_bare(arch, wish)
         guest = _guest(wish)
         with open_machine(wish.on, kernel=wish.kernel, vendor=wish.vendor) as machine:
             if wish.cap204:
@@ -93,6 +99,21 @@ def run(wish: RunOptions) -> int:
         return BAD_INPUT
 
 
+def _bare(wish: RunOptions) -> Arch | None:
+    """Where the guest is of this host's own architecture, and that has no segments: arm64, riscv64."""
+    return bare_host() if wish.mode is None and wish.on != "model" and not (wish.kernel or wish.vendor) else None
+
+
+def _run_bare(arch: Arch, wish: RunOptions) -> int:
+    from kvmwhy.cli.run_bare import BareOptions
+    from kvmwhy.cli.run_bare import run as run_bare
+
+    if sentence := refusal((("--cpl", wish.cpl), ("--cap204", wish.cap204)), "x86", arch):
+        raise ValueError(sentence)
+    fields = (wish.image, wish.memory, wish.mmio, wish.registers, wish.nisv, wish.timeout, wish.max_exits, wish.page)
+    return run_bare(arch, BareOptions(*fields, wish.as_json))
+
+
 def open_machine(on: str, *, kernel: str | None = None, vendor: str | None = None) -> Machine:
     """/dev/kvm, or the model; ``auto`` takes the model where there is no usable /dev/kvm."""
     if on != "model" and (kernel or vendor):
@@ -110,6 +131,8 @@ def open_machine(on: str, *, kernel: str | None = None, vendor: str | None = Non
 
 
 def _guest(wish: RunOptions) -> Guest:
+    if wish.nisv:
+        raise ValueError("--nisv is for arm64: it takes a host that is arm64, and no --mode")
     with open(wish.image, "rb") as stream:
         code = stream.read(1 << 30)
     if not code:
@@ -117,17 +140,25 @@ def _guest(wish: RunOptions) -> Guest:
     holes = []
     for text in wish.mmio:
         address, _, size = text.partition(":")
-        holes.append((_size(address, "--mmio"), _size(size or "4K", "--mmio")))
+        holes.append((number(address, "--mmio"), number(size or "4K", "--mmio")))
+    registers = what_is_named(wish.registers)
+    memory = number(wish.memory, "--mem")
+    return Guest(wish.mode or "long64", code, cpl=wish.cpl, memory=memory, mmio=tuple(holes), regs=registers)
+
+
+def what_is_named(options: tuple[str, ...]) -> dict[str, int]:
+    """NAME=VALUE, as --reg takes it. Raises ValueError."""
     registers = {}
-    for text in wish.registers:
+    for text in options:
         name, equals, value = text.partition("=")
         if not equals:
             raise ValueError(f"--reg takes NAME=VALUE, not {text!r}")
-        registers[name.strip().lower()] = _size(value, f"--reg {name}")
-    return Guest(wish.mode, code, cpl=wish.cpl, memory=_size(wish.memory, "--mem"), mmio=tuple(holes), regs=registers)
+        registers[name.strip().lower()] = number(value, f"--reg {name}")
+    return registers
 
 
-def _size(text: str, what: str) -> int:
+def number(text: str, what: str) -> int:
+    """Of an option, with K, M or G behind it. Raises ValueError."""
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{what} takes a number, as 0x1000 or 64K, not {text!r}")
@@ -138,7 +169,7 @@ def _run(machine: Machine, part: MachinePart, vcpu: Vcpu, guest: Guest, wish: Ru
     last: Exit | None = None
     for _ in range(wish.max_exits):
         last = vcpu.run(timeout=wish.timeout)
-        _print(last, part, as_json=wish.as_json)
+        print_exit(last, part, as_json=wish.as_json)
         match last:
             case Mmio(is_write=False, len=size):
                 vcpu.complete(bytes(size))
@@ -186,7 +217,7 @@ def _ending(machine: Machine, vcpu: Vcpu, guest: Guest, last: Exit | None) -> st
     return f"The guest stopped at {vcpu.get_regs().rip:#x}."
 
 
-def _print(exit_: Exit, machine: MachinePart, *, as_json: bool) -> None:
+def print_exit(exit_: Exit, machine: MachinePart, *, as_json: bool) -> None:
     if as_json:
         fields = {name: _plain(value) for name, value in msgspec.structs.asdict(exit_).items()}
         sys.stdout.write(msgspec.json.encode({"exit": exit_.name, "on": machine.on, **fields}).decode() + "\n")
@@ -218,5 +249,7 @@ def describe(exit_: Exit) -> str:
             return f"no exit within {seconds:g} s"
         case InternalError(suberror=suberror, ndata=ndata):
             return f"KVM_EXIT_INTERNAL_ERROR, suberror {suberror}, ndata {ndata}"
+        case ArmNisv(esr_iss=iss, fault_ipa=ipa):
+            return f"KVM_EXIT_ARM_NISV: an access at {ipa:#x} that the CPU does not describe, ISS {iss:#x}"
     fields = ", ".join(f"{k} {_plain(v)}" for k, v in msgspec.structs.asdict(exit_).items())
     return f"{exit_.name}" + (f": {fields}" if fields else "")
