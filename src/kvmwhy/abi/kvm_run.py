@@ -34,8 +34,14 @@ EXIT_SHUTDOWN: Final = 8
 EXIT_FAIL_ENTRY: Final = 9
 EXIT_INTERNAL_ERROR: Final = 17
 EXIT_SYSTEM_EVENT: Final = 24
+EXIT_ARM_NISV: Final = 28
 EXIT_NOTIFY: Final = 37
 EXIT_MEMORY_FAULT: Final = 39
+EXIT_ARM_SEA: Final = 41
+EXIT_ARM_LDST64B: Final = 42
+# Exits of arm64 by which KVM leaves to its VMM what it cannot do; a VMM that has no case for them enters again, for
+# ever (QEMU: target/arm/kvm.c, kvm_arch_handle_exit).
+ARM_LEFT_TO_VMM: Final = frozenset({EXIT_ARM_NISV, EXIT_ARM_SEA, EXIT_ARM_LDST64B})
 
 _MMIO = "phys_addr:u64 data:u8[8] len:u32 is_write:u8"
 _MSR = "error:u8 pad:u8[7] reason:u32 index:u32 data:u64"

@@ -88,6 +88,9 @@ def _last(vcpu: VcpuLook) -> str:
         return (
             "KVM_RUN is over and left no exit: it failed, and the VMM's log says how; or the vCPU waits to be started"
         )
+    if vcpu.failure.exit_reason == EXIT_UNKNOWN and vcpu.failure.arch and vcpu.motion.state == "stopped":
+        # Of another architecture than x86: there a failed access is an errno of KVM_RUN, and leaves the page as it was.
+        return "no exit: it has not run, or KVM_RUN failed with an errno, which `kvmwhy watch` sees and no page shows"
     if vcpu.failure.exit_reason == EXIT_UNKNOWN:
         return "inside KVM_RUN, or not run yet"
     stale = "" if vcpu.motion.state == "stopped" or vcpu.failure.kind == "other" else f" ({_state(vcpu)})"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from kvmwhy.abi.ioctl import CAPABILITIES
+from kvmwhy.abi.capabilities import known_capabilities
 from kvmwhy.cli.output import show, width
 from kvmwhy.live.doctor import Checkup, Finding, check_up
 from kvmwhy.render.page import Line, Style, fold
@@ -88,7 +88,7 @@ def _page(checkup: Checkup) -> list[Line]:
     if checkup.device.capabilities:
         lines += [Line(), Line(style="head", label="What this KVM can do", label_style="head")]
         for name, value in checkup.device.capabilities.items():
-            lines.append(Line(f"{value:<8} {CAPABILITIES[name].args}", "plain", f"{name:<36} ", 2))
+            lines.append(Line(f"{value:<8} {known_capabilities()[name].args}", "plain", f"{name:<36} ", 2))
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -47,6 +48,7 @@ DONE: Final = 0
 BAD_INPUT: Final = 2
 NO_KVM: Final = 3
 
+_CHUNK, _CHUNKS = 1 << 20, 1 << 10
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 _SIZE: Final = re.compile(r"(0x[0-9a-fA-F]{1,16}|\d{1,20})([KMG]?)", re.ASCII)
 _FAILURES: Final = (InternalError, FailEntry, Unknown, Shutdown)
@@ -133,10 +135,7 @@ def open_machine(on: str, *, kernel: str | None = None, vendor: str | None = Non
 def _guest(wish: RunOptions) -> Guest:
     if wish.nisv:
         raise ValueError("--nisv is for arm64: it takes a host that is arm64, and no --mode")
-    with open(wish.image, "rb") as stream:
-        code = stream.read(1 << 30)
-    if not code:
-        raise ValueError(f"{wish.image} is empty")
+    code = image(wish.image)
     holes = []
     for text in wish.mmio:
         address, _, size = text.partition(":")
@@ -144,6 +143,15 @@ def _guest(wish: RunOptions) -> Guest:
     registers = what_is_named(wish.registers)
     memory = number(wish.memory, "--mem")
     return Guest(wish.mode or "long64", code, cpl=wish.cpl, memory=memory, mmio=tuple(holes), regs=registers)
+
+
+def image(path: str) -> bytes:
+    """The code; a file that is much larger than it can be is not read to its end. Raises OSError, ValueError."""
+    with open(path, "rb") as stream:
+        code = b"".join(islice(iter(lambda: stream.read(_CHUNK), b""), _CHUNKS))
+    if not code:
+        raise ValueError(f"{path} is empty")
+    return code
 
 
 def what_is_named(options: tuple[str, ...]) -> dict[str, int]:

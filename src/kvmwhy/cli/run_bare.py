@@ -11,7 +11,7 @@ import msgspec
 from kvmwhy.abi.arm64 import esr
 from kvmwhy.abi.uname import Arch
 from kvmwhy.cli.output import complain, show
-from kvmwhy.cli.run import DONE, number, print_exit, what_is_named
+from kvmwhy.cli.run import DONE, image, number, print_exit, what_is_named
 from kvmwhy.contract import MachinePart
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.machine import Exit, FailEntry, InternalError, MachineError, Unknown
@@ -49,10 +49,7 @@ class BareOptions(NamedTuple):
 def run(arch: Arch, wish: BareOptions) -> int:
     """Run the guest; return the exit status. Raises MachineError, ValueError, OSError."""
     bare = BARE[arch]
-    with open(wish.image, "rb") as stream:
-        code = stream.read(1 << 30)
-    if not code:
-        raise ValueError(f"{wish.image} is empty")
+    code = image(wish.image)
     holes = tuple((number(at, "--mmio"), number(size or "4K", "--mmio")) for at, _, size in map(_cut, wish.mmio))
     guest = BareGuest(
         bare.isa, code, memory=number(wish.memory, "--mem"), mmio=holes, regs=what_is_named(wish.registers)

@@ -204,7 +204,7 @@ class _Session:
                 times=failure.source.count,
             )
             if not self.wish.quiet and not self._is_for_people:
-                self._say(_summary(failure, diagnosis.answer))
+                self._say(_summary(diagnosis))
         self.watch.settle()
 
     def _acknowledge(self) -> None:
@@ -261,14 +261,17 @@ def _for_people(diagnosis: Diagnosis) -> list[Line]:
     """A failure on a terminal: who and when, both answers, and what to do. What came again is one line."""
     failure = diagnosis.failure
     if failure.source.count > 1 or failure.source.last_time:
-        return [Line(safe(_summary(failure, diagnosis.answer)), "dim")]
+        return [Line(safe(_summary(diagnosis)), "dim")]
     when = (failure.source.time or "")[11:19]
     return [Line(), Line(safe(f"{when} {_who(failure)}".strip()), "head"), *in_brief(diagnosis)]
 
 
-def _summary(failure: Failure, answer: str) -> str:
+def _summary(diagnosis: Diagnosis) -> str:
+    """One line; of what came again and again, also that the VMM goes round in it."""
+    failure = diagnosis.failure
     times = "" if failure.source.count == 1 else f" {failure.source.count} times more:"
-    return f"{_who(failure)}:{times} {answer}"
+    loop = next((f" {found.answer}" for found in diagnosis.findings if found.cause.id == "exit-reentered"), "")
+    return f"{_who(failure)}:{times} {diagnosis.answer}{loop}"
 
 
 def _who(failure: Failure) -> str:

@@ -17,6 +17,7 @@ _RIVALS: Final = {"vboxdrv": "VirtualBox", "vmmon": "VMware Workstation"}
 _CPUINFO: Final = re.compile(
     r"^(vendor_id|model name|cpu family|model|stepping|microcode|flags)\s{0,8}: (.*)$", re.MULTILINE
 )
+_OTHER_CPUINFO: Final = re.compile(r"^(CPU implementer|CPU part|isa)\s{0,8}: ([^\n]{1,200})$", re.MULTILINE)
 _MAX_PARAMETERS: Final = 256
 
 
@@ -49,11 +50,25 @@ def cpu_info(path: str = "/proc/cpuinfo") -> CpuInfo:
     parts = [found.get(name) for name in ("cpu family", "model", "stepping")]
     return CpuInfo(
         vendor_id=found.get("vendor_id"),
-        model=found.get("model name"),
+        model=found.get("model name") or _model_of_other(text),
         signature="-".join(p for p in parts if p) or None,
         microcode=found.get("microcode"),
         flags=frozenset(found.get("flags", "").split()),
     )
+
+
+def _model_of_other(text: str) -> str | None:
+    """arm64's and riscv64's files name no model: the numbers of the maker and the part, or the ISA string."""
+    found = dict(_OTHER_CPUINFO.findall(text))
+    if "CPU part" in found:
+        return f"implementer {found.get('CPU implementer', '?')}, part {found['CPU part']}"
+    return found.get("isa")
+
+
+def kernel_version(release: str) -> tuple[int, int] | None:
+    """The series of a release: 6.12.96+deb13 is (6, 12)."""
+    numbers = re.match(r"(\d{1,3})\.(\d{1,3})", release)
+    return (int(numbers[1]), int(numbers[2])) if numbers else None
 
 
 def modules(root: str = "/sys/module") -> tuple[Module, ...]:

@@ -177,6 +177,7 @@ def _merged(told: Failure, pages: list[Failure]) -> Failure:
         exception=first.exception,
         exception_error_code=first.exception_error_code,
         exit_reason=first.exit_reason,
+        exit_fields=first.exit_fields,
         damage=told.damage + first.damage,
     )
 

@@ -7,6 +7,7 @@ count only if nothing shows that the vCPU runs on: its page over a few moments, 
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections import Counter
 from itertools import pairwise
@@ -14,6 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 from kvmwhy.abi import kvm_run
 from kvmwhy.abi.ioctl import Ioctl
+from kvmwhy.abi.uname import arch_of
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.process import descriptors
 
@@ -21,7 +23,8 @@ SAMPLES: Final = 5
 PAUSE: Final = 0.01  # seconds between two samples
 RESET_SAMPLES: Final = 100  # of a page that shows a triple fault: a VMM takes its time to reset a guest
 _MAX_THREADS: Final = 4096
-_IOCTL: Final = b"16"  # the number of ioctl(2) on x86-64
+_X86: Final = arch_of(platform.machine()) == "x86"
+_IOCTL: Final = b"16" if _X86 else b"29"  # the number of ioctl(2): x86-64's own, or <asm-generic/unistd.h>'s
 _LINK: Final = re.compile(r"anon_inode:\[?kvm-vcpu:(\d{1,5})\]?")
 _REASON: Final = slice(8, 12)  # of the page: exit_reason
 _FATAL: Final = frozenset(
@@ -31,6 +34,7 @@ _FATAL: Final = frozenset(
         kvm_run.EXIT_SHUTDOWN,
         kvm_run.EXIT_FAIL_ENTRY,
         kvm_run.EXIT_INTERNAL_ERROR,
+        *kvm_run.ARM_LEFT_TO_VMM,
     )
 )
 _SHUTDOWN: Final = kvm_run.EXIT_SHUTDOWN.to_bytes(4, "little")
@@ -117,7 +121,12 @@ def may_be_reset(pages: tuple[bytes, ...]) -> bool:
 
 
 def is_cleared_at_entry(release: str | None) -> bool:
-    """Whether this kernel is known to clear the exit reason as KVM_RUN begins."""
+    """Whether this kernel is known to clear the exit reason as KVM_RUN begins.
+
+    On arm64 and riscv64 all do (arch/*/kvm: kvm_arch_vcpu_ioctl_run).
+    """
+    if not _X86:
+        return True
     numbers = _RELEASE.match(release or "")
     return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _CLEARED_SINCE
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+from kvmwhy.abi.kvm_run import ARM_LEFT_TO_VMM
+from kvmwhy.abi.uname import Arch, arch_of
 from kvmwhy.live.errors import BusyError, CaptureError, GoneError, NotPermittedError, NoTracefsError
 from kvmwhy.live.process import descriptors
 
@@ -28,17 +31,31 @@ _ENDS: Final = re.compile(rb"gpa == (\d{1,20})")
 _TRIES, _PAUSE = 25, 0.02  # until an instance that is in use is left to the next watch
 
 # What a failure looks like. EINTR and EAGAIN are how KVM_RUN says "nothing happened"; the exits are
-# UNKNOWN, EXCEPTION, SHUTDOWN, FAIL_ENTRY and INTERNAL_ERROR.
+# UNKNOWN, EXCEPTION, SHUTDOWN, FAIL_ENTRY and INTERNAL_ERROR; on arm64 also those that a VMM may not know.
 _RUN_FAILED: Final = "(errno < 0 && errno != -4 && errno != -11)"
-_EXIT_FAILED: Final = "(reason == 0 || reason == 1 || reason == 8 || reason == 9 || reason == 17)"
-FAILURES: Final[Mapping[str, str | None]] = {
-    "kvm_userspace_exit": f"{_RUN_FAILED} || (errno >= 0 && {_EXIT_FAILED})",
-    "kvm_emulate_insn": "failed == 1",
-}
+_EXITS: Final = (0, 1, 8, 9, 17)
+_EXITS_OF_ARM64: Final = (0, 1, 9, 17, *sorted(ARM_LEFT_TO_VMM))
+
+
+def failures_of(arch: Arch | None) -> dict[str, str | None]:
+    """The events of failures on a host of that architecture, each with its filter.
+
+    arm64 has no emulator: an access that the CPU does not describe has an event of its own, with PC and address.
+    """
+    exits = " || ".join(f"reason == {number}" for number in (_EXITS_OF_ARM64 if arch == "arm64" else _EXITS))
+    events: dict[str, str | None] = {"kvm_userspace_exit": f"{_RUN_FAILED} || (errno >= 0 && ({exits}))"}
+    return events | ({"kvm_mmio_nisv": None} if arch == "arm64" else {} if arch == "riscv64" else _EMULATION)
+
+
+_EMULATION: Final[dict[str, str | None]] = {"kvm_emulate_insn": "failed == 1"}
+FAILURES: Final[Mapping[str, str | None]] = failures_of(arch_of(platform.machine()))
 # Without a flight recorder, the #UD that a guest gets for a failed emulation has to be among them.
 FAILURES_ALONE: Final[Mapping[str, str | None]] = {**FAILURES, "kvm_inj_exception": "exception == 6"}
+# Those that a kernel has: each architecture has its own (arch/*/kvm/trace*.h).
 HISTORY: Final[Mapping[str, str | None]] = {
     "kvm_exit": None,
+    "kvm_guest_fault": None,
+    "kvm_sys_access": None,
     "kvm_mmio": None,
     "kvm_pio": None,
     "kvm_page_fault": None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from typing import Final, NamedTuple
 
 import msgspec
 
-from kvmwhy.abi.kvm_run import UNION, UNION_SIZE, decode_page
+from kvmwhy.abi.kvm_run import ARM_LEFT_TO_VMM, UNION, UNION_SIZE, decode_page
+from kvmwhy.abi.uname import arch_of
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.process import VcpuMapping, Vmm
 from kvmwhy.live.process_memory import MAX_READS, Memory, Snapshot
@@ -60,7 +62,8 @@ class VcpuLook(NamedTuple):
         """
         if self.told_by:
             return True
-        return self.failure.kind not in {"other", "unknown-exit"} and not self.motion.is_over
+        left = self.failure.exit_reason in ARM_LEFT_TO_VMM
+        return (left or self.failure.kind not in {"other", "unknown-exit"}) and not self.motion.is_over
 
 
 def look(vmm: Vmm, host: Host) -> tuple[VcpuLook, ...]:
@@ -181,6 +184,9 @@ def failure_of(
 ) -> Failure:
     """The record in a page that was read from process ``pid``."""
     (failure,) = run_page.read(page).failures
+    arch = arch_of(platform.machine())
+    if arch != "x86":  # what x86 has of its own tells by itself
+        failure = msgspec.structs.replace(failure, arch=arch, arch_from="the architecture of this host")
     return msgspec.structs.replace(
         failure,
         source=Source(path=f"process {pid}", vmm=vmm, guest=guest, vcpu=vcpu),

@@ -38,6 +38,7 @@ _TWIN: Final = 3e-6  # seconds between two stamps of one event, at most; KVM tak
 _AGAIN: Final = 0.01  # seconds until an open one is looked at again
 _EVERY: Final = 1.0  # seconds between two looks at what the kernel lost
 _MOST_ROUNDS: Final = 10_000  # of poll() at the end, where failures come faster than they are told
+_BEGIN: Final = frozenset({"kvm_emulate_insn", "kvm_mmio_nisv"})  # of a failure: its end follows, if it is one
 _RAISES_UD: Final = frozenset({b"\x0f\x0b", b"\x0f\xb9", b"\x0f\xff"})
 _MOST_CONTEXT: Final = 4096  # events of the past for one batch of failures of one thread
 
@@ -327,11 +328,11 @@ class Watch:
         done: list[tuple[TraceEvent, Failure]] = []
         pending: TraceEvent | None = None
         for event in sorted([*past, *events], key=lambda event: event.time or 0):
-            if event.name == "kvm_emulate_insn":
+            if event.name in _BEGIN:
                 pending = event
             for failure in story.take(event):
                 done.append((event, failure))
-                pending = event if event.name == "kvm_emulate_insn" else None
+                pending = event if event.name in _BEGIN else None
         if pending is not None:
             deadline = left.deadline if left else now + PATIENCE
             if now < deadline:

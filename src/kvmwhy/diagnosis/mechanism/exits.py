@@ -231,6 +231,19 @@ def unknown_to_kvm(facts: Facts) -> Mechanism | None:
     return None
 
 
+def _undescribed_access(facts: Facts) -> Mechanism:
+    """KVM_EXIT_ARM_NISV (arch/arm64/kvm/mmio.c: io_mem_abort): what the VMM does about it is not seen here."""
+    address = facts.failure.exit_fields.get("fault_ipa")
+    where = "an address without RAM" if address is None else f"{address:#x}, where no RAM is,"
+    return Mechanism(
+        "emulation-no-handler",
+        f"The guest touched {where} by an instruction that the CPU does not describe to KVM (no valid syndrome), and"
+        " KVM left it to the VMM (KVM_EXIT_ARM_NISV).",
+        "certain",
+        (Proof("the exit is KVM_EXIT_ARM_NISV", facts.at("exit_reason")),),
+    )
+
+
 def unknown_to_vmm(facts: Facts) -> Mechanism | None:
     """A valid exit for which this VMM has no case."""
     failure = facts.failure
@@ -239,6 +252,8 @@ def unknown_to_vmm(facts: Facts) -> Mechanism | None:
         return None
     if reason in {kvm_run.EXIT_INTERNAL_ERROR, kvm_run.EXIT_FAIL_ENTRY}:
         return None
+    if reason == kvm_run.EXIT_ARM_NISV and failure.arch == "arm64":
+        return _undescribed_access(facts)
     name = kvm_run.exit_name(reason)
     if reason in _ORDINARY and failure.speaker is None and failure.source.vmm is None:
         return None  # a page of a vCPU that runs

@@ -14,6 +14,7 @@ from kvmwhy.diagnosis.rules import (
     ept_misconfig,
     event_delivery,
     evmcs,
+    exit_reentered,
     fetch_non_ram,
     firmware_astray,
     host_dying,
@@ -71,6 +72,7 @@ _MODULES = (
     host_kernel_trouble,
     missing_hardware,
     arm64_no_syndrome,
+    exit_reentered,
     not_x86,
 )
 

@@ -9,6 +9,15 @@ from kvmwhy.live.doctor.finding import Finding, Grade
 from kvmwhy.live.host import CpuInfo, Module, hypervisor, rivals
 
 
+def of_modules(loaded: tuple[Module, ...]) -> Iterator[Finding]:
+    """On x86 KVM is in two parts, and nothing works without the CPU maker's."""
+    names = [module.name for module in loaded]
+    if names == ["kvm"]:
+        yield Finding("kvm", "bad", "kvm is there without kvm_intel or kvm_amd", "modprobe kvm_intel, or kvm_amd")
+    elif not names:
+        yield Finding("kvm", "bad", "this kernel shows no KVM module", "modprobe kvm_intel, or kvm_amd")
+
+
 def of_cpu(cpu: CpuInfo, loaded: tuple[Module, ...]) -> Iterator[Finding]:
     model = f"{cpu.model or cpu.vendor_id or 'unknown'} ({cpu.signature or 'no signature'})"
     yield Finding("cpu", "good", f"CPU {model}, microcode {cpu.microcode or 'not shown'}")

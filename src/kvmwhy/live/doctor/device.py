@@ -11,11 +11,17 @@ from collections.abc import Iterator
 from fcntl import ioctl
 from typing import Final, NamedTuple
 
-from kvmwhy.abi.ioctl import API_VERSION, CAPABILITIES, Ioctl
+from kvmwhy.abi.capabilities import capabilities_of
+from kvmwhy.abi.ioctl import API_VERSION, Ioctl
+from kvmwhy.abi.uname import Arch
 from kvmwhy.live.doctor.finding import Finding
-from kvmwhy.live.host import Module
 
 _DEVICE: Final = "/dev/kvm"
+_TO_HAVE_IT: Final[dict[Arch | None, str]] = {
+    "x86": "load kvm_intel or kvm_amd; switch VT-x or SVM on in the firmware",
+    "arm64": "start the kernel at EL2 (firmware, or nesting of the hypervisor around it), without kvm-arm.mode=none",
+    "riscv64": "load kvm, on a CPU with the hypervisor extension and firmware that has SBI 0.2 and RFENCE",
+}
 
 
 class Device(NamedTuple):
@@ -28,18 +34,18 @@ class Device(NamedTuple):
     capabilities: dict[str, int] = {}  # noqa: RUF012 -- a NamedTuple's default, never changed
 
 
-def ask_device(path: str = _DEVICE) -> Device:
+def ask_device(path: str = _DEVICE, *, arch: Arch | None = "x86") -> Device:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         if isinstance(error, PermissionError):
             return Device(f"not permitted to open {path}{_owner(path)}", _opening(path, error), permitted=False)
         said = (error.strerror or str(error)).lower()
-        return Device(f"{path}: {said}", "load kvm_intel or kvm_amd; switch VT-x or SVM on in the firmware")
+        return Device(f"{path}: {said}", _TO_HAVE_IT.get(arch))
     try:
         version = ioctl(fd, Ioctl.KVM_GET_API_VERSION, 0)
         answers = {}
-        for name, info in CAPABILITIES.items():
+        for name, info in capabilities_of(arch or "x86").items():
             try:
                 answers[name] = ioctl(fd, Ioctl.KVM_CHECK_EXTENSION, info.number)
             except OSError:
@@ -92,18 +98,13 @@ def _user() -> str:
         return str(os.geteuid())
 
 
-def of_device(device: Device, loaded: tuple[Module, ...]) -> Iterator[Finding]:
+def of_device(device: Device) -> Iterator[Finding]:
     if device.problem:
         yield Finding("kvm", "bad", device.problem, device.fix)
     elif device.api_version != API_VERSION:
         yield Finding("kvm", "bad", f"KVM's API has version {device.api_version}, not {API_VERSION}")
     else:
         yield Finding("kvm", "good", f"{_DEVICE} may be used, API version {device.api_version}")
-    names = [module.name for module in loaded]
-    if names == ["kvm"]:
-        yield Finding("kvm", "bad", "kvm is there without kvm_intel or kvm_amd", "modprobe kvm_intel, or kvm_amd")
-    elif not names:
-        yield Finding("kvm", "bad", "this kernel shows no KVM module", "modprobe kvm_intel, or kvm_amd")
 
 
 def of_capabilities(device: Device) -> Iterator[Finding]:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
+from typing import Final
 
+from kvmwhy.abi.uname import arch_of
 from kvmwhy.live.doctor.finding import Finding
+
+_TO_HAVE_AN_IOMMU: Final = (
+    "switch VT-d or AMD-Vi on in the firmware, and boot with intel_iommu=on where the CPU is Intel's"
+    if arch_of(platform.machine()) == "x86"
+    else "the firmware (ACPI IORT or RIMT, or the device tree) must describe the IOMMU to the kernel"
+)
 
 
 def of_libvirt(logs: str = "/var/log/libvirt/qemu", run: str = "/run/libvirt") -> Iterator[Finding]:
@@ -37,5 +46,5 @@ def of_iommu(groups: str = "/sys/kernel/iommu_groups", modules: str = "/sys/modu
             "iommu",
             "bad",
             "vfio-pci is loaded, but no IOMMU is on: no device can be given to a guest",
-            "switch VT-d or AMD-Vi on in the firmware, and boot with intel_iommu=on where the CPU is Intel's",
+            _TO_HAVE_AN_IOMMU,
         )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Final
 
+from kvmwhy.abi.uname import arch_of
 from kvmwhy.live import tracefs as tracing
 from kvmwhy.live.doctor.finding import Finding
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.host import read_text
 
 _CAP_SYS_PTRACE: Final = 19
+_IS_X86: Final = arch_of(platform.machine()) == "x86"
+_IN_THE_LOG: Final = "where the VMCS of a failed entry is" if _IS_X86 else "where KVM says why it gave up"
 _CAP_SYSLOG: Final = 34
 # extra of pyproject.toml: (the module that it brings, what it is for)
 _EXTRAS: Final = {
@@ -69,12 +73,12 @@ def of_memory() -> Iterator[Finding]:
 
 
 def of_kernel_log(path: str = "/proc/sys/kernel/dmesg_restrict") -> Iterator[Finding]:
-    """The VMCS or VMCB of a failed entry, and much of what the host itself went through, is only there."""
+    """What KVM says of a failed entry or access, and much of what the host itself went through, is only there."""
     if read_text(path) == "1" and not _has(_CAP_SYSLOG):
         yield Finding(
             "kernel-log",
             "note",
-            "kernel.dmesg_restrict=1: the kernel's log, where the VMCS of a failed entry is, may not be read",
+            f"kernel.dmesg_restrict=1: the kernel's log, {_IN_THE_LOG}, may not be read",
             "sudo dmesg | kvmwhy explain - guest.log",
         )
     else:

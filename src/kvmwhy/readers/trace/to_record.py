@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from kvmwhy.abi import error_numbers, kvm_run
+from kvmwhy.abi.arm64 import esr as syndrome_register
 from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.abi.x86.exceptions import MNEMONICS
 from kvmwhy.readers.trace import symbols
@@ -248,8 +249,11 @@ def emulation(event: TraceEvent) -> Emulation:
 
 def vm_exit(event: TraceEvent | None, isa: int | None, fault: TraceEvent | None = None) -> Exit | None:
     """``isa`` is what other exits of the same host say; ``fault`` is arm64's kvm_guest_fault of the same exit."""
-    if event is None:
-        return None
+    if event is None:  # a fault's own event may be all that was recorded
+        syndrome = _syndrome(fault) if fault else None
+        if fault is None or syndrome is None:
+            return None
+        return Exit(reason=syndrome_register.exception_class(syndrome), info1=syndrome, info2=fault.number("ipa"))
     reason = event.number("exit_reason")
     if reason is not None:
         return Exit(

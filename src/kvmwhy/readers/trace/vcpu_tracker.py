@@ -275,11 +275,11 @@ class Story:
         else:
             if vcpu.failed is not None:
                 ended = (self._close(self._owner(thread, vcpu), told=False if is_legible else None),)
-            if errno < 0 or reason in FATAL:
+            if errno < 0 or reason in FATAL or reason in kvm_run.ARM_LEFT_TO_VMM:
                 ended += (self._returned(self._owner(thread, vcpu), event),)
             elif vcpu.fatal is not None and not is_legible:
                 ended += (self._fatal(self._owner(thread, vcpu), is_last=True),)
-        vcpu.fatal = None
+        vcpu.fatal = vcpu.fault = None
         thread.current = None  # the next KVM_RUN may be another vCPU's
         if len(thread.vcpus) > 1 and vcpu.id is None:
             self._give_up(thread.unclaimed)
