@@ -343,6 +343,34 @@ def watch(max_size: str, listen: str | None, *, symbols: tuple[str, ...], **opti
 @kvmwhy.command(
     epilog="""\b
 Examples:
+  kvmwhy timeline trace.dat --out trace.pftrace
+  trace-cmd report | kvmwhy timeline - --out trace.pftrace
+  kvmwhy timeline /var/log/kvmwhy/failures.jsonl --out failures.pftrace
+"""
+)
+@click.argument("file", type=click.Path(allow_dash=True, readable=False))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Where the timeline goes, in Perfetto's own format.",
+)
+def timeline(file: str, out: str) -> None:
+    """Draw the trace in FILE for the Perfetto UI: a lane for each vCPU, its time in the guest and in the host.
+
+    FILE is a trace.dat, a trace as text (of tracefs, trace-cmd, perf or QEMU), or what `kvmwhy watch` recorded. Exits
+    are decoded and have their arguments; failures are marked on their lane and on a lane of their own, each with its
+    answer.
+    """
+    from kvmwhy.cli.timeline import run
+
+    sys.exit(run(file, out))
+
+
+@kvmwhy.command(
+    epilog="""\b
+Examples:
   kvmwhy doctor
   kvmwhy doctor -v
   kvmwhy doctor --json | jq .findings

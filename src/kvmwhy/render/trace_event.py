@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from kvmwhy.abi import error_numbers
@@ -32,6 +33,9 @@ _S390_INTERCEPTS: Final = {
 # Said by another field, or of no use to a reader.
 _SILENT: Final = frozenset({"isa", "has_error", "id", "class"})
 _DECIMAL: Final = frozenset({"vcpu_id", "size", "count", "number"})
+_REASONS: Final = ("exit_reason", "esr_ec", "scause", "icptcode", "trap")  # x86, arm64, riscv64, s390x, ppc64
+
+Fields = Mapping[str, int | str]
 
 
 def event_line(event: Event, *, isa: int | None = None) -> str:
@@ -40,6 +44,33 @@ def event_line(event: Event, *, isa: int | None = None) -> str:
     known = fields.get("isa")
     words = [_word(event, name, value, known if isinstance(known, int) else isa) for name, value in fields.items()]
     return f"{event.name}: {' '.join(word for word in words if word)}"
+
+
+def arguments(event: str, fields: Fields, *, isa: int | None = None) -> Iterator[tuple[str, int | str, bool]]:
+    """Each field with its value, or the word for it, and whether a number of it is a count and no address."""
+    known = fields.get("isa")
+    isa = known if isinstance(known, int) else isa
+    for name, value in fields.items():
+        if name in _SILENT or value == "" or (name == "len" and "insn" in fields):
+            continue
+        word = value if isinstance(value, str) else _named(event, name, value, isa)
+        if word is None:
+            yield name, value, name in _DECIMAL
+        elif word:
+            yield name, word.removeprefix(f"{name} "), False
+
+
+def reason(fields: Fields, isa: int | None) -> str:
+    """Why a vCPU left the guest, in the words of its architecture; empty if the event does not say it."""
+    known = fields.get("isa")
+    for name in _REASONS:
+        value = fields.get(name)
+        if isinstance(value, str):
+            return value
+        if value is not None:
+            word = _named("kvm_exit", name, value, known if isinstance(known, int) else isa)
+            return word.removeprefix(f"{name} ") if word else f"{name} {value:#x}"
+    return ""
 
 
 def _word(event: Event, name: str, value: int | str, isa: int | None) -> str:

@@ -115,6 +115,15 @@ def events(text: str, first_line: int = 1) -> Iterator[TraceEvent]:
     return (found for found in parse(text.split("\n"), first_line) if isinstance(found, TraceEvent))
 
 
+def every_event(chunks: Iterable[bytes]) -> Iterator[TraceEvent | LostEvents]:
+    """The same of a text of any length in pieces of any size, and where events were lost."""
+    line = 1
+    for block in _whole_lines(chunks):
+        text = block.decode("utf-8", "replace")
+        yield from parse(text.split("\n"), line)
+        line += text.count("\n")
+
+
 class Tape:
     """A trace that comes bit by bit: its failures, and what it lost."""
 

@@ -5,20 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.trace.cpu_buffers import Pages, Plain
-from kvmwhy.readers.trace.events import TraceEvent
+from kvmwhy.readers.trace.events import STORY, TraceEvent
 from kvmwhy.readers.trace.formats import Buffer, Formats
+from kvmwhy.readers.trace.lines import LostEvents
 from kvmwhy.readers.trace.merge_equal import Distinct
 from kvmwhy.readers.trace.pages import Decoder
 from kvmwhy.readers.trace.summary import Summary
 from kvmwhy.readers.trace.trace_dat_sections import MAGIC, open_container
 from kvmwhy.readers.trace.vcpu_tracker import Story
-from kvmwhy.readers.trace.window_reader import SMALL, sift
+from kvmwhy.readers.trace.window_reader import SMALL, everything, sift
 from kvmwhy.record import Failure
 
 # Of nanoseconds; "counter" counts, and "x86-tsc" counts cycles of a length that is not said.
@@ -44,6 +45,34 @@ def read(data: Buffer, *, path: str | None = None, whole: bool = False) -> Evide
             healthy.append(summary)
     failures = found.failures() or tuple(healthy)
     return Evidence(failures, (*dict.fromkeys(damage), *found.damage), FORMAT)
+
+
+class Recorded(NamedTuple):
+    """A ring buffer of a file, whole: the trace's own, or that of an instance, which has a name."""
+
+    name: str
+    span: tuple[int, int]  # of the trace's clock
+    events: Iterator[TraceEvent | LostEvents]
+
+
+def recordings(data: Buffer, remarks: list[str]) -> Iterator[Recorded]:
+    """Every event that is part of a vCPU's story. Adds to ``remarks`` what is damaged."""
+    file = open_container(data)
+    remarks += file.damage
+    remarks += [f"there is no format of {name}: nothing can be told of it" for name in file.formats.missing]
+    for recording in file.recordings:
+        scale = 1e-9 if recording.clock in _NANOSECONDS else None
+        decoder = Decoder(file.formats, scale=scale, only=STORY)
+        merged = everything([(cpu.number, cpu.pages) for cpu in recording.cpus], decoder)
+        yield Recorded(recording.name, (merged.first, merged.last), _shown(merged.events))
+        if decoder.torn:
+            remarks.append(f"{decoder.torn} pages are torn: what they had behind that is missing")
+        remarks += [remark for cpu in recording.cpus for remark in cpu.pages.damage]
+
+
+def _shown(events: Iterable[tuple[int, TraceEvent | None]]) -> Iterator[TraceEvent | LostEvents]:
+    for _, event in events:
+        yield LostEvents(0) if event is None else event
 
 
 def read_pages(

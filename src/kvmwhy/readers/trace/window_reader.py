@@ -124,6 +124,25 @@ def sift(cpus: Sequence[tuple[int, Pages]], decoder: Decoder, story: Story, *, w
     return Sifted(count, sum(one.events or 0 for one in lost), len(lost), _failures(indexed, windows, story))
 
 
+class Merged(NamedTuple):
+    """Every event of a recording in the order of the times, which lie between ``first`` and ``last``."""
+
+    first: int
+    last: int
+    events: Iterator[Timed]
+
+
+def everything(cpus: Sequence[tuple[int, Pages]], decoder: Decoder) -> Merged:
+    """All events, without a look for failures. What is held at a time is some pages of each CPU."""
+    indexed = [_Cpu(number, pages, decoder) for number, pages in cpus]
+    for cpu in indexed:
+        cpu.index(None)
+    indexed = [cpu for cpu in indexed if cpu.starts]
+    first = min((cpu.starts[0] for cpu in indexed), default=0)
+    last = max((cpu.starts[-1] for cpu in indexed), default=0)
+    return Merged(first, last, _merged(indexed, 0))
+
+
 def _windows(cpus: Sequence[_Cpu]) -> list[Window]:
     """Around each anchor, as much as all CPUs' pages near it cover; those that touch are one."""
     found: list[Window] = []
