@@ -13,6 +13,12 @@ from __future__ import annotations
 REFUSED: list[tuple[str, str | None, str]] = [
     ("open", None, "launch failed: KVM support is not enabled on this machine.\n"),
     ("module", None, "launch failed: CPU does not support KVM extensions.\n"),
+    ("KVM_CHECK_EXTENSION", None, "qemu-kvm: kernel doesn't allow setting HyperV VP_INDEX\n"),
+    (
+        "KVM_GET_SUPPORTED_CPUID",
+        None,
+        "virError(Code=9, Message=''operation failed: guest CPU\n      doesn''t match specification: missing features: vmx-vmfunc'')\n",
+    ),
     ("module", None, "kvm_intel: Inconsistent VMCS config on CPU 4\n"),
     (
         "open",

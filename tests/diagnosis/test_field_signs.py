@@ -284,3 +284,47 @@ def test_a_notify_exit_that_ends_the_guest_is_read() -> None:
         " can be possible misbehaves in guest. Please have a look.\n"
     )
     assert mechanism == "exit-unknown-to-vmm"
+
+
+def test_posted_interrupts_that_hyper_vs_synic_took_away_are_the_kernels() -> None:
+    """QEMU writes back the capability that the module has, kernels before 5.6 the vCPU's (target/i386/kvm.c)."""
+    mechanism, origins = answer("qemu-system-x86_64: error: failed to set MSR 0x48d to 0xff00000016\n")
+    assert (mechanism, origins[0]) == ("setup-refused", "host-kernel")
+    _, origins = answer("qemu-system-x86_64: error: failed to set MSR 0x48d to 0x7f00000016\n")
+    assert origins[0] == "vmm"
+
+
+def test_an_xcr0_of_another_cpu_is_the_vms_definition() -> None:
+    """A VMM of its own loads a snapshot: arch/x86/kvm/x86.c: __kvm_set_xcr asks the vCPU's CPUID."""
+    mechanism, origins = answer("KVM_SET_XCRS failed: Invalid argument\n")
+    assert mechanism == "setup-refused"
+    assert "vm-configuration" in origins[:2]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "On this WSL2 host:",
+        "I run it inside a VMware Workstation VM.",
+        "CPU: AMD EPYC 9754, in an ESXI VM with nested virtualization enabled.",
+        "Nested virtualization is on in VirtualBox.",
+        "Linux box 6.6.87.2-microsoft-standard-WSL2 #1 SMP",
+    ],
+)
+def test_the_layer_below_is_taken_from_what_people_write(where: str) -> None:
+    """Nobody pastes DMI strings."""
+    line = "KVM: entry failed, hardware error 0xffffffff\n"
+    _, origins = answer(f"{where}\n\n{line}")
+    assert origins[0] == "outer-hypervisor"
+    _, without = answer(line)
+    assert without[0] != "outer-hypervisor"
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["It works with VirtualBox.", "-vga vmware -device vmware-svga", "a vmdk, migrated from VMware."],
+)
+def test_another_hypervisor_that_is_only_named_is_not_below(where: str) -> None:
+    """Comparisons, devices and formats."""
+    _, origins = answer(f"{where}\nKVM: entry failed, hardware error 0xffffffff\n")
+    assert origins[0] != "outer-hypervisor"

@@ -66,6 +66,32 @@ _UNAME: Final = deferred(
 # Kernels that are built for one cloud's virtual machines alone.
 _CLOUD_KERNELS: Final = (("-azure", "Hyper-V"), ("-gcp", "Google Compute Engine"), ("-gke", "Google Compute Engine"))
 _RUNNER: Final = "/home/runner/work/"  # GitHub's own runners, which are machines of Azure
+# What people write of a host that is a virtual machine itself, and the name that the layer below has in it.
+_SAID_NAMES: Final = {
+    "WSL2": "Hyper-V",
+    "WSL 2": "Hyper-V",
+    "microsoft-standard": "Hyper-V",
+    "Hyper-V": "Hyper-V",
+    "VMware": "VMware",
+    "VMWare": "VMware",
+    "ESXi": "VMware",
+    "ESXI": "VMware",
+    "VirtualBox": "VirtualBox",
+    "Virtualbox": "VirtualBox",
+    "Parallels": "Parallels",
+    "Azure": "Hyper-V",
+}
+_SAID_NAME: Final = "(?P<{0}>" + "|".join(name for name in _SAID_NAMES if "WSL" not in name and "-s" not in name) + ")"
+_SAID: Final = (
+    deferred(r"\b(?P<a>WSL ?2|microsoft-standard)(?![0-9A-Za-z])"),
+    deferred(
+        r"\b(?:[Ii]n|[Ii]nside|[Ww]ithin|[Uu]nder|[Oo]n|on top of) (?:of )?(?:an? |my |our |the |some )?(?:nested )?"
+        + _SAID_NAME.format("a")
+        + r"(?: [\w.-]{1,16}){0,2}? (?:VMs?|virtual machines?|guests?|instances?)\b"
+    ),
+    deferred(_SAID_NAME.format("a") + r"\b[^\n.]{0,60}\b[Nn]est(?:ed|ing)\b"),
+    deferred(r"\b[Nn]est(?:ed|ing)\b[^\n.]{0,60}\b" + _SAID_NAME.format("a")),
+)
 _FLAGS: Final = deferred(r"^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: [^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
 
 _KVM_MODULES: Final = r"kvm(?:[_-](?:intel|amd|hv|pr))?|ccp|vfio[\w-]{0,24}|tdx"
@@ -145,6 +171,8 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
         names.add("unnamed")
     if not names and not beside_vmm and any(mark in text for mark in _RUNS_KVM):
         names |= {name for board in boards for start, name in _OF_KVM if board.startswith(start)}
+    if not names and any(mark in text for mark in _SAID_NAMES):
+        names |= {_SAID_NAMES.get(found["a"], "Hyper-V") for said in _SAID for found in said.finditer(text)}
     return _only(names)
 
 

@@ -54,7 +54,7 @@ OF_TABLES: Final = (
     "not provide required features", "match specification", "for os type 'hvm'", "support virt type 'kvm'",
     "NoHypervisorFound", "krun_start_enter", "KVM: Failed to", "no hardware support", "disabled by bios",
     "already loaded the other", "already loaded vendor", "nabling virtualization on CPU", "VMX not supported by CPU",
-    "Inconsistent VMCS config", "KVM get MSR (index=", "DIRTY_LOG failed",
+    "Inconsistent VMCS config", "setting HyperV VP_INDEX", "KVM get MSR (index=", "DIRTY_LOG failed",
     "VMX not enabled (by BIOS)", "disabled by BIOS", "unsupported by BIOS", "SVM not supported", "has_svm: ",
     "SVM disabled (by BIOS)", "VMXON faulted", "feature inconsistency", "compatibility check failed",
     "HYP mode not available", "Hyp mode", "QEMU: Checking for hardware",

@@ -566,6 +566,14 @@ FORMS: Final[tuple[Form, ...]] = (
         vmm="qemu",
     ),
     form(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        r"kernel doesn't allow setting (?P<capability>HyperV VP_INDEX)",
+        "setting HyperV VP_INDEX",
+        source="hw/i386/x86-common.c: x86_cpu_pre_plug (hw/i386/pc.c: pc_cpu_pre_plug)",
+        vmm="qemu",
+    ),
+    form(
         "KVM_ENABLE_CAP",
         "hyperv",
         r"failed to turn on HyperV SynIC in KVM",

@@ -147,7 +147,12 @@ def _unlike_cpus(scene: Scene) -> Answer:
     """The state was made on a CPU with other features or widths."""
     number = scene.msr
     width = number is not None and any(low <= number <= high for low, high in _WIDTHS)
-    return scene.migrated or width or _put_registers(scene)
+    return scene.migrated or width or _put_registers(scene) or _own_xcrs(scene)
+
+
+def _own_xcrs(scene: Scene) -> Answer:
+    """XCR0 has a bit that the vCPU's CPUID, made of what this CPU has, does not allow (x86.c: __kvm_set_xcr)."""
+    return scene.call == "KVM_SET_XCRS" and scene.errno == "EINVAL" and not scene.confidential
 
 
 def _msr(ranges: tuple[tuple[int, int], ...]) -> Test:
@@ -220,6 +225,14 @@ _CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "i
 
 def _cannot_start(scene: Scene) -> Answer:
     return any(mark in scene.spoken for mark in _CANNOT_START)
+
+
+_PIN_CONTROLS: Final = frozenset({0x481, 0x48D})
+_POSTED_INTERRUPTS: Final = 1 << 39  # allowed to be 1: the high half of the capability
+
+
+def _posted_interrupts(scene: Scene) -> Answer:
+    return scene.msr in _PIN_CONTROLS and scene.value is not None and bool(scene.value & _POSTED_INTERRUPTS)
 
 
 _UNKNOWN_CALL: Final = frozenset({"ENOTTY", "ENOSYS", "EOPNOTSUPP"})
@@ -361,6 +374,14 @@ SIGNS: Final = (
         "the state does not fit this CPU: it comes from one with other features or widths",
         weights(vm_configuration=2, vmm=0.5),
         "Migration, snapshots and CPU models: CR4, EFER, memory-type masks and feature MSRs are checked on loading.",
+    ),
+    Sign(
+        "posted-interrupts-refused",
+        _SETUP,
+        _posted_interrupts,
+        "the capability has posted interrupts, which old kernels take away when Hyper-V's SynIC switches APICv off",
+        weights(host_kernel=2.5, vmm=-1, vm_configuration=0.5),
+        'vmx.c, until "clear PIN_BASED_POSTED_INTR from nested pinbased_ctls only when apicv is globally disabled" (5.6).',
     ),
     Sign(
         "first-registers-of-the-vmm",
