@@ -1,5 +1,5 @@
 # Sourced by ./kvmwhy and ./check, which lie in the checkout, or with root set: finds Python and uv, and brings .venv up to uv.lock.
-# Nothing outside this checkout is written, except uv's own cache.
+# Nothing outside this checkout is written, except uv's own cache; where it belongs to somebody else, the user's own cache.
 
 root=${root:-$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)}
 
@@ -17,19 +17,29 @@ fi
 # The system's certificates, as git and Python use them: a company's proxy is in there.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS-1}" UV_PYTHON_DOWNLOADS=never
 
-# sync STAMP [UV-ARGUMENT...]: skipped when nothing changed since the stamp was made.
+venv=$root/.venv
+
+# is_current STAMP: nothing changed since the stamp was made.
+is_current() {
+    [ "$venv/.$1" -nt "$root/uv.lock" ] && [ "$venv/.$1" -nt "$root/pyproject.toml" ] && [ -x "$venv/bin/python" ]
+}
+
+# sync STAMP [UV-ARGUMENT...]: skipped when nothing changed since the stamp was made. Sets venv.
 sync() {
-    stamp=$root/.venv/.$1
-    shift
-    if [ "$stamp" -nt "$root/uv.lock" ] && [ "$stamp" -nt "$root/pyproject.toml" ] && [ -x "$root/.venv/bin/python" ]; then
-        return
+    ! is_current "$1" || return 0
+    if [ ! -w "$root" ] || { [ -e "$venv" ] && [ ! -w "$venv" ]; }; then
+        venv=${XDG_CACHE_HOME:-$HOME/.cache}/kvmwhy/$(printf '%s' "$root" | cksum | cut -d ' ' -f 1)
+        ! is_current "$1" || return 0
+        mkdir -p "${venv%/*}"
     fi
+    stamp=$venv/.$1
+    shift
     uv=$("$python" "$root/tools/get_uv.py") || exit 2
     # The fast search has a wheel for every C library but musl; where there is none it would be compiled.
     case "$* $(ldd --version 2>&1)" in
         *--all-extras* | *musl*) ;;
         *) set -- "$@" --extra fast ;;
     esac
-    (cd "$root" && "$uv" sync --quiet --locked --inexact --python "$python" "$@") || exit 2
+    (cd "$root" && UV_PROJECT_ENVIRONMENT="$venv" "$uv" sync --quiet --locked --inexact --python "$python" "$@") || exit 2
     : >"$stamp"
 }

@@ -23,6 +23,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ROOT / ".tools" / "uv"
+if not OURS.exists() and not os.access(ROOT, os.W_OK):  # somebody else's checkout
+    OURS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kvmwhy" / "uv"
 OLDEST = (0, 5)
 
 
@@ -63,7 +65,7 @@ def fetch() -> None:
         name = next(n for n in archive.namelist() if n.endswith(".data/scripts/uv"))
         program = archive.read(name)
     # Two of these may run at once: write aside, then rename.
-    OURS.parent.mkdir(exist_ok=True)
+    OURS.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=OURS.parent, delete=False) as out:
         out.write(program)
     Path(out.name).chmod(0o755)

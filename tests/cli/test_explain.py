@@ -365,7 +365,7 @@ def test_completion_scripts(shell: str) -> None:
 
 def test_help_shows_examples_and_exit_statuses() -> None:
     """--help of the program lists what the statuses mean; of a command, how it is used."""
-    assert b"4  something was found, but part of the evidence is damaged" in kvmwhy("--help").stdout
+    assert b"4    something was found, but part of the evidence is damaged" in kvmwhy("--help").stdout
     assert b"journalctl" in kvmwhy("explain", "--help").stdout
 
 

@@ -19,7 +19,8 @@ def refused(error: click.ClickException) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later: a group without a command
         error.show()
         return error.exit_code
-    message = error.format_message().rstrip(".")
+    message = error.format_message().rstrip(".").replace("is not a valid integer range", "is no whole number")
+    message = message.replace("is not a valid float range", "is no number")
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = "" if context is None else f"see `{context.command_path} --help`"
     between = " " if message.endswith("?") else "; "

@@ -217,7 +217,9 @@ class Session:
         if failed and not self.failures and ended.held_kvm:
             self._say_all(f"not captured: {what}" for what in self.not_captured)
         if (more := len(self.failures) - _MOST_SHOWN) > 0:
-            self._say_all([f"{more} more failures are not shown; --record keeps them"])
+            from kvmwhy.cli.output import counted
+
+            self._say_all([f"not shown: {counted(more, 'more failure')}; --record keeps them"])
         self._keep()
 
     def _say_all(self, sentences: Iterable[str]) -> None:

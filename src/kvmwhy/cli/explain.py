@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.pipeline import inputs, records_of
 from kvmwhy.record import Failure
@@ -69,7 +69,7 @@ def run(files: tuple[str, ...], wish: Wish) -> int:
         count += 1
         status = max(status, _read_file(path, found, complaints, is_named=is_named))
     failures = found.failures(several=count > 1)
-    damaged = any(failure.damage for failure in failures)
+    damaged = any(lost_what_matters(failure) for failure in failures)
     stories = stories_of(failures)
     if wish.number is not None and stories and wish.number > len(stories):
         complain(f"there is no failure {wish.number}: {len(stories)} are told apart")
@@ -81,7 +81,7 @@ def run(files: tuple[str, ...], wish: Wish) -> int:
     sys.stdout.flush()
     complaints.close()
     if found.left_out:
-        complain(f"{found.left_out} more failures differ from these and are not shown; see --limit")
+        complain(f"not shown: {counted(found.left_out, 'more failure')} unlike these; see --limit")
     if status:
         return status
     if not failures:
@@ -89,6 +89,14 @@ def run(files: tuple[str, ...], wish: Wish) -> int:
             complain(_nothing(files, found.bytes_seen))
         return NOTHING
     return DAMAGED if damaged or complaints.made else DONE
+
+
+def lost_what_matters(failure: Failure) -> bool:
+    """Whether something is torn that leaves the answer open: a certain one stands, whatever else was lost."""
+    if not failure.damage:
+        return False
+    answered = diagnose(failure).mechanism
+    return answered is None or answered.certainty != "certain"
 
 
 def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
@@ -132,7 +140,7 @@ def _write_page(
         complain(f"{path}: {(error.strerror or str(error)).lower()}")
         return BAD_INPUT
     if left_out:
-        complain(f"{left_out} more failures are not on the page; see --number")
+        complain(f"not on the page: {counted(left_out, 'more failure')}; see --number")
     return DONE
 
 
@@ -244,7 +252,7 @@ def _read_file(path: str, found: Distinct, complaints: _Complaints, *, is_named:
         if stat.S_ISBLK(info.st_mode) or (
             stat.S_ISCHR(info.st_mode) and not path.startswith(("/dev/stdin", "/dev/fd/"))
         ):
-            complain(f"{path} is a device; it has no end")
+            complain(f"{path} is a device, not a file; nothing of it is read")
             return BAD_INPUT
         with open(path, "rb") as stream:
             _read_stream(stream, path, info.st_size, found, complaints)

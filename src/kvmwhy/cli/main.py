@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Exit status:
-  0  done: something was found and decoded
-  1  nothing found
-  2  wrong usage, or an input that cannot be read
-  3  not permitted, or no /dev/kvm
-  4  something was found, but part of the evidence is damaged
+  0    done: something was found and decoded
+  1    nothing found
+  2    wrong usage, or an input that cannot be read
+  3    not permitted, or no /dev/kvm
+  4    something was found, but part of the evidence is damaged, and
+       that leaves the answer open; scan: an input could not be read
+  130  interrupted
+exec has the status of its command.
 """
 
 
@@ -284,6 +287,7 @@ def attach(targets: tuple[str, ...], *, syntax: str, symbols: tuple[str, ...], *
     from kvmwhy.cli.attach import run as run_attach
 
     every, qmp, domain = options["every"], options["qmp"], options["domain"]
+    _only_one(options, "full", "as_json")
     if every and (targets or qmp or domain):
         raise click.UsageError("--all takes no PID, no NAME, no --qmp and no --domain")
     if qmp and domain:
@@ -333,6 +337,8 @@ def watch(max_size: str, listen: str | None, *, symbols: tuple[str, ...], **opti
     from kvmwhy.cli.watch import WatchOptions, address, size
     from kvmwhy.cli.watch import run as run_watch
 
+    if options["out"] is None and (_given("max_size") or _given("keep")):
+        raise click.UsageError("--max-size and --keep rotate the file of --out")
     try:
         wish = WatchOptions(max_size=size(max_size), listen=address(listen), symbols=_opened(symbols), **options)
     except ValueError as error:
@@ -465,6 +471,9 @@ def reproduce(**options: Any) -> None:
     if options["on"] == "kvm" and (options["kernel"] or options["vendor"]):
         raise click.UsageError("--on kvm runs on this host's kernel and CPU; --kernel and --vendor are the model's")
     _only_one(options, "export", "matrix", "lab")
+    _only_one(options, "export", "as_json")
+    if options["matrix"] and options["on"] != "auto":
+        raise click.UsageError("--matrix runs on models; --on is for one machine")
     from kvmwhy.cli.reproduce import ReproduceOptions, run_command
 
     sys.exit(run_command(ReproduceOptions(**options)))
@@ -507,6 +516,13 @@ def atlas(arch: str, **options: Any) -> None:
     INSTRUCTION is in Intel's syntax; which registers and which address does not matter. A mnemonic alone asks about
     all of its forms. Of arm64, INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
     """
+    _only_one(options, "since", "diff", "code")
+    if options["diff"] and (options["text"] or options["kernel"]):
+        raise click.UsageError("--diff names two kernels and shows all forms; it takes no INSTRUCTION and no --kernel")
+    if options["since"] and options["as_json"]:
+        raise click.UsageError("--json has since when with each form; --since is for text")
+    if arch == "arm64" and (options["diff"] or options["since"] or options["kernel"] or _given("mode")):
+        raise click.UsageError("on arm64 the CPU decides, not the kernel: no --diff, --since, --kernel or --mode")
     if arch == "arm64":
         from kvmwhy.cli.atlas_arm64 import run as run_arm64
 
@@ -555,6 +571,9 @@ def probe(**options: Any) -> None:
         if sentence := refusal(given, "x86", arch):
             raise click.UsageError(sentence)
         sys.exit(run_access(arch, **options))
+    _only_one(options, "text", "code")
+    if options["everything"] and (options["text"] or options["code"]):
+        raise click.UsageError("--all is for a probe of everything; --instruction and --bytes name what is asked")
     from kvmwhy.cli.probe import ProbeOptions
     from kvmwhy.cli.probe import run as run_probe
 
@@ -584,6 +603,10 @@ def scan(**options: Any) -> None:
     any of them. A run that was stopped goes on where it was when it is given again. What cannot be read is named at the
     end.
     """
+    if options["cluster"] and options["jobs"]:
+        raise click.UsageError("--jobs are processes of this machine; a cluster has its own workers")
+    if options["out"] is None and (options["cluster"] or options["jobs"] or options["fresh"]):
+        raise click.UsageError("--cluster, --jobs and --fresh need --out: without it, rows go to stdout one by one")
     from kvmwhy.cli.scan import ScanOptions
     from kvmwhy.cli.scan import run as run_scan
 
@@ -770,9 +793,18 @@ def completion(shell: str) -> None:
     click.echo(made(kvmwhy, {}, "kvmwhy", "_KVMWHY_COMPLETE").source())
 
 
+def _given(name: str) -> bool:
+    """Whether this option stands on the command line, whatever its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+_FLAGS = {"as_json": "json", "code": "bytes", "text": "instruction"}
+
+
 def _only_one(options: dict[str, Any], *names: str) -> None:
     """Raise a usage error if more than one of these was given."""
-    given = [f"--{name}" for name in names if options[name]]
+    given = [f"--{_FLAGS.get(name, name)}" for name in names if options[name]]
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} exclude each other")
 

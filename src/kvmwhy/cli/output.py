@@ -121,6 +121,11 @@ def _columns() -> int:
         return _PIPE_WIDTH
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 record, 2 records."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def complain(message: str) -> None:
     """One sentence to stderr, with nothing of the input that a terminal would act on; none if --quiet was given."""
     if _quiet:

@@ -218,14 +218,18 @@ def _summary(found: Sequence[Found]) -> list[Line]:
     wrong = [one for one in found if one.verdict and one.verdict.kind == "emulated" and one.verdict.wrong]
     differing = [one for one in found if one.differs]
     compared = sum(one.known is not None and one.known.status in {"measured", "between"} for one in found)
-    lines = [Line(f"{len(found)} forms asked of Linux {safe(platform.release())}", "answer")]
+    asked = len(found) - kinds["not asked"]
+    lines = [Line(f"{asked} of {len(found)} forms asked of Linux {safe(platform.release())}", "answer")]
     for kind, count in kinds.most_common():
         lines.append(Line(str(count), label=f"{kind:12}", indent=2))
     lines.append(Line(f"{len(wrong)} are carried out unlike a CPU does", "bad" if wrong else "good", indent=2))
     lines += [_short(one) for one in wrong[:_MANY]]
     head = f"{len(differing)} differ from the atlas, of {compared} that it knows for this kernel or both its neighbours"
     lines.append(Line(head, "bad" if differing else "good", indent=2))
-    lines += [_short(one) for one in differing[:_MANY]]
+    for one in differing[:_MANY]:
+        lines.append(_short(one))
+        if one.known and (expected := wording.say_answer(one.known)):
+            lines.append(Line(expected, "dim", "the atlas: ", 8))
     return lines
 
 

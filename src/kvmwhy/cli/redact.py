@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import Redacted, redact
 from kvmwhy.pipeline import records
@@ -66,7 +66,7 @@ def _distinct(stream: BinaryIO, path: str, limit: int) -> list[Redacted]:
         else:
             out.setdefault(key, made)
     if left:
-        complain(f"{left} more failures are not shown; see --limit")
+        complain(f"not shown: {counted(left, 'more failure')}; see --limit")
     if not out:
         complain("no KVM failure found")
     return list(out.values())

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, Literal, NamedTuple, cast
 import msgspec
 
 from kvmwhy.cli.other_host import refusal
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.cli.reproduced import print_outcome, source_of, write_json
 from kvmwhy.diagnosis.facts import gather
 from kvmwhy.machine import KvmMachine, Machine, MachineError, NoKvmError, NotPermittedError
@@ -86,7 +86,9 @@ def run_command(wish: ReproduceOptions) -> int:
     if all(status == NOTHING for status in statuses):
         return NOTHING
     worst = max((status for status in statuses if status != NOTHING), default=DONE)
-    return DAMAGED if worst == DONE and any(f.damage for f in failures) else worst
+    from kvmwhy.cli.explain import lost_what_matters
+
+    return DAMAGED if worst == DONE and any(map(lost_what_matters, failures)) else worst
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -98,8 +100,11 @@ def _failures(wish: ReproduceOptions) -> list[Failure]:
     if wish.file == "-":
         _collect(sys.stdin.buffer, None, found)
     else:
-        if stat.S_ISDIR(os.stat(wish.file).st_mode):
+        kind = os.stat(wish.file).st_mode
+        if stat.S_ISDIR(kind):
             raise ValueError("is a directory; name the files in it")
+        if stat.S_ISCHR(kind) and not wish.file.startswith(("/dev/stdin", "/dev/fd/")):
+            raise ValueError("is a device, not a file; nothing of it is read")
         with open(wish.file, "rb") as stream:
             _collect(stream, wish.file, found)
     failures = list(found.values())
@@ -108,7 +113,7 @@ def _failures(wish: ReproduceOptions) -> list[Failure]:
             raise ValueError(f"it has {len(failures)} distinct failures, no number {wish.number}")
         return [failures[wish.number - 1]]
     if len(failures) > wish.limit:
-        complain(f"{len(failures) - wish.limit} more failures differ from these and are not run; see --limit")
+        complain(f"not run: {counted(len(failures) - wish.limit, 'more failure')} unlike these; see --limit")
     return failures[: wish.limit]
 
 

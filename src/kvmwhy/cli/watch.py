@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.live import metrics as counters
 from kvmwhy.live import tracefs
@@ -242,7 +242,7 @@ class _Session:
     def _end(self) -> int:
         lost = self.watch.lost
         waiting = len(self.out.waiting) if isinstance(self.out, Records) else 0
-        self._say(f"stopped: {self.out.written} records written")
+        self._say(f"stopped: {counted(self.out.written, 'record')} written")
         if lost:
             complain(f"the kernel lost {lost} events for want of room: as many failures may be missing")
         if waiting or self.out.dropped:

@@ -230,6 +230,8 @@ def load_inventory(session: duckdb.DuckDBPyConnection, path: str | None) -> list
     if path is None:
         session.execute("CREATE OR REPLACE TABLE inventory (host VARCHAR)")
         return []
+    if not os.path.isfile(path):
+        raise StoreError(f"{path}: there is no such file")
     reader = (
         "read_parquet" if path.endswith(".parquet") else "read_json_auto" if path.endswith(".jsonl") else "read_csv"
     )

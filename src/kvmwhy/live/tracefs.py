@@ -74,6 +74,8 @@ def find_root(given: str | None = None) -> str:
         except OSError:
             continue
     where = given or MOUNTS[0]
+    if not os.path.isdir(where):
+        raise NoTracefsError(f"there is no directory {where}; tracefs is usually at /sys/kernel/tracing")
     raise NoTracefsError(f"there is no tracefs in {where}: mount it with `mount -t tracefs nodev {where}`")
 
 

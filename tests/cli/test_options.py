@@ -1,0 +1,95 @@
+"""No option is silently ignored, and no status contradicts the table in --help."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kvmwhy.cli.main import kvmwhy
+
+ROOT = Path(__file__).parents[2]
+GOOD = str(ROOT / "examples" / "idt-not-in-ram.log")
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(kvmwhy, list(args))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "reproduce LOG --export c --json",
+        "reproduce LOG --matrix model --on kvm",
+        "atlas --diff 6.1 7.3 mov",
+        "atlas --diff 6.1 7.3 --kernel 6.1",
+        "atlas --since --diff 6.1 7.3",
+        "atlas mov --since --json",
+        "atlas --arch arm64 ldr --kernel 6.1",
+        "atlas --arch arm64 ldr --mode prot32",
+        "probe --bytes 90 --instruction nop",
+        "probe --all --bytes 90",
+        "scan LOG --jobs 2",
+        "scan LOG --fresh",
+        "scan LOG --out x.jsonl --cluster tcp://x --jobs 2",
+        "watch --keep 3",
+        "watch --max-size 1M",
+        "attach 1 --json --full",
+        "cause --by origin smm",
+    ],
+)
+def test_what_would_be_ignored_is_refused(line: str) -> None:
+    """Options that exclude each other, or that mean nothing here, are a usage error that names them."""
+    result = run(*line.replace("LOG", GOOD).split())
+    assert (type(result.exception).__name__, result.exit_code) == ("SystemExit", 2)
+    named = re.findall(r"--[a-z-]+", line)
+    assert any(option in result.stderr for option in named), result.stderr
+
+
+def test_devices_are_no_files() -> None:
+    """explain and reproduce say the same of one, and read nothing of it."""
+    for command in ("explain", "reproduce"):
+        result = subprocess.run(
+            [sys.executable, "-m", "kvmwhy", command, "/dev/zero"], capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 2
+        assert "is a device, not a file" in result.stderr
+
+
+def test_damage_that_changes_nothing_is_no_failure(tmp_path: Path) -> None:
+    """Status 4 only where what was lost leaves the answer open."""
+    text = Path(GOOD).read_text()
+    cut = tmp_path / "cut.log"
+    cut.write_text(text[: text.index("RIP=")])  # the words alone say what happened, not at which instruction
+    torn = tmp_path / "torn.log"
+    torn.write_text(text.replace("GS =0000", "GS =00~0"))
+    statuses = {name: run("explain", "--json", str(path)) for name, path in (("cut", cut), ("torn", torn))}
+    for result in statuses.values():
+        open_ = '"certainty":"certain"' not in result.stdout
+        damaged = '"torn":[]' not in result.stdout
+        assert result.exit_code == (4 if damaged and open_ else 0)
+
+
+def test_an_inventory_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    """The sentence names the file, and not DuckDB's error."""
+    pytest.importorskip("duckdb", reason="triage needs the extra `fleet`")
+    rows = tmp_path / "rows.jsonl"
+    assert run("scan", GOOD, "--out", str(rows)).exit_code == 0
+    result = run("triage", str(rows), "--inventory", "none.csv")
+    assert (result.exit_code, result.stderr) == (2, "kvmwhy: none.csv: there is no such file\n")
+
+
+def test_the_readmes_guest_fails_as_it_says(tmp_path: Path) -> None:
+    """The commands under "Try it" that make and run a guest work as they stand."""
+    pytest.importorskip("unicorn", reason="the model needs the extra `model`")
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^    (printf .*|\./kvmwhy run .*--on model.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    script = "\n".join(commands).replace("./kvmwhy", f"{sys.executable} -m kvmwhy")
+    out = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "fld dword ptr [rbx]" in out
+    assert "KVM_EXIT_INTERNAL_ERROR" in out
