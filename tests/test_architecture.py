@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "api": {"record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
     "page": {"report", "render"},
     "serve": {"report", "readers", "record", "pipeline", "diagnosis", "fleet", "render"},
+    "pytest": set[str](),  # only what `import kvmwhy` offers
     "probe": {"abi", "arch", "emulator", "machine"},
     "reproduce": {"abi", "record", "arch", "emulator", "diagnosis", "machine"},
     "cli": {
@@ -65,7 +66,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"api", "cli", "machine", "live", "fleet", "emulator", "symbols", "page", "serve"}
+MAY_DO_IO = {"api", "pytest", "cli", "machine", "live", "fleet", "emulator", "symbols", "page", "serve"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 
