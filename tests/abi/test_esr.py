@@ -41,7 +41,7 @@ def test_the_fields_of_a_described_access() -> None:
 def test_a_system_register_by_its_name() -> None:
     """CNTP_CTL_EL0 is S3_3_C14_C2_1 (Arm ARM); direction 1 reads."""
     number = 0x18 << 26 | 1 << 25 | 3 << 20 | 1 << 17 | 3 << 14 | 14 << 10 | 5 << 5 | 2 << 1 | 1
-    assert sentences(number) == ("read of S3_3_C14_C2_1, register X5",)
+    assert sentences(number) == ("read of CNTP_CTL_EL0 (S3_3_C14_C2_1), register X5",)
 
 
 def test_only_an_address_without_memory_needs_a_syndrome() -> None:

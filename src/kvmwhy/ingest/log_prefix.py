@@ -68,6 +68,7 @@ _PID: Final = ("_PID", "SYSLOG_PID", "qemuPid", "pid", "procid")
 _VM: Final = ("sandbox", "vmid", "domain", "container_id", "container", "id", "uid")
 WHEN: Final = ("__REALTIME_TIMESTAMP", "time", "timestamp", "ts", "t", "@timestamp", "_SOURCE_REALTIME_TIMESTAMP")
 WHO: Final = frozenset((*_HOST, *_NAME, *_PID, *_VM, "kubernetes"))
+_RESULT: Final = {"insn", "events"}  # a record of readers.run_results, whose text is an instruction's
 _MOST_NAME: Final = 200
 
 
@@ -193,7 +194,9 @@ def _json(line: str) -> Peeled | None:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         cut = _CUT_JSON.search(line)
         return Peeled(unescape(cut[1][1:]), decoded=True) if cut else None
-    return of_fields(fields) if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or fields.keys() >= _RESULT:
+        return None
+    return of_fields(fields)
 
 
 def _logfmt(line: str) -> Peeled | None:

@@ -30,7 +30,7 @@ _UNAME: Final = re.compile(
 # The last resort: what a program or a package is called.
 _FILE: Final = re.compile(rf"(?<=[-_./])({_NAMES})(?![\w-])")
 _SMT_HINT: Final = "because your SMT is enabled"
-_ERRNOS: Final[dict[str, Arch]] = {"ENOSYS": "arm64", "EOPNOTSUPP": "riscv64"}
+_ERRNOS: Final[dict[str, Arch]] = {"ENOSYS": "arm64", "ENOEXEC": "arm64", "EOPNOTSUPP": "riscv64"}
 _KERNEL: Final[tuple[tuple[str, Arch], ...]] = (
     ("VCPU exit error -", "riscv64"),
     ("no valid syndrome info", "arm64"),

@@ -58,6 +58,7 @@ READERS: Final = (
     Reader("illumos KVM ring buffer", "illumos_ring", "illumos_ring"),
     Reader("set-up message", "setup_messages", "setup_messages"),
     Reader("other hypervisor", "not_kvm", "not_kvm"),
+    Reader("results of KVM_RUN", "run_results", "run_results"),
     Reader("word dump", "word_dump", "word_dump", last=True),
     Reader("QEMU reset log", "qemu.reset_log", "reset_log", last=True),
     Reader("symptom", "symptom", "symptom", last=True),

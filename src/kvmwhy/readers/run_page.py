@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvmwhy.abi import kvm_run
+from kvmwhy.abi import exit_words, kvm_run
 from kvmwhy.abi.internal_error import MAX_NDATA
 from kvmwhy.readers import Evidence
 from kvmwhy.record import Cpu, Failure, Kind, Segment, Source
@@ -29,6 +29,11 @@ def detect(data: bytes) -> bool:
 
 
 def read(data: bytes, *, path: str | None = None) -> Evidence:
+    return Evidence((failure_of(data, path),), format="kvm_run page")
+
+
+def failure_of(data: bytes, path: str | None) -> Failure:
+    """What the page says. An exit of one architecture only names it."""
     run = kvm_run.decode_page(data)
     payload = run.payload
     kind = _KINDS.get(run.exit_reason, "other")
@@ -51,15 +56,17 @@ def read(data: bytes, *, path: str | None = None) -> Evidence:
         fields = {"exception": payload["exception"], "exception_error_code": payload["error_code"]}
     if kind == "other":
         fields["exit_fields"] = _fields_of(payload)
-    failure = Failure(
+    arch = exit_words.owner(run.exit_reason)
+    return Failure(
         kind=kind,
+        arch=arch,
+        arch_from=f"{run.name} is an exit of this architecture only" if arch else None,
         source=Source(path=path),
         exit_reason=run.exit_reason,
         cpu=_cpu(data),
         damage=damage,
         **fields,  # type: ignore[arg-type]  # the payload's values are ints, by the layout table
     )
-    return Evidence((failure,), format="kvm_run page")
 
 
 def _cpu(data: bytes) -> Cpu | None:

@@ -1,1 +1,1 @@
-"""riscv64: where its loads and stores point."""
+"""What a riscv64 CPU does: where its loads and stores point, and which of them KVM can carry out."""

@@ -53,6 +53,23 @@ MECHANISMS: Final = (
     "not-this",
     "not-shown",
 )
+
+
+def _elsewhere(facts: Facts) -> Mechanism | None:
+    """What only other architectures have, and exits in which nothing fails: their words are loaded for them alone."""
+    failure = facts.failure
+    if facts.arch == "x86" or not (failure.exit_fields or failure.kind in {"healthy", "other"}):
+        return None
+    if facts.arch is None and failure.exit_reason is None and not failure.exit_fields:
+        return None
+    from kvmwhy.diagnosis.mechanism import guest_exceptions as steps
+
+    for step in (steps.undescribed_access, steps.host_memory_failed, steps.guest_exception, steps.nothing_failed):
+        if (found := step(facts)) is not None:
+            return found
+    return None
+
+
 _STEPS: Final[tuple[Callable[[Facts], Mechanism | None], ...]] = (
     not_kvm,
     setup_refused,  # before any vCPU ran
@@ -67,6 +84,7 @@ _STEPS: Final[tuple[Callable[[Facts], Mechanism | None], ...]] = (
     exception_exit,
     triple_fault,
     unknown_to_kvm,
+    _elsewhere,
     unknown_to_vmm,
     injected,  # nobody outside was told
     host_trouble,

@@ -7,9 +7,9 @@ from typing import Final
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
-from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged, riscv
+from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged
 from kvmwhy.diagnosis.phrasing import call_in_words
-from kvmwhy.record import REFUSED_AT_START, At, HostEvent
+from kvmwhy.record import REFUSED_AT_START, At, HostEvent, Setup
 
 _SPEAKERS: Final = {
     "xen": "Xen",
@@ -117,11 +117,20 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
         detail = f" of MSR {failure.setup.msr:#x}"
+    if failure.setup is not None and "one_reg" in failure.setup.fields:
+        detail = _one_reg(failure.setup)
     errno = f" with {failure.errno}" if failure.errno else ""
     text = f"{shown[0].upper()}{shown[1:]}{detail} was refused{errno}: the VM was not set up as asked."
     if stored:
         return Mechanism("setup-refused", text, "likely", (Proof("an errno is shown, and no exit", facts.at("errno")),))
     return Mechanism("setup-refused", text, "certain", (Proof("the message names the call", facts.at("setup")),))
+
+
+def _one_reg(setup: Setup) -> str:
+    """The register of a KVM_SET_ONE_REG, by name where it has one, and the value."""
+    number, value = setup.fields["one_reg"], setup.fields.get("value")
+    name = setup.register or (f"register {number:#x}" if isinstance(number, int) else str(number))
+    return f" of {name}" + (f" to {value:#x}" if isinstance(value, int) else "")
 
 
 def injected(facts: Facts) -> Mechanism | None:
@@ -149,7 +158,9 @@ def injected(facts: Facts) -> Mechanism | None:
         return Mechanism("undef-injected", text, "likely", (Proof(seen, facts.at("kind")),))
     what = _REFUSALS[event.kind]
     number = event.fields.get("msr", event.fields.get("register"))
-    if isinstance(number, int):
+    if words := _detail(facts, event):
+        what += f" ({words})"
+    elif isinstance(number, int):
         what += f" {number:#x}"
     text = f"KVM refused the guest {what} and gave it an exception, or ignored it; the VM goes on."
     return Mechanism("undef-injected", text, "certain", (Proof("the host's kernel says so", event.at),))
@@ -164,6 +175,10 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     order = (_BREAKDOWNS, TROUBLE, _ENDS, REFUSED_AT_START)
     events = sorted(facts.failure.host.events, key=lambda event: [event.kind not in kinds for kinds in order])
     what = f": {said(events[0])}" if events else ""
+    if words := next(
+        (words for event in events if event.kind == events[0].kind and (words := _detail(facts, event))), ""
+    ):
+        what += f" ({words})"
     text = f"Only trouble of the host's own is shown{what}. What became of a guest is not shown."
     killed = next((event for event in events if event.kind == "oom-kill" and is_vmm(event)), None)
     if killed is not None and events[0].kind in _ENDS:
@@ -175,15 +190,30 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     return Mechanism("host-trouble", text, "likely", proofs)
 
 
+def _detail(facts: Facts, event: HostEvent) -> str:
+    """What the line says beyond its kind; x86's lines are put into words elsewhere."""
+    if facts.is_x86:
+        return ""
+    from kvmwhy.diagnosis.event_words import detail
+
+    return detail(event)
+
+
 def _named_by_event(facts: Facts) -> Mechanism | None:
     """A line of the kernel that tells how KVM_RUN ended, though no VMM's line is here."""
-    for answer in (no_syndrome_logged(facts), riscv(facts)):
-        if answer is not None:
+    if (answer := no_syndrome_logged(facts)) is not None:
+        return answer
+    if facts.failure.arch == "riscv64":
+        from kvmwhy.diagnosis.mechanism.riscv64 import by_cause
+
+        if (answer := by_cause(facts)) is not None:
             return answer
     event = _first(facts.failure.host.events)
     if event is None:
         return None
     mechanism, text = _BY_EVENT[event.kind]
+    if words := _detail(facts, event):
+        text += f" ({words})"
     return Mechanism(mechanism, f"{text}.", "likely", (Proof("the host's kernel says so", event.at),))
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from kvmwhy.record import At
 
 _MEANING: Final = {
     "EFAULT": "a page of the guest's memory cannot be had from the host",
@@ -26,7 +21,21 @@ _MEANING: Final = {
     "ENOSYS": "KVM cannot carry out what the guest did",
     "ENODEV": "a device or a CPU that it needs is gone",
 }
-_GUEST_FETCH, _GUEST_LOAD, _GUEST_STORE = 20, 21, 23  # RISC-V's causes: guest-page faults
+# Where an architecture's KVM has one use of an errno. arch/arm64/kvm/arm.c: kvm_arch_vcpu_ioctl_run,
+# kvm_vcpu_first_run_init; arch/riscv/kvm/vcpu_insn.c; arch/powerpc/kvm: book3s_hv.c, powerpc.c; virt/kvm/kvm_main.c.
+_MEANING_OF: Final = {
+    ("arm64", "ENOEXEC"): "KVM_ARM_VCPU_INIT was never called for the vCPU",
+    ("arm64", "EPERM"): "what was asked for in KVM_ARM_VCPU_INIT is not finished (KVM_ARM_VCPU_FINALIZE, as for SVE)",
+    ("arm64", "EINVAL"): "KVM refuses to run the vCPU as it is: its PMU or timer is not set up, or it came into a state"
+    " (AArch32) that the host cannot run",
+    ("arm64", "EIO"): "the VM is dead, or (pKVM) the VM's memory is of a kind that cannot be given to it",
+    ("riscv64", "EIO"): "the VM is dead, or the guest touched a device at an address that is not a multiple of the"
+    " access's size",
+    ("ppc64", "EINVAL"): "KVM finds the vCPU's set-up not sane: no PAPR mode, or a CPU version or MMU mode that this"
+    " host cannot run",
+    ("ppc64", "EBUSY"): "simultaneous multithreading is on, and this KVM (POWER8 and before) needs it off on the host",
+    ("s390x", "EINVAL"): "the vCPU is stopped, or its SIE block is not valid",
+}
 
 
 def run_errno(facts: Facts) -> Mechanism | None:
@@ -38,10 +47,14 @@ def run_errno(facts: Facts) -> Mechanism | None:
     at = facts.at("errno")
     if errno == "ENOSYS" and failure.arch in {"arm64", None}:
         return _no_syndrome(facts, Proof("KVM_RUN fails with ENOSYS on Arm alone, where an access has no syndrome", at))
-    if errno == "EOPNOTSUPP" and failure.arch in {"riscv64", None} and (answer := riscv(facts)) is not None:
-        return answer
+    if failure.arch == "riscv64" or errno == "EOPNOTSUPP":
+        from kvmwhy.diagnosis.mechanism.riscv64 import by_cause
+
+        if (answer := by_cause(facts)) is not None:
+            return answer
     undecided = errno == "EOPNOTSUPP" and failure.arch == "riscv64"
-    meaning = f": {_MEANING[errno]}" if errno in _MEANING else ""
+    known = _MEANING_OF.get((failure.arch or "", errno or ""), _MEANING.get(errno or ""))
+    meaning = f": {known}" if known else ""
     named = f" with {errno}" if errno else ""
     proof = Proof(f"the VMM reports that KVM_RUN itself failed{named}", at)
     against = [] if errno else [Proof("which errno it was is not shown, or not in a language that is read here")]
@@ -52,13 +65,25 @@ def run_errno(facts: Facts) -> Mechanism | None:
 
 
 def _no_syndrome(facts: Facts, proof: Proof) -> Mechanism:
+    shown = instruction(facts)
     return Mechanism(
         "emulation-no-handler",
-        "The guest touched an address without RAM by an instruction that the CPU does not describe to KVM"
+        f"The guest touched an address without RAM by an instruction{shown} that the CPU does not describe to KVM"
         " (no valid syndrome), and KVM on Arm decodes none.",
         "certain" if facts.failure.arch == "arm64" else "likely",
         (proof,),
     )
+
+
+def instruction(facts: Facts) -> str:
+    """The text of the one that is shown, with its blank."""
+    code = facts.failure.code
+    if code is None or not (found := code.at_rip()):
+        return ""
+    from kvmwhy.arch.disassembly import disassemble
+
+    text = disassemble(facts.failure.arch, found)
+    return f" ({text.text})" if text else ""
 
 
 def no_syndrome_logged(facts: Facts) -> Mechanism | None:
@@ -66,30 +91,3 @@ def no_syndrome_logged(facts: Facts) -> Mechanism | None:
     for event in facts.events("access-without-syndrome"):
         return _no_syndrome(facts, Proof("the host's kernel says so", event.at))
     return None
-
-
-def riscv(facts: Facts) -> Mechanism | None:
-    """kvm_riscv_vcpu_mmio_load and _store know loads and stores of integers; the rest, and a fetch, is EOPNOTSUPP."""
-    for cause, at in _causes(facts):
-        if cause == _GUEST_FETCH:
-            text = "The guest fetched an instruction from where no RAM is, and KVM cannot emulate a fetch."
-            proof = Proof("SCAUSE is 20, instruction guest-page fault", at)
-            return Mechanism("fetch-not-ram", text, "certain", (proof,))
-        if cause in {_GUEST_LOAD, _GUEST_STORE} and _unsupported(facts):
-            text = "KVM has no handler for the load or store by which the guest touched an address without RAM."
-            return Mechanism("emulation-no-handler", text, "certain", (Proof(f"SCAUSE is {cause}", at),))
-    return None
-
-
-def _causes(facts: Facts) -> Iterator[tuple[int, At | None]]:
-    """SCAUSE as kvm_riscv_vcpu_exit prints it beside an error, then as a trace has it of the exit."""
-    for event in facts.events("riscv-exit-state"):
-        if isinstance(cause := event.fields.get("scause"), int):
-            yield cause, event.at
-    if facts.failure.arch == "riscv64" and (exit_ := facts.failure.exit) is not None:
-        yield exit_.reason, facts.at("exit")
-
-
-def _unsupported(facts: Facts) -> bool:
-    errors = [event.fields.get("error") for event in facts.events("riscv-exit-error")]
-    return facts.failure.errno == "EOPNOTSUPP" or -95 in errors

@@ -29,6 +29,7 @@ _EXPLAINS: Final = 3  # lines from "unexpected exit reason" to the remark that i
 _DUMP_OFF: Final = frozenset({"vmcs-dump-off", "vmcb-dump-off"})
 _WARNINGS: Final = frozenset({"warning", "virtualization-exception", "kernel-bug", "vmread-failed", "vmwrite-failed"})
 _SWITCHED_OFF: Final = "the dump is switched off: the log only shows that a VM entry failed, or an exit had no handler"
+_DAMAGED: Final = frozenset({"memory-poisoned"})  # whoever used that memory
 _GOES_ON: Final = frozenset({"exchange-as-write", "instruction-as-nop"})  # KVM carried them out, and refused nothing
 _EPT_MISCONFIG: Final = 49
 _VENDORS: Final = {
@@ -170,7 +171,7 @@ def _trouble(places: tuple[Place, ...]) -> list[_Record]:
                 return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
     for place in places:
         is_refusal = place.event.kind != "sev-init-failed" or "firmware_error" in place.event.fields
-        if place.event.kind in REFUSED_AT_START and is_refusal:
+        if place.event.kind in _DAMAGED or (place.event.kind in REFUSED_AT_START and is_refusal):
             fields = _of_arch(place.event) | {"kind": "host-trouble"}
             return [_Record(place.line, place.last, (place.event.time,), None, None, fields)]
     return []

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from kvmwhy.ingest.multi_search import finder, present
 from kvmwhy.readers.kernel_log import host_messages
-from kvmwhy.readers.kernel_log.host_messages import GENERAL, PARTS, REPORTS, Reading
+from kvmwhy.readers.kernel_log.host_messages import GENERAL, PARTS, REPORTS, TELLING_ALONE, Reading
 from kvmwhy.readers.kernel_log.host_messages.printf import Value
 from kvmwhy.readers.kernel_log.oops import Report, report_of
 from kvmwhy.readers.kernel_log.printk import Line, Origin, messages, quotes
@@ -69,8 +69,10 @@ def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
         if number <= skip and reading.slug in REPORTS:
             continue  # "Oops: 0000" behind "BUG: unable to handle": one report
         if reading.slug in PARTS:
-            _complete(places, PARTS[reading.slug], reading.fields, number)
-            continue
+            whole = PARTS[reading.slug]
+            if _complete(places, whole, reading.fields, number) or reading.slug not in TELLING_ALONE:
+                continue
+            reading = reading._replace(slug=whole)
         if reading.slug in GENERAL:
             if has_vmm is None:
                 has_vmm = has_vmm_output(text)
@@ -188,16 +190,17 @@ def _message(text: str) -> Reading | None:
     return host_messages.read(text, [marks[n] for n in sorted(numbers)]) if numbers else None
 
 
-def _complete(places: list[Place], slug: str, fields: dict[str, Value], number: int) -> None:
-    """Put the second line of a message to its first."""
+def _complete(places: list[Place], slug: str, fields: dict[str, Value], number: int) -> bool:
+    """Put the second line of a message to its first, if that is there."""
     for n in range(len(places) - 1, max(len(places) - 4, -1), -1):
         event, line, _ = places[n]
         if number - line > _PART_REACH:
-            return
+            return False
         if event.kind == slug and not fields.keys() & event.fields.keys():
             whole = HostEvent(kind=slug, at=event.at, time=event.time, fields=event.fields | fields)
             places[n] = Place(whole, line, number)
-            return
+            return True
+    return False
 
 
 def _owner(line: Line, fields: dict[str, Value], report: Report, *, has_vmm: bool) -> dict[str, Value] | None:

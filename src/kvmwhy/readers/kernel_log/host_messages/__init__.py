@@ -66,6 +66,9 @@ PARTS: Final[dict[str, str]] = {
     "ppc-guest-state": "ppc-trap-in-host",
 }
 
+# Parts that say something where the line before them is lost.
+TELLING_ALONE: Final = frozenset({"riscv-exit-state", "sysreg-encoding", "hyp-panic-state"})
+
 
 class Known(NamedTuple):
     slug: str

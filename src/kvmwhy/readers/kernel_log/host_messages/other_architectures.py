@@ -8,7 +8,7 @@ from kvmwhy.readers.kernel_log.host_messages.message import HostMessage, message
 from kvmwhy.readers.kernel_log.host_messages.printf import form
 
 RISCV64: Final[tuple[HostMessage, ...]] = (
-    message("riscv-exit-error", "guest", form("VCPU exit error %d", "error")),
+    message("riscv-exit-error", "fault", form("VCPU exit error %d", "error")),
     message(
         "riscv-exit-state",
         "note",
@@ -41,6 +41,7 @@ RISCV64: Final[tuple[HostMessage, ...]] = (
         form("Failed to topup G-stage cache"),
         form("Failed to toup split page cache"),
     ),
+    message("host-memory-missing", "fault", form("Failed to find VMA for hva 0x%lx", "hva")),
 )
 PPC64: Final[tuple[HostMessage, ...]] = (
     message("ppc-trap-in-host", "fault", form("KVM trap in HV mode while nested!"), form("KVM trap in HV mode!")),

@@ -1,0 +1,1 @@
+"""What KVM conveys on s390x."""
