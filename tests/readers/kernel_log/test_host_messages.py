@@ -320,7 +320,7 @@ def test_an_exit_without_handler_names_vcpu_and_release() -> None:
         ("kvm [9]: Unsupported guest sys_reg access at: ffff800080 [000000c5]", "undef-injected", "arm64"),
         ("kvm [9]: vcpu0, guest rIP: 0x1 unhandled wrmsr: 0x10a2b30 data 0x1", "undef-injected", "x86"),
         ("kvm: emulating exchange as write", "host-trouble", "x86"),
-        ("kvm [129]: VCPU exit error -95", "undef-injected", "riscv64"),
+        ("kvm [129]: VCPU exit error -95", "host-trouble", "riscv64"),
         ("Couldn't emulate instruction 0x00000700 (op 0 xop 896)", "undef-injected", "ppc64"),
         ("Out of memory: Killed process 4711 (qemu-system-x86) total-vm:9kB", "host-trouble", None),
     ],
