@@ -27,6 +27,15 @@ _UNAME: Final = re.compile(
     rf"\b({_NAMES}) GNU/Linux|\bArchitecture:\s{{1,40}}({_NAMES})\b"
     rf"|\b\d{{1,2}}\.\d{{1,3}}\.\d[\w.+-]{{0,60}}?[.-]({_NAMES})(?![\w-])"
 )
+# A field of a bug report, or the target that a Rust program was built for.
+_FIELD: Final = re.compile(
+    rf"\b(?:[Aa]rch|ARCH|[Aa]rchitecture|[Mm]achine|ISA) ?[:=] ?[`'\"]?({_NAMES})\b|\b({_NAMES})-unknown-linux"
+)
+_PROSE: Final = re.compile(
+    r"(?<![\w./-])(aarch64|arm64|ARM64|riscv64|RISC-V|ppc64le|ppc64|s390x|loongarch64|LoongArch)(?![\w./-])"
+)
+_PROSE_NAMES: Final = {"ARM64": "arm64", "RISC-V": "riscv64", "LoongArch": "loongarch64"}
+_X86_WORDS: Final = re.compile(r"x86|amd64|i[36]86|\bIntel\b|\bAMD\b|\bVMX\b|\bSVM\b|\bRIP\b")
 # The last resort: what a program or a package is called.
 _FILE: Final = re.compile(rf"(?<=[-_./])({_NAMES})(?![\w-])")
 _SMT_HINT: Final = "because your SMT is enabled"

@@ -92,6 +92,10 @@ _SAID: Final = (
     deferred(_SAID_NAME.format("a") + r"\b[^\n.]{0,60}\b[Nn]est(?:ed|ing)\b"),
     deferred(r"\b[Nn]est(?:ed|ing)\b[^\n.]{0,60}\b" + _SAID_NAME.format("a")),
 )
+_APPLE: Final = deferred(
+    r"Hypervisor\.framework|Virtualization\.framework|\bvmType: vz\b|\bUTM\b|\bParallels\b|\blima(?:ctl)?\b"
+    r"|\b(?:V[Mm]|guest|machine)\b[^\n]{0,40}\bM[1-9] (?:Mac|MacBook|Macbook|Pro|Max|Air|mini)"
+)
 _FLAGS: Final = deferred(r"^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: [^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
 
 _KVM_MODULES: Final = r"kvm(?:[_-](?:intel|amd|hv|pr))?|ccp|vfio[\w-]{0,24}|tdx"
@@ -167,6 +171,8 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
         names |= {name for release in releases for suffix, name in _CLOUD_KERNELS if suffix in release}
     if not names and _RUNNER in text:
         names.add("Hyper-V")
+    if not names and "HYP mode not available" in text and _APPLE.search(text):
+        names.add("Apple's Hypervisor framework")
     if not names and "lags" in text and _FLAGS.search(text):
         names.add("unnamed")
     if not names and not beside_vmm and any(mark in text for mark in _RUNS_KVM):

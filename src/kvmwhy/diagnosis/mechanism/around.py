@@ -20,6 +20,8 @@ _SPEAKERS: Final = {
     "virtualbox": "VirtualBox",
     "vmware": "VMware",
     "hyper-v": "Hyper-V",
+    "gunyah": "Gunyah, Qualcomm's hypervisor",
+    "geniezone": "GenieZone, MediaTek's hypervisor",
     "tcg": "QEMU's own emulator (TCG)",
     "openbsd-vmm": "OpenBSD's vmm",
     "jailhouse": "Jailhouse",

@@ -69,7 +69,11 @@ OF_TABLES: Final = (
     "is not supported by kernel", "HyperV SynIC", "support providing", "for this guest CPU type", "support CPU models",
     "free memory slots left", "KVM API version", "ncompatible API version", "API version mismatch",
     "nitialise vcpu", "find matching target", "ost does not support", "irtualization extensions",
-    "kvm is not enabled", "kvm is not loaded",
+    "kvm is not enabled", "kvm is not loaded", "Error, CPU ", "Target CPU not supported", "supported at Stage-2",
+    "value for TGRAN_2", "KVM disabled from command", "virtualization not available", "SIE is not available",
+    "NV support requires", "system register tables", "initialize VMID allocator", "initialise vector slots",
+    "mode without PSCI", "support MMIDs", "CP0_EBase.WG required", "ry cap-", "ppending -machine cap-", "allocate HTAB",
+    "irqchip requested but", "set attribute (group", "kvmgic", "kvm_gic", "/gic/", "vgic",
 )  # fmt: skip
 # Calls and errors by name: of ioctls, of Rust's error types, of errors as Rust prints them.
 _NAMES: Final = (

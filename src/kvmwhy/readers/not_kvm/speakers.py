@@ -222,6 +222,25 @@ FORMS: Final[tuple[Form, ...]] = (
         "-accel hvf",
         source="QEMU accel/hvf",
     ),
+    # Gunyah of Qualcomm and GenieZone of MediaTek: crosvm has a backend for each, and prints errors as with KVM
+    _form(
+        "gunyah",
+        r"creating hypervisor: Gunyah\b|/dev/gunyah\b|--hypervisor[ =]gunyah\b|gunyah_vm_mgr|GUNYAH_ERROR_[A-Z_]{2,30}",
+        "ypervisor: Gunyah",
+        "/dev/gunyah",
+        "ypervisor gunyah",
+        "ypervisor=gunyah",
+        "gunyah_vm_mgr",
+        "GUNYAH_ERROR_",
+        source="crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor; drivers/virt/gunyah",
+    ),
+    _form(
+        "geniezone",
+        r"creating hypervisor: Geniezone\b|/dev/gzvm\b",
+        "ypervisor: Geniezone",
+        "/dev/gzvm",
+        source="crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor; drivers/virt/geniezone",
+    ),
     # Windows Hypervisor Platform
     _form("whpx", r"WHPX: (?P<message>[^\n]{3,160})", "WHPX:", source="QEMU target/i386/whpx/whpx-all.c"),
     _form(

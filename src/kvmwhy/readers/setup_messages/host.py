@@ -120,6 +120,37 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     form(
         "module",
+        "cpu-not-supported",
+        r"\bkvm \[[0-9]{1,7}\]: (?:Error, CPU [0-9]{1,5} not supported!|Target CPU not supported!"
+        r"|PAGE_SIZE not supported at Stage-2, giving up|Unsupported value for TGRAN_2, giving up)",
+        "Error, CPU ",
+        "Target CPU not supported",
+        "supported at Stage-2",
+        "value for TGRAN_2",
+        source="virt/kvm/arm/arm.c: kvm_arch_init (until 5.6); arch/arm64/kvm/reset.c: kvm_set_ipa_limit",
+    ),
+    form(
+        "module",
+        "no-hardware",
+        r"\bkvm(?: \[[0-9]{1,7}\])?: (?:KVM disabled from command line|Hardware virtualization not available"
+        r"|SIE is not available|NV support requires GICv3[^\n]{0,60}"
+        r"|Error initializing system register tables|Failed to initialize VMID allocator"
+        r"|Cannot initialise vector slots|Cannot initialize protected mode without PSCI)"
+        r"|KVM does not yet support MMIDs\. KVM Disabled|CP0_EBase\.WG required for guest exception base",
+        "KVM disabled from command",
+        "virtualization not available",
+        "SIE is not available",
+        "NV support requires",
+        "system register tables",
+        "initialize VMID allocator",
+        "initialise vector slots",
+        "mode without PSCI",
+        "support MMIDs",
+        "CP0_EBase.WG required",
+        source="arch/arm64/kvm/arm.c: kvm_arm_init; arch/loongarch/kvm/main.c; arch/s390/kvm/kvm-s390.c; arch/mips/kvm",
+    ),
+    form(
+        "module",
         "vgic",
         r"kvm \[[0-9]{1,7}\]: (?:no GICV resource entry|Cannot obtain GICV resource"
         r"|error: no compatible GIC node|vgic[^\n]{0,20}fail[^\n]{0,40}|GICv[23] (?:physical"
@@ -291,7 +322,7 @@ FORMS: Final[tuple[Form, ...]] = (
         "device",
         r"KVM (?:kernel module |support |virtuali[sz]ation |acceleration )?is not (?:loaded|available|enabled|supported"
         r"|usable|installed|accessible)(?! for this guest CPU| within| in the| by default)"
-        r"|KVM acceleration not available"
+        r"|KVM acceleration not (?:available|detected)"
         r"|kvm is not (?:available|enabled|loaded)",
         "KVM kernel module is not",
         "KVM is not",

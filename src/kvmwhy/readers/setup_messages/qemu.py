@@ -478,6 +478,33 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     form(
         "KVM_ENABLE_CAP",
+        "ppc-capability",
+        r"(?:qemu[a-z0-9_-]{0,30}|kvm): [^\n]{3,120}?[,.] ?[Tt]ry (?:appending -machine )?cap-[a-z-]{2,24}="
+        r"[a-z0-9]{1,16}",
+        "ry cap-",
+        "ppending -machine cap-",
+        source="hw/ppc/spapr_caps.c: the hints of cap_*_apply",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_PPC_ALLOCATE_HTAB",
+        "hash-table",
+        r"Failed to allocate HTAB of requested size",
+        "allocate HTAB",
+        source="hw/ppc/spapr.c: spapr_alloc_htab (until 2.9)",
+        vmm="qemu",
+        errno="ENOMEM",
+    ),
+    form(
+        "KVM_CREATE_IRQCHIP",
+        "irqchip-unavailable",
+        r"kernel_irqchip requested but unavailable",
+        "irqchip requested but",
+        source="hw/ppc/spapr_irq.c: spapr_irq_init_kvm",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_ENABLE_CAP",
         "s390-capability",
         r"KVM: (?:could not|failed to) enable [^\n]{3,60}",
         "KVM: could not enable",

@@ -324,6 +324,30 @@ SIGNS: Final = (
         "Numbers of vCPUs, address width, VM type and options are a person's choice.",
     ),
     Sign(
+        "cpu-model-not-the-hosts",
+        _SETUP,
+        _detail("cpu-model"),
+        "the VM has another CPU model than the host's, or none was asked for",
+        weights(vm_configuration=2.5, vmm=-0.5),
+        "target/arm/kvm.c: KVM on Arm runs the host's own CPU only: -cpu host, or -cpu max.",
+    ),
+    Sign(
+        "capability-of-a-pseries-machine",
+        _SETUP,
+        _detail("ppc-capability", "irqchip-unavailable"),
+        "the machine asks for a capability that this host's KVM or firmware does not give",
+        weights(vm_configuration=2, host_setup=1, outer_hypervisor=0.5),
+        "hw/ppc/spapr_caps.c: machine types ask for mitigations by default; firmware and KVM must have them.",
+    ),
+    Sign(
+        "cpu-unknown-to-the-kernel",
+        _SETUP,
+        _detail("cpu-not-supported"),
+        "the host's kernel has no support for virtualization on this kind of CPU, or with its page size",
+        weights(host_kernel=2, cpu=0.5, host_setup=-0.5),
+        "arch/arm/kvm: 32-bit KVM knew Cortex-A7 and A15 only; arch/arm64/kvm/reset.c: kvm_set_ipa_limit.",
+    ),
+    Sign(
         "not-offered-by-this-host",
         _SETUP,
         _detail(
