@@ -67,7 +67,7 @@ PARTS: Final[dict[str, str]] = {
 }
 
 # Parts that say something where the line before them is lost.
-TELLING_ALONE: Final = frozenset({"riscv-exit-state", "sysreg-encoding", "hyp-panic-state"})
+TELLING_ALONE: Final = frozenset({"riscv-exit-state", "sysreg-encoding"})
 
 
 class Known(NamedTuple):
