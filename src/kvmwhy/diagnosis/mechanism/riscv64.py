@@ -68,12 +68,12 @@ def _failed(seen: _Cause, error: int | None) -> str:
 
 
 def _logged(facts: Facts) -> bool:
-    return bool(facts.events("riscv-exit-error"))
+    return bool(facts.events("riscv-exit-error", "riscv-exit-state"))
 
 
 def _causes(facts: Facts) -> Iterator[_Cause]:
     """As the kernel's log has it, then as a trace has it of the exit."""
-    for event in facts.events("riscv-exit-error"):
+    for event in facts.events("riscv-exit-error", "riscv-exit-state"):
         scause, stval, htval = (event.fields.get(name) for name in ("scause", "stval", "htval"))
         if isinstance(scause, int):
             yield _Cause(
@@ -86,7 +86,7 @@ def _causes(facts: Facts) -> Iterator[_Cause]:
 def _error(facts: Facts) -> int | None:
     if facts.failure.errno is not None:
         return _WORDS.get(facts.failure.errno)
-    for event in facts.events("riscv-exit-error"):
+    for event in facts.events("riscv-exit-error", "riscv-exit-state"):
         if isinstance(error := event.fields.get("error"), int):
             return -error
     return None

@@ -11,7 +11,7 @@ TEXTS: Final = (
     "haxm_error", "instr[0..", "VCPU shutdown request", "hax ", "HAX", "hax_", "Failed to emulate instruction",
     "bhyve", "vm_run error", "vm exit[", "exit_reason", "qualification", "inst_error", "VMCS_PIN_BASED_CTLS",
     "hyperkit", "xhyve", "hv_v", "HV_ERROR", "HV_B", "HV_NO_", "HV_DENIED", "HV_UNSUPPORTED", "HV_ILLEGAL",
-    "VM-entry failure exit reason", "initialize hvf", "initialize HVF", "-accel hvf", "WHPX:", "WHv",
+    "VM-entry failure exit reason", "initialize hvf", "function hvf_", "initialize HVF", "-accel hvf", "WHPX:", "WHv",
     "initialize whpx", "initialize WHPX", "VP exit code", "Guru Meditation", "VERR_", "TRAP=", "MONITOR PANIC",
     "unrecoverable error", "power on failed", "not supported on this platform", "Hyper-V-",
     "virtual processor that caused", "MSHV_", "mshv", "outside RAM or ROM", ": fatal: ", "hardware error: ",

@@ -73,7 +73,9 @@ OF_TABLES: Final = (
     "value for TGRAN_2", "KVM disabled from command", "virtualization not available", "SIE is not available",
     "NV support requires", "system register tables", "initialize VMID allocator", "initialise vector slots",
     "mode without PSCI", "support MMIDs", "CP0_EBase.WG required", "ry cap-", "ppending -machine cap-", "allocate HTAB",
-    "irqchip requested but", "set attribute (group", "kvmgic", "kvm_gic", "/gic/", "vgic",
+    "irqchip requested but", "capability level not",
+    "GIC version supported", "version=host requires", "in-kernel vGICv3", "serspace GICv3", "only supports GICv2",
+    "PMU: KVM_", "set attribute (group", "kvmgic", "kvm_gic", "/gic/", "vgic",
 )  # fmt: skip
 # Calls and errors by name: of ioctls, of Rust's error types, of errors as Rust prints them.
 _NAMES: Final = (

@@ -210,6 +210,12 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     _form(
         "hvf",
+        r"Assertion failed: [^\n]{0,80}\bfunction hvf_[a-z_]{3,40}",
+        "function hvf_",
+        source="QEMU target/{arm,i386}/hvf: assert()",
+    ),
+    _form(
+        "hvf",
         rf"VM-entry failure exit reason: (?P<exit_reason>{_HEX})",
         "VM-entry failure exit reason",
         source="noah src/main.c: check_vm_entry",

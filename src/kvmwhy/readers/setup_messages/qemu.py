@@ -487,6 +487,36 @@ FORMS: Final[tuple[Form, ...]] = (
         vmm="qemu",
     ),
     form(
+        "KVM_ENABLE_CAP",
+        "ppc-capability",
+        r"[Rr]equested [a-z\x20]{3,60} capability level not supported by (?:kvm|KVM)",
+        "capability level not",
+        source="hw/ppc/spapr_caps.c: cap_safe_cache_apply and its siblings",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_CREATE_DEVICE",
+        "gic-version",
+        r"Unable to determine GIC version supported by host|gic-version=host requires KVM"
+        r"|(?:no KVM support for|KVM does not support|host does not support) in-kernel vGICv3"
+        r"|[Uu]serspace GICv3 is not supported with KVM|KVM with kernel-irqchip=off only supports GICv2",
+        "GIC version supported",
+        "version=host requires",
+        "in-kernel vGICv3",
+        "serspace GICv3",
+        "only supports GICv2",
+        source="hw/arm/virt.c: finalize_gic_version, virt_set_gic_version",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_DEVICE_ATTR",
+        "pmu",
+        r"PMU: KVM_(?:SET|HAS)_DEVICE_ATTR(?=:)",
+        "PMU: KVM_",
+        source="target/arm/kvm.c: kvm_arm_set_device_attr",
+        vmm="qemu",
+    ),
+    form(
         "KVM_PPC_ALLOCATE_HTAB",
         "hash-table",
         r"Failed to allocate HTAB of requested size",

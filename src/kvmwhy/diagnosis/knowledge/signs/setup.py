@@ -199,6 +199,12 @@ def _handed_in(scene: Scene) -> Answer:
     return _launch(scene) and scene.confidential != "tdx" and scene.firmware_error in _HANDED_IN
 
 
+def _other_arm_model(scene: Scene) -> Answer:
+    model = (scene.failure.host.cpu_model or "").partition(",")[0]
+    asked = scene.arch == "arm64" and scene.call in {"vcpu-init", "KVM_ARM_VCPU_INIT", "KVM_CREATE_VCPU"}
+    return model if asked and model not in {"", "host", "max"} else None
+
+
 def _put_registers_on_arm(scene: Scene) -> Answer:
     return scene.call == "registers" and scene.failure.cpu is None and scene.arch != "x86"
 
@@ -330,6 +336,28 @@ SIGNS: Final = (
         "the VM has another CPU model than the host's, or none was asked for",
         weights(vm_configuration=2.5, vmm=-0.5),
         "target/arm/kvm.c: KVM on Arm runs the host's own CPU only: -cpu host, or -cpu max.",
+    ),
+    Sign(
+        "arm-model-not-the-hosts",
+        _SETUP,
+        _other_arm_model,
+        "the VM asks for CPU model {}, and KVM on Arm runs the host's own only",
+        weights(vm_configuration=2.5, vmm=-0.5),
+        "target/arm/kvm.c: kvm_arch_init_vcpu; KVM_ARM_VCPU_INIT refuses another target than the host's.",
+    ),
+    Sign(
+        "gic-or-pmu-of-another-kind",
+        _SETUP,
+        lambda scene: (
+            scene.arch == "arm64"
+            and (
+                _detail("pmu", "gic-version")(scene)
+                or (scene.call == "KVM_SET_DEVICE_ATTR" and scene.errno in {"ENODEV", "ENXIO"})
+            )
+        ),
+        "the machine has another interrupt controller, or a PMU that does not go with it, than the host can give",
+        weights(vm_configuration=2.5, cpu=0.5, host_kernel=0.5, vmm=-0.5),
+        "hw/arm/virt.c: gic-version is 2 unless the machine says host; GICv3 hosts may have no GICv2 for guests.",
     ),
     Sign(
         "capability-of-a-pseries-machine",
