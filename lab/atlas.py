@@ -34,7 +34,7 @@ from kvmwhy.probe.classify import judge, prefer
 from kvmwhy.probe.encodings import Form, all_forms
 from kvmwhy.probe.sweep_format import Probe, Raw, probes_of
 from lab import benches, kernels
-from lab.run import ROOT, fetch, work_directory
+from lab.run import ROOT, complain, fetch, say, work_directory
 from lab.sweep import SweepError, Swept, journals, sweep
 
 ATLAS: Final = ROOT / "src" / "kvmwhy" / "emulator" / "data" / "atlas.bin"
@@ -50,15 +50,15 @@ def main(arguments: Sequence[str]) -> int:
         case "write":
             return _write(options)
     if lacks := benches.missing(options.bench):
-        _complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
+        complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
         return 3
     try:
         chosen = kernels.choose(options.work, options.kernel)
     except FileNotFoundError as error:
-        _complain(str(error))
+        complain(str(error))
         return 3
     if not chosen:
-        _complain(f"no kernels in {options.work}: run `python -m lab.atlas fetch` first")
+        complain(f"no kernels in {options.work}: run `python -m lab.atlas fetch` first")
         return 3
     return _sample(options, chosen) if options.command == "sample" else _sweep(options, chosen)
 
@@ -79,15 +79,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.work = options.work.absolute()
     return options
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _complain(text: str) -> None:
-    sys.stderr.write(f"lab: {text}\n")
 
 
 @cache
@@ -166,13 +157,13 @@ def _sweep(options: argparse.Namespace, chosen: Sequence[kernels.Kernel]) -> int
                     *(options.bench, kernel, _CHOICES[options.forms](), options.work),
                     module_args=options.module_args,
                     turn=turn,
-                    say=_say,
+                    say=say,
                 )
             except (SweepError, FileNotFoundError) as error:
-                _complain(f"{kernel.release}: {error}")
+                complain(f"{kernel.release}: {error}")
                 status = 1
                 break
-            _say(
+            say(
                 f"{swept.release} {options.module_args}: turn {turn}, {len(swept.raw)} probes,"
                 f" {swept.seconds:.0f} s, {swept.rate:.0f} probes/s by its own clock"
             )
@@ -228,11 +219,9 @@ def _column(bench: str, module_args: str, release: str, swept: dict[str, list[Sw
         found, unsteady = verdicts_of([turn.raw for turn in turns], probes)
         verdicts |= {form: verdict for form, verdict in found.items() if name != "plain" or _by_kvm(verdict)}
         killers += [f"{probes[n].form.mode} {probes[n].form.code.hex()}" for n in turns[0].killers]
-        _say(
-            f"{bench} {release} {module_args} {name}: {len(found)} forms, {len(turns)} turns, {len(unsteady)} unsteady"
-        )
+        say(f"{bench} {release} {module_args} {name}: {len(found)} forms, {len(turns)} turns, {len(unsteady)} unsteady")
         for form in unsteady[:20]:
-            _say(f"    {form.mode} {form.code.hex(' ')} {form.text}")
+            say(f"    {form.mode} {form.code.hex(' ')} {form.text}")
     turns = next(iter(swept.values()))
     args = f" --module-args {module_args}" if module_args else ""
     args += "" if "all" in swept else f" --forms {' and '.join(swept)}"
@@ -278,12 +267,12 @@ def _write(options: argparse.Namespace) -> int:
     columns = _columns(options.work)
     settle(columns)
     if not columns:
-        _complain(f"no sweeps in {options.work}: run `python -m lab.atlas sweep` first")
+        complain(f"no sweeps in {options.work}: run `python -m lab.atlas sweep` first")
         return 3
     data = pack([kernel for kernel, _ in columns], list(_entries([verdicts for _, verdicts in columns])))
     options.out.write_bytes(data)
     atlas = Atlas(data)
-    _say(f"{options.out}: {len(data)} bytes, {len(atlas)} forms, {len(atlas.kernels)} kernels")
+    say(f"{options.out}: {len(data)} bytes, {len(atlas)} forms, {len(atlas.kernels)} kernels")
     return 0
 
 
@@ -313,15 +302,15 @@ def _sample(options: argparse.Namespace, chosen: Sequence[kernels.Kernel]) -> in
     status = 0
     for kernel in chosen:
         try:
-            swept = sweep(options.bench, kernel, probes, options.work, again=True, say=_say)
+            swept = sweep(options.bench, kernel, probes, options.work, again=True, say=say)
         except (SweepError, FileNotFoundError) as error:
-            _complain(f"{kernel.release}: {error}")
+            complain(f"{kernel.release}: {error}")
             status = 1
             continue
         lines = list(disagreements(atlas, swept, probes, options.bench))
-        _say(f"{swept.release}: {len(forms)} forms, {len(lines)} differ from the atlas, {swept.seconds:.0f} s")
+        say(f"{swept.release}: {len(forms)} forms, {len(lines)} differ from the atlas, {swept.seconds:.0f} s")
         for line in lines:
-            _say(f"    {line}")
+            say(f"    {line}")
         status |= bool(lines)
     return status
 
@@ -359,5 +348,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except subprocess.CalledProcessError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(3)

@@ -2,10 +2,14 @@
 
 QEMU's TCG has AMD's SVM with nested paging, Arm's EL2 and RISC-V's H extension; Bochs has Intel's VMX with EPT. They
 need no hardware virtualization and no root; none is silicon.
+
+KVMWHY_LAB_QEMU names a directory of unpacked packages whose QEMU is taken (DIR/usr/bin, DIR/usr/share/qemu), and
+KVMWHY_LAB_CPU another CPU than the bench's.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -62,7 +66,7 @@ _ALL: Final = (
     ),
     Bench(
         *("riscv64", RISCV64, "kvm", "rv64,h=true,v=true"),
-        ("qemu-system-riscv64", "-M", "virt", "-bios", _OPENSBI),
+        ("qemu-system-riscv64", "-M", "virt"),  # its firmware is opensbi's, by default
         "ttyS0",
         {"qemu-system-riscv64": "qemu-system-misc", _OPENSBI: "opensbi"},
     ),
@@ -113,14 +117,27 @@ def version(name: str) -> str:
             ["dpkg-query", "-W", "-f", "Bochs ${Version}", "bochs"], capture_output=True, text=True, check=False
         )
         return f"{package.stdout or 'Bochs'}, cpu {bench.cpu}"
-    text = subprocess.run([bench.emulator[0], "--version"], capture_output=True, text=True, check=True).stdout
-    return f"{text.splitlines()[0]}, TCG, cpu {bench.cpu}"
+    text = subprocess.run([_emulator(bench)[0], "--version"], capture_output=True, text=True, check=True).stdout
+    return f"{text.splitlines()[0]}, TCG, cpu {_cpu(bench)}"
+
+
+def _emulator(bench: Bench) -> tuple[str, ...]:
+    root = os.environ.get("KVMWHY_LAB_QEMU")
+    if not root:
+        return bench.emulator
+    program, *machine = bench.emulator
+    return (f"{root}/usr/bin/{program}", *machine, "-L", f"{root}/usr/share/qemu")
+
+
+def _cpu(bench: Bench) -> str:
+    return os.environ.get("KVMWHY_LAB_CPU") or bench.cpu
 
 
 def build(name: str, target: Path, architecture: Architecture = X86) -> Path:
     """Compile a program of this directory, unless that has been done since it was last changed."""
     source = HERE / name
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+    changed = max(path.stat().st_mtime for path in (source, *HERE.glob("*.h")))
+    if not target.exists() or target.stat().st_mtime < changed:
         target.parent.mkdir(parents=True, exist_ok=True)
         flags = ("-O2", "-static", "-std=gnu11", "-Wall", "-Wextra", "-Werror")
         subprocess.run([architecture.compiler, *flags, "-o", target, source], check=True)
@@ -153,7 +170,7 @@ def power_on(name: str, kernel: Kernel, initrd: Path, limit: float, *, memory: i
         return _bochs(bench, kernel, initrd, limit, kernel_args)
     serial = initrd.with_name("console")
     command = (
-        *(*bench.emulator, "-accel", "tcg", "-cpu", bench.cpu, "-smp", "1", "-m", str(memory)),
+        *(*_emulator(bench), "-accel", "tcg", "-cpu", _cpu(bench), "-smp", "1", "-m", str(memory)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", f"file:{serial}"),
         *("-kernel", str(kernel.image), "-initrd", str(initrd)),
         *("-append", f"console={bench.console} {_KERNEL_ARGS} {kernel_args}".strip()),

@@ -100,4 +100,4 @@ def understand(text: str, seconds: float, where: Path) -> Output:
         data = gzip.decompress(base64.b64decode("".join(encoded)))
     except (ValueError, EOFError, OSError) as error:
         raise BenchError(f"the output was torn on its way: {error}; see {where}") from None
-    return Output(data, int(marks.get("status") or 0), marks, parameters, tuple(failed), seconds, text)
+    return Output(data, int(marks["end"] or 0), marks, parameters, tuple(failed), seconds, text)

@@ -3,12 +3,14 @@
     python lab/run.py fetch [arm64|riscv64] [--kernel 6.1 ...]   Debian's newest kernel of each series
     python lab/run.py svm   [--kernel 5.10 6.1]    the cases on kvm-amd, under QEMU's TCG
     python lab/run.py vmx   [--kernel 6.1]         the cases on kvm-intel, under Bochs
+    python lab/run.py arm64 [--kernel 6.1 6.12 7.3]   every load, store and maintenance of A64, under QEMU's TCG
+    python lab/run.py riscv64 [--kernel 6.12 7.2]     the same of RISC-V
     python lab/run.py here                         the cases on this host's /dev/kvm
     python lab/run.py command arm64 --kernel 6.12 --run 'uname -a' [--root DIR]    any command, in any of the machines
     python lab/run.py summary                      how often the kernels agree, out of results/
 
-Outcomes go to lab/results/, downloads and scratch files to $KVMWHY_LAB or ~/.cache/kvmwhy-lab; so do
-the outcomes of `here`.
+Outcomes of svm and vmx go to lab/results/, downloads and scratch files to $KVMWHY_LAB or ~/.cache/kvmwhy-lab; so do all
+other outcomes. What `python -m lab.trap_atlas write` makes of arm64's and riscv64's is in the package.
 Exit status: 0; 1 if a kernel gave no outcomes, or a command failed; 2 usage; 3 if something is missing here; 4 if a
 mirror does not answer, or has no such kernel.
 """
@@ -54,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     match options.command:
         case "fetch":
             return fetch(options.work, options.kernel, ARCHITECTURES[options.where or "x86"], options.mirror)
+        case "arm64" | "riscv64":
+            return _traps(options)
         case "command":
             return _command(options)
         case "here":
@@ -70,13 +74,15 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="lab/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("fetch", "svm", "vmx", "here", "summary", "command"))
+    parser.add_argument("command", choices=("fetch", "svm", "vmx", "arm64", "riscv64", "here", "summary", "command"))
     parser.add_argument("where", nargs="?", help="of `fetch`, an architecture; of `command`, a bench")
     parser.add_argument("--kernel", nargs="+", default=[], metavar="SERIES", help="such as 6.1; or a whole release")
     parser.add_argument("--module-args", default="", help="of kvm-amd or kvm-intel, such as ept=0")
     parser.add_argument("--only", default="", metavar="PREFIX", help="cases whose id starts so")
     parser.add_argument("--work", type=Path, default=work_directory(), help="default: %(default)s")
-    parser.add_argument("--results", type=Path, help="default: lab/results; for `here`, results/ in the work directory")
+    parser.add_argument(
+        "--results", type=Path, help="default: lab/results for svm and vmx, else results/ in the work directory"
+    )
     parser.add_argument("--run", default="", metavar="COMMAND", help="of `command`: what busybox's shell is given")
     parser.add_argument("--root", type=Path, help="of `command`: a directory, the machine's root file system")
     parser.add_argument("--memory", type=int, default=512, metavar="MB", help="of `command` (default: %(default)s)")
@@ -89,45 +95,45 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error(f"{options.command}: one of {', '.join(name for name in known if name) or 'nothing'}")
     options.work = options.work.absolute()
     if options.results is None:
-        options.results = options.work / "results" if options.command == "here" else ROOT / "lab" / "results"
+        options.results = ROOT / "lab" / "results" if options.command in _LIMIT else options.work / "results"
     return options
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _complain(text: str) -> None:
+def complain(text: str) -> None:
     sys.stderr.write(f"lab: {text}\n")
 
 
 def fetch(work: Path, wanted: Sequence[str], architecture: Architecture = X86, mirror: str = kernels.MIRROR) -> int:
     """Fetch kernels and say how it went; the exit status."""
     if not Path(kernels.KEYRING).exists():
-        _complain(f"no {kernels.KEYRING}: apt-get install debian-archive-keyring")
+        complain(f"no {kernels.KEYRING}: apt-get install debian-archive-keyring")
         return 3
     steps = []
     for step in kernels.fetch(work, wanted, mirror, architecture):
         steps.append(step)
-        (_say if step.result == "done" else _complain)(step.text)
+        (say if step.result == "done" else complain)(step.text)
     return kernels.status_of(steps)
 
 
 def _chosen(options: argparse.Namespace, bench: str) -> list[kernels.Kernel] | None:
     """The kernels that are wanted; ``None``, and a complaint, if the bench or they are not here."""
     if lacks := benches.missing(bench):
-        _complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
+        complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
         return None
     architecture = benches.BENCHES[bench].architecture
     try:
         chosen = kernels.choose(options.work, options.kernel, architecture)
     except FileNotFoundError as error:
-        _complain(str(error))
+        complain(str(error))
         return None
     if not chosen:
         name = "" if architecture is X86 else f" {architecture.name}"
-        _complain(f"no kernels in {options.work}: run `python lab/run.py fetch{name}` first")
+        complain(f"no kernels in {options.work}: run `python lab/run.py fetch{name}` first")
     return chosen or None
 
 
@@ -147,14 +153,14 @@ def _command(options: argparse.Namespace) -> int:
                 limit=options.limit,
             )
         except benches.BenchError as error:
-            _complain(f"{kernel.release}: {error}")
+            complain(f"{kernel.release}: {error}")
             status = 1
             continue
         sys.stdout.buffer.write(output.data)
         sys.stdout.flush()
         for failure in output.failed:
-            _complain(f"{kernel.release}: {failure}")
-        _complain(f"{kernel.release}: status {output.status}, {output.seconds:.1f} s")
+            complain(f"{kernel.release}: {failure}")
+        complain(f"{kernel.release}: status {output.status}, {output.seconds:.1f} s")
         status = status or min(1, output.status)
     return status
 
@@ -174,11 +180,11 @@ def _bench(options: argparse.Namespace) -> int:
                 limit=_LIMIT[options.command],
             )
         except (benches.BenchError, FileNotFoundError) as error:
-            _complain(f"{kernel.release}: {error}")
+            complain(f"{kernel.release}: {error}")
             status = 1
             continue
         for failure in output.failed:
-            _complain(f"{kernel.release}: {failure}")
+            complain(f"{kernel.release}: {failure}")
         head = Provenance(
             vendor=options.command,
             release=output.marks["release"],
@@ -196,16 +202,54 @@ def _bench(options: argparse.Namespace) -> int:
         path = _save(options, head, output.data)
         up = {name: float(output.marks[name]) for name in ("init", "ready", "ran")}
         rate = head.outcomes / max(0.001, up["ran"] - up["ready"])
-        _say(
+        say(
             f"{kernel.release}: {head.outcomes} of {head.cases} cases, {output.seconds:.1f} s"
             f" (up to /dev/kvm {up['ready']:.1f}, {rate:.0f} cases/s by its own clock) -> {path}"
         )
     return status
 
 
+def _traps(options: argparse.Namespace) -> int:
+    from lab import traps
+
+    bench = options.command
+    chosen = _chosen(options, bench)
+    if chosen is None:
+        return 3
+    forms, setups = traps.FORMS[bench](), traps.SETUPS[bench]
+    status = 0
+    for kernel in chosen:
+        try:
+            output = traps.ask(bench, kernel, forms, setups, options.work)
+        except benches.BenchError as error:
+            complain(f"{kernel.release}: {error}")
+            status = 1
+            continue
+        head = Provenance(
+            vendor=bench,
+            release=output.marks["release"],
+            version=output.marks["version"],
+            module=benches.BENCHES[bench].module or "",
+            module_args="",
+            parameters=output.parameters,
+            bench=benches.version(bench),
+            cpu=output.marks["cpu"],
+            date=_today(),
+            cases=len(forms) * len(setups),
+            outcomes=output.data.count(b"\n"),
+            bundle=hashlib.sha256(traps.words_of(forms)).hexdigest(),
+        )
+        path = _save(options, head, output.data, traps.bench_suffix(head.bench))
+        say(f"{head.release}: {head.outcomes} of {head.cases} answers, {output.seconds:.1f} s -> {path}")
+        if head.outcomes != head.cases:
+            complain(f"{kernel.release}: {'; '.join(output.failed) or 'some answers are missing'}")
+            status = 1
+    return status
+
+
 def _here(options: argparse.Namespace) -> int:
     if not Path("/dev/kvm").exists():
-        _complain("no /dev/kvm")
+        complain("no /dev/kvm")
         return 3
     cases = _cases(options)
     bundle = pack_all(cases)
@@ -233,7 +277,7 @@ def _here(options: argparse.Namespace) -> int:
         bundle=hashlib.sha256(bundle).hexdigest(),
     )
     saved = _save(options, head, ran.stdout)
-    _say(f"{head.release}: {head.outcomes} of {head.cases} cases, {time.monotonic() - started:.1f} s -> {saved}")
+    say(f"{head.release}: {head.outcomes} of {head.cases} cases, {time.monotonic() - started:.1f} s -> {saved}")
     return 0
 
 
@@ -245,10 +289,10 @@ def _today() -> str:
     return dt.datetime.now(dt.UTC).date().isoformat()
 
 
-def _save(options: argparse.Namespace, head: Provenance, outcomes: bytes) -> Path:
+def _save(options: argparse.Namespace, head: Provenance, outcomes: bytes, suffix: str = "") -> Path:
     data = msgspec.json.encode(head) + b"\n" + outcomes
     options.results.mkdir(parents=True, exist_ok=True)
-    suffix = f"-{head.module_args.replace(' ', '-')}" if head.module_args else ""
+    suffix += f"-{head.module_args.replace(' ', '-')}" if head.module_args else ""
     plain: Path = options.results / f"{head.vendor}-{head.release}{suffix}.jsonl"
     packed = plain.with_name(plain.name + ".gz")
     for old in (plain, packed):
@@ -281,5 +325,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except subprocess.CalledProcessError as error:
-        _complain(str(error))
+        complain(str(error))
         sys.exit(3)

@@ -68,12 +68,47 @@ class AtlasDifference(_Part, kw_only=True):
     to: VerdictPart
 
 
-class Arm64Access(_Part, kw_only=True):
-    """kvmwhy atlas --arch arm64 --json."""
+class TrapPart(_Part, kw_only=True):
+    """What came of one access where there is no memory, on arm64 or riscv64."""
 
-    instruction: str
-    form: Annotated[str, Meta(description="The form's name in the Arm ARM; undefined: it is none.")]
-    syndrome: Annotated[bool | None, Meta(description="Whether the CPU describes the access to KVM.")]
+    verdict: Annotated[
+        str, Meta(description="mmio, done, error, nisv, exception, undefined, exit, timeout or endless.")
+    ]
+    accesses: Annotated[str, Meta(description="Those that userspace saw, in order: r8, w4w4.")]
+    code: Annotated[int, Meta(description="The errno, esr_iss, ESR_EL1 or scause of the guest, or exit reason.")]
+    offset: Annotated[int | None, Meta(description="Of the address that was reported from the operand's.")]
+    says: Annotated[str, Meta(description="The same as a sentence.")]
+
+
+class MeasuredTrap(TrapPart, kw_only=True):
+    """An outcome, and on which kernel, under which emulator, in which setup."""
+
+    release: str
+    bench: str
+    setup: str
+
+
+class TrappedForm(_Part, kw_only=True):
+    """kvmwhy atlas --arch arm64 or riscv64 INSTRUCTION --json: one form of the instruction."""
+
+    arch: Literal["arm64", "riscv64"]
+    instruction: Annotated[str, Meta(description="What was asked about.")]
+    form: Annotated[str | None, Meta(description="arm64: its name in the Arm ARM; undefined: it is none.")]
+    syndrome: Annotated[bool | None, Meta(description="arm64: whether the CPU describes the access, by the manual.")]
+    text: Annotated[str | None, Meta(description="The form that was run; null: none was.")]
+    measured: Annotated[str | None, Meta(description="Its word, in hex.")]
+    exact: Annotated[bool, Meta(description="It is the very word that was asked about.")]
+    kernels: list[MeasuredTrap]
+
+
+class TrapDifference(_Part, kw_only=True):
+    """kvmwhy atlas --arch arm64 or riscv64 --diff OLD NEW --json: one form in one setup whose outcome differs."""
+
+    text: str
+    measured: str
+    setup: str
+    from_: TrapPart = msgspec.field(name="from")
+    to: TrapPart
 
 
 class ProbedForm(_Part, kw_only=True):

@@ -89,21 +89,84 @@ def test_refusals(arguments: list[str], status: int) -> None:
 
 
 def test_arm64_by_text_and_by_word() -> None:
-    """Arm's manual: a pair has no syndrome, one register without write-back has."""
+    """Arm's manual: a pair has no syndrome, one register without write-back has. Measured, it is so on every kernel."""
     pair = atlas("--arch", "arm64", "ldp x0, x1, [x2]")
     assert pair.exit_code == 0
-    assert "fails with ENOSYS" in pair.output
-    alone = atlas("--arch", "arm64", "--bytes", "f9400003", "--json")
-    assert json.loads(alone.output) == {"instruction": "f9400003", "form": "one register", "syndrome": True}
+    assert "KVM_RUN fails with ENOSYS, on every measured kernel" in pair.output
+    assert "KVM_EXIT_ARM_NISV, esr_iss 0x5 (read" in pair.output
+    alone = json.loads(atlas("--arch", "arm64", "--bytes", "f9400003", "--json").output)
+    assert (alone["instruction"], alone["form"], alone["syndrome"]) == ("f9400003", "one register", True)
+    assert (alone["text"], alone["exact"]) == ("ldr x4, [x0]", False)
+    kernels = {one["release"].split("-")[0] for one in alone["kernels"]}
+    assert len(kernels) >= 3
+    assert {(one["verdict"], one["accesses"]) for one in alone["kernels"] if one["setup"] == "mmu-off"} == {
+        ("mmio", "r8")
+    }
     in_memory = atlas("--arch", "arm64", "--bytes", "03 00 40 f9", "--json")
     assert json.loads(in_memory.output)["form"] == "one register"
 
 
+def test_arm64_not_measured() -> None:
+    """What no CPU here has is answered by the manual, and says so."""
+    result = atlas("--arch", "arm64", "ld64b x0, [x1]")
+    assert result.exit_code == 0
+    assert "by the manual: no CPU that was measured has it" in " ".join(result.output.split())
+
+
+def test_arm64_on_a_kernel() -> None:
+    """A release in between gets its neighbours; --json leaves only that series."""
+    said = " ".join(atlas("--arch", "arm64", "dc zva, x0", "--kernel", "6.6").output.split())
+    assert "Not measured on this kernel; the nearest: 6.1 (KVM_RUN fails with ENOSYS) and 6.12" in said
+    row = json.loads(atlas("--arch", "arm64", "dc zva, x0", "--kernel", "6.1", "--json").output)
+    assert {one["release"][:4] for one in row["kernels"]} == {"6.1."}
+
+
+def test_riscv64() -> None:
+    """KVM decodes integer loads and stores itself, and nothing else; HEX is a word, or two bytes."""
+    word = atlas("--arch", "riscv64", "--bytes", "00052507")
+    assert "KVM_RUN fails with EOPNOTSUPP, on every measured kernel" in " ".join(word.output.split())
+    short = json.loads(atlas("--arch", "riscv64", "--bytes", "4502", "--json").output)
+    assert short["text"].startswith("c.lwsp")
+    assert {one["verdict"] for one in short["kernels"] if one["setup"] == "bare"} == {"mmio"}
+    assert (short["form"], short["syndrome"]) == (None, None)
+
+
+def test_riscv64_stores_on_the_stack() -> None:
+    """C.SWSP with an offset of 0 or 32 is not carried out, with another it is: KVM takes the offset for a register."""
+    rows = [json.loads(line) for line in atlas("--arch", "riscv64", "c.swsp", "--json").output.splitlines()]
+    by_text = {
+        row["text"]: {one["verdict"] for one in row["kernels"] if one["setup"] == "bare" and " 7.2.22 " in one["bench"]}
+        for row in rows
+    }
+    assert by_text["c.swsp a2,0(sp)"] == {"error"}
+    assert by_text["c.swsp a2,8(sp)"] == {"mmio"}
+
+
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_overview_and_diff_elsewhere(arch: str) -> None:
+    """Without an argument the kernels; between two of them what differs, which is nothing for one and itself."""
+    result = atlas("--arch", arch)
+    assert "forms in" in result.output
+    columns = [json.loads(line) for line in atlas("--arch", arch, "--json").output.splitlines()]
+    assert columns[0]["release"].startswith("6.")
+    assert atlas("--arch", arch, "--diff", "6.12", "6.12").exit_code == 1
+    assert atlas("--arch", arch, "--diff", "6.12", "9.9").exit_code == 2
+
+
 @pytest.mark.parametrize(
-    ("arguments", "status"), [(["--bytes", "xyz"], 2), ([], 2), (["add x0, x1, x2"], 1), (["--bytes", "123456789"], 2)]
+    ("arguments", "status"),
+    [
+        (["--bytes", "xyz"], 2),
+        (["add x0, x1, x2"], 1),
+        (["--bytes", "123456789"], 2),
+        (["\x1b[31m"], 1),
+        (["ldr x0, [x1]", "--kernel", "new"], 2),
+    ],
 )
-def test_arm64_refusals(arguments: list[str], status: int) -> None:
-    """One sentence, and the exit status that its kind has."""
-    refused = atlas("--arch", "arm64", *arguments)
+@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
+def test_refusals_elsewhere(arch: str, arguments: list[str], status: int) -> None:
+    """One sentence, the exit status that its kind has, and nothing that a terminal would act on."""
+    refused = atlas("--arch", arch, *arguments)
     assert refused.exit_code == status
     assert refused.stderr.count("\n") == 1
+    assert "\x1b" not in refused.output

@@ -89,11 +89,16 @@ def test_reproduce() -> None:
 
 
 def test_atlas() -> None:
-    """Forms, a difference, the kernels, and arm64's answer."""
+    """Forms, a difference, the kernels; and the same of arm64 and riscv64."""
     assert keeps_to("atlas", output("atlas", "movbe eax, [rdi]", "--json"))
     assert keeps_to("atlas", output("atlas", "--json"))
     assert keeps_to("atlas", output("atlas", "--diff", "6.18", "7.3", "--json"))
     assert keeps_to("atlas", output("atlas", "--arch", "arm64", "ldp x0, x1, [x2]", "--json"))
+    assert keeps_to("atlas", output("atlas", "--arch", "arm64", "ld64b x0, [x2]", "--json"))
+    assert keeps_to("atlas", output("atlas", "--arch", "riscv64", "lw a0, 4(a1)", "--json"))
+    assert keeps_to("atlas", output("atlas", "--arch", "arm64", "--json"))
+    benches = ("7.2 on QEMU 7.2", "7.2 on QEMU 10.0")
+    assert keeps_to("atlas", output("atlas", "--arch", "riscv64", "--diff", *benches, "--json"))
 
 
 def test_cause_and_doctor() -> None:

@@ -488,6 +488,7 @@ Examples:
   kvmwhy atlas --bytes "c5 fe 6f 07" --kernel 6.18
   kvmwhy atlas --diff 6.18 7.3
   kvmwhy atlas --arch arm64 "ldp x0, x1, [x2]"
+  kvmwhy atlas --arch riscv64 --bytes 00052507 --kernel 6.12
 """
 )
 @click.argument("text", metavar="[INSTRUCTION]", required=False)
@@ -505,30 +506,32 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
 @click.option(
     "--arch",
-    type=click.Choice(["x86", "arm64"]),
+    type=click.Choice(["x86", "arm64", "riscv64"]),
     default="x86",
     show_default=True,
-    help="On arm64, KVM emulates nothing: whether the CPU describes the access to it.",
+    help="On arm64 and riscv64: what becomes of the access where there is no memory.",
 )
 def atlas(arch: str, **options: Any) -> None:
     """Show what KVM's emulator makes of INSTRUCTION, kernel by kernel, as measured.
 
     INSTRUCTION is in Intel's syntax; which registers and which address does not matter. A mnemonic alone asks about
-    all of its forms. Of arm64, INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
+    all of its forms. Of arm64 and riscv64, INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
     """
     _only_one(options, "since", "diff", "code")
     if options["diff"] and (options["text"] or options["kernel"]):
         raise click.UsageError("--diff names two kernels and shows all forms; it takes no INSTRUCTION and no --kernel")
     if options["since"] and options["as_json"]:
         raise click.UsageError("--json has since when with each form; --since is for text")
-    if arch == "arm64" and (options["diff"] or options["since"] or options["kernel"] or _given("mode")):
-        raise click.UsageError("on arm64 the CPU decides, not the kernel: no --diff, --since, --kernel or --mode")
-    if arch == "arm64":
-        from kvmwhy.cli.atlas_arm64 import run as run_arm64
-
-        sys.exit(run_arm64(options["text"], options["code"], as_json=options["as_json"]))
+    if arch != "x86" and (options["since"] or _given("mode")):
+        raise click.UsageError(f"--mode and --since are of x86; on {arch} kernels do not differ, and --kernel tells one")
     if options["text"] and options["code"]:
         raise click.UsageError("INSTRUCTION and --bytes are two ways to name one; give one")
+    if arch != "x86":
+        from kvmwhy.cli.atlas_traps import TrapOptions
+        from kvmwhy.cli.atlas_traps import run as run_traps
+
+        del options["mode"], options["since"]
+        sys.exit(run_traps(TrapOptions(arch, **options)))
     from kvmwhy.cli.atlas import AtlasOptions
     from kvmwhy.cli.atlas import run as run_atlas
 

@@ -39,8 +39,12 @@ def _catalogue() -> _Schema:
 
 def _atlas() -> _Schema:
     from kvmwhy.emulator.atlas_file import Kernel
+    from kvmwhy.emulator.trap_file import Column
 
-    kinds = (outputs.AtlasForm, outputs.AtlasDifference, Kernel, outputs.Arm64Access)
+    kinds = (
+        *(outputs.AtlasForm, outputs.AtlasDifference, Kernel),
+        *(outputs.TrappedForm, outputs.TrapDifference, Column),
+    )
     return _any_of("atlas", "What kvmwhy atlas --json writes: one object a line", *kinds)
 
 

@@ -1,0 +1,306 @@
+"""``kvmwhy atlas --arch arm64`` and ``riscv64``: what KVM makes of an access where there is no memory, as measured.
+
+KVM of arm64 decodes no instruction: the CPU describes the access, or it is lost. Where nothing was measured, Arm's
+manual decides (arch/arm64/load_store). KVM of riscv64 decodes some loads and stores itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvmwhy.arch.arm64.assembly import form_of as form_of_text
+from kvmwhy.arch.arm64.load_store import LoadStore, load_store
+from kvmwhy.arch.riscv64.forms import is_compressed
+from kvmwhy.cli.output import complain, show
+from kvmwhy.emulator import trap_wording
+from kvmwhy.emulator.trap_atlas import Row, TrapAtlas, trap_atlas
+from kvmwhy.emulator.trap_file import Column, Trap, TrapFileError
+from kvmwhy.emulator.verdict import kernel_version
+from kvmwhy.render.page import Line
+from kvmwhy.render.safe import safe
+
+if TYPE_CHECKING:
+    from kvmwhy.outputs import TrappedForm
+
+DONE, NOTHING, USAGE = 0, 1, 2
+_MANY = 8  # forms that are shown whole
+_WITH = "the CPU describes its access to KVM: outside RAM it becomes KVM_EXIT_MMIO"
+_WITHOUT = "the CPU does not describe its access to KVM: outside RAM KVM_RUN fails with ENOSYS"
+_NEVER = "a prefetch is never trapped"
+_STYLE = {"mmio": "good", "error": "bad", "nisv": "bad", "timeout": "bad", "endless": "bad"}
+_SOURCE = "Arm ARM DDI 0487, ISS encoding for an exception from a Data Abort"
+
+
+class TrapOptions(NamedTuple):
+    arch: str
+    text: str | None = None
+    code: str | None = None
+    kernel: str | None = None
+    diff: tuple[str, str] | None = None
+    as_json: bool = False
+
+
+class Subject(NamedTuple):
+    """One instruction that was asked about: its row, if it was measured, and of arm64 what the manual says."""
+
+    name: str
+    row: Row | None
+    manual: LoadStore | str | None
+
+
+def run(wish: TrapOptions) -> int:
+    """Show it; return the exit status."""
+    try:
+        atlas = trap_atlas(wish.arch)
+    except (OSError, TrapFileError) as error:
+        complain(f"the atlas cannot be read: {error}")
+        return USAGE
+    if wish.kernel and kernel_version(wish.kernel) is None:
+        complain(f"{wish.kernel!r} is no release of a kernel, such as 6.12")
+        return USAGE
+    if wish.diff:
+        return _diff(atlas, wish, *wish.diff)
+    if wish.code is not None:
+        return _word(atlas, wish, wish.code)
+    if wish.text is not None:
+        return _text(atlas, wish, wish.text)
+    return _overview(atlas, wish)
+
+
+def _word(atlas: TrapAtlas, wish: TrapOptions, code: str) -> int:
+    try:
+        word = word_of(code, wish.arch)
+    except ValueError:
+        example = "a9401003" if wish.arch == "arm64" else "00052507"
+        complain(f"--bytes takes an instruction's word, such as {example}, not {code!r}")
+        return USAGE
+    manual = load_store(word) if wish.arch == "arm64" else None
+    row = atlas.look_up(word)
+    name = _hex(word, wish.arch)
+    if row is None and manual is None:
+        complain(f"{name} is no load, store or cache maintenance that is known here")
+        return NOTHING
+    return _show(wish, [Subject(name, row, manual)])
+
+
+def word_of(text: str, arch: str) -> int:
+    """As a disassembler prints it: ``a9401003``, 0x or not; bytes with spaces are in memory's order."""
+    parts = text.split()
+    in_memory = len(parts) in {2, 4}
+    word = int.from_bytes(bytes(int(part, 16) for part in parts), "little") if in_memory else int(text, 16)
+    if not 0 <= word < 1 << 32 or (arch == "riscv64" and is_compressed(word) and word >> 16):
+        raise ValueError(text)
+    return word
+
+
+def _hex(word: int, arch: str) -> str:
+    return f"{word:04x}" if arch == "riscv64" and is_compressed(word) else f"{word:08x}"
+
+
+def _text(atlas: TrapAtlas, wish: TrapOptions, text: str) -> int:
+    manual = form_of_text(text) if wish.arch == "arm64" else None
+    subjects = [Subject(row.text, row, load_store(row.word) if manual else None) for row in atlas.find(text)]
+    if not subjects and manual is not None:
+        subjects = [Subject(text, None, manual)]
+    if not subjects:
+        complain(f"{text!r} is no load, store or cache maintenance that is known here (GNU's syntax)")
+        return NOTHING
+    if len(subjects) == 1:
+        subjects = [subjects[0]._replace(name=text)]
+    return _show(wish, subjects)
+
+
+def _show(wish: TrapOptions, subjects: list[Subject]) -> int:
+    lines: list[Line] = []
+    for number, subject in enumerate(subjects):
+        if wish.as_json:
+            _emit(_plain(subject, wish))
+        elif number < _MANY:
+            lines += [*([Line()] if number else []), *_page(subject, wish)]
+    if not wish.as_json:
+        if not wish.since and len(subjects) > _MANY:
+            lines.append(
+                Line(f"and {len(subjects) - _MANY} more forms: say more of the operands, or use --since", "dim")
+            )
+        show(lines)
+    return DONE
+
+
+def _emit(value: Any) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+# -- one instruction -----------------------------------------------------------------------------------
+
+
+def _headline(subject: Subject) -> str:
+    row, manual = subject.row, subject.manual
+    trap = trap_wording.newest(row) if row else None
+    if row and trap and not trap_wording.is_undefined(trap, row.arch):
+        changed = len({t for _, t in row.in_setup(row.setups[0]) if not trap_wording.is_undefined(t, row.arch)}) > 1
+        return trap_wording.say(trap, row.arch) + (
+            "; not so on every kernel" if changed else ", on every measured kernel"
+        )
+    if isinstance(manual, LoadStore):
+        measured = " (by the manual: no CPU that was measured has it)" if row else " (by the manual: not measured)"
+        return (_NEVER if manual.described is None else _WITH if manual.described else _WITHOUT) + measured
+    if row and trap:
+        return trap_wording.say(trap, row.arch)
+    return "no instruction that Armv9.4 defines"
+
+
+def _page(subject: Subject, wish: TrapOptions) -> list[Line]:
+    row, manual = subject.row, subject.manual
+    lines = [Line(f"{safe(subject.name)}: {_headline(subject)}", "answer")]
+    if row and wish.kernel:
+        lines.append(Line(_on_kernel(row, wish.kernel), indent=2))
+    for span in trap_wording.spans(row) if row else ():
+        label = "in every setup" if row and span.setups == row.setups else trap_wording.setup_names(span.setups)
+        style = _STYLE.get(span.trap.kind, "plain")
+        lines.append(Line(f"{trap_wording.series(span.columns)}: {label}", "dim", indent=2))
+        lines.append(Line(trap_wording.say(span.trap, wish.arch), style, indent=6))  # type: ignore[arg-type]
+    if isinstance(manual, LoadStore):
+        lines.append(Line(f"{manual.form}; {_manual(manual)}", "plain", "The manual: ", 2))
+        if manual.described is False:
+            advice = "single loads and stores of one general-purpose register, without write-back"
+            lines.append(Line(f"access the device by {advice}", "plain", "Instead:    ", 2))
+            lines.append(Line("kvmwhy cause arm64-no-syndrome", "plain", "More:       ", 2, whole=True))
+    if row:
+        how = "the same word" if row.exact else f"as {_hex(row.word, row.arch)}"
+        lines.append(Line(f"{how} ({row.text or 'no name'}), under QEMU's TCG, no silicon", "dim", "Measured:   ", 2))
+    if manual is not None:
+        lines.append(Line(_SOURCE, "dim", "Source:     ", 2))
+    return lines
+
+
+def _manual(manual: LoadStore) -> str:
+    match manual.described:
+        case None:
+            return "never trapped"
+        case True:
+            return "its access comes with a syndrome"
+        case _:
+            return "its access comes without a syndrome"
+
+
+def _on_kernel(row: Row, release: str) -> str:
+    version = kernel_version(release)
+    measured = row.in_setup(row.setups[0])
+    here = [(column, trap) for column, trap in measured if column.series == version]
+    if here:
+        column, trap = here[-1]
+        return f"Measured on Linux {column.release}: {trap_wording.say(trap, row.arch)}."
+    below = [(column, trap) for column, trap in measured if version and column.series < version]
+    above = [(column, trap) for column, trap in measured if version and column.series > version]
+    near = ([below[-1]] if below else []) + ([above[0]] if above else [])
+    said = [f"{c.series[0]}.{c.series[1]} ({trap_wording.say(t, row.arch)})" for c, t in near]
+    return f"Not measured on this kernel; the nearest: {' and '.join(said)}."
+
+
+def _plain(subject: Subject, wish: TrapOptions) -> TrappedForm:
+    from kvmwhy.outputs import MeasuredTrap, TrappedForm
+
+    row, manual = subject.row, subject.manual
+    described = manual if isinstance(manual, LoadStore) else None
+    return TrappedForm(
+        arch=wish.arch,  # type: ignore[arg-type]
+        instruction=safe(subject.name),
+        form=described.form if described else "undefined" if manual == "undefined" else None,
+        syndrome=described.described if described else None,
+        text=row.text if row else None,
+        measured=_hex(row.word, row.arch) if row else None,
+        exact=row.exact if row else False,
+        kernels=[
+            MeasuredTrap(release=column.release, bench=column.bench, setup=setup, **_verdict(trap, row.arch))
+            for setup in row.setups
+            for column, trap in row.in_setup(setup)
+            if wish.kernel is None or column.series == kernel_version(wish.kernel)
+        ]
+        if row
+        else [],
+    )
+
+
+def _verdict(trap: Trap, arch: str) -> dict[str, Any]:
+    return {
+        "verdict": "undefined" if trap_wording.is_undefined(trap, arch) else trap.kind,
+        "accesses": trap.accesses,
+        "code": trap.code,
+        "offset": trap.offset,
+        "says": trap_wording.say(trap, arch),
+    }
+
+
+# -- all of them ---------------------------------------------------------------------------------------
+
+
+def _column(columns: tuple[Column, ...], name: str) -> int | None:
+    """The column that a person means by 6.1, by ``7.3 on QEMU 10.0``, or by a whole release; the oldest bench first."""
+    version = kernel_version(name)
+    for number, column in enumerate(columns):
+        if name in {column.name, column.release} or (version == column.series and " " not in name):
+            return number
+    return None
+
+
+def _diff(atlas: TrapAtlas, wish: TrapOptions, old: str, new: str) -> int:
+    columns = atlas.head.columns
+    numbers = []
+    for name in (old, new):
+        if (number := _column(columns, name)) is None:
+            complain(f"{name!r} was not measured; there are {', '.join(column.name for column in columns)}")
+            return USAGE
+        numbers.append(number)
+    lines, count = [], 0
+    width = len(atlas.head.setups)
+    for row in atlas:
+        for at, setup in enumerate(row.setups):
+            before, after = (row.traps[number * width + at] for number in numbers)
+            if before is None or after is None or before == after:
+                continue
+            count += 1
+            if wish.as_json:
+                from kvmwhy.outputs import TrapDifference, TrapPart
+
+                difference = TrapDifference(
+                    text=row.text,
+                    measured=_hex(row.word, row.arch),
+                    setup=setup,
+                    from_=TrapPart(**_verdict(before, row.arch)),
+                    to=TrapPart(**_verdict(after, row.arch)),
+                )
+                _emit(difference)
+            else:
+                label = f"{_hex(row.word, row.arch)}  {row.text:32}  {setup:16}  "
+                says = (trap_wording.say(trap, row.arch) for trap in (before, after))
+                lines.append(Line(" → ".join(says), label=label))
+    if not wish.as_json:
+        first, second = (columns[number].name for number in numbers)
+        total = len(atlas) * width
+        show([Line(f"{count} of {total} outcomes differ between {first} and {second}", "answer"), *lines])
+    return DONE if count else NOTHING
+
+
+def _overview(atlas: TrapAtlas, wish: TrapOptions) -> int:
+    from collections import Counter
+
+    import msgspec
+
+    columns = atlas.head.columns
+    if wish.as_json:
+        for column in columns:
+            _emit(msgspec.to_builtins(column))
+        return DONE
+    setups = atlas.head.setups
+    lines = [Line(f"{len(atlas)} forms in {len(setups)} setups on {len(columns)} kernels", "answer")]
+    for number, column in enumerate(columns):
+        traps = [row.traps[number * len(setups)] for row in atlas]
+        kinds = Counter(_verdict(trap, atlas.head.arch)["verdict"] for trap in traps if trap)
+        counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        text = f"{column.release}, {column.date}, {trap_wording.setup_names(setups[:1])}: {counts}"
+        lines.append(Line(text, label=f"{column.name:20} ", indent=2))
+    show(lines)
+    return DONE

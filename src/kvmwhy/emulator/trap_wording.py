@@ -1,0 +1,126 @@
+"""The atlas of arm64 and riscv64 in words: an outcome in a clause, a setup by its name, a row from kernel to kernel."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from kvmwhy.abi.arm64 import esr
+from kvmwhy.abi.riscv64.exceptions import cause
+from kvmwhy.emulator.trap_atlas import Row
+from kvmwhy.emulator.trap_file import Column, Trap
+from kvmwhy.emulator.wording import accesses
+
+# What each setup is, without its capability: those with -nisv have KVM_CAP_ARM_NISV_TO_USER.
+_SETUPS: Final = {
+    "mmu-off": "MMU off",
+    "mmu-on": "MMU on",
+    "read-only": "read-only slot",
+    "el0": "EL0",
+    "mmu-off-misaligned": "odd address, MMU off",
+    "mmu-on-misaligned": "odd address, MMU on",
+    "bare": "paging off",
+    "sv39": "paging on",
+    "bare-misaligned": "odd address, paging off",
+    "sv39-misaligned": "odd address, paging on",
+    "user": "user mode",
+}
+_OPTION: Final = "-nisv"
+_CAPABILITY: Final = "with KVM_CAP_ARM_NISV_TO_USER"
+_UNDEFINED: Final = {"arm64": {0x2000000}, "riscv64": {2, 22}}
+
+
+_ERRNO: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP"}  # ENOTSUP is another name of it, which the kernel does not use
+
+
+class Span(NamedTuple):
+    """Setups and columns with one outcome."""
+
+    setups: tuple[str, ...]
+    columns: tuple[Column, ...]
+    trap: Trap
+
+
+def is_undefined(trap: Trap, arch: str) -> bool:
+    """The CPU does not know the instruction, or KVM hides it from the guest."""
+    return trap.kind == "exception" and trap.code in _UNDEFINED[arch]
+
+
+def say(trap: Trap, arch: str) -> str:
+    """One outcome in one clause."""
+    before = f" after it {accesses(trap.accesses)}" if trap.accesses else ""
+    match trap.kind:
+        case "mmio":
+            return f"KVM_EXIT_MMIO: {accesses(trap.accesses)}"
+        case "done":
+            return "no fault, and userspace is told nothing"
+        case "error":
+            return f"KVM_RUN fails with {_ERRNO.get(trap.code) or errno.errorcode.get(trap.code, trap.code)}{before}"
+        case "nisv":
+            direction = "write" if trap.code & 0x40 else "read"
+            return f"KVM_EXIT_ARM_NISV, esr_iss {trap.code:#x} ({direction}, {esr.fault_status(trap.code & 0x3F)})"
+        case "exception":
+            return f"the guest gets {_exception(trap, arch)}{before}"
+        case "exit":
+            return f"KVM leaves to userspace with exit reason {trap.code}{before}"
+        case "timeout":
+            return f"KVM_RUN does not return{before}"
+        case _:
+            return f"the same accesses for ever: {accesses(trap.accesses)}"
+
+
+def _exception(trap: Trap, arch: str) -> str:
+    if is_undefined(trap, arch):
+        unknown = "undefined instruction" if arch == "arm64" else cause(trap.code)
+        return f"{unknown}: this CPU does not have it, or KVM hides it"
+    if arch == "riscv64":
+        return cause(trap.code)
+    if esr.exception_class(trap.code) in {0x24, 0x25}:
+        direction = "write" if trap.code & 0x40 else "read"
+        return f"a data abort: {esr.fault_status(trap.code & 0x3F)}, {direction}"
+    return f"{esr.CLASSES.get(esr.exception_class(trap.code), 'an exception')} (ESR_EL1 {trap.code:#x})"
+
+
+def setup_names(setups: Sequence[str]) -> str:
+    """Several, such as "MMU off; EL0; with KVM_CAP_ARM_NISV_TO_USER: EL0"."""
+    plain = "; ".join(_SETUPS[setup] for setup in setups if not setup.endswith(_OPTION))
+    given = "; ".join(_SETUPS[setup.removesuffix(_OPTION)] for setup in setups if setup.endswith(_OPTION))
+    return ". ".join(part for part in (plain, f"{_CAPABILITY}: {given}" if given else "") if part)
+
+
+def spans(row: Row) -> list[Span]:
+    """Setups with equal outcomes on every column together, and of each its columns from the oldest on."""
+    groups: dict[tuple[tuple[Column, Trap], ...], list[str]] = {}
+    for setup in row.setups:
+        if measured := row.in_setup(setup):
+            groups.setdefault(tuple(measured), []).append(setup)
+    found = []
+    for outcomes, setups in groups.items():
+        columns: list[Column] = []
+        last = outcomes[0][1]
+        for column, trap in outcomes:
+            if trap != last:
+                found.append(Span(tuple(setups), tuple(columns), last))
+                columns, last = [], trap
+            columns.append(column)
+        found.append(Span(tuple(setups), tuple(columns), last))
+    return found
+
+
+def series(columns: tuple[Column, ...]) -> str:
+    """``6.1 … 7.3``; with the emulator where that is not the one of the oldest."""
+    names = [f"{column.series[0]}.{column.series[1]}" for column in columns]
+    machines = list(dict.fromkeys(column.emulator for column in columns))
+    text = names[0] if len(set(names)) == 1 else f"{names[0]} … {names[-1]}"
+    return f"{text} ({', '.join(machines)})"
+
+
+def newest(row: Row) -> Trap | None:
+    """What to answer first: the setup that comes first, on the newest kernel, by a CPU that has the instruction."""
+    for setup in row.setups:
+        measured = row.in_setup(setup)
+        known = [trap for _, trap in measured if not is_undefined(trap, row.arch)]
+        if measured:
+            return (known or [trap for _, trap in measured])[-1]
+    return None
