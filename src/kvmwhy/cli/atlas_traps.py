@@ -119,9 +119,9 @@ def _show(wish: TrapOptions, subjects: list[Subject]) -> int:
         elif number < _MANY:
             lines += [*([Line()] if number else []), *_page(subject, wish)]
     if not wish.as_json:
-        if not wish.since and len(subjects) > _MANY:
+        if len(subjects) > _MANY:
             lines.append(
-                Line(f"and {len(subjects) - _MANY} more forms: say more of the operands, or use --since", "dim")
+                Line(f"and {len(subjects) - _MANY} more forms: say more of the operands, or use --json", "dim")
             )
         show(lines)
     return DONE

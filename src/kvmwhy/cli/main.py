@@ -523,7 +523,9 @@ def atlas(arch: str, **options: Any) -> None:
     if options["since"] and options["as_json"]:
         raise click.UsageError("--json has since when with each form; --since is for text")
     if arch != "x86" and (options["since"] or _given("mode")):
-        raise click.UsageError(f"--mode and --since are of x86; on {arch} kernels do not differ, and --kernel tells one")
+        raise click.UsageError(
+            f"--mode and --since are of x86; on {arch} kernels do not differ, and --kernel tells one"
+        )
     if options["text"] and options["code"]:
         raise click.UsageError("INSTRUCTION and --bytes are two ways to name one; give one")
     if arch != "x86":
