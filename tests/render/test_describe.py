@@ -14,7 +14,6 @@ from setup_lines import REGISTERS
     [
         ("IA32_PERF_CAPABILITIES", "qemu-system-x86_64: error: failed to set MSR 0x345 to 0x2000\n"),
         ("-pdcm", "qemu-system-x86_64: error: failed to set MSR 0x345 to 0x2000\n"),
-        ("another hypervisor", "ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n"),
         ("INVALID_PARAM", "qemu: sev_snp_launch_update: SNP_LAUNCH_UPDATE ret=-5 fw_error=22 'Invalid parameter'\n"),
         (
             "TDX_OPERAND_INVALID",
@@ -24,8 +23,6 @@ from setup_lines import REGISTERS
             "just under 8 TiB",
             "kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=1, start=0x0, size=0x8ff40000000: x\n",
         ),
-        ("overlaps", "kvm: KVM_SET_USER_MEMORY_REGION failed: File exists\n"),
-        ("group kvm", "Could not access KVM kernel module: Permission denied\n"),
         ("kvmwhy attach", "VM status: paused (internal-error)\n"),
         ("Xen", "(XEN) Failed vm entry (exit reason 0x80000021) caused by invalid guest state (0).\n"),
         ("triple fault", "check_exception old: 0xffffffff new 0xe\ncheck_exception old: 0x8 new 0xd\n"),

@@ -57,6 +57,18 @@ def _intel(scene: Scene) -> bool:
     return scene.vendor in {"vmx", None} and scene.arch in {"x86", None}
 
 
+def _unseen(scene: Scene) -> bool:
+    """The kernel finds no VMX or SVM to use."""
+    return scene.call == "module" and (scene.detail == "no-hardware" or scene.errno == "EOPNOTSUPP")
+
+
+def _not_started(scene: Scene) -> bool:
+    """Another hypervisor could not begin, or found the CPU taken."""
+    from kvmwhy.diagnosis.knowledge.signs.setup import cannot_start, is_taken  # asked of other hypervisors alone
+
+    return bool(cannot_start(scene) or is_taken(scene))
+
+
 def _refused(*errnos: str) -> Condition:
     return lambda scene: scene.call == "open" and (scene.errno in errnos)
 
@@ -218,6 +230,41 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Load KVM: `modprobe kvm_intel` or `modprobe kvm_amd`; `dmesg | grep -i kvm` says why it does not load.",
         _SETUP,
         _refused("ENOENT", "ENODEV", "ENXIO"),
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Look at it: `ls -l /dev/kvm` (who may open it), `lsmod | grep kvm`, and `dmesg | grep -i kvm`, which says why a module does not load.",
+        _SETUP,
+        lambda scene: scene.errno is None and scene.call == "open",
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Switch virtualization on in the firmware's setup (VT-x, SVM); where the host is itself a virtual machine, the hypervisor around it must offer nested virtualization.",
+        _SETUP,
+        lambda scene: scene.arch in {"x86", None} and _unseen(scene),
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Read `dmesg | grep -i kvm`: the module says there why it does not load.",
+        _SETUP,
+        lambda scene: scene.call == "module" and scene.detail == "modprobe" and not _unseen(scene),
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Switch it on in the firmware's setup and in KVM's module (kvm_intel: tdx=1; kvm_amd: sev_snp=1); `dmesg | grep -iE 'tdx|sev'` says what is lacking.",
+        _SETUP,
+        lambda scene: scene.detail == "vm-type" and scene.arch in {"x86", None},
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Switch virtualization on in the firmware's setup, and end what else holds it: KVM's modules (`lsmod | grep kvm`); on Windows Hyper-V, WSL 2 and memory integrity.",
+        ("not-this",),
+        _not_started,
     ),
     Entry(
         "host-setup",
@@ -427,6 +474,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Check the vector of the start-up IPI: it names the page {}, which must be RAM with the processor's first code.",
         ("fetch-not-ram",),
         lambda scene: scene.started_at or False,
+    ),
+    Entry(
+        "guest-code",
+        "host",
+        "Start the host with split_lock_detect=off, or set `sysctl kernel.split_lock_mitigate=0` (Linux 6.2 and newer), until the guest's program is mended.",
+        ("exception-exit",),
+        lambda scene: scene.event("split-lock") is not None,
     ),
     Entry(
         "guest-code",

@@ -7,6 +7,7 @@ from typing import Final
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
+from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged
 from kvmwhy.diagnosis.phrasing import call_in_words
 from kvmwhy.record import REFUSED_AT_START, At, HostEvent, Setup
@@ -115,6 +116,7 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     if failure.kind != "setup-refused" and not stored:
         return None
     call = failure.setup.call if failure.setup else "a call that is not shown"
+    meaning = meaning_of(failure.setup, failure.errno) if failure.setup else None
     shown = call_in_words(call)
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
@@ -122,7 +124,7 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     if failure.setup is not None and "one_reg" in failure.setup.fields:
         detail = _one_reg(failure.setup)
     errno = f" with {failure.errno}" if failure.errno else ""
-    text = f"{shown[0].upper()}{shown[1:]}{detail} was refused{errno}: the VM was not set up as asked."
+    text = f"{shown[0].upper()}{shown[1:]}{detail} was refused{errno}: {meaning or 'the VM was not set up as asked'}."
     if stored:
         return Mechanism("setup-refused", text, "likely", (Proof("an errno is shown, and no exit", facts.at("errno")),))
     return Mechanism("setup-refused", text, "certain", (Proof("the message names the call", facts.at("setup")),))
@@ -164,6 +166,9 @@ def injected(facts: Facts) -> Mechanism | None:
         what += f" ({words})"
     elif isinstance(number, int):
         what += f" {number:#x}"
+    if event.kind == "msr-ignored":  # the guest got zero, or nothing was written: no exception
+        text = f"KVM ignored the guest's access to {what}, and gave it no exception; the VM goes on."
+        return Mechanism("undef-injected", text, "likely", (Proof("the host's kernel says so", event.at),))
     text = f"KVM refused the guest {what} and gave it an exception, or ignored it; the VM goes on."
     return Mechanism("undef-injected", text, "certain", (Proof("the host's kernel says so", event.at),))
 

@@ -137,7 +137,7 @@ def _call_with(call: str, *errnos: str) -> Test:
     return test
 
 
-def _taken(scene: Scene) -> Answer:
+def is_taken(scene: Scene) -> Answer:
     if scene.speaker == "virtualbox":
         return "ROOT_MODE" in scene.spoken or "IN_USE" in scene.spoken
     return scene.call == "KVM_CREATE_VM" and scene.errno == "EBUSY"
@@ -229,7 +229,7 @@ def _own_registers(scene: Scene) -> Answer:
 _CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX")  # fmt: skip
 
 
-def _cannot_start(scene: Scene) -> Answer:
+def cannot_start(scene: Scene) -> Answer:
     return any(mark in scene.spoken for mark in _CANNOT_START)
 
 
@@ -255,7 +255,7 @@ SIGNS: Final = (
     Sign(
         "virtualization-is-taken",
         ("setup-refused", "not-this"),
-        _taken,
+        is_taken,
         "two hypervisors want the same CPU",
         weights(host_setup=2.5),
         "KVM_CREATE_VM fails with EBUSY where VMX or SVM is on already; VirtualBox says the same of KVM.",
@@ -263,7 +263,7 @@ SIGNS: Final = (
     Sign(
         "other-hypervisor-cannot-start",
         ("not-this",),
-        _cannot_start,
+        cannot_start,
         "it does not start on this machine: it is not installed, or virtualization is switched off",
         weights(host_setup=2.5, host_kernel=-2),
         "What such a message asks for is in the firmware's settings, or in what is installed.",

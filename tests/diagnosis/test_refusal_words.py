@@ -1,0 +1,75 @@
+"""The first line of a refused set-up says what the refusal means, and the advice is one that can apply."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.readers import read
+
+# Each line from the format string of the program named.
+MEANINGS = {
+    # arch/x86/kvm/x86.c: kvm_arch_init, until 5.18
+    "kernel-no-hardware": (b"[    0.894716] kvm: no hardware support\n", "sees no VMX or SVM", "nested virtualization"),
+    # kmod tools/modprobe.c
+    "modprobe": (
+        b"modprobe: ERROR: could not insert 'kvm_intel': Operation not supported\n",
+        "an outer hypervisor hides it",
+        "nested virtualization",
+    ),
+    # QEMU target/i386/kvm/kvm.c: kvm_get_vm_type
+    "vm-type": (
+        b"qemu-system-x86_64: vm-type tdx not supported by KVM\n",
+        "does not offer this type of VM",
+        "kvm_intel: tdx=1",
+    ),
+    # QEMU accel/kvm/kvm-all.c: kvm_init
+    "busy": (b"ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n", "another hypervisor", "Stop the other"),
+    "rights": (b"Could not access KVM kernel module: Permission denied\n", "the group kvm", "-aG kvm"),
+    # qemu-server PVE/QemuServer.pm: config_to_command
+    "no-errno": (
+        b"TASK ERROR: KVM virtualisation configured, but not available. Either disable in VM configuration or enable",
+        "not set up as asked",
+        "ls -l /dev/kvm",
+    ),
+    # QEMU accel/kvm/kvm-all.c: kvm_set_user_memory_region
+    "slot": (
+        b"kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=3, start=0x0, size=0x1000: File exists\n",
+        "overlaps another memory slot",
+        "Update the VMM",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "meaning", "fix"), MEANINGS.values(), ids=MEANINGS)
+def test_the_first_line_says_what_it_means(text: bytes, meaning: str, fix: str) -> None:
+    answer = diagnose(read(text).failures[0])
+    assert answer.mechanism is not None
+    assert answer.mechanism.id == "setup-refused"
+    assert meaning in answer.mechanism.text
+    assert any(fix in advice.text for advice in answer.advice)
+
+
+def test_another_hypervisor_that_cannot_start_gets_what_lets_it_start() -> None:
+    """VirtualBox: src/VBox/VMM/VMMR3/VM.cpp."""
+    text = b"VT-x is disabled in the BIOS for all CPU modes (VERR_VMX_MSR_ALL_VMX_DISABLED)\n"
+    answer = diagnose(read(text).failures[0])
+    assert answer.mechanism is not None
+    assert answer.mechanism.id == "not-this"
+    assert "firmware's setup" in answer.advice[0].text
+
+
+def test_a_split_lock_gets_the_switch() -> None:
+    """arch/x86/kernel/cpu/bus_lock.c: split_lock_warn; the parameter and the sysctl are documented beside it."""
+    text = b"x86/split lock detection: #AC: CPU 1/KVM/3302738 took a split_lock trap at address: 0xbff4b050\n"
+    answer = diagnose(read(text).failures[0])
+    assert any("split_lock_detect=off" in advice.text for advice in answer.advice)
+
+
+def test_an_ignored_register_is_no_exception() -> None:
+    """arch/x86/kvm/x86.c: kvm_msr_ignored_check with ignore_msrs=1 answers zero."""
+    text = b"kvm [1234]: ignored rdmsr: 0x619 data 0x0\n"
+    mechanism = diagnose(read(text).failures[0]).mechanism
+    assert mechanism is not None
+    assert mechanism.certainty == "likely"
+    assert "no exception" in mechanism.text
