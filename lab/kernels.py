@@ -139,7 +139,7 @@ def fetch(work: Path, wanted: Sequence[str], mirror: str = MIRROR, architecture:
     best: dict[str, Available] = {}
     for suite in architecture.suites:
         try:
-            environment = _updated(work, suite, mirror, architecture)
+            environment = updated(work, suite, mirror, architecture)
         except NotToBeHadError as error:
             # No loss, if another suite has what is wanted.
             yield Step("done" if wanted else "not to be had", f"{suite}: cannot be had: {error}")
@@ -159,7 +159,7 @@ def fetch(work: Path, wanted: Sequence[str], mirror: str = MIRROR, architecture:
         if not wanted or series in wanted:
             yield _fetched(work, kernel, mirror, architecture)
     if busybox_suite(architecture) and not busybox(work, architecture).exists():
-        yield _attempt("busybox", lambda: _download_busybox(work, mirror, architecture))
+        yield attempt("busybox", lambda: _download_busybox(work, mirror, architecture))
 
 
 def _fetched(work: Path, kernel: Available, mirror: str, architecture: Architecture) -> Step:
@@ -170,10 +170,10 @@ def _fetched(work: Path, kernel: Available, mirror: str, architecture: Architect
         _download(work, kernel, mirror, architecture)
         return f"{kernel.size / 1e6:.1f} MB from {kernel.suite}"
 
-    return _attempt(kernel.release, download)
+    return attempt(kernel.release, download)
 
 
-def _attempt(name: str, download: Callable[[], str]) -> Step:
+def attempt(name: str, download: Callable[[], str]) -> Step:
     try:
         return Step("done", f"{name}: {download()}")
     except NotToBeHadError as error:
@@ -182,7 +182,7 @@ def _attempt(name: str, download: Callable[[], str]) -> Step:
         return Step("failed", f"{name}: {error}")
 
 
-def _run_apt(arguments: Sequence[str], environment: dict[str, str], directory: Path | None = None) -> None:
+def run_apt(arguments: Sequence[str], environment: dict[str, str], directory: Path | None = None) -> None:
     """Raises NotToBeHadError, or OSError with what apt says."""
     ran = subprocess.run(
         ["apt-get", "-qq", *arguments], cwd=directory, env=environment, capture_output=True, text=True, check=False
@@ -192,9 +192,9 @@ def _run_apt(arguments: Sequence[str], environment: dict[str, str], directory: P
         raise NotToBeHadError(first) if _NOT_TO_BE_HAD.search(ran.stderr) else OSError(first)
 
 
-def _updated(work: Path, suite: str, mirror: str, architecture: Architecture) -> dict[str, str]:
+def updated(work: Path, suite: str, mirror: str, architecture: Architecture) -> dict[str, str]:
     environment = _apt(work, suite, mirror, architecture)
-    _run_apt(["-o", "APT::Update::Error-Mode=any", "update"], environment)  # or it would only warn of a silent mirror
+    run_apt(["-o", "APT::Update::Error-Mode=any", "update"], environment)  # or it would only warn of a silent mirror
     return environment
 
 
@@ -247,7 +247,7 @@ def _download(work: Path, kernel: Available, mirror: str, architecture: Architec
     target = work / "kernels" / kernel.release
     packages = target / "packages"
     packages.mkdir(parents=True, exist_ok=True)
-    _run_apt(["download", *kernel.packages], _apt(work, kernel.suite, mirror, architecture), packages)
+    run_apt(["download", *kernel.packages], _apt(work, kernel.suite, mirror, architecture), packages)
     for package in packages.glob("*.deb"):
         _unpack(package, target)
     shutil.rmtree(packages)
@@ -281,11 +281,11 @@ def _unpack(package: Path, target: Path) -> None:
 
 def _download_busybox(work: Path, mirror: str, architecture: Architecture) -> str:
     suite = busybox_suite(architecture) or ""
-    environment = _updated(work, suite, mirror, architecture)
+    environment = updated(work, suite, mirror, architecture)
     target = busybox(work, architecture)
     with tempfile.TemporaryDirectory(dir=work) as name:
         directory = Path(name)
-        _run_apt(["download", "busybox-static"], environment, directory)
+        run_apt(["download", "busybox-static"], environment, directory)
         (package,) = directory.glob("*.deb")
         subprocess.run(["dpkg-deb", "-x", package, directory / "root"], check=True)
         found = next(path for path in directory.glob("root/**/bin/busybox") if path.is_file())
