@@ -49,12 +49,14 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("architecture", choices=sorted(TESTS))
     parser.add_argument("tests", nargs="*", metavar="TEST", help="below tests/; else those of the architecture")
-    parser.add_argument("--kernel", nargs="+", default=[], metavar="SERIES", help="such as 7.3; or a whole release")
+    parser.add_argument(
+        "--kernel", action="append", default=[], metavar="SERIES", help="such as 7.3; may be given again"
+    )
     parser.add_argument("--kernel-args", default="", help="such as kvm-arm.mode=nvhe")
     parser.add_argument("--fetch", action="store_true")
     parser.add_argument("--mirror", default=kernels.MIRROR)
     parser.add_argument("--work", type=Path, default=os.environ.get("KVMWHY_LAB") or Path.home() / ".cache/kvmwhy-lab")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     options.work = Path(options.work).absolute()
     architecture = ARCHITECTURES[options.architecture]
     if options.fetch:

@@ -50,7 +50,7 @@ def cpu_info(path: str = "/proc/cpuinfo") -> CpuInfo:
     parts = [found.get(name) for name in ("cpu family", "model", "stepping")]
     return CpuInfo(
         vendor_id=found.get("vendor_id"),
-        model=found.get("model name") or _model_of_other(text),
+        model=found.get("model name") or _model_of_other(text.split("\n\n", 1)[0]),
         signature="-".join(p for p in parts if p) or None,
         microcode=found.get("microcode"),
         flags=frozenset(found.get("flags", "").split()),
