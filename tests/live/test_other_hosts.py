@@ -26,6 +26,7 @@ pytestmark = pytest.mark.live
 
 HOLE = 0x0D00_0000
 TRACEFS = "/sys/kernel/tracing"
+HAS_EVENT = Path(TRACEFS) / "events" / "kvm" / "kvm_mmio_nisv"
 LDP = (0xA9400801).to_bytes(4, "little")  # ldp x1, x2, [x0]
 FLD = (0x00053587).to_bytes(4, "little")  # fld fa1, 0(a0)
 # A VMM: it runs one instruction, says how that ended, and stays; or it enters the guest again and again.
@@ -200,14 +201,18 @@ def watched(*runs: tuple[str, bytes], history_kib: int = 0, seconds: float = 3.0
 @ARM64
 @pytest.mark.parametrize("history_kib", [0, 64])
 def test_watch_sees_where_the_access_was(history_kib: int) -> None:
-    """ENOSYS with PC, syndrome and address of kvm_mmio_nisv; no line of the kernel's log has them since 6.7."""
+    """ENOSYS with PC, syndrome and address; since 6.7 by an event of its own, as no line of the log has them any more.
+
+    Before, kvm_guest_fault has them, and it comes for every page that is touched: only a watch with a history has it.
+    """
     seen = watched(("plain", LDP), history_kib=history_kib, seconds=1.5)
     (failure,) = (one.failure for one in seen)
     assert (failure.kind, failure.errno, failure.arch) == ("run-error", "ENOSYS", "arm64")
-    assert failure.exit is not None
-    assert (failure.exit.reason, failure.exit.info1, failure.exit.info2) == (0x24, 0x92000005, HOLE)
-    assert failure.cpu is not None
-    assert failure.cpu.registers["pc"] == 0x4000_1000
+    if history_kib or HAS_EVENT.is_dir():
+        assert failure.exit is not None
+        assert (failure.exit.reason, failure.exit.info1, failure.exit.info2) == (0x24, 0x92000005, HOLE)
+        assert failure.cpu is not None
+        assert failure.cpu.registers["pc"] == 0x4000_1000
     mechanism = diagnose(failure).mechanism
     assert mechanism is not None
     assert mechanism.id == "emulation-no-handler"

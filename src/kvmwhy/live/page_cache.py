@@ -13,7 +13,7 @@ from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
 from kvmwhy.live.process import Vmm, is_thread_of, process_of, vmm
 from kvmwhy.live.process_memory import Memory
 from kvmwhy.live.qemu_command import guest_name
-from kvmwhy.live.vcpus import failure_of
+from kvmwhy.live.vcpus import failure_of, of_this_host
 from kvmwhy.record import Failure, Host
 
 ENDED: Final = "the VMM had ended before its page could be read: the words are those of the trace"
@@ -67,7 +67,7 @@ class Recall:
 
     def complete(self, told: Failure, thread: int) -> Failure:
         """What the trace told of ``thread``, with what the vCPU's page adds. Never raises."""
-        told = msgspec.structs.replace(told, host=self._host)
+        told = of_this_host(msgspec.structs.replace(told, host=self._host))
         self.take(thread)
         taken = self._taken[thread]
         fitting = self._fitting(taken, told)

@@ -172,6 +172,14 @@ def _again(memory: Memory, address: int, before: Snapshot) -> Snapshot:
         return before
 
 
+def of_this_host(failure: Failure) -> Failure:
+    """Its architecture, where nothing of the record shows one. What x86 has of its own tells by itself."""
+    arch = arch_of(platform.machine())
+    if failure.arch is not None or arch == "x86":
+        return failure
+    return msgspec.structs.replace(failure, arch=arch, arch_from="the architecture of this host")
+
+
 def failure_of(
     page: bytes,
     *,
@@ -184,11 +192,8 @@ def failure_of(
 ) -> Failure:
     """The record in a page that was read from process ``pid``."""
     (failure,) = run_page.read(page).failures
-    arch = arch_of(platform.machine())
-    if arch != "x86":  # what x86 has of its own tells by itself
-        failure = msgspec.structs.replace(failure, arch=arch, arch_from="the architecture of this host")
     return msgspec.structs.replace(
-        failure,
+        of_this_host(failure),
         source=Source(path=f"process {pid}", vmm=vmm, guest=guest, vcpu=vcpu),
         host=host,
         damage=failure.damage + damage,
