@@ -23,6 +23,15 @@ MEANINGS = {
         "does not offer this type of VM",
         "kvm_intel: tdx=1",
     ),
+    # QEMU target/i386/sev.c: sev_snp_launch_update, sev_snp_cpuid_report_mismatches
+    "cpuid-page": (
+        (
+            b"qemu: sev_snp_launch_update: SNP_LAUNCH_UPDATE ret=-5 fw_error=22 'Invalid parameter'\n"
+            b"qemu: SEV-SNP: CPUID validation failed for function 0x8000001d, index: 0x3.\n"
+        ),
+        "table of CPUID does not fit",
+        "-cpu EPYC-v4",
+    ),
     # QEMU accel/kvm/kvm-all.c: kvm_init
     "busy": (b"ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n", "another hypervisor", "Stop the other"),
     "rights": (b"Could not access KVM kernel module: Permission denied\n", "the group kvm", "-aG kvm"),

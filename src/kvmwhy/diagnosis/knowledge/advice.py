@@ -12,6 +12,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from kvmwhy.diagnosis.code_window import Window
+from kvmwhy.diagnosis.knowledge.setup_meanings import said_of
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.phrasing import at
 from kvmwhy.diagnosis.scene import Scene
@@ -353,6 +354,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Give the VM a CPU model that both machines have, instead of `host`.",
         ("setup-refused", "entry-refused-guest-state"),
         lambda scene: scene.migrated or scene.call in {"KVM_SET_SREGS", "registers"} or scene.state == "mixture",
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Give the VM the CPU model of this CPU in its newest version (QEMU: -cpu EPYC-v4, EPYC-Milan-v2, EPYC-Genoa): the firmware compares its CPUID with what the CPU has.",
+        _SETUP,
+        lambda scene: scene.failure.setup is not None and "snp-cpuid" in said_of(scene.failure.setup),
     ),
     Entry(
         "vm-configuration",

@@ -53,6 +53,7 @@ _BY_DETAIL: Final[dict[str, str]] = {
         "this host's KVM does not offer this type of VM (a kernel without it, a module parameter that is off, or a"
         " BIOS setting)"
     ),
+    "snp-cpuid": "the firmware found that the guest's table of CPUID does not fit this CPU",
     "pgste": "QEMU has no PGSTE segment and vm.allocate_pgste is 0",
     "version-too-old": "the kernel's KVM is older than what this VMM needs",
     "irq-routing": "the VMM asked for more interrupt routes than KVM has, or for one that is invalid",
@@ -64,6 +65,13 @@ _BY_DETAIL: Final[dict[str, str]] = {
 }
 
 
+def said_of(setup: Setup) -> tuple[str, ...]:
+    """What the message was, and those behind it, by slugs."""
+    return (setup.detail or "", *str(setup.fields.get("followed_by", "")).split())
+
+
 def meaning_of(setup: Setup, errno: str | None) -> str | None:
     """A message that says why is more exact than an errno with several reasons."""
-    return _BY_DETAIL.get(setup.detail or "") or _BY_ERRNO.get((setup.call, errno or ""))
+    return next(
+        (_BY_DETAIL[slug] for slug in said_of(setup) if slug in _BY_DETAIL), _BY_ERRNO.get((setup.call, errno or ""))
+    )

@@ -39,6 +39,7 @@ ANCHORS: Final[Declared] = (
     "nhandled wrmsr", "Unhandled RDMSR", "Unhandled WRMSR", "ignored rdmsr", "ignored wrmsr",
     "disabled perfctr", "unimplemented wrmsr", "unimplemented perfctr", "unimplemented HWCR", "uhandled wrmsr",
     "unimplemented MMIO_CONF_BASE", ": MSR_IA32_DEBUGCTL", "set EOI MSR", "base relocation is unsupported",
+    "BAD TRAP: ",
     "faulting far call", "SPTE is not", "Dirty APIC map", "Invalid SPTE change", "Unexpected SPTE change",
     "Bad TDP root", "0->BUG", "1->BUG", "many->many", "rmap_remove: ", "Fast #PF retrying", "gmem: ",
     "Disabled LAPIC found", "IRQ source ID out", "allocatable IRQ sources", "failed to shrink bus",

@@ -58,7 +58,12 @@ _OF_A_REPORT: Final = re.compile(
 _KVM: Final = re.compile(
     r"\[kvm(?:_intel|_amd|_hv|_pr)?(?: [0-9a-f]{16,40})?\]|\bkvm_(?:arch_)?(?:vcpu|vm|dev|mmu|gmem|mem|spurious)_\w"
     r"|\b(?:vmx|svm|kvmppc|tdx|sev|vgic)_[a-z_]{3,60}\+0x|\bvcpu_(?:run|enter_guest)\b|/kvm/|kvm_host\.h|entry-kvm\.h"
+    # Intel's GVT-g, vhost and VFIO serve guests, too; illumos writes module:function+offset.
+    r"|/(?:i915/gvt|vhost|vfio)/|module \"kvm\"|\bkvm:[a-z]\w{2,60}\+[0-9a-f]"
 )
+# illumos names the process on a line of its own: usr/src/uts/i86pc/os/trap.c, die() and traptrace's dump.
+_ILLUMOS: Final = "BAD TRAP: "
+_ILLUMOS_WHO: Final = re.compile(r"(?P<comm>[A-Za-z][\w.-]{1,30}):$")
 # Machines that QEMU, Firecracker, crosvm and other KVM VMMs show to their guests ("linux,dummy-virt": QEMU's virt).
 _GUEST_HARDWARE: Final = re.compile(
     r"QEMU|linux,dummy-virt|Bochs|Firecracker|Cloud Hypervisor|KubeVirt|OpenStack|RHEV|oVirt|Red Hat KVM|riscv-virtio"
@@ -90,6 +95,10 @@ def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -
         folded = n == who_at + 1 and "kernel" not in fields and _FOLDED_TAINT.match(said)
         if _OF_KVM.match(said):
             break  # a module's own line: a report has none
+        if head.text[head.start :].startswith(_ILLUMOS) and (who := _ILLUMOS_WHO.match(said)):
+            fields.setdefault("comm", who["comm"])
+            last = n
+            continue
         if not said or not (folded or _OF_A_REPORT.match(said)) or not _is_of(head, line):
             strange += 1
             if strange > _MOST_STRANGE:

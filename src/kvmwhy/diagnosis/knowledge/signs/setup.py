@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.diagnosis.knowledge.setup_meanings import said_of
 from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
@@ -226,7 +227,7 @@ def _own_registers(scene: Scene) -> Answer:
 
 
 # VirtualBox's include/VBox/err.h; the rest are messages of readers.not_kvm.
-_CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX")  # fmt: skip
+_CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX", "MSR_LOCKING_FAILED", "SVME_NOT_ENABLED")  # fmt: skip
 
 
 def cannot_start(scene: Scene) -> Answer:
@@ -267,6 +268,14 @@ SIGNS: Final = (
         "it does not start on this machine: it is not installed, or virtualization is switched off",
         weights(host_setup=2.5, host_kernel=-2),
         "What such a message asks for is in the firmware's settings, or in what is installed.",
+    ),
+    Sign(
+        "snp-cpuid-page-refused",
+        _SETUP,
+        lambda scene: scene.failure.setup is not None and "snp-cpuid" in said_of(scene.failure.setup),
+        "the table of CPUID is what the SNP firmware refused",
+        weights(vm_configuration=2, vmm=1, confidential_stack=-1.5),
+        "QEMU fills the CPUID page from -cpu, and the firmware compares it with what the CPU has.",
     ),
     Sign(
         "vm-type-refused",

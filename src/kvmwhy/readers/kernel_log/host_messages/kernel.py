@@ -52,6 +52,11 @@ REPORTS: Final[tuple[HostMessage, ...]] = (
         form("Oops: %04lx [#%d]%s", "error number _"),
         form("Internal error: Oops: %s [#%d]%s", "error number _"),  # arm64
         form("Internal error: Oops - %s: %s [#%d]%s", "what error number _"),
+        form(  # illumos, SmartOS: usr/src/uts/i86pc/os/trap.c, die
+            'BAD TRAP: type=%x (#%s %s) rp=%p addr=%p occurred in module "%s" due to %s',
+            "_ _ what _ address module why",
+        ),
+        form("BAD TRAP: type=%x (#%s %s) rp=%p addr=%p", "_ _ what _ address"),
     ),
     message(
         "kernel-bug",

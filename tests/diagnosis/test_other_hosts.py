@@ -1,0 +1,44 @@
+"""Hosts that are not Linux, and drivers beside KVM that only guests use."""
+
+from __future__ import annotations
+
+import pytest
+
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.readers import read
+
+TROUBLE = {
+    # illumos usr/src/uts/i86pc/os/trap.c: die
+    "illumos-module": (
+        b'BAD TRAP: type=e (#pf Page fault) rp=ffffff007d4ed3a0 addr=0 occurred in module "kvm" due to a NULL pointer'
+        b" dereference\n\nqemu-system-x86_:\n#pf Page fault\nBad kernel fault at addr=0x0\n"
+    ),
+    "illumos-process": (
+        b'BAD TRAP: type=d (#gp General protection) rp=fffffb040f3cde70 addr=0 occurred in module "unix" due to an'
+        b" illegal access to a user address\n\nqemu-system-x86_:\n#gp General protection\n"
+    ),
+    # Linux lib/bug.c: __warn, of drivers/gpu/drm/i915/gvt and drivers/vhost
+    "gvt": b"[161869.136743] WARNING: CPU: 2 PID: 1460 at drivers/gpu/drm/i915/gvt/mmio.c:123"
+    b" intel_vgpu_emulate_mmio_read+0x1f2/0x280\n",
+    "vhost": b"[   57.2] WARNING: CPU: 1 PID: 99 at drivers/vhost/vhost.c:715 vhost_dev_cleanup+0x8b8/0xbc0\n",
+}
+
+
+@pytest.mark.parametrize("text", TROUBLE.values(), ids=TROUBLE)
+def test_the_host_was_in_trouble(text: bytes) -> None:
+    answer = diagnose(read(text).failures[0])
+    assert answer.mechanism is not None
+    assert answer.mechanism.id == "host-trouble"
+    assert answer.origins[0].id == "host-kernel"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'BAD TRAP: type=e (#pf Page fault) rp=ffff00 addr=0 occurred in module "zfs" due to x\n\nzpool-rpool:\n',
+        b"[   57.2] WARNING: CPU: 1 PID: 99 at drivers/gpu/drm/i915/display/intel_display.c:715 f+0x8b8/0xbc0\n",
+    ],
+    ids=["zfs", "display"],
+)
+def test_other_trouble_is_none_of_kvms(text: bytes) -> None:
+    assert not read(text).failures
