@@ -7,7 +7,6 @@ python3 elasticsearch_bulk.py failures.jsonl | split -l 20000 --filter='curl -sS
 A row's ID comes from all of it: what is loaded twice is there once. Each answer must say ``"errors":false``.
 """
 
-# ruff: noqa: INP001 -- it is copied to where it is used
 from __future__ import annotations
 
 import fileinput

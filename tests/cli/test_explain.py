@@ -50,7 +50,7 @@ def test_a_good_log_is_explained_answer_first() -> None:
     lines = result.stdout.decode().splitlines()
     assert lines[0].startswith("KVM's emulator has no handler for `vmovdqu ymm0,[rbx]`")
     assert "data[7]" in lines[-1]
-    assert max(map(len, lines)) <= 100
+    assert max(len(line) for line in lines if str(GOOD) not in line) <= 100  # however deep the checkout lies
 
 
 def test_one_screen_has_the_answer_the_code_and_what_to_do() -> None:
@@ -339,6 +339,15 @@ def test_a_closed_pipe_is_quiet() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=60) == -signal.SIGPIPE
+
+
+def test_brief_names_the_whole_file(tmp_path: Path) -> None:
+    """However long its path: an editor is to open it."""
+    folder = tmp_path.joinpath(*(["a directory with a long name"] * 8))
+    folder.mkdir(parents=True)
+    log = folder / "guest.log"
+    log.write_bytes(GOOD.read_bytes())
+    assert kvmwhy("explain", "--brief", str(log)).stdout.decode().startswith(f"{log}:1: emulation-no-handler: ")
 
 
 def test_the_catalogue() -> None:

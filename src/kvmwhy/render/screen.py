@@ -32,6 +32,7 @@ _MOST_ORIGINS: Final = 3
 _OPEN: Final = 0.5  # a share below which what is missing is worth a line
 _MOST_PROOFS: Final = 2
 _PATH: Final = 40  # of a file's name
+_LONGEST_PATH: Final = 4096  # PATH_MAX: of the one that an editor or grep's reader is to open
 _CODE: Final = 24  # columns of an instruction's bytes
 # Who can act on an origin; the CPU's and the confidential stack's updates are the host's to install.
 _DOER: Final = {
@@ -70,7 +71,7 @@ def screen(
 def brief(diagnosis: Diagnosis) -> list[Line]:
     """One line: what, whose, where."""
     source = diagnosis.failure.source
-    place = safe(source.path or "-", 80) + (f":{source.line}" if source.line else "")
+    place = safe(source.path or "-", _LONGEST_PATH) + (f":{source.line}" if source.line else "")
     mechanism = diagnosis.mechanism.id if diagnosis.mechanism else "undecided"
     doing = f"{diagnosis.origins[0].id} {_percent(diagnosis.origins[0])}" if diagnosis.origins else "-"
     return [Line(f"{place}: {mechanism}: {doing}: {safe(diagnosis.answer)}", whole=True)]
