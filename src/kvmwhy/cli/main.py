@@ -561,24 +561,20 @@ def probe(**options: Any) -> None:
     Each form is one small guest, whose operand is where there is no memory. It runs in one VM of 64 KiB, and needs
     /dev/kvm. On arm64 and riscv64, where KVM emulates no instructions, each class of access is asked for: whether it
     reaches a VMM, for one that asks for nothing, for one with KVM_CAP_ARM_NISV_TO_USER, and for one that injects an
-    abort as QEMU does.
+    abort as QEMU does; with --all, every form of the atlas that has an operand.
     """
+    _only_one(options, "text", "code")
+    if options["everything"] and (options["text"] or options["code"]):
+        raise click.UsageError("--all is for a probe of everything; --instruction and --bytes name what is asked")
     from kvmwhy.cli.other_host import bare_host, refusal
 
     if arch := bare_host():
         from kvmwhy.cli.probe_access import run as run_access
 
-        given = (
-            ("--mode", options.pop("mode")),
-            ("--all", options.pop("everything")),
-            ("--journal", options.pop("journal")),
-        )
+        given = (("--mode", options.pop("mode")), ("--journal", options.pop("journal")))
         if sentence := refusal(given, "x86", arch):
             raise click.UsageError(sentence)
         sys.exit(run_access(arch, **options))
-    _only_one(options, "text", "code")
-    if options["everything"] and (options["text"] or options["code"]):
-        raise click.UsageError("--all is for a probe of everything; --instruction and --bytes name what is asked")
     from kvmwhy.cli.probe import ProbeOptions
     from kvmwhy.cli.probe import run as run_probe
 

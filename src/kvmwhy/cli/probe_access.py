@@ -5,12 +5,18 @@ from __future__ import annotations
 import platform
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from kvmwhy.abi.error_numbers import NAMES
+from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.abi.uname import Arch
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
+from kvmwhy.arch.riscv64.instruction import kind_of
 from kvmwhy.cli.output import complain, show
+from kvmwhy.emulator.trap_atlas import Row, trap_atlas
+from kvmwhy.emulator.trap_file import Trap
+from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.access import Setup, ask, in_words, kind, points_at, setups
 from kvmwhy.machine.bare_guest import Stopped
 from kvmwhy.machine.errors import MachineError, NoKvmError, NotPermittedError
@@ -21,6 +27,7 @@ from kvmwhy.render.safe import safe
 DONE, NOTHING, USAGE, NO_KVM = 0, 1, 2, 3
 _ADDRESS: Final = 0x0D00_0000
 _WORD: Final = 4
+_MANY: Final = 40
 SETUP_WORDS: Final[dict[Setup, str]] = {
     "plain": "a VMM that asks for nothing",
     "nisv": "a VMM with KVM_CAP_ARM_NISV_TO_USER",
@@ -28,22 +35,34 @@ SETUP_WORDS: Final[dict[Setup, str]] = {
 }
 
 
+# What the atlas calls the set-ups of a guest without address translation (lab/trap_atlas: SETUPS).
+_ATLAS_SETUPS: Final[dict[Arch, dict[Setup, str]]] = {
+    "arm64": {"plain": "mmu-off", "nisv": "mmu-off-nisv"},
+    "riscv64": {"plain": "bare"},
+}
+
+
 class Asked(NamedTuple):
-    """One form, and what became of it under each set-up."""
+    """One form, and what became of it under each set-up. ``known``: by the atlas, as access.kind."""
 
     form: AccessClass
     answers: tuple[tuple[Setup, Stopped], ...]
+    known: dict[Setup, str]
 
     @property
     def differs(self) -> bool:
         """From what the kernel's source and the architecture say."""
         return bool(self.form.expected) and kind(self.answers[0][1]) not in self.form.expected
 
+    @property
+    def differs_from_atlas(self) -> bool:
+        return any(setup in self.known and kind(stopped) != self.known[setup] for setup, stopped in self.answers)
 
-def run(arch: Arch, *, text: str | None, code: str | None, out: str | None, as_json: bool) -> int:
+
+def run(arch: Arch, *, text: str | None, code: str | None, everything: bool, out: str | None, as_json: bool) -> int:
     """Probe; return the exit status."""
     try:
-        forms = _forms(arch, text, code)
+        forms = _forms(arch, text, code, everything=everything)
     except ValueError as error:
         complain(str(error))
         return USAGE
@@ -51,7 +70,8 @@ def run(arch: Arch, *, text: str | None, code: str | None, out: str | None, as_j
         complain(f"{text!r} is no class of access that is known here; --bytes takes any instruction")
         return NOTHING
     try:
-        rows = [_ask(arch, form, setups(arch)) for form in forms]
+        which = setups(arch)
+        rows = [_ask(arch, form, which) for form in forms]
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
         return NO_KVM
@@ -62,20 +82,40 @@ def run(arch: Arch, *, text: str | None, code: str | None, out: str | None, as_j
     return DONE
 
 
-def _forms(arch: Arch, text: str | None, code: str | None) -> list[AccessClass]:
+def _forms(arch: Arch, text: str | None, code: str | None, *, everything: bool) -> list[AccessClass]:
+    """Raises ValueError."""
     if code is not None:
         return [_of_bytes(arch, code)]
     if text is None:
-        return list(CLASSES[arch])
+        return _of_rows(arch, trap_atlas(arch)) if everything else list(CLASSES[arch])
     exact = [form for form in CLASSES[arch] if form.text == text.strip().lower()]
-    mnemonic = text.split()[:1]
-    same = [form for form in CLASSES[arch] if form.text.split()[:1] == mnemonic]
-    if exact or same or arch != "arm64":
-        return exact or same
-    from kvmwhy.arch.arm64.assembly import form_of
+    return exact or _of_rows(arch, trap_atlas(arch).find(text))
 
-    access = form_of(text)
-    return [form for form in CLASSES[arch] if access is not None and form.name == access.form]
+
+def _of_rows(arch: Arch, rows: Iterable[Row]) -> list[AccessClass]:
+    """Forms of the atlas, as far as they have an operand that can be put where no memory is."""
+    forms = []
+    for row in rows:
+        code = row.word.to_bytes(2 if arch == "riscv64" and row.word & 3 != 3 else _WORD, "little")
+        if points_at(arch, code, _ADDRESS) is not None:
+            forms.append(AccessClass(_name(arch, code), row.text, code, _expected(arch, code), ""))
+    return forms
+
+
+def _name(arch: Arch, code: bytes) -> str:
+    word = int.from_bytes(code, "little")
+    if arch != "arm64":
+        return kind_of(word)
+    access = load_store(word)
+    return access.form if isinstance(access, LoadStore) else "as given"
+
+
+def _expected(arch: Arch, code: bytes) -> tuple[str, ...]:
+    """By the form's syndrome; of riscv64 the atlas alone tells."""
+    access = load_store(int.from_bytes(code, "little")) if arch == "arm64" else None
+    if not isinstance(access, LoadStore) or access.described is None:
+        return ()
+    return ("mmio",) if access.described else ("ENOSYS",)
 
 
 def _of_bytes(arch: Arch, text: str) -> AccessClass:
@@ -89,19 +129,43 @@ def _of_bytes(arch: Arch, text: str) -> AccessClass:
         raise ValueError("--bytes takes an instruction of 2 or 4 bytes, in the order in which they lie in memory")
     if points_at(arch, data, _ADDRESS) is None:
         raise ValueError(f"{text} is no load or store that is known here, so no address can be given to it")
-    access = load_store(int.from_bytes(data, "little")) if arch == "arm64" else None
-    name, expected = "as given", tuple[str, ...]()
-    if isinstance(access, LoadStore):
-        name = access.form
-        expected = () if access.described is None else ("mmio",) if access.described else ("ENOSYS",)
-    return AccessClass(name, text, data, expected, "")
+    return AccessClass(_name(arch, data), text, data, _expected(arch, data), "")
 
 
 def _ask(arch: Arch, form: AccessClass, which: Sequence[Setup]) -> Asked:
     address = _ADDRESS + form.off
     regs = points_at(arch, form.code, address) or {form.base: address}
     answers = tuple((setup, ask(arch, form.code, address, setup, regs=regs)) for setup in which)
-    return Asked(form, answers)
+    return Asked(form, answers, _known(arch, form))
+
+
+def _known(arch: Arch, form: AccessClass) -> dict[Setup, str]:
+    """Of this kernel's series, or of all kernels where they agree; nothing of what was asked in another way."""
+    row = None if form.off else trap_atlas(arch).look_up(int.from_bytes(form.code, "little"))
+    if row is None:
+        return {}
+    series = kernel_version(platform.release())
+    known: dict[Setup, str] = {}
+    for setup, name in _ATLAS_SETUPS[arch].items():
+        measured = {column.series: _kind_of_trap(trap) for column, trap in row.in_setup(name)}
+        if series is not None and series[:2] in measured:
+            known[setup] = measured[series[:2]]
+        elif len(set(measured.values())) == 1:
+            known[setup] = next(iter(measured.values()))
+    return known
+
+
+def _kind_of_trap(trap: Trap) -> str:
+    match trap.kind:
+        case "error":
+            return NAMES.get(trap.code, str(trap.code))
+        case "exception":
+            return "trap"
+        case "timeout" | "endless":
+            return "loops"
+        case "exit":
+            return exit_name(trap.code)
+    return trap.kind
 
 
 def _keep(arch: Arch, rows: Sequence[Asked], out: str | None, *, as_json: bool, whole: bool) -> None:
@@ -130,23 +194,36 @@ def _plain(arch: Arch, row: Asked) -> dict[str, Any]:
         "verdicts": {setup: {"kind": kind(stopped), "says": in_words(arch, stopped)} for setup, stopped in row.answers},
         "expected": list(row.form.expected),
         "differs": row.differs,
+        "atlas": row.known,
+        "differs_from_atlas": row.differs_from_atlas,
     }
 
 
 def _summary(arch: Arch, rows: Sequence[Asked]) -> list[Line]:
-    """Each form as a VMM sees it that asks for nothing; then what other VMMs see instead."""
+    """Each form as a VMM sees it that asks for nothing; then what other VMMs see instead. Many forms are counted."""
     lines = [Line(f"{len(rows)} accesses outside memory, asked of Linux {safe(platform.release())} ({arch})", "answer")]
-    for row in rows:
-        style: Style = "bad" if row.differs else "plain"
-        lines.append(Line(in_words(arch, row.answers[0][1]), style, f"{row.form.name:23} {row.form.text:29} ", 2))
+    if len(rows) > _MANY:
+        counted = Counter(in_words(arch, row.answers[0][1]) for row in rows)
+        lines += [Line(words, "plain", f"{count:6} ", 2) for words, count in counted.most_common()]
+    else:
+        lines += [_short(arch, row) for row in rows]
     for n, (setup, _) in enumerate(rows[0].answers[1:], start=1):
         changed = Counter(in_words(arch, row.answers[n][1]) for row in rows if row.answers[n][1] != row.answers[0][1])
         said = "; ".join(f"{count} become {words}" for words, count in changed.most_common())
         lines.append(Line(said or "the same", "plain", f"For {SETUP_WORDS[setup]}: ", 2))
-    differing = sum(row.differs for row in rows)
-    count = f"{differing} differ from" if differing else "all are"
-    lines.append(Line(f"{count} what the kernel's source says", "bad" if differing else "good", indent=2))
+    for sentence, differing in (
+        ("what the kernel's source says", [row for row in rows if row.differs]),
+        ("what the atlas has of this kernel, or of all", [row for row in rows if row.differs_from_atlas]),
+    ):
+        count = f"{len(differing)} differ from" if differing else "none differs from"
+        lines.append(Line(f"{count} {sentence}", "bad" if differing else "good", indent=2))
+        lines += [_short(arch, row) for row in differing[:_MANY]]
     return lines
+
+
+def _short(arch: Arch, row: Asked) -> Line:
+    style: Style = "bad" if row.differs or row.differs_from_atlas else "plain"
+    return Line(in_words(arch, row.answers[0][1]), style, f"{row.form.name:23} {row.form.text:29} ", 2)
 
 
 def _one(arch: Arch, row: Asked) -> list[Line]:
@@ -155,4 +232,7 @@ def _one(arch: Arch, row: Asked) -> list[Line]:
         lines.append(Line(in_words(arch, stopped), "plain", f"for {SETUP_WORDS[setup]}: ", 2))
     if row.differs:
         lines.append(Line(f"unlike what the kernel's source says: {' or '.join(row.form.expected)}", "bad", indent=2))
+    if row.differs_from_atlas:
+        known = ", ".join(f"{setup} {word}" for setup, word in row.known.items())
+        lines.append(Line(f"unlike the atlas: {known}", "bad", indent=2))
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from kvmwhy.abi.arm64 import esr
-from kvmwhy.abi.riscv64.exceptions import cause
+from kvmwhy.abi.riscv64.causes import cause
 from kvmwhy.emulator.trap_atlas import Row
 from kvmwhy.emulator.trap_file import Column, Trap
 from kvmwhy.emulator.wording import accesses

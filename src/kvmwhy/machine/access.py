@@ -5,12 +5,11 @@ Each question gets a VM of its own, so that no answer hangs on another and the i
 
 from __future__ import annotations
 
-import errno
 import platform
 from typing import Final, Literal, NamedTuple
 
 from kvmwhy.abi.arm64 import esr
-from kvmwhy.abi.riscv64.exceptions import cause
+from kvmwhy.abi.riscv64.causes import cause
 from kvmwhy.abi.riscv64.one_reg import BY_NUMBER
 from kvmwhy.abi.uname import Arch, arch_of
 from kvmwhy.arch.arm64 import operand as arm64_operand
@@ -97,14 +96,12 @@ def ask(
 
 # -- in words ------------------------------------------------------------------------------------------
 
-_ERRNOS: Final = {errno.ENOSYS: "ENOSYS", errno.EOPNOTSUPP: "EOPNOTSUPP"}  # POSIX has two names for some
-
 
 def kind(stopped: Stopped) -> str:
     """For programs: mmio, nisv, an errno's name, trap, done, loops, or the exit's name."""
     match stopped.how:
         case "errno":
-            return _ERRNOS.get(stopped.errno or 0, stopped.errno_name)
+            return stopped.errno_name
         case "timeout" | "many":
             return "loops"
         case "trap":

@@ -6,12 +6,12 @@ such an exit is MMIO on any KVM, and where the PC is tells which of them rang. W
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.abi.kvm_run import PAGE_SIZE
 from kvmwhy.abi.uname import Arch
 from kvmwhy.machine.errors import (
@@ -68,7 +68,7 @@ class Stopped(msgspec.Struct, frozen=True):
 
     @property
     def errno_name(self) -> str:
-        return errno.errorcode.get(self.errno or 0, str(self.errno))
+        return NAMES.get(self.errno or 0, str(self.errno))
 
 
 class BareGuest(msgspec.Struct, frozen=True):
