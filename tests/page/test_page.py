@@ -17,14 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from browser import LOOKS, Visit, every, overflow, packaged, served, violations, visit
+from kvmwhy.ingest.multi_search import one_by_one
 from kvmwhy.page.packages import PACKAGES
+from kvmwhy.page.parts import asset
 from kvmwhy.page.write import write
 from kvmwhy.report import report
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -74,6 +78,14 @@ def page(chromium: Browser, site: Path) -> Iterator[Visit]:
         yield seen
 
 
+@pytest.fixture(scope="module")
+def blank(chromium: Browser) -> Iterator[Page]:
+    """An empty page that has the worker's search."""
+    with visit(chromium, "about:blank") as seen:
+        seen.page.evaluate(asset("search.js") + "window.Search = Search; 0")
+        yield seen.page
+
+
 def explained(seen: Visit, file: Any) -> dict[str, Any]:
     """What the page shows of a file."""
     seen.page.evaluate("window.answers.length = 0; document.body.dataset.state = 'asked'")
@@ -112,6 +124,18 @@ def test_public_reports_have_the_answer_of_cpython(page: Visit) -> None:
     wanted = PUBLIC if EVERY else every(PUBLIC, 30)
     assert same_as_here(page, wanted) >= len(wanted) * 2 // 3
     assert page.errors == []
+
+
+@given(st.lists(st.binary(min_size=1, max_size=5), min_size=1, max_size=8, unique=True), st.data())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_search_finds_what_the_standard_library_finds(blank: Page, texts: list[bytes], data: st.DataObject) -> None:
+    """Every occurrence, in one order, for any texts: also those inside of others, and those that overlap."""
+    text = b"".join(data.draw(st.lists(st.sampled_from([*texts, b"a", b"\x00"]), max_size=12)))
+    found = blank.evaluate(
+        "([texts, text]) => Array.from(new Search(texts.map((t) => Uint8Array.from(t))).find(Uint8Array.from(text)))",
+        [[list(each) for each in texts], list(text)],
+    )
+    assert list(zip(found[::3], found[1::3], found[2::3], strict=True)) == one_by_one(texts)(text)
 
 
 HOSTILE = {

@@ -34,7 +34,8 @@ _ROOMS: Final = (
 )
 _WITHOUT: Final = ("arch/x86/capstone/", "render/fleet_")
 _OF_PYODIDE: Final = ("pyodide.asm.wasm", "pyodide.asm.mjs", "pyodide.js", "python_stdlib.zip", "pyodide-lock.json")
-_SHIM: Final = "iced_x86_js.py"  # becomes the package iced_x86
+# Under the names of packages that have no wheel for WebAssembly.
+_SHIMS: Final = {"iced_x86": "iced_x86_js.py", "ahocorasick_rs": "ahocorasick_js.py"}
 _ENTRY: Final = "in_browser.py"
 _TIME: Final = (2020, 1, 1, 0, 0, 0)  # of every file, so that the same source gives the same page
 _EXPORT: Final = "export default _createPyodideModule;"
@@ -96,6 +97,7 @@ def _worker(pyodide: dict[str, bytes], iced: dict[str, bytes]) -> bytes:
         iced["iced_x86.js"].decode(),
         "}",
         f"const edition = {json.dumps(json.loads(pyodide['pyodide-lock.json'])['info'])};",
+        asset("search.js"),
         asset("worker.js"),
     )
     lines = [line for piece in pieces for line in piece.split("\n") if not line.startswith("//# sourceMappingURL=")]
@@ -103,14 +105,15 @@ def _worker(pyodide: dict[str, bytes], iced: dict[str, bytes]) -> bytes:
 
 
 def _program() -> bytes:
-    """What is installed here, as an archive: kvmwhy, and the shim under the name of what it stands for."""
+    """What is installed here, as an archive: kvmwhy, and the shims under the names of what they stand for."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(_sources()):
             _add(archive, f"kvmwhy/{path}", os.path.join(_OURS, path))
         _add(archive, f"kvmwhy/page/{_ENTRY}", os.path.join(_HERE, _ENTRY))
         _add(archive, "kvmwhy/page/__init__.py", os.path.join(_HERE, "__init__.py"))
-        _add(archive, "iced_x86/__init__.py", os.path.join(_HERE, _SHIM))
+        for name, shim in _SHIMS.items():
+            _add(archive, f"{name}/__init__.py", os.path.join(_HERE, shim))
     return out.getvalue()
 
 

@@ -1,5 +1,5 @@
 // The worker: Python with kvmwhy in it. Its packages come with the first message; it fetches nothing.
-// Above stand Pyodide's module, its loader, iced's package as a function, and Pyodide's edition.
+// Above stand Pyodide's module, its loader, iced's package as a function, Pyodide's edition, and the search.
 
 let explain = null;
 
@@ -20,6 +20,7 @@ function decoder(bytes) {
 
 async function start(parts) {
   self.parts = parts;
+  self.Search = Search;
   self.iced = decoder(parts['iced.wasm']);
   const python = await self.loadPyodide({
     createPyodideModule: _createPyodideModule,
