@@ -82,16 +82,18 @@ def _npm(package: Package, folder: str | None, names: tuple[str, ...]) -> dict[s
 
 
 def _worker(pyodide: dict[str, bytes], iced: dict[str, bytes]) -> bytes:
-    """One module, as a page without an address has none from which another could be imported.
+    """One classic script: a page that is opened from the disk may start no worker that is a module.
 
-    Pyodide's own loader would import the compiled module by its address; it takes it as a function as well. iced's
-    package is made for Node.js: it asks for three of its modules, which are given to it.
+    Pyodide's own loader would import the compiled module by its address; it takes it as a function as well. It refuses
+    to run where ``importScripts`` works, so that is taken away. iced's package is made for Node.js: it asks for three
+    of its modules, which are given to it.
     """
     module = pyodide["pyodide.asm.mjs"].decode().rstrip()
     if not module.endswith(_EXPORT):
         raise PackageError(f"{PYODIDE.file} does not end as expected")
     pieces = (
-        module.removesuffix(_EXPORT),
+        "'use strict'; self.importScripts = undefined;",
+        module.removesuffix(_EXPORT).replace("import.meta.url", "self.location.href"),
         pyodide["pyodide.js"].decode(),
         "function icedModule(module, require, __dirname) {",
         iced["iced_x86.js"].decode(),

@@ -44,7 +44,7 @@
     progress(60);
     say('Starting Python …');
     var code = URL.createObjectURL(new Blob([parts['worker.js']], { type: 'text/javascript' }));
-    worker = new Worker(code, { type: 'module' });
+    worker = new Worker(code);
     worker.onmessage = heard;
     worker.onerror = function (event) { heard({ data: { kind: 'failed', text: event.message || 'it ended' } }); };
     worker.postMessage({ kind: 'start', parts: parts });
