@@ -77,7 +77,7 @@ def _document(parts: Sequence[Part], paths: Sequence[str], *, inlined: bool) -> 
 <section id="answer" tabindex="-1" aria-label="Answer"></section></main>
 <noscript><p>Without scripts this page cannot read a log.</p></noscript>
 <footer><p>Nothing leaves this browser. The log is read by kvmwhy itself, on Python as WebAssembly; {_loads(inlined=inlined)}.</p>
-<p>For gigabytes of logs, live hosts and more, install it: {escape("git clone <its repository> && cd kvmwhy && ./kvmwhy explain guest.log")}</p>
+<p>For gigabytes of logs, live hosts and more, install it: <code>{escape("git clone <its repository> && cd kvmwhy && ./kvmwhy explain guest.log")}</code></p>
 <p>kvmwhy {__version__}</p></footer>
 <script type="application/json" id="parts">{msgspec.json.encode(listed).decode()}</script>{held}
 <script>{SCRIPT}</script><script>{script}</script></body></html>

@@ -32,7 +32,7 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # a link is a secret; without it a form would have no origin
     "X-Content-Type-Options": "nosniff",
 }
 _NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
