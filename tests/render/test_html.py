@@ -9,18 +9,22 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from browser import Drive
+from browser import LOOKS, Drive, overflow, violations, visit
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.readers import read
 from kvmwhy.render.html.document import Told, page
 from kvmwhy.render.html.failure import Excerpt
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 GOOD = FIXTURES / "lab-svm" / "qemu-6.1" / "long64-vmovdqu" / "qemu.log"
@@ -157,6 +161,19 @@ def test_a_browser_runs_nothing_of_the_log(drive: Drive, tmp_path: Path) -> None
     shown = drive(path)
     assert "owned</title>" not in shown
     assert outline(shown).tags["img"] == 0
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_axe_finds_nothing(chromium: Browser, tmp_path: Path, scheme: str, width: int) -> None:
+    """Of three kinds of failure, one page of several, and nothing is wider than the window."""
+    logs = [*LOGS[:: len(LOGS) // 2][:3], GOOD]
+    for n, log in enumerate(logs):
+        path = tmp_path / f"{n}.html"
+        path.write_text(page_of(log.read_bytes(), times=1 + 2 * (log == GOOD)))
+        with visit(chromium, path.as_uri(), scheme=scheme, width=width) as seen:
+            assert violations(seen.page) == [], log
+            assert overflow(seen.page) <= 0, log
+            assert seen.errors == []
 
 
 def test_the_command_writes_the_page_whole(tmp_path: Path) -> None:
