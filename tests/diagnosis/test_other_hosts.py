@@ -37,8 +37,18 @@ def test_the_host_was_in_trouble(text: bytes) -> None:
     [
         b'BAD TRAP: type=e (#pf Page fault) rp=ffff00 addr=0 occurred in module "zfs" due to x\n\nzpool-rpool:\n',
         b"[   57.2] WARNING: CPU: 1 PID: 99 at drivers/gpu/drm/i915/display/intel_display.c:715 f+0x8b8/0xbc0\n",
+        # drivers/iommu/intel/dmar.c: dmar_fault_do_one; drivers/pci/pci.c: pci_power_up
+        b"[   12.3] DMAR: [DMA Read NO_PASID] Request device [03:00.0] fault addr 0x7f000 [fault reason 0x06] PTE\n",
+        b"[   12.3] nvme 0000:01:00.0: Unable to change power state from D3cold to D0, device inaccessible\n",
     ],
-    ids=["zfs", "display"],
+    ids=["zfs", "display", "dmar", "nvme"],
 )
 def test_other_trouble_is_none_of_kvms(text: bytes) -> None:
     assert not read(text).failures
+
+
+def test_a_device_of_a_guest_is() -> None:
+    """The same lines, where VFIO or the reporter says that a guest has the device."""
+    line = b"DMAR: [DMA Read NO_PASID] Request device [03:00.0] fault addr 0x7f000 [fault reason 0x06] PTE Read\n"
+    assert read(b"[   12.1] vfio-pci 0000:03:00.0: enabling device (0000 -> 0003)\n[   12.3] " + line).failures
+    assert read(b"When the VM starts, the host logs:\n[   12.3] " + line).failures

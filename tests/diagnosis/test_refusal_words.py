@@ -32,6 +32,12 @@ MEANINGS = {
         "table of CPUID does not fit",
         "-cpu EPYC-v4",
     ),
+    # QEMU target/i386/kvm/kvm.c: kvm_buf_set_msrs
+    "msr": (
+        b"qemu-system-x86_64: error: failed to set MSR 0x48d to 0x7f00000016\n",
+        "IA32_VMX_TRUE_PINBASED_CTLS) was refused: this KVM does not know the register, or does not take the value",
+        "Update QEMU",
+    ),
     # QEMU accel/kvm/kvm-all.c: kvm_init
     "busy": (b"ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy\n", "another hypervisor", "Stop the other"),
     "rights": (b"Could not access KVM kernel module: Permission denied\n", "the group kvm", "-aG kvm"),

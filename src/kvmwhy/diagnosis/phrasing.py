@@ -105,4 +105,10 @@ _CALLS: Final = {
     "module": "loading KVM's module",
     "vcpu-init": "setting up a vCPU",
     "registers": "setting or getting the vCPU's registers",
+    "KVM": "a request to KVM",
+    "SEV": "the set-up of SEV",
+    "SEV_LAUNCH": "the launch of the SEV guest",
+    "KVM_TDX": "a request of TDX",
+    "mmap": "mapping the vCPU's kvm_run page",
+    "libkrun": "libkrun's set-up",
 }

@@ -26,6 +26,11 @@ _BY_ERRNO: Final[dict[tuple[str, str], str]] = {
     ("KVM_GET_SUPPORTED_CPUID", "E2BIG"): "the buffer for the CPUID table is too small",
     ("KVM_CREATE_IRQCHIP", "EEXIST"): "the VM has an interrupt controller already",
     ("KVM_ENABLE_CAP", "EINVAL"): "KVM does not have this capability, or not with these arguments",
+    ("KVM_SET_SREGS", "EINVAL"): "the values do not fit each other, this CPU, or the CPUID that the vCPU was given",
+    ("registers", "EINVAL"): "the values do not fit each other, this CPU, or what the vCPU was given of it",
+    ("KVM_SET_XCRS", "EINVAL"): "XCR0 has a bit that the vCPU's CPUID, or this CPU, has not",
+    ("KVM_SET_CPUID2", "EINVAL"): "the table would change under a vCPU that has run, or does not fit its state",
+    ("KVM_SET_NESTED_STATE", "EINVAL"): "the state does not fit what this host's VMX or SVM offers",
     ("KVM_SET_TSS_ADDR", "EEXIST"): "the address overlaps a memory slot",
     ("open", "ENOENT"): (
         "the device is not there, because the module is not loaded, or virtualization is switched off or not "
@@ -38,6 +43,10 @@ _BY_ERRNO: Final[dict[tuple[str, str], str]] = {
         "the CPU has no virtualization, it is switched off in the firmware, or an outer hypervisor hides it"
     ),
     ("module", "EBUSY"): "another module of KVM's is loaded, or another hypervisor is active",
+}
+_BY_CALL: Final[dict[str, str]] = {  # do_set_msr and do_get_msr fail with a count, not with an errno
+    "KVM_SET_MSRS": "this KVM does not know the register, or does not take the value",
+    "KVM_GET_MSRS": "this KVM does not know the register",
 }
 _BY_DETAIL: Final[dict[str, str]] = {
     "disabled-by-bios": (
@@ -72,6 +81,6 @@ def said_of(setup: Setup) -> tuple[str, ...]:
 
 def meaning_of(setup: Setup, errno: str | None) -> str | None:
     """A message that says why is more exact than an errno with several reasons."""
-    return next(
-        (_BY_DETAIL[slug] for slug in said_of(setup) if slug in _BY_DETAIL), _BY_ERRNO.get((setup.call, errno or ""))
-    )
+    by_errno = _BY_ERRNO.get((setup.call, errno or ""))
+    by_call = _BY_CALL.get(setup.call) if setup.msr is not None else None
+    return next((_BY_DETAIL[slug] for slug in said_of(setup) if slug in _BY_DETAIL), by_errno or by_call)

@@ -120,7 +120,10 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     shown = call_in_words(call)
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
-        detail = f" of MSR {failure.setup.msr:#x}"
+        from kvmwhy.abi.x86.msr import describe_msr  # asked of few failures
+
+        known = describe_msr(failure.setup.msr)
+        detail = f" of MSR {failure.setup.msr:#x}" + (f" ({known.name})" if known else "")
     if failure.setup is not None and "one_reg" in failure.setup.fields:
         detail = _one_reg(failure.setup)
     errno = f" with {failure.errno}" if failure.errno else ""

@@ -8,6 +8,7 @@ that failed themselves: their VM-instruction error goes to userspace only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +33,10 @@ _SWITCHED_OFF: Final = "the dump is switched off: the log only shows that a VM e
 _DAMAGED: Final = frozenset({"memory-poisoned"})  # whoever used that memory
 _GOES_ON: Final = frozenset({"exchange-as-write", "instruction-as-nop"})  # KVM carried them out, and refused nothing
 _EPT_MISCONFIG: Final = 49
+_ANY_DEVICES: Final = frozenset({"iommu-fault", "device-reset-failed"})  # a host has them without any guest, too
+_ASSIGNED: Final = re.compile(
+    r"vfio|kvm|qemu|libvirt|pass-?through|\bRMP|\bVMs?\b|\bguests?\b|virtual machine", re.IGNORECASE
+)
 _VENDORS: Final = {
     "vmx": "the host's kernel log has a message of KVM on VMX",
     "svm": "the host's kernel log has a message of KVM on SVM",
@@ -63,7 +68,7 @@ def read(
     places = events_of(text.text, origin)
     nearby = Nearby(places)
     host = _released(host_of(text.text), places)
-    records = sorted(_records(dumps.whole(), places), key=lambda record: record.first) or _trouble(places)
+    records = sorted(_records(dumps.whole(), places), key=lambda record: record.first) or _trouble(places, text.text)
     failures = tuple(
         Failure(
             source=Source(path=path, line=first_line + record.first, vcpu=record.vcpu),
@@ -162,10 +167,12 @@ def _vcpu(event: HostEvent) -> int | None:
     return vcpu if isinstance(vcpu, int) else None
 
 
-def _trouble(places: tuple[Place, ...]) -> list[_Record]:
+def _trouble(places: tuple[Place, ...], text: str) -> list[_Record]:
     """The one record of a log that has no failure: the host's own trouble, or what KVM refused a guest."""
     for role, kind in (("fault", "host-trouble"), ("guest", "undef-injected")):
         for place in places:
+            if place.event.kind in _ANY_DEVICES and not _ASSIGNED.search(text):
+                continue
             if roles()[place.event.kind] == role and concerns_kvm(place.event):
                 fields = _of_arch(place.event) | {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
                 return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
