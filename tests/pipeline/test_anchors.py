@@ -17,6 +17,7 @@ from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, needles
 from kvmwhy.ingest.anchors import Anchor, holds
 from kvmwhy.ingest.demux import streams
 from kvmwhy.ingest.encoding import ESCAPED, Unescaped
+from kvmwhy.ingest.first_look import FirstLook, words_of
 from kvmwhy.ingest.multi_search import finder, one_by_one
 from kvmwhy.pipeline import records
 from kvmwhy.readers import read
@@ -117,6 +118,41 @@ def test_an_anchor_is_found_torn_at_all_its_blanks(anchor: Anchor, gaps: list[st
         for hit in hits:
             torn = GAP.join(map(re.escape, hit.anchor.text.split()))
             assert data.startswith(hit.anchor.text, hit.at) or re.compile(torn).match(data, hit.at)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(ANCHORS),
+    st.lists(st.sampled_from(GAPS), min_size=12, max_size=12),
+    st.sets(st.sampled_from(sorted({w[:8] for a in ANCHORS for w in a.text.split()})), max_size=400),
+    st.lists(st.sampled_from([*(a.text for a in ANCHORS), "lorem ipsum dolor sit amet " * 9, "\n"]), max_size=20),
+)
+def test_where_an_anchor_is_the_first_look_sees_it(
+    anchor: Anchor, gaps: list[str], ordinary: set[str], around: list[str]
+) -> None:
+    """Torn or not, whatever words are ordinary: the hits in the parts that it names are those of all."""
+    pytest.importorskip("hyperscan")
+    words = anchor.text.split() if "  " not in anchor.text.strip() else [anchor.text]
+    torn = "".join(word + gap for word, gap in zip(words, gaps, strict=False))
+    data = "\n".join((*around, anchor.text, *around[::2], torn, *around[::3], *anchor.near[:1])).encode()
+    texts = words_of(ANCHORS, ordinary)
+    assert any(text.encode() in data for text in texts)
+    look = FirstLook(search())
+    for _ in range(3):
+        assert search().hits(data, spans=look.spans(data)) == search().hits(data)
+
+
+def test_the_first_look_learns_what_is_ordinary() -> None:
+    """Words that a log has in every line are looked for no more, and others are in their stead."""
+    pytest.importorskip("hyperscan")
+    look = FirstLook(search())
+    data = b"registers of the host were initialized: error, kernel command failed, vcpu unknown\n" * 100
+    for _ in range(4):
+        look.spans(data)
+    assert look.spans(data) == []
+    line = b"KVM internal error. Suberror: 1\n"
+    ((start, end),) = look.spans(data + line + data)
+    assert start <= len(data) < len(data) + len(line) <= end
 
 
 def test_a_word_far_away_is_not_near() -> None:

@@ -30,6 +30,10 @@ _LEAST: Final = 5  # letters that are searched for where a first word has but on
 _LENIENT: Final = 2  # what is wrapped or escaped is so much longer than what it says
 
 
+Span = tuple[int, int]
+"""A part of some bytes: where it begins, and where it ends."""
+
+
 class Hit(NamedTuple):
     """Where an anchor begins, in bytes."""
 
@@ -60,22 +64,27 @@ class AnchorSearch:
         found = {which for which, _, _ in self._find(data)}
         return {anchor for which in found for _, anchor, _ in self._owners[which]}
 
-    def hits(self, data: bytes, low: int = 0, high: int | None = None) -> list[Hit]:
-        """The anchors that begin in ``data[low:high]``, in order. What stands around that decides about them, too."""
+    def hits(self, data: bytes, low: int = 0, high: int | None = None, spans: list[Span] | None = None) -> list[Hit]:
+        """The anchors that begin in ``data[low:high]``, in order. What stands around that decides about them, too.
+
+        If ``spans`` are given, there is none but in those parts.
+        """
         high = len(data) if high is None else high
-        hits = self._begun(data, low, high)
+        whole = [(0, len(data))]
+        hits = self._begun(data, low, high, whole if spans is None else merged([(0, low), *spans, (high, len(data))]))
         if hits is None:
             plain = Unescaped(data)
-            found = self._begun(plain.data, plain.index(low), plain.index(high), escaped=False) or []
+            whole = [(0, len(plain.data))]
+            found = self._begun(plain.data, plain.index(low), plain.index(high), whole, escaped=False) or []
             hits = [hit._replace(at=min(high - 1, plain.place(hit.at))) for hit in found]
         return hits
 
-    def _begun(self, data: bytes, low: int, high: int, *, escaped: bool = True) -> list[Hit] | None:
+    def _begun(self, data: bytes, low: int, high: int, spans: list[Span], *, escaped: bool = True) -> list[Hit] | None:
         """``None``: some of it is ``escaped``, as far as this is looked for."""
         hits: list[Hit] = []
         waiting: list[list[Hit]] = [[] for _ in self._conditions]
         torn: set[tuple[int, Anchor]] = set()
-        for which, at, _ in self._find(data):
+        for which, at in self._found(data, spans):
             if which < len(ESCAPED) and escaped:
                 return None
             for needle, anchor, condition in self._owners[which]:
@@ -88,6 +97,10 @@ class AnchorSearch:
             hits += _with_word(data, words, min(_LENIENT * within, NEAR), some)
         hits.sort()
         return hits
+
+    def _found(self, data: bytes, spans: list[Span]) -> Iterator[tuple[int, int]]:
+        for start, end in spans:
+            yield from ((which, start + at) for which, at, _ in self._find(data[start:end]))
 
     @cached_property
     def strong(self) -> AnchorSearch:
@@ -116,6 +129,17 @@ class AnchorSearch:
     @cached_property
     def _find(self) -> Finder:
         return finder([text.encode() for text in self._needles])
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Parts in the order in which they begin, those that overlap or touch as one."""
+    out: list[Span] = []
+    for start, end in spans:
+        if out and start <= out[-1][1]:
+            out[-1] = out[-1][0], max(end, out[-1][1])
+        else:
+            out.append((start, end))
+    return out
 
 
 def needles(anchor: str) -> list[Needle]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, Hit
+from kvmwhy.ingest.anchor_search import NEAR, REACH, AnchorSearch, Hit, Span
+from kvmwhy.ingest.first_look import is_possible, look_for
 from kvmwhy.ingest.repeats import LONGEST, Repeats, Run
 from kvmwhy.ingest.window import BLOCK, SMALL
 
@@ -18,7 +19,7 @@ _LINES: Final = 80  # at least; a dump has some 60, and a journal's record of on
 _FAR: Final = 256 << 10  # but no further than this
 
 _AHEAD: Final = 5  # blocks
-_LARGE: Final = 8  # blocks after which threads pay
+_LARGE: Final = 8  # blocks after which threads pay, and to learn which words are rare
 
 _LIBVIRT: Final = b": starting up libvirt"
 _HOLDS: Final = BLOCK  # how far libvirt's header holds
@@ -34,11 +35,12 @@ class Tape:
         self._lines: dict[int, int] = {first: 1}  # the number of the line in which a block begins
         self._source = _in_blocks(chunks)
         self._next = first
+        self._first_number = first
         self._numbered = numbered
         self._runs: dict[int, Run | None] = {}
         self._is_hot = False
         self._ahead = ahead
-        self._asked: dict[int, Future[bool]] = {}
+        self._asked: dict[int, Future[list[Span]]] = {}
         self._fill(first)
         self.block = first - 1
         self.is_small = not first and len(self._blocks.get(0, b"")) <= SMALL
@@ -62,8 +64,8 @@ class Tape:
         """The anchors that begin in this block, and the weak ones."""
         self._ask(search)
         asked = self._asked.pop(self.block, None)
-        is_worth = self._is_hot or (asked.result() if asked else self._is_worth(self.block, search))
-        found = self._hits(search) if is_worth else []
+        spans = None if self._is_hot else asked.result() if asked else self._spans(self.block, search)
+        found = [] if spans == [] else self._hits(search, spans)
         self._is_hot = bool(found)
         return [hit for hit in found if not hit.anchor.weak], [hit for hit in found if hit.anchor.weak]
 
@@ -72,19 +74,28 @@ class Tape:
         if self._ahead and self.block >= _LARGE and not self._is_hot:
             for block in range(self.block, self._next - 1):
                 if block not in self._asked:
-                    self._asked[block] = _threads().submit(self._is_worth, block, search)
+                    self._asked[block] = _threads().submit(self._spans, block, search)
 
-    def _is_worth(self, block: int, search: AnchorSearch) -> bool:
-        """Whether there may be any, at the least expense; where the block before had some, this is not asked."""
+    def _spans(self, block: int, search: AnchorSearch) -> list[Span]:
+        """The parts of a block that may have some, at the least expense; behind one that has, this is not asked."""
         data, behind = self._blocks[block], self._blocks.get(block + 1, b"")
-        return search.any(data) or (bool(behind) and search.any(data[-REACH:] + behind[:REACH]))
+        border = data[-REACH:] + behind[:REACH]
+        at = len(data) - min(REACH, len(data))
+        if block < self._first_number + _LARGE or not is_possible():
+            return [(0, at + len(border))] if search.any(data) or (behind and search.any(border)) else []
+        look = look_for(search)
+        if block == self._first_number + _LARGE:
+            look.begin()
+        spans = look.spans(data)
+        return [*spans, (at, at + len(border))] if behind and search.any(border) else spans
 
-    def _hits(self, search: AnchorSearch) -> list[Hit]:
+    def _hits(self, search: AnchorSearch, spans: list[Span] | None) -> list[Hit]:
         start = self.block * BLOCK
         base = start - NEAR if self.block - 1 in self._blocks else start
         text = self.slice(base, start + BLOCK + NEAR)
         low, high = start - base, start - base + len(self._blocks[self.block])
-        return [Hit(base + hit.at, hit.anchor) for hit in search.hits(text, low, high)]
+        spans = spans and [(low + begin, low + end) for begin, end in spans]
+        return [Hit(base + hit.at, hit.anchor) for hit in search.hits(text, low, high, spans)]
 
     def run(self, repeats: Repeats) -> Run | None:
         """The reports that begin in this block, if it and its neighbours hold nothing else."""
