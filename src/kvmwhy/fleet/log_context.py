@@ -45,7 +45,7 @@ def around(window: Window | None, offset: int) -> Around:
 
 def name_in(header: bytes) -> str:
     """The host's name, in what libvirt writes when it starts a guest."""
-    found = _NAME.search(header)
+    found = _NAME.search(header) if b"hostname: " in header else None
     return found[1].decode("utf-8", "replace") if found else ""
 
 
