@@ -147,7 +147,7 @@ def test_the_first_look_learns_what_is_ordinary() -> None:
     pytest.importorskip("hyperscan")
     look = FirstLook(search())
     data = b"registers of the host were initialized: error, kernel command failed, vcpu unknown\n" * 100
-    for _ in range(4):
+    for _ in range(40):
         look.spans(data)
     assert look.spans(data) == []
     line = b"KVM internal error. Suberror: 1\n"

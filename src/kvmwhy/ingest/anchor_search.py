@@ -27,6 +27,9 @@ _GAP: Final = rb"(?: (?! )|%b)" % _TORN
 _TEARS: Final = ("\t", "\n", "\r", "\\", "<", "&", "=\n", "=\r")
 _AFTER_WORD: Final = ("  ", *_TEARS, *(f" {tear}" for tear in _TEARS))
 _LEAST: Final = 5  # letters that are searched for where a first word has but one
+_DENSE: Final = (
+    1000  # needles in a block, from which on it pays to ask first whether the words are there that they need
+)
 _LENIENT: Final = 2  # what is wrapped or escaped is so much longer than what it says
 
 
@@ -98,9 +101,23 @@ class AnchorSearch:
         hits.sort()
         return hits
 
-    def _found(self, data: bytes, spans: list[Span]) -> Iterator[tuple[int, int]]:
-        for start, end in spans:
-            yield from ((which, start + at) for which, at, _ in self._find(data[start:end]))
+    def _found(self, data: bytes, spans: list[Span]) -> list[tuple[int, int]]:
+        """Which needles there are, and where, but for many that come to nothing."""
+        found = [(which, start + at) for start, end in spans for which, at, _ in self._find(data[start:end])]
+        if len(found) > _DENSE:
+            idle = self._idle({which for which, _ in found}, data)
+            found = [match for match in found if match[0] not in idle]
+        return found
+
+    def _idle(self, found: set[int], data: bytes) -> set[int]:
+        """Those needles all of whose anchors need words that are nowhere in it."""
+        needed = {which: {condition for _, _, condition in self._owners[which]} for which in found}
+        absent = {
+            condition
+            for condition in set().union(*needed.values())
+            if condition is not None and not _words(self._conditions[condition][0])(data)
+        }
+        return {which for which, conditions in needed.items() if conditions and conditions <= absent}
 
     @cached_property
     def strong(self) -> AnchorSearch:

@@ -42,29 +42,38 @@ class FirstLook:
         self._search = search
         self._ordinary: set[str] = set()
         self._words = _Words(words_of(search.anchors, ()))
-        self._wait = self._seen = 0
+        self._wait = self._seen = 0  # blocks
+        self._is_dense = False  # whether the last one had too many of the words
 
     def begin(self) -> FirstLook:
         """Before an input: its lines may be others."""
         self._wait = self._seen = 0
+        self._is_dense = False
         return self
 
     def spans(self, data: bytes) -> list[Span]:
         """The parts in which an anchor may begin, or end, in order."""
+        self._seen += 1
+        if self._is_dense and self._seen <= self._wait:
+            return [(0, len(data))]
         words = self._words
         ends = words.ends(data)
-        self._seen += 1
+        self._is_dense = len(ends) > _MANY
         if self._seen > self._wait:
             self._learn(words, ends, data)
-        spans = [(0, len(data))] if len(ends) > _MANY else _around([end for _, end in ends], len(data))
-        return [(start, end) for start, end in spans if self._search.any(data[start:end])]
+        if self._is_dense:
+            return [(0, len(data))]
+        around = _around([end for _, end in ends], len(data))
+        return [(start, end) for start, end in around if self._search.any(data[start:end])]
 
     def _learn(self, words: _Words, ends: list[tuple[int, int]], data: bytes) -> None:
         counts = Counter(which for which, _ in ends)
         often = {words.texts[which] for which, count in counts.items() if count >= _OFTEN} - self._ordinary
+        if not (often or self._is_dense):
+            return
+        self._wait, self._seen = min(4 * self._wait + 4, _LONGEST_WAIT), 0
         if not often:
             return
-        self._wait, self._seen = min(2 * self._wait + 1, _LONGEST_WAIT), 0
         self._ordinary = often if len(words.texts) > _MOST_TEXTS else self._ordinary | often
         ordinary = _Ordinary(self._ordinary, frozenset(words.texts), data[:_SAMPLE])
         self._words = _Words(words_of(self._search.anchors, ordinary))
