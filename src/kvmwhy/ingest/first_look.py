@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from contextlib import suppress
 from functools import cache, lru_cache
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Final
 
@@ -31,8 +30,15 @@ _SAMPLE: Final = 64 << 10
 
 @cache
 def is_possible() -> bool:
-    """Whether Hyperscan is installed."""
-    return find_spec("hyperscan") is not None
+    """Whether Hyperscan is installed, and the CPU has what it needs."""
+    try:
+        import hyperscan
+    except ImportError:
+        return False
+    try:
+        return _Words(["KVM"]).ends(b"KVM") == [(0, 3)]
+    except hyperscan.error:
+        return False
 
 
 class FirstLook:
