@@ -15,16 +15,18 @@
 #define TTBR0_EL1 ARM64_SYS_REG(3, 0, 2, 0, 0)
 
 static const struct setup setups[] = {
-	{ "mmu-off", HOLE, 0, 0, 0 },
-	{ "mmu-on", HOLE, 0, 1, 0 },
-	{ "mmu-off-nisv", HOLE, 1, 0, 0 },
-	{ "mmu-on-nisv", HOLE, 1, 1, 0 },
-	{ "read-only", ROM, 0, 1, 0 },
-	{ "read-only-nisv", ROM, 1, 1, 0 },
-	{ "el0", HOLE, 0, 1, 1 },
-	{ "el0-nisv", HOLE, 1, 1, 1 },
-	{ "mmu-off-misaligned-nisv", HOLE + 1, 1, 0, 0 },
-	{ "mmu-on-misaligned-nisv", HOLE + 1, 1, 1, 0 },
+	{ "mmu-off", HOLE, 0, 0, 0, 0 },
+	{ "mmu-on", HOLE, 0, 1, 0, 0 },
+	{ "mmu-off-nisv", HOLE, 1, 0, 0, 0 },
+	{ "mmu-on-nisv", HOLE, 1, 1, 0, 0 },
+	{ "read-only", ROM, 0, 1, 0, 0 },
+	{ "read-only-nisv", ROM, 1, 1, 0, 0 },
+	{ "el0", HOLE, 0, 1, 1, 0 },
+	{ "el0-nisv", HOLE, 1, 1, 1, 0 },
+	{ "mmu-off-abort", HOLE, 1, 0, 0, 1 },
+	{ "mmu-on-abort", HOLE, 1, 1, 0, 1 },
+	{ "mmu-off-misaligned-nisv", HOLE + 1, 1, 0, 0, 0 },
+	{ "mmu-on-misaligned-nisv", HOLE + 1, 1, 1, 0, 0 },
 	{ }
 };
 
@@ -40,6 +42,14 @@ static void give_option(const struct machine *m)
 
 	if (ioctl(m->vm, KVM_ENABLE_CAP, &cap) < 0)
 		die("KVM_CAP_ARM_NISV_TO_USER");
+}
+
+/* An external abort, as QEMU does since 5.1. */
+static int inject(const struct machine *m)
+{
+	struct kvm_vcpu_events events = { .exception.ext_dabt_pending = 1 };
+
+	return m->run->exit_reason == KVM_EXIT_ARM_NISV && ioctl(m->vcpu, KVM_SET_VCPU_EVENTS, &events) == 0;
 }
 
 static void prepare(const struct machine *m)

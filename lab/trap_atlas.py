@@ -183,7 +183,7 @@ def _sample(options: argparse.Namespace) -> int:
     status = 0
     for kernel in chosen:
         try:
-            output = traps.ask(arch, kernel, forms, traps.SETUPS[arch], options.work)
+            output = traps.ask(arch, kernel, forms, traps.SETUPS[arch], options.work, kernel_args=options.kernel_args)
         except benches.BenchError as error:
             complain(f"{kernel.release}: {error}")
             status = 1
@@ -212,6 +212,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("arch", nargs="?", choices=tuple(traps.SETUPS), default="arm64")
     parser.add_argument("--kernel", nargs="+", default=[], metavar="SERIES")
     parser.add_argument("--every", type=int, default=20, help="of a sample: one form in so many")
+    parser.add_argument("--kernel-args", default="", help="of a sample: such as kvm-arm.mode=nvhe")
     parser.add_argument("--work", type=Path, default=work_directory(), help="default: %(default)s")
     options = parser.parse_args(arguments)
     options.work = options.work.absolute()

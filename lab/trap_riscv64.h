@@ -15,12 +15,12 @@
 #define VS (3ull << 9)
 
 static const struct setup setups[] = {
-	{ "bare", HOLE, 0, 0, 0 },
-	{ "sv39", HOLE, 0, 1, 0 },
-	{ "bare-misaligned", HOLE + 1, 0, 0, 0 },
-	{ "sv39-misaligned", HOLE + 1, 0, 1, 0 },
-	{ "read-only", ROM, 0, 1, 0 },
-	{ "user", HOLE, 0, 1, 1 },
+	{ "bare", HOLE, 0, 0, 0, 0 },
+	{ "sv39", HOLE, 0, 1, 0, 0 },
+	{ "bare-misaligned", HOLE + 1, 0, 0, 0, 0 },
+	{ "sv39-misaligned", HOLE + 1, 0, 1, 0, 0 },
+	{ "read-only", ROM, 0, 1, 0, 0 },
+	{ "user", HOLE, 0, 1, 1, 0 },
 	{ }
 };
 
@@ -32,6 +32,12 @@ static int word_size(uint32_t word)
 static void give_option(const struct machine *m)
 {
 	(void)m;
+}
+
+static int inject(const struct machine *m)
+{
+	(void)m;
+	return 0;
 }
 
 static int has_vector(const struct machine *m)

@@ -38,6 +38,7 @@ struct setup {
 	int option;		/* a capability that the VM is given */
 	int paging;
 	int user;		/* at the lowest privilege level */
+	int inject;		/* of an access that KVM hands to userspace undescribed: a fault for the guest, and on */
 };
 
 struct machine {
@@ -172,6 +173,8 @@ static int run(const struct machine *m, const struct setup *setup, uint32_t word
 				fprintf(text, "],\"end\":\"timeout\"}\n");
 			break;
 		}
+		if (run->exit_reason != KVM_EXIT_MMIO && setup->inject && inject(m))
+			continue;
 		if (run->exit_reason != KVM_EXIT_MMIO) {
 			fprintf(text, "],\"end\":\"exit\",\"exit\":%u,\"words\":[\"%#llx\",\"%#llx\"]}\n",
 				run->exit_reason, (unsigned long long)word_at(&run->mmio),

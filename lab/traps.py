@@ -22,7 +22,7 @@ from lab.kernels import Kernel
 SETUPS: Final = {
     "arm64": (
         *("mmu-off", "mmu-on", "mmu-off-nisv", "mmu-on-nisv", "read-only", "read-only-nisv"),
-        *("el0", "el0-nisv", "mmu-off-misaligned-nisv", "mmu-on-misaligned-nisv"),
+        *("el0", "el0-nisv", "mmu-off-abort", "mmu-on-abort", "mmu-off-misaligned-nisv", "mmu-on-misaligned-nisv"),
     ),
     "riscv64": ("bare", "sv39", "bare-misaligned", "sv39-misaligned", "read-only", "user"),
 }

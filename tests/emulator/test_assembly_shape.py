@@ -21,6 +21,9 @@ from kvmwhy.emulator.assembly_shape import shape
         ("prfm pldl3keep, [x0]", "prfm pstl1strm, [x7, #8]"),
         ("ldr x4, fffffffffffe8000 <.text>", "ldr x0, 0x1000"),
         ("dc civac, x0", "dc civac, x9"),
+        ("ld1w {z4.s}, p0/z, [x0, #2, mul vl]", "ld1w {z0.s}, p7/z, [x3]"),
+        ("ldaddl w2, w4, [x0]", "staddl w1, [x2]"),
+        ("ldclr", "stclr"),
     ],
 )
 def test_alike_on_arm(one: str, other: str) -> None:

@@ -93,6 +93,19 @@ def test_the_capability_changes_the_answer_and_nothing_else() -> None:
                     assert without == given_
 
 
+def test_what_qemu_makes_of_it() -> None:
+    """An injected abort is an external abort at the operand's address, and never says that it was a store."""
+    for row in trap_atlas("arm64"):
+        for setup in ("mmu-off", "mmu-on"):
+            for (_, told), (_, injected) in zip(
+                row.in_setup(f"{setup}-nisv"), row.in_setup(f"{setup}-abort"), strict=True
+            ):
+                if told.kind == "nisv":
+                    assert injected == Trap("exception", told.accesses, 0x96000010, told.offset), hex(row.word)
+                else:
+                    assert injected == told
+
+
 def test_payload_of_nisv() -> None:
     """Of ESR_EL2 only CM, WnR and the fault status are left (kvm_vcpu_dabt_iss_nisv_sanitized)."""
     codes = {trap.code for row in trap_atlas("arm64") for trap in row.traps if trap and trap.kind == "nisv"}

@@ -138,17 +138,18 @@ def _emit(value: Any) -> None:
 
 def _headline(subject: Subject) -> str:
     row, manual = subject.row, subject.manual
-    trap = trap_wording.newest(row) if row else None
-    if row and trap and not trap_wording.is_undefined(trap, row.arch):
-        changed = len({t for _, t in row.in_setup(row.setups[0]) if not trap_wording.is_undefined(t, row.arch)}) > 1
-        return trap_wording.say(trap, row.arch) + (
-            "; not so on every kernel" if changed else ", on every measured kernel"
-        )
+    answers = trap_wording.answers(row) if row else []
+    if row and answers and not trap_wording.is_undefined(answers[0][1], row.arch):
+        says = [trap_wording.say(trap, row.arch) for _, trap in answers]
+        if len(says) == 1:
+            return f"{says[0]}, on every measured kernel"
+        where = [trap_wording.series(columns) for columns, _ in answers]
+        return "; ".join(f"{say} on {on}" for say, on in zip(says, where, strict=True))
     if isinstance(manual, LoadStore):
         measured = " (by the manual: no CPU that was measured has it)" if row else " (by the manual: not measured)"
         return (_NEVER if manual.described is None else _WITH if manual.described else _WITHOUT) + measured
-    if row and trap:
-        return trap_wording.say(trap, row.arch)
+    if row and answers:
+        return trap_wording.say(answers[0][1], row.arch)
     return "no instruction that Armv9.4 defines"
 
 

@@ -16,6 +16,9 @@ _SIMD_RANGE: Final = re.compile(r"\{\s?v(\d{1,2})\.(\w{1,3})\s?-\s?v(\d{1,2})\.\
 _SIMD_LIST: Final = re.compile(r"\{\s?(v\d{1,2}\.\w{1,3}(?:,v\d{1,2}\.\w{1,3}){0,3})\s?\}")
 _LANE: Final = re.compile(r"\}\[\d{1,2}\]")
 _OFFSET: Final = re.compile(r"(\[\w{1,4}),#[-+\w]{1,20}\](?!!)")
+_VECTOR_OFFSET: Final = re.compile(r",#-?\d{1,3},mul vl\]")
+# STADD is LDADD that throws the old value away.
+_STORE_ALIAS: Final = re.compile(r"^st((?:add|clr|eor|set|[su]max|[su]min)l?[bh]?)\b(?: (\w{1,3}))?")
 _NUMBER: Final = re.compile(r"#[-+]?\w{1,20}")
 _ARM_REGISTER: Final = re.compile(r"\b(?:([xwbhsdqvzp])\d{1,2}|([xw])zr|(w)?sp)\b")
 _PREFETCH: Final = re.compile(r"^(r?prfu?m[bhwd]?|prf[bhwd]) (?:#?\w{1,12})(?=,)")
@@ -37,14 +40,21 @@ def shape(text: str, arch: str) -> str:
 def _arm(line: str) -> str:
     if line.startswith("sys "):  # an operation without a name is told by its numbers
         return _ARM_REGISTER.sub("X", line)
+    line = _STORE_ALIAS.sub(_loading, line)
     line = _PREFETCH.sub(r"\1 P", line)
     line = _SIMD_RANGE.sub(_counted_range, line)
     line = _SIMD_LIST.sub(_counted_list, line)
     line = _LANE.sub("}[#]", line)
     line = _LITERAL.sub(r"\1,=", line)
+    line = _VECTOR_OFFSET.sub("]", line)
     line = _OFFSET.sub(r"\1]", line)
     line = _NUMBER.sub("#", line)
     return _ARM_REGISTER.sub(_class, line)
+
+
+def _loading(match: re.Match[str]) -> str:
+    register = match[2]
+    return f"ld{match[1]} {register},{register}" if register else f"ld{match[1]}"
 
 
 def _class(match: re.Match[str]) -> str:

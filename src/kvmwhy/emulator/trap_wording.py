@@ -12,7 +12,7 @@ from kvmwhy.emulator.trap_atlas import Row
 from kvmwhy.emulator.trap_file import Column, Trap
 from kvmwhy.emulator.wording import accesses
 
-# What each setup is, without its capability: those with -nisv have KVM_CAP_ARM_NISV_TO_USER.
+# What each setup is, without its option.
 _SETUPS: Final = {
     "mmu-off": "MMU off",
     "mmu-on": "MMU on",
@@ -26,8 +26,12 @@ _SETUPS: Final = {
     "sv39-misaligned": "odd address, paging on",
     "user": "user mode",
 }
-_OPTION: Final = "-nisv"
-_CAPABILITY: Final = "with KVM_CAP_ARM_NISV_TO_USER"
+# What the VMM does besides, by the end of the setup's name.
+_OPTIONS: Final = {
+    "": "",
+    "-nisv": "With KVM_CAP_ARM_NISV_TO_USER: ",
+    "-abort": "With it, and an abort that the VMM injects, as QEMU does since 5.1: ",
+}
 _UNDEFINED: Final = {"arm64": {0x2000000}, "riscv64": {2, 22}}
 
 
@@ -83,10 +87,13 @@ def _exception(trap: Trap, arch: str) -> str:
 
 
 def setup_names(setups: Sequence[str]) -> str:
-    """Several, such as "MMU off; EL0; with KVM_CAP_ARM_NISV_TO_USER: EL0"."""
-    plain = "; ".join(_SETUPS[setup] for setup in setups if not setup.endswith(_OPTION))
-    given = "; ".join(_SETUPS[setup.removesuffix(_OPTION)] for setup in setups if setup.endswith(_OPTION))
-    return ". ".join(part for part in (plain, f"{_CAPABILITY}: {given}" if given else "") if part)
+    """Several, such as "MMU off; EL0. With KVM_CAP_ARM_NISV_TO_USER: EL0"."""
+    groups: dict[str, list[str]] = {}
+    for setup in setups:
+        name, _, last = setup.rpartition("-")
+        option = f"-{last}" if f"-{last}" in _OPTIONS else ""
+        groups.setdefault(option, []).append(_SETUPS[name if option else setup])
+    return ". ".join(words + "; ".join(groups[option]) for option, words in _OPTIONS.items() if option in groups)
 
 
 def spans(row: Row) -> list[Span]:
@@ -116,11 +123,11 @@ def series(columns: tuple[Column, ...]) -> str:
     return f"{text} ({', '.join(machines)})"
 
 
-def newest(row: Row) -> Trap | None:
-    """What to answer first: the setup that comes first, on the newest kernel, by a CPU that has the instruction."""
-    for setup in row.setups:
-        measured = row.in_setup(setup)
-        known = [trap for _, trap in measured if not is_undefined(trap, row.arch)]
-        if measured:
-            return (known or [trap for _, trap in measured])[-1]
-    return None
+def answers(row: Row) -> list[tuple[tuple[Column, ...], Trap]]:
+    """What to answer first, and where it holds: the first setup, by the CPUs that have the instruction, if one has."""
+    measured = row.in_setup(row.setups[0])
+    known = [(column, trap) for column, trap in measured if not is_undefined(trap, row.arch)]
+    columns: dict[Trap, list[Column]] = {}
+    for column, trap in known or measured:
+        columns.setdefault(trap, []).append(column)
+    return [(tuple(where), trap) for trap, where in columns.items()]
