@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from kvmwhy.record import Arch, Cpu, Exit, Failure
-from kvmwhy.render.describe.other_arch import exit_words, hardware_reason, state
+from kvmwhy.record import Arch, Code, Cpu, Exit, Failure
+from kvmwhy.render.describe.other_arch import exit_words, hardware_reason, instruction, state
 
 
 @pytest.mark.parametrize(
     ("arch", "registers", "words"),
     [
-        ("arm64", {"pc": 0x40205AFC, "pstate": 0x600003C5}, "PC 0x40205afc; EL1h (PSTATE 0x600003c5)"),
-        ("arm64", {"pc": 0x8000, "pstate": 0x1D3}, "PC 0x8000; AArch32 (PSTATE 0x1d3)"),
+        ("arm64", {"pc": 0x40205AFC, "pstate": 0x600003C5}, "PC 0x40205afc; EL1h, all interrupts masked (PSTATE 0x600003c5)"),
+        ("arm64", {"pc": 0x8000, "psr": 0x1D3}, "AArch32 Supervisor, A32, SError, IRQ, FIQ masked (PSR 0x1d3)"),
         ("s390x", {"psw_mask": 0x180000000, "psw_addr": 0x7FD00600}, "nothing ran yet"),
         ("ppc64", {"nip": 0x100, "msr": 0x1000} | {f"r{n}": 0 for n in range(32)}, "the reset vector: nothing ran yet"),
         ("ppc64", {"nip": 0x100, "r5": 1}, "NIP 0x100"),
         ("riscv64", {"pc": 0x80000018, "stval": 0xD000000}, "PC 0x80000018; STVAL 0xd000000"),
+        ("s390x", {"psw_mask": 0x2000180000000, "psw_addr": 0xFFF}, "interruptions off; 64-bit addressing"),
+        ("s390x", {"psw_mask": 0x2000180000000, "psw_addr": 0x1FD2}, "64-bit addressing"),
+        ("loongarch", {"pc": 0x1C000000, "badv": 8, "estat": 0xD0000}, "instruction does not exist (ESTAT 0xd0000)"),
+        ("mips", {"pc": 0x80001000, "cp0_cause": 0x28}, "reserved instruction (Cause 0x28)"),
     ],
 )
 def test_where_the_vcpu_was(arch: Arch, registers: dict[str, int], words: str) -> None:
@@ -49,3 +53,38 @@ def test_the_exit_of_a_riscv_guest() -> None:
     assert exit_words(Failure(kind="run-error", arch="riscv64", exit=left)) == (
         "store guest-page fault, guest address 0xf000000"
     )
+
+
+@pytest.mark.parametrize(
+    ("arch", "number", "fields", "words"),
+    [
+        ("s390x", 13, {"icptcode": 0x1C}, "wait state (0x1c), the guest went into a disabled wait: it gave up by itself"),
+        ("ppc64", 19, {"nr": 0xE0}, "the guest's H_CEDE, for the VMM to answer"),
+        ("arm64", 28, {"esr_iss": 0, "fault_ipa": 0xD000000}, "physical address 0xd000000 without a valid syndrome"),
+    ],
+)
+def test_an_exit_with_its_fields(arch: Arch, number: int, fields: dict[str, int], words: str) -> None:
+    """kvm_run's union, where no syndrome of the hardware was shown."""
+    assert words in (exit_words(Failure(kind="other", arch=arch, exit_reason=number, exit_fields=fields)) or "")
+
+
+@pytest.mark.parametrize(
+    ("arch", "code", "text"),
+    [
+        ("arm64", "e0031faa", "mov x0, xzr    [e0 03 1f aa]"),
+        ("riscv64", "73005010", "wfi    [73 00 50 10]"),
+        ("arm64", "e003", None),
+    ],
+)
+def test_the_instruction_of_a_dump(arch: Arch, code: str, text: str | None) -> None:
+    """By capstone, where it is installed."""
+    pytest.importorskip("capstone")
+    window = Code(tuple(bytes.fromhex(code)), 0)
+    found = instruction(Failure(kind="other", arch=arch, code=window))
+    assert found is None if text is None else (found or "").startswith(text)
+
+
+def test_a32_code_is_not_read_as_a64s() -> None:
+    """The decoder is the 64-bit one."""
+    window = Code(tuple(bytes.fromhex("e0031faa")), 0)
+    assert instruction(Failure(kind="other", arch="arm64", code=window, cpu=Cpu(registers={"psr": 0x1D3}))) is None

@@ -274,7 +274,11 @@ ARM64 = """\
  LR:    0xffff800080a95ec0
 
 *pc:
- 0x80a95ed0: 00 00 00 00
+ 0x80a95ed0: e0 03 1f aa  c0 03 5f d6
+ 0x80a95ed8: 00 00 00 00  00 00 00 00
+
+*lr:
+ 0x80a95ec0: 11 11 11 11  22 22 22 22
 """
 RISCV64 = """\
   Error: KVM exit reason: 17 ("KVM_EXIT_INTERNAL_ERROR")
@@ -313,3 +317,5 @@ def test_kvmtool_of_other_architectures(text: str, arch: str, shown: dict[str, i
     assert failure.cpu
     assert failure.arch == arch
     assert shown.items() <= failure.cpu.registers.items()
+    at_pc = failure.code.at_rip() if failure.code else b""
+    assert at_pc == (bytes.fromhex("e0031faa c0035fd6") + bytes(8) if arch == "arm64" else b"")

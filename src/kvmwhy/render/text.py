@@ -291,7 +291,11 @@ def _cpu_rows(facts: Facts) -> list[Line]:
         return [_row("CPU", _cpu(facts))] if failure.cpu or failure.emulation else []
     from kvmwhy.render.describe import other_arch
 
-    rows = (("CPU", other_arch.state(failure)), ("Exit", other_arch.exit_words(failure)))
+    rows = (
+        ("CPU", other_arch.state(failure)),
+        ("Exit", other_arch.exit_words(failure)),
+        ("Instruction", other_arch.instruction(failure)),
+    )
     return [_row(label, words) for label, words in rows if words]
 
 

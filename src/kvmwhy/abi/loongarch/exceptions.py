@@ -34,6 +34,11 @@ def exception(code: int) -> str:
     return CODES.get(code, f"exception code {code}")
 
 
+def ecode_of(estat: int) -> int:
+    """The field of ESTAT that names the last exception."""
+    return estat >> 16 & 0x3F
+
+
 def csr(number: int) -> str:
     """A control register by its number."""
     return _CSRS.get(number, f"CSR {number:#x}")

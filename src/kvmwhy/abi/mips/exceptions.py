@@ -18,3 +18,8 @@ CODES: Final = {
 def exception(code: int) -> str:
     """An ExcCode in words."""
     return CODES.get(code, f"exception code {code}")
+
+
+def code_of(cause: int) -> int:
+    """The field of Cause that names the last exception."""
+    return cause >> 2 & 0x1F

@@ -126,6 +126,8 @@ def setup_refused(facts: Facts) -> Mechanism | None:
         detail = f" of MSR {failure.setup.msr:#x}" + (f" ({known.name})" if known else "")
     if failure.setup is not None and "one_reg" in failure.setup.fields:
         detail = _one_reg(failure.setup)
+    elif failure.setup is not None and failure.setup.call.endswith("ONE_REG"):
+        detail = _by_id(failure.setup.register)
     errno = f" with {failure.errno}" if failure.errno else ""
     text = f"{shown[0].upper()}{shown[1:]}{detail} was refused{errno}: {meaning or 'the VM was not set up as asked'}."
     if stored:
@@ -138,6 +140,16 @@ def _one_reg(setup: Setup) -> str:
     number, value = setup.fields["one_reg"], setup.fields.get("value")
     name = setup.register or (f"register {number:#x}" if isinstance(number, int) else str(number))
     return f" of {name}" + (f" to {value:#x}" if isinstance(value, int) else "")
+
+
+def _by_id(register: str | None) -> str:
+    """The register of an id that a VMM printed."""
+    if register is None or not register.startswith("0x"):
+        return ""
+    from kvmwhy.abi.one_reg import register_of
+
+    name = register_of(int(register, 16))
+    return f" of {name}" if name else ""
 
 
 def injected(facts: Facts) -> Mechanism | None:

@@ -38,10 +38,14 @@ def entry_refused(facts: Facts) -> Mechanism | None:
 
 
 def _elsewhere(facts: Facts) -> Mechanism:
+    from kvmwhy.abi import exit_words, kvm_run
+
     number = facts.failure.hardware_error
+    fields = {} if number is None else {"hardware_entry_failure_reason": number}
+    why = exit_words.words(kvm_run.EXIT_FAIL_ENTRY, fields, facts.failure.arch)
     return Mechanism(
         "entry-refused-controls",
-        "KVM refused to enter this vCPU (KVM_EXIT_FAIL_ENTRY).",
+        f"KVM refused to enter this vCPU (KVM_EXIT_FAIL_ENTRY){f': {why}' if why else ''}.",
         "certain",
         (
             Proof(
