@@ -33,7 +33,7 @@ def detail(event: HostEvent) -> str:
 
             at = f", at {numbers['pc']:#x}" if "pc" in numbers else ""
             return f"{trap(numbers['trap']) or format(numbers['trap'], '#x')}{at}"
-        case "ppc-emulation-failed" | "loongarch-access-refused" | "mips-access-refused":
+        case "ppc-emulation-failed" | "loongarch-access-refused" | "mips-access-refused" | "mips-instruction-refused":
             return ", ".join(_instruction({"p": "ppc64", "l": "loongarch", "m": "mips"}[event.kind[0]], numbers))
         case "s390-validity" if "code" in numbers:
             from kvmwhy.abi.s390x.intercepts import validity

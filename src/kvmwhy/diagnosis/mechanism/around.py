@@ -82,6 +82,7 @@ _REFUSALS: Final = {
     "loongarch-access-refused": "an access to memory",
     "loongarch-exception-unknown": "an instruction",
     "mips-access-refused": "an access to memory",
+    "mips-instruction-refused": "an instruction",
     "vmgexit-refused": "a request through its GHCB",
 }
 _BREAKDOWNS: Final = frozenset(

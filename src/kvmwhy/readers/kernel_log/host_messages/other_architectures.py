@@ -70,6 +70,7 @@ PPC64: Final[tuple[HostMessage, ...]] = (
         form("KVM: MMIO emulation failed (VSX repeat)", unit="VSX"),
         form("KVM: MMIO emulation failed (VMX repeat)", unit="VMX"),
         form("Guest access to device memory using unsupported instruction (opcode: 0x%08x)", "instruction"),
+        form("Unrecognized TM-related instruction %#x for emulation", "instruction"),
     ),
     message(
         "ppc-register-refused",
@@ -86,6 +87,8 @@ PPC64: Final[tuple[HostMessage, ...]] = (
         form("KVM: Got radix HV page fault with DSISR=%lx", "dsisr"),
         form("Couldn't get guest page for gpa %lx!", "gpa"),
         form("KVM: Can't copy data from 0x%lx!", "address"),
+        form("KVM: Segment map for 0x%llx (0x%lx) failed", "address esid"),
+        form("KVM: map_vrma at %lx failed, ret=%ld", "address error"),
     ),
     message(
         "ppc-hypercall-failed",
@@ -134,6 +137,7 @@ S390X: Final[tuple[HostMessage, ...]] = (
         form("Unexpected program interrupt 0x%x, TEID 0x%016lx", "code teid"),
     ),
     message("no-virtualization", "refusal", form("SIE is not available")),
+    message("guest-memory-not-mapped", "fault", form("failed to commit memory region")),
 )
 LOONGARCH: Final[tuple[HostMessage, ...]] = (
     message(
@@ -147,6 +151,8 @@ LOONGARCH: Final[tuple[HostMessage, ...]] = (
         form("Read not supported Inst=0x%08x @%lx BadVaddr:%#lx", "instruction pc address", access="read"),
         form("Write not supported Inst=0x%08x @%lx BadVaddr:%#lx", "instruction pc address", access="write"),
         form("[%#lx]%s: unsupported gspr instruction 0x%08x", "pc _ instruction"),
+        form("Bad IOCSR length: %d, addr is 0x%lx", "size address", access="IOCSR"),
+        form("Bad MMIO length: %d, addr is 0x%lx", "size address", access="MMIO"),
     ),
     message(
         "loongarch-csr-refused",
@@ -177,6 +183,16 @@ MIPS: Final[tuple[HostMessage, ...]] = (
         form(
             "Guest Exception Code: %d not yet handled @ PC: %p, inst: 0x%08x Status: %#x", "code _ instruction status"
         ),
+    ),
+    message(
+        "mips-instruction-refused",
+        "guest",
+        form("[%#lx]%s: unsupported cop0 instruction 0x%08x", "pc _ instruction"),
+        form("[%#lx]%s: unsupported lwc2 instruction 0x%08x 0x%08x", "pc _ instruction register"),
+        form("lwc2 emulate not impl %d rs %lx @%lx", "operation register pc"),
+        form("GPSI exception not supported (%p/%#x)", "_ instruction"),
+        form("Handle GSFC, unsupported field change @ %p: %#x", "_ instruction"),
+        form("Handle GSFC, unrecognized instruction @ %p: %#x", "_ instruction"),
     ),
     message(
         "mips-access-refused",
