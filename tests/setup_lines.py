@@ -11,6 +11,45 @@ from __future__ import annotations
 
 # (call, errno, text)
 REFUSED: list[tuple[str, str | None, str]] = [
+    (
+        "KVM_SET_SREGS",
+        "EINVAL",
+        'qemu: Register sync failed... If you\'re using kvm-hv.ko, only "-cpu host" is possible\n',
+    ),
+    ("KVM_PPC_GET_SMMU_INFO", None, "qemu-system-ppc64: KVM only supports 32 SLB entries, but guest needs 64\n"),
+    (
+        "KVM_PPC_GET_HTAB_FD",
+        "EINVAL",
+        "qemu-system-ppc64: Unable to open fd for reading HPT from KVM: Invalid argument\n",
+    ),
+    (
+        "KVM_CHECK_EXTENSION",
+        None,
+        "qemu-system-aarch64: cannot enable sve128\nSVE not supported by KVM on this host\n",
+    ),
+    (
+        "KVM_CHECK_EXTENSION",
+        None,
+        "qemu-system-s390x: KVM is missing capability #89 - please use kernel 4.4 or newer\n",
+    ),
+    ("KVM_S390_INITIAL_RESET", None, "qemu-system-s390x: CPU reset failed on CPU 0 type ae07\n"),
+    ("KVM_S390_INTERRUPT", None, "KVM failed to inject interrupt\n"),
+    (
+        "KVM_SET_DEVICE_ATTR",
+        "EOPNOTSUPP",
+        "qemu-system-s390x: warning: Unable to set KVM guest TOD clock: Operation not supported\n",
+    ),
+    (
+        "KVM_ENABLE_CAP",
+        None,
+        "qemu-system-s390x: Memory backing with 1M pages was specified, but KVM does not support this memory backing\n",
+    ),
+    ("KVM_SET_DEVICE_ATTR", "EINVAL", "qemu-system-s390x: KVM: Error configuring CPU subfunctions: -22\n"),
+    ("KVM_S390_SET_IRQ_STATE", "EINVAL", "qemu-system-s390x: Setting interrupt state failed -22\n"),
+    ("KVM_ENABLE_CAP", None, "qemu-system-ppc64: This vCPU type or KVM version does not support PAPR\n"),
+    ("KVM_PPC_GET_SMMU_INFO", None, "qemu-system-ppc64: KVM can't supply 64kiB CI pages, which guest expects\n"),
+    ("KVM_HAS_DEVICE_ATTR", None, "qemu-system-loongarch64: 'lasx' feature not supported by KVM on host\n"),
+    ("KVM_INTERRUPT", None, "qemu-system-mips64el: kvm_arch_pre_run: cpu 0: failed to inject IRQ 2\n"),
     ("open", None, "launch failed: KVM support is not enabled on this machine.\n"),
     ("module", None, "launch failed: CPU does not support KVM extensions.\n"),
     ("KVM_CHECK_EXTENSION", None, "qemu-kvm: kernel doesn't allow setting HyperV VP_INDEX\n"),

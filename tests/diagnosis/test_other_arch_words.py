@@ -11,7 +11,11 @@ from kvmwhy.render.describe.other_arch import exit_words, hardware_reason, instr
 @pytest.mark.parametrize(
     ("arch", "registers", "words"),
     [
-        ("arm64", {"pc": 0x40205AFC, "pstate": 0x600003C5}, "PC 0x40205afc; EL1h, all interrupts masked (PSTATE 0x600003c5)"),
+        (
+            "arm64",
+            {"pc": 0x40205AFC, "pstate": 0x600003C5},
+            "PC 0x40205afc; EL1h, all interrupts masked (PSTATE 0x600003c5)",
+        ),
         ("arm64", {"pc": 0x8000, "psr": 0x1D3}, "AArch32 Supervisor, A32, SError, IRQ, FIQ masked (PSR 0x1d3)"),
         ("s390x", {"psw_mask": 0x180000000, "psw_addr": 0x7FD00600}, "nothing ran yet"),
         ("ppc64", {"nip": 0x100, "msr": 0x1000} | {f"r{n}": 0 for n in range(32)}, "the reset vector: nothing ran yet"),
@@ -58,7 +62,12 @@ def test_the_exit_of_a_riscv_guest() -> None:
 @pytest.mark.parametrize(
     ("arch", "number", "fields", "words"),
     [
-        ("s390x", 13, {"icptcode": 0x1C}, "wait state (0x1c), the guest went into a disabled wait: it gave up by itself"),
+        (
+            "s390x",
+            13,
+            {"icptcode": 0x1C},
+            "wait state (0x1c), the guest went into a disabled wait: it gave up by itself",
+        ),
         ("ppc64", 19, {"nr": 0xE0}, "the guest's H_CEDE, for the VMM to answer"),
         ("arm64", 28, {"esr_iss": 0, "fault_ipa": 0xD000000}, "physical address 0xd000000 without a valid syndrome"),
     ],

@@ -258,6 +258,11 @@ def unknown_to_vmm(facts: Facts) -> Mechanism | None:
     if reason in _ORDINARY and failure.speaker is None and failure.source.vmm is None:
         return None  # a page of a vCPU that runs
     text = f"KVM left the guest with {name} ({reason}), which this VMM does not handle."
+    if failure.arch not in {None, "x86"} and failure.exit_fields:
+        from kvmwhy.abi import exit_words
+
+        what = exit_words.words(reason, failure.exit_fields, failure.arch)
+        text = f"{text[:-1]}: {what}." if what else text
     if reason == kvm_run.EXIT_NOTIFY:
         text = (
             f"KVM left the guest with {name} ({reason}): the CPU could take no event for a whole notify window, and the"

@@ -34,6 +34,11 @@ _RARE: Final = (
     "GUEST_PANICKED",
     "KVM unimplemented icpt",
     "Data abort exception triggered",
+    "Data abort exception with no",
+    "un-handled SBI EXIT",
+    "Unhandled SBI exit",
+    "un-handled CSR EXIT",
+    "Unmanageable ",
 )
 RARE: Final = (*_RARE, "exception ")  # the last is of 2007, above a register dump, whose anchors are enough
 # The dumps of kvm-userspace and qemu-kvm.

@@ -75,6 +75,12 @@ OF_TABLES: Final = (
     "mode without PSCI", "support MMIDs", "CP0_EBase.WG required", "ry cap-", "ppending -machine cap-", "allocate HTAB",
     "irqchip requested but", "capability level not",
     "GIC version supported", "version=host requires", "in-kernel vGICv3", "serspace GICv3", "only supports GICv2",
+    "issing capability #", "CPU reset failed on CPU", "failed to inject interrupt", "KVM guest TOD clock",
+    "Memory backing with", "KVM: Error querying", "KVM: Error configuring", "KVM: host CPU model",
+    "Setting interrupt state", "not support PAPR", "supply 64kiB CI", "feature not supported by KVM",
+    "Register sync failed", "kvm_arch_pre_run: cpu", "SLB entries, but", "KVM uses SLB", "KVM uses PTE",
+    "Unable to open fd for", "KVM version doesn't", "the KVM hash table", "Hash page table resizing",
+    "SVE not supported by",
     "PMU: KVM_", "set attribute (group", "kvmgic", "kvm_gic", "/gic/", "vgic",
 )  # fmt: skip
 # Calls and errors by name: of ioctls, of Rust's error types, of errors as Rust prints them.

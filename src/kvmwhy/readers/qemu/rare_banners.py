@@ -18,6 +18,7 @@ _KINDS: Final = {0: "unknown-exit", 1: "exception-exit", 8: "shutdown", 9: "entr
 _MOST_EXIT_NUMBERS: Final = 64  # KVM_EXIT_*: higher numbers are the hardware's
 _SIEIC: Final = 13  # KVM_EXIT_S390_SIEIC
 _NISV: Final = 28  # KVM_EXIT_ARM_NISV
+_RISCV_SBI, _RISCV_CSR = 35, 36  # KVM_EXIT_RISCV_*
 _LOW_BITS: Final = "this VMM printed only the low 16 bits of the reason"
 
 Fields = dict[str, Any]
@@ -98,6 +99,25 @@ def _nisv(_: re.Match[str]) -> Fields:
     return _exit(_NISV)
 
 
+def _sbi(message: re.Match[str]) -> Fields:
+    return {**_exit(_RISCV_SBI), "exit_fields": {"extension_id": int(message[1])}}
+
+
+def _csr(message: re.Match[str]) -> Fields:
+    return {**_exit(_RISCV_CSR), "exit_fields": {"csr_num": int(message[1])}}
+
+
+def _unmanageable(message: re.Match[str]) -> Fields:
+    """QEMU 2.1 to 2.11: what is a reason of the guest's crash from then on."""
+    return {
+        "kind": "symptom",
+        "symptom": Symptom(kind=GUEST_CRASHED, fields={"reason": _LOOPS[message["what"].split()[0]]}),
+        "vcpu": message["core"],
+        "cpu": Cpu(registers={"psw_mask": int(message["mask"], 16), "psw_addr": int(message["addr"], 16)}),
+    }
+
+
+_LOOPS: Final = {"program": "pgmint-loop", "external": "extint-loop", "operation": "opint-loop"}
 _MEMBER: Final = re.compile(r'"(type|core|psw-mask|psw-addr|reason)":\s{0,4}"?([\w-]{1,24})"?')
 
 
@@ -160,6 +180,23 @@ _FORMS: Final = (
         "Data abort exception triggered",
         re.compile(r"\bData abort exception triggered by guest memory access at physical address: 0x[0-9a-f]{1,16}\b"),
         _nisv, "arm64",
+    ),
+    _Form("Data abort exception with no", re.compile(r"\bData abort exception with no valid ISS\b"), _nisv, "arm64"),
+    _Form(
+        " SBI ",
+        re.compile(
+            r"\b(?:un-handled SBI EXIT, specific reasons is|Unhandled SBI exit with extension-id) ([0-9]{1,10})\b"
+        ),
+        _sbi, "riscv64",
+    ),
+    _Form("un-handled CSR EXIT", re.compile(r"\bun-handled CSR EXIT for CSR ([0-9]{1,5})\b"), _csr, "riscv64"),
+    _Form(
+        "Unmanageable ",
+        re.compile(
+            r"\bUnmanageable (?P<what>program interrupt|external interrupt|operation exception loop)! "
+            r"CPU(?P<core>[0-9]{1,5}) new PSW: 0x(?P<mask>[0-9a-f]{16}):(?P<addr>[0-9a-f]{16})\b"
+        ),
+        _unmanageable, "s390x",
     ),
 )  # fmt: skip
 

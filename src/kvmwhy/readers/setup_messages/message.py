@@ -181,6 +181,8 @@ _BY_DETAIL: Final[dict[str, Arch]] = {
 def _arch(form: Form, call: str) -> Arch | None:
     if call.startswith(("SEV", "SNP", "KVM_TDX")):
         return "x86"
+    if call.startswith("KVM_S390_"):
+        return "s390x"
     return _BY_DETAIL.get(form.detail)
 
 

@@ -33,7 +33,9 @@ _NAMED_BY: Final[tuple[tuple[str, Arch], ...]] = (
     ("SATP", "riscv64"),
 )
 _NAMES: Final = {"sp_el1": "sp", "lr": "x30", "cpsr": "psr"}
-_MEMORY: Final = re.compile(r"\s*^\*(?:pc|PC):[ \t\r]*\n((?:[ \t]*0x[0-9a-f]{8,16}:(?: {1,2}[0-9a-f]{2}){4,8}[ \t\r]*\n?){1,4})", re.M)
+_MEMORY: Final = re.compile(
+    r"\s*^\*(?:pc|PC):[ \t\r]*\n((?:[ \t]*0x[0-9a-f]{8,16}:(?: {1,2}[0-9a-f]{2}){4,8}[ \t\r]*\n?){1,4})", re.MULTILINE
+)
 _FEWEST: Final = 2
 
 
