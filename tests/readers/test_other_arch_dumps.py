@@ -289,7 +289,7 @@ def test_a_crash_of_an_s390x_guest(text: str) -> None:
             "kvm_riscv_handle_sbi: un-handled SBI EXIT, specific reasons is 1145258578\n",
             "riscv64",
             35,
-            {"extension_id": 0x44434E52},
+            {"extension_id": 0x44434252},
         ),
         ("kvm_riscv_handle_sbi: Unhandled SBI exit with extension-id 8\n", "riscv64", 35, {"extension_id": 8}),
         ("kvm_riscv_handle_csr: un-handled CSR EXIT for CSR 21\n", "riscv64", 36, {"csr_num": 0x15}),
