@@ -145,7 +145,7 @@ def test_no_part_of_a_record_is_forgotten(seen: type[msgspec.Struct], written: t
 
 def test_lists_journals_and_pretty_print() -> None:
     """jq's lists and indentation, a line of a journal, and other evidence beside it."""
-    failures = read((FILES[0].parent / "qemu.log").read_bytes()).failures or read(FILES[0].read_bytes()).failures
+    failures = next(found for path in FILES if (found := read(path.read_bytes()).failures))
     line = to_json(diagnose(failures[0]))
     item = json.loads(line)
     for text in (json.dumps(item, indent=2), json.dumps([item]), f"Jan 02 03:04:05 h kvmwhy[1]: {line.decode()}\n"):
