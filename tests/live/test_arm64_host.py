@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from kvmwhy.diagnosis import diagnose
-from kvmwhy.live import tracefs
+from kvmwhy.live import qemu, tracefs
 from kvmwhy.live.doctor import arm64, riscv64
 from kvmwhy.live.host import cpu_info
 from kvmwhy.live.rate_limit import Repeats, key
@@ -169,3 +170,57 @@ def test_the_events_of_each_architecture() -> None:
     assert "reason == 28" in str(arm["kvm_userspace_exit"])
     assert set(arm) == {"kvm_userspace_exit", "kvm_mmio_nisv"}
     assert set(tracefs.failures_of("riscv64")) == {"kvm_userspace_exit"}
+
+
+class OnPaper:
+    """The monitor of a QEMU for arm64; the dump is of the format strings in its target/arm: aarch64_cpu_dump_state."""
+
+    DUMP = (
+        "\nCPU#0\n PC=ffff800008012344 X00=0000000009000000 X01=0000000000000000\nX02=0000000000000000 "
+        "X29=0000000000000000 X30=0000000000000000  SP=ffff80000a003e10\nPSTATE=600003c5 -ZC- EL1h     FPU disabled\n"
+    )
+
+    def __init__(self, kind: str = "ram") -> None:
+        self.kind = kind
+        self.asked: list[str] = []
+
+    def execute(self, command: str, **_: Any) -> Any:
+        answers: dict[str, Any] = {
+            "query-status": {"status": "internal-error", "running": False},
+            "query-version": {"qemu": {"major": 10, "minor": 0, "micro": 2}},
+            "query-memory-size-summary": {"base-memory": 1 << 20},
+            "query-pci": [],
+        }
+        return answers[command]
+
+    def human(self, line: str) -> str:
+        self.asked.append(line)
+        match line.split(maxsplit=1)[0]:
+            case "info" if "registers" in line:
+                return self.DUMP
+            case "info" if "mtree" in line:
+                ram = f"  0000000040000000-00000000400fffff (prio 0, {self.kind}): mach-virt.ram"
+                return f'FlatView #0\n AS "memory"\n{ram}\n'
+            case "gva2gpa":
+                return "gpa: 0x40012344\n"
+            case "xp":
+                count = int(line.split("/")[1].split("x", maxsplit=1)[0])
+                return "0000000040012344:" + " 0x01 0x08 0x40 0xa9" * (count // 4) + "\n"
+        return ""
+
+
+@pytest.mark.parametrize("kind", ["ram", "i/o"])
+def test_a_monitor_shows_registers_and_the_code_at_pc(kind: str) -> None:
+    """QEMU walks the guest's tables itself (gva2gpa); what is no RAM is not read."""
+    monitor = OnPaper(kind)
+    guest = qemu.view(monitor)
+    cpu = guest.cpus[0]
+    assert cpu.registers["pc"] == 0xFFFF_8000_0801_2344
+    near = qemu.around(monitor, guest, cpu)
+    assert near.walks == ()
+    if kind == "ram":
+        assert near.code is not None
+        assert near.code.at_rip()[:4].hex() == "010840a9"
+    else:
+        assert near.code is None
+        assert not any(line.startswith("xp") for line in monitor.asked)

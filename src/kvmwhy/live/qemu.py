@@ -22,6 +22,7 @@ from kvmwhy.record import Code, Cpu, Failure
 
 _CPU: Final = re.compile(r"^CPU ?#(\d{1,5})\n", re.MULTILINE)
 _BYTES: Final = re.compile(r"^[0-9a-f]{8,16}:((?: 0x[0-9a-f]{2})+)$", re.MULTILINE)
+_GPA: Final = re.compile(r"^gpa: (0x[0-9a-f]{1,16})$", re.MULTILINE)  # hmp_gva2gpa
 _BEFORE, _WINDOW, _STACK, _PAGE = 20, 50, 64, 4096
 
 
@@ -74,13 +75,13 @@ def read_registers(text: str) -> dict[int, Cpu]:
 
 
 def around(monitor: Monitor, guest: GuestView, cpu: Cpu, addresses: tuple[int, ...] = ()) -> Seen:
-    """Code at RIP, stack at RSP, and the walk of every linear address. Raises CaptureError."""
+    """Code at RIP or PC; of x86 also the stack at RSP, and the walk of every linear address. Raises CaptureError."""
     mode = cpu_mode(cpu)
     rip = linear_rip(cpu, mode) if mode else None
     stack = _linear_stack(cpu)
     walks = [translate(monitor, guest, cpu, gva) for gva in dict.fromkeys((rip, stack, *addresses)) if gva is not None]
     at = {w.gva: w.gpa for w in walks}
-    code = None if rip is None else _code(monitor, guest, cpu, rip)
+    code = _code_of_other(monitor, guest, cpu) if rip is None else _code(monitor, guest, cpu, rip)
     physical = at.get(stack) if stack is not None else None
     size = _STACK if stack is None else min(_STACK, _PAGE - stack % _PAGE)
     return Seen(code, (read(monitor, guest, physical, size) or b"") if physical is not None else b"", tuple(walks))
@@ -119,6 +120,16 @@ def _code(monitor: Monitor, guest: GuestView, cpu: Cpu, rip: int) -> Code:
         window += list((None if gpa is None else read(monitor, guest, gpa, size)) or [None] * size)
         at += size
     return Code(tuple(window), rip - start)
+
+
+def _code_of_other(monitor: Monitor, guest: GuestView, cpu: Cpu) -> Code | None:
+    """The code at PC of another architecture, whose page tables QEMU itself walks; None if that is no RAM."""
+    pc = cpu.get("pc")
+    found = None if pc is None else _GPA.search(monitor.human(f"gva2gpa {pc:#x}"))
+    if pc is None or found is None:
+        return None
+    data = read(monitor, guest, int(found[1], 16), min(_STACK, _PAGE - pc % _PAGE))
+    return Code(tuple(data), 0) if data else None
 
 
 def _linear_stack(cpu: Cpu) -> int | None:

@@ -29,7 +29,9 @@ _ALLOWED: Final = {
     "query-pci",
 }
 # xp reads guest memory by physical address; whoever asks keeps to RAM, for a device may act on a read.
-_ALLOWED_HMP: Final = re.compile(r"info registers -a|info mtree -f|info qtree|xp /\d{1,4}xb 0x[0-9a-f]{1,16}")
+_ALLOWED_HMP: Final = re.compile(
+    r"info registers -a|info mtree -f|info qtree|xp /\d{1,4}xb 0x[0-9a-f]{1,16}|gva2gpa 0x[0-9a-f]{1,16}"
+)
 _MAX_ANSWER: Final = 64 << 20
 _GREETING: Final = 2.0  # seconds; QEMU greets at once, unless it serves another client
 
