@@ -54,7 +54,7 @@ def _story(on: str) -> Story:
         encode_page.ExitInfo(0x400, 0x1_0000_0004, _HOLE), insn=_CODE[2:] + b"\xf4" * 13
     )
     (failure,) = run_page.read(page).failures
-    where = f"on paper: neither /dev/kvm nor the model is here ({last})"
+    where = f"on paper: neither a /dev/kvm for x86 guests nor the model is here ({last})"
     return Story(where, ("KVM_EXIT_INTERNAL_ERROR, suberror 1",), page, failure)
 
 

@@ -79,8 +79,8 @@ class Recall:
                 told.source, vmm=known.name, guest=guest_name(known), path=f"process {known.pid}", line=None
             )
             told = msgspec.structs.replace(told, source=source)
-        if taken.vmm is None:
-            return _with(told, taken.why)
+        if taken.vmm is None:  # an errno of KVM_RUN stands in no page: nothing is missing then
+            return told if told.kind == "run-error" else _with(told, taken.why)
         return told if told.silent else _merged(told, fitting)
 
     def _lately(self, thread: int) -> Vmm | None:
