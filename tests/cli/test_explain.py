@@ -341,6 +341,16 @@ def test_a_closed_pipe_is_quiet() -> None:
         assert process.wait(timeout=60) == -signal.SIGPIPE
 
 
+def test_a_table_of_several_files_names_them() -> None:
+    """FILE:LINE where there are several files, and the line alone where there is one."""
+    logs = sorted((ROOT / "examples").glob("*.log"))
+    table = kvmwhy("explain", *map(str, logs)).stdout.decode().split("\n\n")[0].splitlines()
+    assert [row.rpartition("/")[2] for row in table[1:]] == [f"{log.name}:1" for log in logs]
+    twice = logs[0].read_bytes() + logs[1].read_bytes()
+    table = kvmwhy("explain", stdin=twice).stdout.decode().splitlines()
+    assert re.search(r"  line 1$", table[1])
+
+
 def test_brief_names_the_whole_file(tmp_path: Path) -> None:
     """However long its path: an editor is to open it."""
     folder = tmp_path.joinpath(*(["a directory with a long name"] * 8))

@@ -78,8 +78,9 @@ def brief(diagnosis: Diagnosis) -> list[Line]:
 
 
 def table(diagnoses: Sequence[tuple[Diagnosis, Sequence[Failure]]]) -> list[Line]:
-    """Many failures of one input, a line each: number, what, whose, how often, where."""
+    """Many failures, a line each: number, what, whose, how often, where."""
     rows = [("n", "what happened", "whose doing", "count", "where")]
+    several = len({diagnosis.failure.source.path for diagnosis, _ in diagnoses}) > 1
     for number, (diagnosis, others) in enumerate(diagnoses, 1):
         source = diagnosis.failure.source
         rows.append(
@@ -88,12 +89,19 @@ def table(diagnoses: Sequence[tuple[Diagnosis, Sequence[Failure]]]) -> list[Line
                 diagnosis.mechanism.id if diagnosis.mechanism else "undecided",
                 f"{diagnosis.origins[0].id} {_percent(diagnosis.origins[0])}" if diagnosis.origins else "",
                 str(source.count + sum(other.source.count for other in others)),
-                f"line {source.line}" if source.line else safe(source.path or "", 40),
+                _place(source.path, source.line, named=several),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return [Line(text, "head" if n == 0 else "plain", whole=True) for n, text in enumerate(lines)]
+
+
+def _place(path: str | None, line: int | None, *, named: bool) -> str:
+    """The line; with the file, if there are several."""
+    if not named and line:
+        return f"line {line}"
+    return _end(safe(path or "-"), _PATH) + (f":{line}" if line else "")
 
 
 def _rows(lines: Sequence[Line]) -> int:
