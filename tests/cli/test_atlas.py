@@ -14,6 +14,13 @@ def atlas(*arguments: str) -> Result:
     return CliRunner().invoke(kvmwhy, ["atlas", *arguments])
 
 
+def test_an_address_that_the_mode_does_not_have_is_said_so() -> None:
+    """[bx] is of 16-bit code: in 64-bit code other forms are shown, and a remark says that they are others."""
+    answers = [atlas("mov ax, [bx]", "--mode", mode) for mode in ("long64", "real16")]
+    assert [result.exit_code for result in answers] == [0, 0]
+    assert ["no address such as [bx]" in result.stderr for result in answers] == [True, False]
+
+
 def test_by_text() -> None:
     """An instruction's text is found whatever its registers, and the change is dated by the source as well."""
     result = atlas("MOVNTDQA xmm5, xmmword ptr [rdi+8]")

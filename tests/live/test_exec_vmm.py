@@ -17,6 +17,7 @@ import pytest
 
 from guests import boot, qemu
 from needs import missing
+from schemas import keeps_to
 from watching import PATIENCE
 
 pytestmark = pytest.mark.live
@@ -31,8 +32,8 @@ def execute(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]
 
 
 def explained(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """What --json wrote beside the command."""
-    return [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    """What --json wrote beside the command, as its schema has it."""
+    return keeps_to("exec", (line for line in done.stderr.splitlines() if line.startswith("{")))
 
 
 def ends(process: int) -> bool:

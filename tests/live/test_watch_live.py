@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -14,6 +13,7 @@ import pytest
 
 from kills import Kills
 from kvmwhy.live.tracefs import Instance, stale
+from schemas import keeps_to
 from watching import NAME, Held, Ran, Watching, failures, records, run_vmm
 
 pytestmark = pytest.mark.live
@@ -195,15 +195,14 @@ def test_metrics_agree_with_the_records(vmm: Path, tracefs: Path, tmp_path: Path
 
 
 def test_records_are_read_back(vmm: Path, tracefs: Path, tmp_path: Path) -> None:
-    """What a watch wrote, `kvmwhy explain` reads: the same record again."""
+    """What a watch wrote is as its schema has it, and `kvmwhy explain` reads it: the same record again."""
     from kvmwhy.readers.kvmwhy_json import record
 
     watching = Watching(tracefs, tmp_path / "out")
     expected = run_vmm(vmm, "jump")
     watching.wait_for(set(expected))
     watching.stop()
-    for line in watching.out.read_text().splitlines():
-        item = json.loads(line)
+    for item in keeps_to("watch", watching.out.read_text()):
         again = record(item)
         assert again.kind == item["kind"]
         assert len(again.trace) == len(item["trace"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,7 @@ DONE, NOTHING, USAGE = 0, 1, 2
 _BITNESS: dict[Mode, Bitness] = {"real16": 16, "prot16": 16, "prot32": 32, "long64": 64}
 _SAID = {"real16": "real mode", "prot16": "16-bit code", "prot32": "32-bit code", "long64": "64-bit mode"}
 _STYLE = {"emulated": "good", "fails": "bad", "no-exit": "bad", "endless": "bad"}
+_ADDRESS_16 = re.compile(r"\[[^\]]{0,40}\b(?:bx|bp|si|di)\b", re.IGNORECASE)
 _MANY = 12  # forms that are shown whole; more are listed
 
 
@@ -83,6 +85,8 @@ def _text(known: Atlas, wish: AtlasOptions, text: str) -> int:
     if not found:
         complain(f"no measured form looks like {text!r} in {_SAID[wish.mode]} (Intel's syntax, as in: mov eax, [rbx])")
         return NOTHING
+    if wish.mode == "long64" and _ADDRESS_16.search(text):
+        complain("64-bit code has no address such as [bx]: these are forms with operands of the same kinds; see --mode")
     return _show(wish, [(one.row, one.text) for one in found])
 
 
