@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "report": {"abi", "record", "ingest", "readers", "pipeline", "diagnosis", "render"},
     "api": {"record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
     "page": {"report", "render"},
-    "serve": {"report", "readers", "record", "pipeline", "diagnosis", "fleet", "render"},
+    "serve": {"fleet", "page", "render", "report"},
     "pytest": set[str](),  # only what `import kvmwhy` offers
     "probe": {"abi", "arch", "emulator", "machine"},
     "reproduce": {"abi", "record", "arch", "emulator", "diagnosis", "machine"},

@@ -13,7 +13,7 @@ import msgspec
 
 from kvmwhy import __version__
 from kvmwhy.page.parts import Part, asset
-from kvmwhy.render.html.assets import SCRIPT, STYLE
+from kvmwhy.render.html.assets import SCRIPT, STYLE, csp_hash
 
 
 class File(NamedTuple):
@@ -43,8 +43,8 @@ def _document(parts: Sequence[Part], paths: Sequence[str], *, inlined: bool) -> 
     policy = "; ".join(
         (
             "default-src 'none'",
-            f"script-src {_hash(script)} {_hash(SCRIPT)} 'wasm-unsafe-eval'",
-            f"style-src {_hash(style)}",
+            f"script-src {csp_hash(script)} {csp_hash(SCRIPT)} 'wasm-unsafe-eval'",
+            f"style-src {csp_hash(style)}",
             "worker-src blob:",  # the worker inherits this policy, as one with an address would not
             *(() if inlined else ("connect-src 'self'",)),
             "base-uri 'none'",
@@ -52,7 +52,7 @@ def _document(parts: Sequence[Part], paths: Sequence[str], *, inlined: bool) -> 
         )
     )
     listed = [
-        {"name": part.name, "path": path, "packed": len(part.data), "integrity": _hash(part.data).strip("'")}
+        {"name": part.name, "path": path, "packed": len(part.data), "integrity": _integrity(part.data)}
         for part, path in zip(parts, paths, strict=True)
     ]
     held = "".join(
@@ -90,6 +90,6 @@ def _loads(*, inlined: bool) -> str:
     return "this page's policy forbids every connection but for its own files"
 
 
-def _hash(text: str | bytes) -> str:
-    data = text.encode() if isinstance(text, str) else text
-    return f"'sha256-{b64encode(sha256(data).digest()).decode()}'"
+def _integrity(data: bytes) -> str:
+    """What a browser holds a file against that it fetches."""
+    return f"sha256-{b64encode(sha256(data).digest()).decode()}"

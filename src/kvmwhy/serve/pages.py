@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Final
 
 from kvmwhy import __version__
-from kvmwhy.render.html.assets import POLICY, SCRIPT, STYLE
+from kvmwhy.page.parts import asset as page_asset
+from kvmwhy.render.html.assets import POLICY, SCRIPT, STYLE, csp_hash
 from kvmwhy.render.html.markup import plain
 
 
@@ -19,16 +18,12 @@ def _asset(name: str) -> str:
         return file.read()
 
 
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
-
-
-_STYLE: Final = STYLE + _asset("form.css")
+_STYLE: Final = STYLE + page_asset("page.css")  # a form of the same kind
 _FORM: Final = _asset("form.js")
 _CLOSED: Final = "base-uri 'none'; frame-ancestors 'none'"
 ANSWER_POLICY: Final = f"{POLICY}; frame-ancestors 'none'"
 FORM_POLICY: Final = (
-    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_FORM)} {_hash(SCRIPT)}; connect-src 'self'; "
+    f"default-src 'none'; style-src {csp_hash(_STYLE)}; script-src {csp_hash(_FORM)} {csp_hash(SCRIPT)}; connect-src 'self'; "
     f"form-action 'self'; {_CLOSED}"
 )
 
@@ -36,7 +31,7 @@ FORM_POLICY: Final = (
 def form(*, keeps: int | None) -> str:
     """The page to start from. ``keeps`` is for how many days redacted records are kept, if they are."""
     keep = (
-        f'<button type="submit" formaction="?keep=1">Explain and keep a redacted copy for {keeps} days</button>'
+        f'<button type="submit" class="other" formaction="?keep=1">Explain and keep a redacted copy for {keeps} days</button>'
         if keeps
         else ""
     )

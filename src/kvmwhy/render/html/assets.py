@@ -66,11 +66,10 @@ SCRIPT: Final = """
 """
 
 
-def _hash(text: str) -> str:
+def csp_hash(text: str) -> str:
+    """What a policy names a script or a style by."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 # Nothing is loaded, and nothing runs or styles but what stands above.
-POLICY: Final = (
-    f"default-src 'none'; style-src {_hash(STYLE)}; script-src {_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
-)
+POLICY: Final = f"default-src 'none'; style-src {csp_hash(STYLE)}; script-src {csp_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
