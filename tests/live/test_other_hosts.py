@@ -226,7 +226,8 @@ def test_watch_finds_a_vmm_that_enters_again_and_again() -> None:
     assert {failure.exit_reason for failure in failures} == {28}
     assert {failure.arch for failure in failures} == {"arm64"}
     assert sum(failure.source.count for failure in failures) > 100
-    assert failures[0].exit_fields == {"esr_iss": 0x5, "fault_ipa": HOLE}
+    # The page is read while the VMM goes round: at times KVM_RUN has begun again, and cleared it.
+    assert all(failure.exit_fields in ({}, {"esr_iss": 0x5, "fault_ipa": HOLE}) for failure in failures)
     counted = max(failures, key=lambda failure: failure.source.count)
     assert "exit-reentered" in {finding.cause.id for finding in diagnose(counted).findings}
     assert "exit-reentered" not in {finding.cause.id for finding in diagnose(failures[0]).findings}
