@@ -12,6 +12,7 @@ from kvmwhy.diagnosis.never_printed import never_printed
 from kvmwhy.diagnosis.scene import Scene
 
 _LEAST_SHARE: Final = 0.12
+_OF_THE_FIRST: Final = 0.25  # beside a likely origin, one that is a quarter as likely is not worth the reader's time
 _MOST: Final = 6
 _ROLES: Final[tuple[Role, ...]] = ("guest", "vmm", "host")
 
@@ -20,7 +21,7 @@ def advise(scene: Scene, weighed: tuple[Origin, ...], fitting: tuple[Match, ...]
     """Known bugs' own advice, then that of each origin that is likely enough to act on, best first."""
     out: list[Advice] = []
     for origin in weighed:
-        if origin.share < _LEAST_SHARE:
+        if origin.share < max(_LEAST_SHARE, weighed[0].share * _OF_THE_FIRST):
             break
         own = [
             advice

@@ -45,6 +45,17 @@ def _exceptions(scene: Scene) -> bool:
     return bool(chain_of(scene.failure).faults)
 
 
+def _first_exception(scene: Scene) -> str | bool:
+    """By name and place, where that is known and the structure that its delivery lacked is not."""
+    from kvmwhy.abi.x86.exceptions import MNEMONICS
+    from kvmwhy.diagnosis.triple_fault import chain_of, missing_structure
+
+    faults = chain_of(scene.failure).faults
+    if not faults or faults[0].rip is None or missing_structure(scene.failure) is not None:
+        return False
+    return f"{MNEMONICS.get(faults[0].vector, f'vector {faults[0].vector}')} at RIP {faults[0].rip:#x}"
+
+
 def _missing(*structures: str) -> Condition:
     def condition(scene: Scene) -> bool:
         from kvmwhy.diagnosis.triple_fault import missing_structure
@@ -353,7 +364,18 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "vmm",
         "Give the VM a CPU model that both machines have, instead of `host`.",
         ("setup-refused", "entry-refused-guest-state"),
-        lambda scene: scene.migrated or scene.call in {"KVM_SET_SREGS", "registers"} or scene.state == "mixture",
+        lambda scene: scene.migrated or scene.call == "registers" or scene.state == "mixture",
+    ),
+    *(
+        Entry(
+            origin,
+            "vmm",
+            "Hold the registers against what KVM_SET_SREGS asks: no reserved bit in CR0, CR4 and EFER; PG with PE; LMA with "
+            "LME, PG and PAE; CS.L only with LMA, and then not with CS.D.",
+            _SETUP,
+            lambda scene: scene.call == "KVM_SET_SREGS" and scene.arch in {"x86", None},
+        )
+        for origin in ("vm-configuration", "vmm")
     ),
     Entry(
         "vm-configuration",
@@ -458,6 +480,17 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "guest-code",
         "guest",
+        "See which code stands at {}, and how the guest came there: `kvmwhy explain --symbols ELF` names it.",
+        EMULATION,
+        lambda scene: (
+            at(scene.facts)
+            if scene.rip is not None and not _operand(scene) and scene.facts.window != Window.ZEROS
+            else False
+        ),
+    ),
+    Entry(
+        "guest-code",
+        "guest",
         "Touch device registers with single loads and stores of one register, without write-back.",
         ("emulation-no-handler",),
         lambda scene: scene.arch == "arm64",
@@ -503,6 +536,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "See the first exception: run the same image without KVM (QEMU: -accel tcg -d int,cpu_reset).",
         ("triple-fault",),
         lambda scene: not _exceptions(scene) and scene.speaker not in _NO_IMAGE,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Find what raises {}, and why the guest has no handler for it: its IDT, GDT, TSS and stack at that moment.",
+        ("triple-fault",),
+        _first_exception,
     ),
     Entry(
         "guest-code",
