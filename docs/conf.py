@@ -10,5 +10,5 @@ root_doc = "contents"  # of the sidebar; index.md is the page to begin with
 exclude_patterns = ["man"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
-# A page of GitHub links to files of the checkout (README.md, lab/, contrib/), which the site has not; tests/docs follows all links.
+# Pages link to files of the checkout (README.md, lab/), which the site has not; tests/docs follows all links.
 suppress_warnings = ["myst.xref_missing"]
