@@ -177,3 +177,61 @@ def test_refusals_elsewhere(arch: str, arguments: list[str], status: int) -> Non
     assert refused.exit_code == status
     assert refused.stderr.count("\n") == 1
     assert "\x1b" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("att", "intel"),
+    [
+        ("movntdqa (%rdi), %xmm0", "movntdqa xmm0, [rdi]"),
+        ("movl %eax, 8(%rbx,%rcx,4)", "mov [rbx], eax"),
+        ("movb $1, (%rdi)", "mov byte ptr [rdi], 1"),
+        ("vmovdqu %fs:(%rax), %ymm3", "vmovdqu ymm3, [rax]"),
+        ("movzbl (%rdi), %eax", "movzx eax, byte ptr [rdi]"),
+        ("flds (%rbx)", "fld dword ptr [rbx]"),
+        ("fildll (%rbx)", "fild qword ptr [rbx]"),
+        ("lock cmpxchg8b (%rdi)", "lock cmpxchg8b [rdi]"),
+        ("addq %rax, (%rdi)", "add [rdi], rax"),
+        ("call *(%rdi)", "call [rdi]"),
+    ],
+)
+def test_att_syntax(att: str, intel: str) -> None:
+    """GNU as's way to write an instruction finds the forms that Intel's finds."""
+    found, wanted = atlas(att, "--json"), atlas(intel, "--json")
+    assert (found.exit_code, found.stdout) == (0, wanted.stdout)
+
+
+def test_a_matrix_of_forms_and_kernels() -> None:
+    """A row for each form, a column for each kernel, the one that was asked for first."""
+    lines = atlas("movbe", "--kernel", "6.12").output.splitlines()
+    assert lines[0].split() == [
+        "6.12*",
+        "5.10",
+        "6.1",
+        "6.16",
+        "6.17",
+        "6.18",
+        "7.2",
+        "7.3",
+        "vmx",
+        "6.1",
+        "vmx",
+        "7.3",
+    ]
+    row = next(line.split() for line in lines if line.startswith("movbe [rbx],dx"))
+    assert row[2:6] == ["yes", "no", "no", "yes"]
+    assert all(len(line) <= 100 for line in lines)
+
+
+def test_a_kernel_between_two_measured_ones_is_not_guessed() -> None:
+    """6.19 was not measured: where its neighbours differ there is a question mark."""
+    lines = atlas("vmovdqu", "--kernel", "6.19").output.splitlines()
+    assert lines[0].split()[0] == "6.19*"
+    assert any(line.split()[2] == "?" for line in lines if line.startswith("vmovdqu "))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("vmovdqqu", "did you mean vmovdqu"), ("aaa", "--mode real16"), ("zzzzqq", "movl (%rbx), %eax")]
+)
+def test_a_word_that_is_no_instruction(text: str, said: str) -> None:
+    """The nearest, the mode that has it, or how a form is written."""
+    assert said in atlas(text).stderr

@@ -96,3 +96,19 @@ def test_since_is_a_date_or_a_time_ago() -> None:
     assert date is not None
     assert date.timestamp() == 1769846400
     assert since_when(None) is None
+
+
+def test_a_group_leads_to_the_page_of_one_of_its_failures(records: str, tmp_path: Path) -> None:
+    """--pages: beside the page, as explain --html makes it; a log that is gone is said, and has no link."""
+    target = tmp_path / "triage.html"
+    made = run("triage", records, "--html", str(target), "--pages")
+    assert made.exit_code == 0, made.stderr
+    assert 'href="triage-1.html"' in target.read_text()
+    assert "vmovdqu" in (tmp_path / "triage-1.html").read_text()
+    for log in tmp_path.glob("*.log"):
+        log.unlink()
+    again = run("triage", records, "--html", str(target), "--pages")
+    assert again.exit_code == 0
+    assert "no such file" in again.stderr
+    assert "triage-1.html" not in target.read_text()
+    assert run("triage", records, "--pages").exit_code == 2

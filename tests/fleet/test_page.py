@@ -150,7 +150,7 @@ def test_the_page_is_one_for_a_keyboard_and_a_reader_of_screens(tmp_path: Path, 
     told = measured(tmp_path, drive, 1400)
     assert told["headings"][:4] == ["H1 KVM failures", "H2 Start here", "H2 What there is", "H2 When"]
     assert told["headings"][4] == "H2 1. KVM's emulator has no handler for this instruction: fld m32"
-    assert told["focus"] == 1 + 3 + 3  # the first, each in the list, and each group's fold
+    assert told["focus"] == 1 + 3 + 3 + 3  # the first, each in the list, each group's fold and its hosts
     assert told["targets"]
     assert told["headers"]
 

@@ -10,6 +10,7 @@ import subprocess
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
+from kvmwhy import __version__
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.cli.triage import since_when
 from kvmwhy.fleet.duckdb_load import roll_up
 from kvmwhy.fleet.row import Row
 from kvmwhy.fleet.store import StoreError, write_rows
-from kvmwhy.fleet.triage import Triage, triage
+from kvmwhy.fleet.triage import Triage, at_random, triage
 from kvmwhy.render.fleet_html import page
 from kvmwhy.render.fleet_text import overview, to_json
 from kvmwhy.render.fleet_words import command, direction, quoted, share
@@ -205,12 +207,15 @@ def test_a_column_that_is_none_is_named(tmp_path: Path, rows: list[Row]) -> None
     [
         ((0,) * 30 + (5,) * 10, "new"),
         ((5,) * 30 + (0,) * 10, "none of late"),
-        ((5,) * 40, "steady"),
+        ((5,) * 40, "no clear trend"),
         ((1,) * 30 + (9,) * 10, "rising, ×9.0"),
-        ((9,) * 30 + (1,) * 10, "falling"),
+        ((9,) * 30 + (1,) * 10, "falling, ×0.1"),
         ((9,) * 20 + (0,) * 10 + (1,) * 10, "back again"),
         ((9, 1, 1), ""),
         ((0,) * 40, ""),
+        ((1,) * 20 + (0, 0, 1, 0) * 5, "too few of late for a trend"),
+        ((0, 0, 0, 1, 0, 0, 0, 0) * 5, "too few of late for a trend"),
+        ((5,) * 39 + (0,), "no clear trend"),
     ],
 )
 def test_a_trend_in_one_word(trend: tuple[int, ...], said: str) -> None:
@@ -223,7 +228,8 @@ def test_a_trend_ends_where_the_rows_end(tmp_path: Path) -> None:
     rows = [Row(path="x", offset=n, time=START + timedelta(hours=n), signature="v2 a") for n in range(30)]
     (group,) = triage([written(tmp_path / "r.parquet", rows)]).groups
     assert group.trend == (1,) * 30
-    assert direction(group.trend) == "steady"
+    assert group.spread == (1,) * 30
+    assert direction(group.spread) == "no clear trend"
 
 
 def test_times_in_the_wrong_order_are_put_right(tmp_path: Path) -> None:
@@ -359,10 +365,84 @@ def test_no_failure_is_one_sentence(tmp_path: Path) -> None:
 def test_hosts_that_no_log_names_are_called_files(tmp_path: Path, *, named: bool) -> None:
     """What stands out, and how many: of hosts where there are any, else of files."""
     rows = [
-        Row(path=f"{n}.log", offset=0, host=f"h{n}" if named else None, signature=f"v2 s{n % 2}", vendor=vendor)
-        for n, vendor in enumerate(("svm", "vmx") * 10)
+        Row(path=f"{n}.log", offset=0, host=f"h{n}" if named else None, signature=f"v2 s{n % 2}", microcode=microcode)
+        for n, microcode in enumerate(("0x1", "0x2") * 10)
     ]
     said = to_plain(overview(triage([written(tmp_path / "r.jsonl", rows)])), 200)
     there, absent = ("hosts", "files") if named else ("files", "hosts")
-    assert f"vendor svm: 100% of its {there} have it, 50% of all {there}" in said
+    assert f"microcode 0x1: 100% of its {there} have it, 50% of all {there}" in said
     assert f"of its {absent}" not in said
+
+
+def hosts(count: int, signature: str, first: int = 0, **fields: Any) -> list[Row]:
+    return [
+        Row(path=f"{n}.log", offset=0, host=f"h{n}", signature=f"v2 {signature}", **fields)
+        for n in range(first, first + count)
+    ]
+
+
+def test_what_the_inventory_does_not_know_sets_no_group_apart(tmp_path: Path) -> None:
+    """300 hosts, 105 with failures: QEMU's version is known of those alone, so that it says nothing about them."""
+    inventory = tmp_path / "hosts.csv"
+    inventory.write_text("host,rack\n" + "".join(f"h{n},r{n % 10}\n" for n in range(300)))
+    rows = hosts(70, "a", qemu="8.2.2") + hosts(35, "b", first=70, qemu="8.2.2")
+    groups = triage([written(tmp_path / "r.jsonl", rows)], inventory=str(inventory)).groups
+    assert [group.outliers for group in groups] == [(), ()]
+
+
+def test_the_vendor_read_off_a_failure_sets_nothing_apart(tmp_path: Path) -> None:
+    """A group of VMX failures is on VMX hosts by its own words; what an inventory says of all hosts does count."""
+    rows = hosts(20, "a", vendor="vmx") + hosts(20, "b", first=20, vendor="svm")
+    path = written(tmp_path / "r.jsonl", rows)
+    assert not any(group.outliers for group in triage([path]).groups)
+    inventory = tmp_path / "hosts.csv"
+    inventory.write_text("host,vendor\n" + "".join(f"h{n},{'vmx' if n < 20 else 'svm'}\n" for n in range(100)))
+    (first, *_) = triage([path], inventory=str(inventory)).groups
+    assert [(outlier.dimension, outlier.value) for outlier in first.outliers] == [("vendor", "vmx")]
+
+
+def test_a_group_of_two_hosts_has_nothing_that_stands_out(tmp_path: Path) -> None:
+    """Two of two have a kernel that 27 of 100 have: chance does that once in fourteen times."""
+    rows = hosts(2, "a", kernel="6.8.0-45") + hosts(25, "b", first=2, kernel="6.8.0-45")
+    rows += hosts(73, "c", first=27, kernel="6.5.0")
+    found = triage([written(tmp_path / "r.jsonl", rows)])
+    outliers = {group.signature: group.outliers for group in found.groups}
+    assert outliers["v2 a"] == ()
+    (outlier,) = outliers["v2 b"]
+    assert (outlier.known, outlier.world, outlier.share) == (25, 100, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("hits", "drawn", "marked", "world"), [(2, 2, 27, 100), (5, 9, 20, 60), (0, 3, 4, 9), (3, 5, 5, 5)]
+)
+def test_chance_is_counted_as_by_hand(hits: int, drawn: int, marked: int, world: int) -> None:
+    """The tail of the hypergeometric distribution, by whole numbers."""
+    ways = sum(comb(marked, n) * comb(world - marked, drawn - n) for n in range(hits, drawn + 1))
+    assert at_random(hits, drawn, marked, world) == pytest.approx(ways / comb(world, drawn))
+
+
+def test_random_times_have_no_trend(tmp_path: Path) -> None:
+    """Failures at random over twenty days, some thousands from one host at once: in none of fifty groups a trend."""
+    rng = random.Random(7)
+    rows = []
+    for group in range(50):
+        for n in range(200):
+            time = START + timedelta(minutes=rng.randrange(60 * 24 * 20))
+            count = 5000 if rng.random() < 0.02 else 1
+            host = f"h{rng.randrange(100)}"
+            rows.append(Row(path=host, offset=n, host=host, time=time, count=count, signature=f"v2 g{group}"))
+    groups = triage([written(tmp_path / "r.jsonl", rows)], top=50).groups
+    assert {direction(group.spread) for group in groups} == {"no clear trend"}
+
+
+def test_hosts_are_named(tmp_path: Path) -> None:
+    """Those with most failures first, at most fifty; the page says how many there are, and who made it when."""
+    rows = [replace(one, count=n + 1) for n, one in enumerate(hosts(60, "a"))]
+    found = triage([written(tmp_path / "r.jsonl", rows)])
+    (group,) = found.groups
+    assert group.named[0] == ("h59", 60)
+    assert len(group.named) == 50
+    text = page(found, made=START, pages={1: "x-1.html"})
+    assert "60 hosts, the 50 with most failures" in text
+    assert f"kvmwhy {__version__} triage, 2026-03-01 00:30 UTC" in text
+    assert '<a href="x-1.html">The page of this failure</a>' in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,8 +11,8 @@ from kvmwhy.arch.x86.mode import Bitness, ModeName
 from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import wording
-from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, atlas
-from kvmwhy.emulator.encoding_key import Mode
+from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, Version, atlas
+from kvmwhy.emulator.encoding_key import MODES, Mode
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table, kernel_version
 from kvmwhy.render.page import Line
@@ -25,7 +26,6 @@ _BITNESS: dict[Mode, Bitness] = {"real16": 16, "prot16": 16, "prot32": 32, "long
 _SAID = {"real16": "real mode", "prot16": "16-bit code", "prot32": "32-bit code", "long64": "64-bit mode"}
 _STYLE = {"emulated": "good", "fails": "bad", "no-exit": "bad", "endless": "bad"}
 _ADDRESS_16 = re.compile(r"\[[^\]]{0,40}\b(?:bx|bp|si|di)\b", re.IGNORECASE)
-_MANY = 12  # forms that are shown whole; more are listed
 
 
 class AtlasOptions(NamedTuple):
@@ -36,6 +36,7 @@ class AtlasOptions(NamedTuple):
     diff: tuple[str, str] | None = None
     since: bool = False
     as_json: bool = False
+    html: str | None = None
 
 
 def run(wish: AtlasOptions) -> int:
@@ -48,6 +49,10 @@ def run(wish: AtlasOptions) -> int:
     if wish.kernel and kernel_version(wish.kernel) is None:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.18")
         return USAGE
+    if wish.html is not None:
+        from kvmwhy.cli.atlas_page import write
+
+        return write(known, wish.html, _here(wish))
     if wish.diff:
         return _diff(known, wish, *wish.diff)
     if wish.code is not None:
@@ -83,27 +88,67 @@ def _text(known: Atlas, wish: AtlasOptions, text: str) -> int:
 
     found = find(known, text, wish.mode)
     if not found:
-        complain(f"no measured form looks like {text!r} in {_SAID[wish.mode]} (Intel's syntax, as in: mov eax, [rbx])")
+        complain(f"no measured form looks like {text!r} in {_SAID[wish.mode]}{_instead(known, text, wish.mode)}")
         return NOTHING
     if wish.mode == "long64" and _ADDRESS_16.search(text):
         complain("64-bit code has no address such as [bx]: these are forms with operands of the same kinds; see --mode")
     return _show(wish, [(one.row, one.text) for one in found])
 
 
+def _instead(known: Atlas, text: str, mode: Mode) -> str:
+    """What it may have been meant to be; else how a form is written."""
+    from kvmwhy.probe.lookup import find, near
+
+    for other in (other for other in MODES if other != mode):
+        if find(known, text, other):
+            return f"; it is known in {_SAID[other]}: --mode {other}"
+    if names := near(known, text, mode):
+        return f"; did you mean {' or '.join(names)}?"
+    return " (as in: mov eax, [rbx]; or: movl (%rbx), %eax)"
+
+
+def _here(wish: AtlasOptions) -> Version | None:
+    """The kernel that stands first: the one that was asked for, or this host's where it has KVM for x86."""
+    if wish.kernel:
+        return kernel_version(wish.kernel)
+    host = os.uname()
+    return kernel_version(host.release) if (host.sysname, host.machine) == ("Linux", "x86_64") else None
+
+
 def _show(wish: AtlasOptions, rows: list[tuple[Row, str]]) -> int:
-    lines: list[Line] = []
-    for number, (row, text) in enumerate(rows):
-        if wish.as_json:
+    if wish.as_json:
+        for row, text in rows:
             _emit(_plain(row, text))
-        elif wish.since:
-            lines.append(Line(wording.since(row), label=f"{safe(text)}: "))
-        elif number < _MANY:
-            lines += [*([Line()] if number else []), *_page(row, text, wish)]
-    if not wish.as_json:
-        if not wish.since and len(rows) > _MANY:
-            lines.append(Line(f"and {len(rows) - _MANY} more forms: say more of the operands, or use --since", "dim"))
-        show(lines)
+        return DONE
+    if wish.since:
+        show([Line(wording.since(row), label=f"{safe(text)}: ") for row, text in rows])
+        return DONE
+    from kvmwhy.render.atlas_matrix import matrix
+
+    rows = _told_apart(rows)
+    lines = matrix(rows, here=_here(wish))
+    if len(rows) == 1:
+        ((row, text),) = rows
+        lines = [*_page(row, text, wish), Line(), *lines]
+    show(lines, paged=True)
     return DONE
+
+
+def _told_apart(rows: list[tuple[Row, str]]) -> list[tuple[Row, str]]:
+    """Of forms that look alike and fare alike where both were measured, the one that was measured on more kernels."""
+    from kvmwhy.probe.lookup import shape_of
+
+    kept: dict[object, list[tuple[Row, str]]] = {}
+    for row, text in sorted(rows, key=lambda entry: entry[0].verdicts.count(None)):
+        alike = kept.setdefault(shape_of(text), [])
+        if not any(_fare_alike(row, other) for other, _ in alike):
+            alike.append((row, text))
+    chosen = {id(row) for held in kept.values() for row, _ in held}
+    return [entry for entry in rows if id(entry[0]) in chosen]
+
+
+def _fare_alike(row: Row, other: Row) -> bool:
+    return all(a is None or b is None or a.same_outcome(b) for a, b in zip(row.verdicts, other.verdicts, strict=True))
 
 
 def _page(row: Row, text: str, wish: AtlasOptions) -> list[Line]:

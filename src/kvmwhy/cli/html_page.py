@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,10 +17,16 @@ from kvmwhy.report import PAGE_MOST
 
 def write(path: str, failures: Sequence[tuple[Diagnosis, Sequence[Failure], Excerpt]]) -> int:
     """Write the page whole or not at all; return how many failures did not fit. Raises OSError."""
-    text = page([Told(*told) for told in failures[:PAGE_MOST]], made=datetime.now(UTC))
+    write_whole(path, page([Told(*told) for told in failures[:PAGE_MOST]], made=datetime.now(UTC)))
+    return max(0, len(failures) - PAGE_MOST)
+
+
+def write_whole(path: str, text: str) -> None:
+    """A file, or nothing; ``-`` is the standard output. Raises OSError."""
     if path == "-":
-        os.write(1, text.encode())
-        return max(0, len(failures) - PAGE_MOST)
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+        return
     folder = os.path.dirname(os.path.abspath(path))
     handle, draft = tempfile.mkstemp(dir=folder, prefix=".kvmwhy-", suffix=".html")
     try:
@@ -30,7 +37,6 @@ def write(path: str, failures: Sequence[tuple[Diagnosis, Sequence[Failure], Exce
     except BaseException:
         os.unlink(draft)
         raise
-    return max(0, len(failures) - PAGE_MOST)
 
 
 def _umask() -> int:

@@ -484,7 +484,9 @@ def reproduce(**options: Any) -> None:
 Examples:
   kvmwhy atlas                                   # which kernels were measured, and what came out
   kvmwhy atlas "movntdqa xmm0, [rdi]"
+  kvmwhy atlas "movntdqa (%rdi), %xmm0"
   kvmwhy atlas movbe --since
+  kvmwhy atlas --html atlas.html
   kvmwhy atlas --bytes "c5 fe 6f 07" --kernel 6.18
   kvmwhy atlas --diff 6.18 7.3
   kvmwhy atlas --arch arm64 "ldp x0, x1, [x2]"
@@ -503,6 +505,7 @@ Examples:
 @click.option("--kernel", metavar="RELEASE", help="What holds on this kernel, measured or not.")
 @click.option("--since", is_flag=True, help="Only since when KVM carries it out.")
 @click.option("--diff", nargs=2, metavar="OLD NEW", help="All forms whose outcome differs between two kernels.")
+@click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write a heat map of all opcodes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
 @click.option(
     "--arch",
@@ -514,8 +517,9 @@ Examples:
 def atlas(arch: str, **options: Any) -> None:
     """Show what KVM's emulator makes of INSTRUCTION, kernel by kernel, as measured.
 
-    INSTRUCTION is in Intel's syntax; which registers and which address does not matter. A mnemonic alone asks about
-    all of its forms. Of arm64 and riscv64, INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
+    INSTRUCTION is in Intel's or AT&T's syntax; which registers and which address does not matter. A mnemonic alone
+    asks about all of its forms. They are shown against the kernels, this host's first. Of arm64 and riscv64,
+    INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
     """
     _only_one(options, "since", "diff", "code")
     if options["diff"] and (options["text"] or options["kernel"]):
@@ -532,7 +536,9 @@ def atlas(arch: str, **options: Any) -> None:
         from kvmwhy.cli.atlas_traps import TrapOptions
         from kvmwhy.cli.atlas_traps import run as run_traps
 
-        del options["mode"], options["since"]
+        if options["html"]:
+            raise click.UsageError("--html is a map of x86's opcodes")
+        del options["mode"], options["since"], options["html"]
         sys.exit(run_traps(TrapOptions(arch, **options)))
     from kvmwhy.cli.atlas import AtlasOptions
     from kvmwhy.cli.atlas import run as run_atlas
@@ -619,7 +625,7 @@ def scan(**options: Any) -> None:
 Examples:
   kvmwhy triage failures.parquet
   kvmwhy triage failures.parquet --since 2026-11-01 --top 3
-  kvmwhy triage 'day-*.parquet' --since 7d --by kernel,microcode --html triage.html
+  kvmwhy triage 'day-*.parquet' --since 7d --by kernel,microcode --html triage.html --pages
   kvmwhy triage failures.parquet --inventory hosts.csv --json | jq '.groups[0].outliers'
   kvmwhy triage last-year.parquet failures.parquet --signature v2
 """
@@ -636,6 +642,9 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--html", type=click.Path(dir_okay=False), metavar="FILE", help="Write one page that works offline.")
+@click.option(
+    "--pages", is_flag=True, help="Beside it, the page of one failure of each group, from the logs that are here."
+)
 @click.option("--cluster", metavar="ADDRESS", help="Roll the files up on the Dask cluster of this scheduler.")
 @click.option(
     "--memory", metavar="SIZE", callback=_size, help="What DuckDB may use, such as 8GB; it spills to disk beyond."
@@ -653,6 +662,8 @@ def triage(since: str | None, by: str, **options: Any) -> None:
         when = since_when(since)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    if options["pages"] and not options["html"]:
+        raise click.UsageError("--pages stand beside the page of --html")
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
     sys.exit(run_triage(TriageOptions(since=when, by=columns, **options)))
 

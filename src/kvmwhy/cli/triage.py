@@ -34,6 +34,7 @@ class TriageOptions(NamedTuple):
     cluster: str | None
     memory: str | None
     signature: str | None
+    pages: bool = False
 
 
 def version_of(text: str | None) -> int:
@@ -71,7 +72,14 @@ def run(wish: TriageOptions) -> int:
             from kvmwhy.render.fleet_html import page
             from kvmwhy.render.fleet_words import summary
 
-            whole(wish.html, (page(found).encode(),))
+            pages: dict[int, str] = {}
+            if wish.pages:
+                from kvmwhy.cli.triage_pages import write_pages
+
+                pages, remarks = write_pages(found, wish.html)
+                for remark in remarks:
+                    complain(remark)
+            whole(wish.html, (page(found, made=datetime.now(UTC), pages=pages).encode(),))
             if found.groups:
                 complain(f"{summary(found)} The page is in {wish.html}.")
     except StoreError as error:

@@ -97,6 +97,23 @@ def key_of(code: bytes, mode: Mode) -> int | None:
     return key
 
 
+class Place(NamedTuple):
+    """Where an instruction stands in the opcode space: how it is encoded, the number of its map, its opcode byte."""
+
+    encoding: int
+    number: int
+    opcode: int
+
+
+def place_of(code: bytes, mode: Mode) -> Place | None:
+    """That of the first instruction in ``code``; None if the bytes end before it is known."""
+    try:
+        opcode = _opcode(code[:_MAX_LENGTH], mode)
+        return Place(opcode.encoding, opcode.number, code[opcode.at])
+    except IndexError:
+        return None
+
+
 def _has_modrm(opcode: _Opcode, byte: int) -> bool:
     if opcode.encoding in {LEGACY, REX2}:
         return byte in _MODRM_0 if opcode.number == 0 else opcode.number != 1 or byte not in _NO_MODRM_0F

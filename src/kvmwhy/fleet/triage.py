@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from math import exp, lgamma
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,19 +21,24 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+_LEAST_HOSTS: Final = 5  # of a group of which something is said to stand out
+_CHANCE: Final = 0.001  # a value that so few groups drawn at random would have is no accident
+_MOST_NAMED: Final = 50
 _SHARE: Final = 0.6  # a value that holds for less of a group is not worth a word
 _LIFT: Final = 1.5  # nor is one that is nearly as common elsewhere
 _TREND: Final = 40  # points
 _HOUR: Final = 3600.0
 _SAID: Final = ("why", "cause", "family", "confidence")
 _OF_ONE: Final = ("answer", "advice")  # of the example
+_OF_ROWS: Final = tuple(name for name in DIMENSIONS if name != "vendor")
 _UNNAMED: Final = "count(DISTINCT path) FILTER (host IS NULL)"
 _WHO: Final = "coalesce(host, path)"  # rows without a host count as their file
 
 
 class Outlier(msgspec.Struct, frozen=True):
     """Of the group's hosts ``share`` have this value, of all hosts ``overall``; of those that have it, ``hit`` are in
-    the group.
+    the group. Only hosts count of which the value is known: ``known`` of the group, ``world`` of all. ``chance`` is how
+    likely as many would have it in a group drawn at random.
     """
 
     dimension: str
@@ -40,10 +46,16 @@ class Outlier(msgspec.Struct, frozen=True):
     share: float
     overall: float
     hit: float
+    known: int = 0
+    world: int = 0
+    chance: float = 0.0
 
 
 class Group(msgspec.Struct, frozen=True):
     """Failures with one signature. ``trend`` counts them in equal steps of time, from the triage's ``start`` on.
+
+    ``spread`` counts hosts, or files where no host is named, in the same steps: one host's storm weighs as much as one
+    failure. ``named`` are the hosts with the most failures, and how many each.
 
     ``hosts`` counts hosts by name, ``files`` the inputs, ``unnamed`` those of them with failures of a host that no log
     names; ``by`` has (column, value, count), the most frequent first; ``example`` is the path of one, whose answer is
@@ -67,6 +79,8 @@ class Group(msgspec.Struct, frozen=True):
     outliers: tuple[Outlier, ...]
     by: tuple[tuple[str, str, int], ...]
     example: str
+    spread: tuple[int, ...] = ()
+    named: tuple[tuple[str, int], ...] = ()
 
 
 class Triage(msgspec.Struct, frozen=True):
@@ -123,6 +137,25 @@ def triage(
             raise StoreError(f"DuckDB cannot answer: {str(error).splitlines()[0][:300]}") from None
 
 
+def at_random(hits: int, drawn: int, marked: int, world: int) -> float:
+    """How likely ``drawn`` of ``world``, of which ``marked`` have something, are so many that have it, or more.
+
+    >>> at_random(2, 2, 27, 100) < 0.08
+    True
+    """
+    most = min(drawn, marked)
+    ways = [
+        _ways(marked, n) + _ways(world - marked, drawn - n) - _ways(world, drawn)
+        for n in range(max(hits, drawn + marked - world), most + 1)
+    ]
+    return min(1.0, sum(map(exp, ways)))
+
+
+def _ways(total: int, chosen: int) -> float:
+    """The logarithm of the number of ways to choose."""
+    return lgamma(total + 1) - lgamma(chosen + 1) - lgamma(total - chosen + 1)
+
+
 def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC)
 
@@ -168,7 +201,8 @@ class _Asked:
         keys = [told[0] for told in largest]
         step = _step(start, end)
         said = self._said({told[0]: told[-1] for told in largest})
-        trends = self._trends(keys, start, end, step)
+        trends, spread = self._trends(keys, start, end, step)
+        named = self._named(keys)
         outliers = self._outliers(keys)
         parts = self._by(keys, by)
         made = tuple(
@@ -182,6 +216,8 @@ class _Asked:
                 first=_utc(first),
                 last=_utc(last),
                 trend=trends.get(key, ()),
+                spread=spread.get(key, ()),
+                named=tuple(named.get(key, ())),
                 outliers=tuple(outliers.get(key, ())),
                 by=tuple(parts.get(key, ())),
                 example=example,
@@ -219,22 +255,38 @@ class _Asked:
 
     def _trends(
         self, keys: list[str], start: datetime | None, end: datetime | None, step: float
-    ) -> dict[str, tuple[int, ...]]:
-        """By whole hours, which rolling up keeps; no further than to the end."""
+    ) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+        """Failures, and hosts, by whole hours, which rolling up keeps; no further than to the end."""
         if start is None or end is None:
-            return {}
+            return {}, {}
         first, points = _hour(start), int((_hour(end) - _hour(start)) * _HOUR // step) + 1
         counted = self.ask(
             "SELECT signature, CAST(floor((epoch(date_trunc('hour', time)) - $start) / $step) AS INTEGER) AS point,"
-            " sum(count) FROM rows WHERE time IS NOT NULL AND list_contains($keys, signature) GROUP BY 1, 2",
+            f" sum(count), count(DISTINCT {_WHO}) FROM rows"
+            " WHERE time IS NOT NULL AND list_contains($keys, signature) GROUP BY 1, 2",
             start=first * _HOUR,
             step=step,
             keys=keys,
         )
-        out = {key: [0] * points for key in keys}
-        for key, at, n in counted:
-            out[key][at] += int(n)
-        return {key: tuple(values) for key, values in out.items()}
+        failures = {key: [0] * points for key in keys}
+        hosts = {key: [0] * points for key in keys}
+        for key, at, n, on in counted:
+            failures[key][at] += int(n)
+            hosts[key][at] += on
+        return {key: tuple(n) for key, n in failures.items()}, {key: tuple(n) for key, n in hosts.items()}
+
+    def _named(self, keys: list[str]) -> dict[str, list[tuple[str, int]]]:
+        """The hosts of each group, those with most failures first."""
+        out: dict[str, list[tuple[str, int]]] = {}
+        for key, host, n in self.ask(
+            "SELECT signature, host, sum(count) AS n FROM sets"
+            " WHERE host IS NOT NULL AND list_contains($keys, signature)"
+            f" GROUP BY 1, 2 QUALIFY row_number() OVER (PARTITION BY signature ORDER BY sum(count) DESC, host)"
+            f" <= {_MOST_NAMED} ORDER BY 1, 3 DESC, 2",
+            keys=keys,
+        ):
+            out.setdefault(key, []).append((host, int(n)))
+        return out
 
     def _sets(self) -> None:
         """What each host has of each group, without times; and every host once, failed or not."""
@@ -249,37 +301,45 @@ class _Asked:
         )
 
     def _outliers(self, keys: list[str]) -> dict[str, list[Outlier]]:
-        """A host counts once, however often it failed."""
+        """A host counts once, however often it failed, and only where the value is known of it.
+
+        What a row says of the vendor was read off the failure itself; only an inventory can set a group apart by it.
+        """
         out: dict[str, list[Outlier]] = {}
         if not keys:
             return out
-        for name in dict.fromkeys((*DIMENSIONS, *self.inventory)):
+        asked = [name for name in DIMENSIONS if name != "vendor" or name in self.inventory]
+        for name in dict.fromkeys((*asked, *self.inventory)):
             column = '"' + name.replace('"', '""') + '"'
             listed = f"SELECT host AS who, CAST({column} AS VARCHAR) AS value FROM inventory WHERE {column} IS NOT NULL"
             seen = f"SELECT {_WHO} AS who, CAST({column} AS VARCHAR) AS value FROM sets WHERE {column} IS NOT NULL"
             known = " UNION ".join(
-                part for part, there in ((seen, name in DIMENSIONS), (listed, name in self.inventory)) if there
+                part for part, there in ((seen, name in _OF_ROWS), (listed, name in self.inventory)) if there
             )
-            own = f"coalesce(r.{column}, k.value)" if name in DIMENSIONS else "k.value"
-            for key, said, share, overall, hit in self.ask(
+            own = f"coalesce(r.{column}, k.value)" if name in _OF_ROWS else "k.value"
+            for key, said, share, overall, hit, n, size, every, world in self.ask(
                 f"WITH known AS MATERIALIZED ({known}),"
                 " listed AS (SELECT who, min(value) AS value FROM known GROUP BY who),"
                 f" mine AS (SELECT DISTINCT r.signature, coalesce(r.host, r.path) AS who, {own} AS value FROM sets r"
                 "  LEFT JOIN listed k ON k.who = coalesce(r.host, r.path) WHERE list_contains($keys, r.signature)),"
-                " size AS (SELECT signature, count(DISTINCT who) AS n FROM mine GROUP BY 1),"
+                " size AS (SELECT signature, count(DISTINCT who) AS n FROM mine WHERE value IS NOT NULL GROUP BY 1),"
                 " part AS (SELECT signature, value, count(DISTINCT who) AS n FROM mine"
                 "  WHERE value IS NOT NULL GROUP BY 1, 2),"
                 " every AS (SELECT value, count(DISTINCT who) AS n FROM known GROUP BY 1),"
-                " world AS (SELECT count(*) AS n FROM people)"
-                " SELECT part.signature, part.value, part.n / size.n, every.n / world.n, part.n / every.n"
+                " world AS (SELECT count(DISTINCT who) AS n FROM known)"
+                " SELECT part.signature, part.value, part.n / size.n, every.n / world.n, part.n / every.n,"
+                "  part.n, size.n, every.n, world.n"
                 " FROM part JOIN size USING (signature) JOIN every USING (value), world"
-                " WHERE size.n > 1 AND part.n / size.n >= $share AND part.n / size.n >= $lift * every.n / world.n"
+                " WHERE size.n >= $least AND part.n / size.n >= $share AND part.n / size.n >= $lift * every.n / world.n"
                 " ORDER BY 1, 3 DESC, 2",
                 keys=keys,
                 share=_SHARE,
                 lift=_LIFT,
+                least=_LEAST_HOSTS,
             ):
-                out.setdefault(key, []).append(Outlier(name, said, share, overall, min(1.0, hit)))
+                if (chance := at_random(n, size, every, world)) <= _CHANCE:
+                    outlier = Outlier(name, said, share, overall, min(1.0, hit), size, world, chance)
+                    out.setdefault(key, []).append(outlier)
         for found in out.values():
             found.sort(key=lambda o: (-o.share, o.overall, o.dimension))
         return out

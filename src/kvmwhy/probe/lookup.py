@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import cache
 from typing import Final, NamedTuple
 
 from kvmwhy.emulator.atlas import Atlas, Measured, Row
+from kvmwhy.probe.att_syntax import is_att, to_intel
 from kvmwhy.probe.encodings import Mode, text_of
 
 MAX_TEXT: Final = 200
+_ALIKE: Final = 0.6  # of difflib's ratio: 1 is equal
 _PREFIXES: Final = ("lock", "rep", "repe", "repz", "repne", "repnz", "xacquire", "xrelease", "bnd", "notrack")
 _SAME_PREFIX: Final = {"repz": "rep", "repe": "rep", "repnz": "repne"}
 _SIZES: Final = {
@@ -116,9 +119,30 @@ def _shapes(atlas: Atlas, mode: Mode) -> tuple[tuple[Shape, Row, str], ...]:
     return tuple((shape, row, text) for row, text in rows if (shape := shape_of(text)))
 
 
-def find(atlas: Atlas, text: str, mode: Mode) -> list[Found]:
-    """The measured forms of that shape, one of those that came out alike; what CPUs have first, the shortest first."""
+@cache
+def mnemonics(atlas: Atlas, mode: Mode) -> frozenset[str]:
+    """Of all measured forms."""
+    return frozenset(shape.mnemonic for shape, _, _ in _shapes(atlas, mode))
+
+
+def near(atlas: Atlas, text: str, mode: Mode) -> list[str]:
+    """Mnemonics that the text's may have been meant to be, the nearest first."""
     wanted = shape_of(text)
+    word = wanted.mnemonic if wanted else ""
+    return get_close_matches(word, sorted(mnemonics(atlas, mode)), n=3, cutoff=_ALIKE) if word else []
+
+
+def find(atlas: Atlas, text: str, mode: Mode) -> list[Found]:
+    """The measured forms of that shape, one of those that came out alike; what CPUs have first, the shortest first.
+
+    ``text`` is in Intel's syntax or in AT&T's.
+    """
+    known = mnemonics(atlas, mode)
+    if is_att(text):
+        text = to_intel(text, known)
+    wanted = shape_of(text)
+    if wanted is not None and not wanted.operands and wanted.mnemonic not in known:
+        wanted = shape_of(to_intel(text, known))  # a mnemonic alone may have AT&T's suffix
     if wanted is None:
         return []
     matches: dict[tuple[Shape, tuple[Measured | None, ...]], Found] = {}

@@ -7,10 +7,12 @@ from top to bottom as an operator asks: what first, on how many hosts, what to d
 # ruff: noqa: E501 -- markup
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from html import escape
 from typing import Final
 
+from kvmwhy import __version__
 from kvmwhy.diagnosis import catalogue
 from kvmwhy.fleet.triage import Group, Triage
 from kvmwhy.render.fleet_style import STYLE
@@ -36,8 +38,8 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 _WIDTH, _HEIGHT = 1000, 100  # of a plot's own measure; the page stretches it
 
 
-def page(found: Triage) -> str:
-    """The whole document."""
+def page(found: Triage, *, made: datetime | None = None, pages: Mapping[int, str] = {}) -> str:
+    """The whole document. ``pages``: by the number of a group, the address of the page of one of its failures."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -52,12 +54,14 @@ def page(found: Triage) -> str:
         parts += [_first(found), _list(found)]
     total = tuple(map(sum, zip(*(g.trend for g in found.groups if g.trend), strict=True)))
     if any(total):
-        parts.append(f"<section><h2>When</h2>{_plot(total, found, 'failures of these groups')}</section>")
-    parts += [_group(group, n, found) for n, group in enumerate(found.groups, 1)]
+        parts.append(f"<section><h2>When</h2>{_plot(total, found, 'failures of these groups', '')}</section>")
+    parts += [_group(group, n, found, pages.get(n)) for n, group in enumerate(found.groups, 1)]
     if found.left_out:
         parts.append(f'<p class="dim">{plural(found.left_out, "more group")} not shown; see --top.</p>')
+    when = f", {made:%Y-%m-%d %H:%M %Z}" if made else ""
     parts.append(
-        f'</main><footer class="dim">kvmwhy triage, signature v{found.signature_version}</footer></body></html>\n'
+        f'</main><footer class="dim">kvmwhy {__version__} triage{when}, signature v{found.signature_version}.'
+        " Nothing on this page is loaded from elsewhere.</footer></body></html>\n"
     )
     return "\n".join(parts)
 
@@ -80,7 +84,7 @@ def _first(found: Triage) -> str:
 
 def _reached(group: Group, found: Triage) -> str:
     """How far it reaches, whether it rises, and what its hosts have in common."""
-    where = direction(group.trend)
+    where = direction(group.spread)
     said = f"{reach(group, found).capitalize()}{', ' + where if where else ''}."
     return f"{said} What stands out: {outlier(group.outliers[0], group)}." if group.outliers else said
 
@@ -96,7 +100,7 @@ def _list(found: Triage) -> str:
             f"<small>{escape(details(group))}</small></th>"
             f'<td class="n">{size:,}{part}<svg class="bar" viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true">'
             f'<rect class="pale" width="100" height="1"></rect><rect width="{size / max(sizes) * 100:.1f}" height="1"></rect></svg></td>'
-            f'<td class="n">{group.count:,}</td><td class="last">{escape(direction(group.trend))}</td></tr>'
+            f'<td class="n">{group.count:,}</td><td class="last">{escape(direction(group.spread))}</td></tr>'
         )
     what = "hosts" if found.hosts else "files"
     head = "".join(
@@ -115,7 +119,7 @@ def _list(found: Triage) -> str:
     )
 
 
-def _plot(trend: tuple[int, ...], found: Triage, what: str) -> str:
+def _plot(trend: tuple[int, ...], found: Triage, what: str, where: str) -> str:
     """Counts over time, with both axes in words; each bar says its own when it is pointed at."""
     most, width = max(trend), _WIDTH / len(trend)
     bars = []
@@ -130,7 +134,7 @@ def _plot(trend: tuple[int, ...], found: Triage, what: str) -> str:
     return (
         f'<figure><figcaption>{escape(each)}</figcaption><div class="plot"><div class="y"><span>{most:,}</span><span>0</span></div>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img"'
-        f' aria-label="{escape(each)}; at most {most:,}; {escape(direction(trend) or "too short for a trend")}">{"".join(bars)}</svg>'
+        f' aria-label="{escape(each)}; at most {most:,}{escape(f"; {where}" if where else "")}">{"".join(bars)}</svg>'
         f'<div class="x"><span>{escape(moment(found.start))}</span><span>{escape(moment(found.end))}</span></div></div></figure>'
     )
 
@@ -142,7 +146,7 @@ def _from(found: Triage, point: int) -> str:
     return moment(hour + timedelta(seconds=point * found.step))
 
 
-def _group(group: Group, number: int, found: Triage) -> str:
+def _group(group: Group, number: int, found: Triage, address: str | None) -> str:
     first, *others = advice(group) or (("", ""),)
     explain = command(group)
     facts = [
@@ -153,7 +157,8 @@ def _group(group: Group, number: int, found: Triage) -> str:
         ("Same in", _text(group.why)),
         (
             "One of them",
-            f"{_text(group.answer)}<br><code>{escape(explain) if explain else _text(group.example)}</code>",
+            f"{_text(group.answer)}<br><code>{escape(explain) if explain else _text(group.example)}</code>"
+            + (f'<br><a href="{escape(address)}">The page of this failure</a>' if address else ""),
         ),
     ]
     known = catalogue().get(group.cause)
@@ -162,11 +167,24 @@ def _group(group: Group, number: int, found: Triage) -> str:
         ("Cause", f"{_text(group.cause)} ({_text(group.confidence)}){': ' + escape(known.what) if known else ''}"),
         ("Signature", f"<code>{_text(group.signature)}</code>"),
     ]
-    plot = _plot(group.trend, found, "failures of this group") if any(group.trend) else ""
+    plot = _plot(group.trend, found, "failures of this group", direction(group.spread)) if any(group.trend) else ""
     tables = "".join(_table(group, name) for name in dict.fromkeys(part[0] for part in group.by))
     return (
-        f'<section id="g{number}"><h2>{number}. {escape(headline(group))}</h2>{_listed(facts)}{plot}{tables}'
+        f'<section id="g{number}"><h2>{number}. {escape(headline(group))}</h2>{_listed(facts)}{plot}{tables}{_hosts(group)}'
         f"<details><summary>Others who can help, the cause, the signature</summary>{_listed(more)}</details></section>"
+    )
+
+
+def _hosts(group: Group) -> str:
+    """The hosts by name, those with most failures first."""
+    if not group.named:
+        return ""
+    rows = "".join(f'<tr><th scope="row">{_text(host)}</th><td class="n">{n:,}</td></tr>' for host, n in group.named)
+    which = "" if len(group.named) == group.hosts else f", the {len(group.named)} with most failures"
+    return (
+        f"<details><summary>{plural(group.hosts, 'host')}{which}</summary>"
+        '<table class="by"><caption>Hosts, those with most failures first</caption><thead><tr><th scope="col">host</th><th scope="col" class="n">failures</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></details>"
     )
 
 

@@ -64,7 +64,7 @@ def _group(group: Group, number: int, found: Triage) -> list[Line]:
     if group.first:
         lines.append(_row("When", f"{moment(group.first)} to {moment(group.last)}"))
     if any(group.trend):
-        said = "; ".join(filter(None, (direction(group.trend), f"{span(found.step)} each")))
+        said = "; ".join(filter(None, (direction(group.spread), f"{span(found.step)} each")))
         lines.append(_row("Trend", f"|{sparkline(group.trend)}| {said}"))
     lines += [_row("Stands out", outlier(o, group)) for o in group.outliers[:_MOST_OUTLIERS]]
     for name in dict.fromkeys(part[0] for part in group.by):

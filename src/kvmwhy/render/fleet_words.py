@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from datetime import datetime
+from math import sqrt
 from typing import Final
 
 from kvmwhy.arch.x86.physical_map import IN_SHORT
@@ -21,6 +22,8 @@ _NOT: Final = "not known"
 _ARCHIVE: Final = re.compile(r"(.*?\.(?:zip|tgz|tbz2?|txz|tzst|tar(?:\.\w{1,4})?)):", re.IGNORECASE | re.DOTALL)
 _LONGEST_PATH: Final = 4096
 _LEAST_POINTS: Final = 8  # of a trend that a direction is seen in
+_LEAST_COUNT: Final = 10  # in the last two quarters
+_SIGMAS: Final = 3.0  # in a page of twenty groups, one in twenty pages has a trend that is none
 
 
 def summary(found: Triage) -> str:
@@ -99,11 +102,12 @@ def _where(hosts: int, unnamed: int, files: int) -> str:
 
 
 def outlier(found: Outlier, group: Group) -> str:
-    """What sets the hosts of a group apart."""
+    """What sets the hosts of a group apart, and how many are known of whom."""
     them = "hosts" if group.hosts else "files"
+    of_whom = f" of which it is known ({found.known:,} here, {found.world:,} in all)" if found.world else ""
     return (
         f"{safe(found.dimension, 60)} {safe(found.value, 120)}: {share(found.share)} of its {them} have it,"
-        f" {share(found.overall)} of all {them}; {share(found.hit)} of the {them} that have it are here"
+        f" {share(found.overall)} of all {them}{of_whom}; {share(found.hit)} of the {them} that have it are here"
     )
 
 
@@ -114,27 +118,40 @@ def share(part: float) -> str:
     return "over 99%" if 0.995 <= part < 1 else f"{part:.0%}"
 
 
-def direction(trend: tuple[int, ...]) -> str:
-    """Where the last quarter goes, against the quarter before."""
-    quarter = len(trend) // 4
-    if len(trend) < _LEAST_POINTS or not any(trend):
+def direction(spread: tuple[int, ...]) -> str:
+    """Where hosts with failures go in the last quarter, against the quarter before; the last step may not be over.
+
+    Hosts count, not failures: they fail by themselves, so that counts of them scatter by their square root. What may
+    well be chance has no direction.
+    """
+    whole = spread[:-1]
+    quarter = len(whole) // 4
+    if len(whole) < _LEAST_POINTS or not any(spread):
         return ""
-    last, before = sum(trend[-quarter:]), sum(trend[-2 * quarter : -quarter])
+    last, before = sum(whole[-quarter:]), sum(whole[-2 * quarter : -quarter])
     if not last:
         return "none of late"
     if not before:
-        return "back again" if any(trend[:-quarter]) else "new"
-    ratio = last / before
-    return f"rising, ×{ratio:.1f}" if ratio > 1.5 else "falling" if ratio < 0.67 else "steady"
+        return "back again" if any(whole[:-quarter]) else "new"
+    if last + before < _LEAST_COUNT:
+        return "too few of late for a trend"
+    if abs(last - before) < _SIGMAS * sqrt(last + before):
+        return "no clear trend"
+    return f"rising, ×{last / before:.1f}" if last > before else f"falling, ×{last / before:.1f}"
 
 
 def command(group: Group) -> str | None:
     """What explains one of them in full: of an archive's member, the archive. None for what is no file of a machine."""
-    path = group.example
-    if "://" in path or len(path) > _LONGEST_PATH:
+    path = file_of(group.example)
+    return None if path is None else f"kvmwhy explain {quoted(path)}"
+
+
+def file_of(example: str) -> str | None:
+    """The file in which an example is: of an archive's member, the archive. None for what is no file of a machine."""
+    if "://" in example or len(example) > _LONGEST_PATH:
         return None
-    inside = _ARCHIVE.match(path)
-    return f"kvmwhy explain {quoted(inside[1] if inside else path)}"
+    inside = _ARCHIVE.match(example)
+    return inside[1] if inside else example
 
 
 def quoted(path: str) -> str:

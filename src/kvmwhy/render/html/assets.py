@@ -71,5 +71,11 @@ def csp_hash(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
-# Nothing is loaded, and nothing runs or styles but what stands above.
-POLICY: Final = f"default-src 'none'; style-src {csp_hash(STYLE)}; script-src {csp_hash(SCRIPT)}; base-uri 'none'; form-action 'none'"
+def policy(style: str, script: str) -> str:
+    """Nothing is loaded, and nothing runs or styles but these two."""
+    return (
+        f"default-src 'none'; style-src {csp_hash(style)}; script-src {csp_hash(script)}; base-uri 'none'; form-action 'none'"
+    )
+
+
+POLICY: Final = policy(STYLE, SCRIPT)
