@@ -48,9 +48,9 @@ def test_each_cell_is_the_atlas(page: Path) -> None:
     letters = {}
     for name, rows in known.items():
         letters[name] = ""
-        for kinds in ({kind for kind in column if kind} for column in zip(*rows, strict=True)):
-            works = "emulated" in kinds
-            letters[name] += "ys"[len(kinds) > 1] if works else "x" if kinds == {"exception"} else "n"
+        for seen in ({kind for kind in column if kind} for column in zip(*rows, strict=True)):
+            works = "emulated" in seen
+            letters[name] += "ys"[len(seen) > 1] if works else "x" if seen == {"exception"} else "n"
     cells = re.findall(r'class="v([ysnx-]{8})"[^>]*><a href="#o([^"]+)"', page.read_text())
     assert {name: outcomes for outcomes, name in cells} == letters
 

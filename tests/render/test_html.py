@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from base64 import b64encode
 from datetime import UTC, datetime
@@ -128,3 +129,23 @@ def test_the_command_writes_the_page_whole(tmp_path: Path) -> None:
     refused = CliRunner().invoke(kvmwhy, ["explain", "--html", str(tmp_path / "no" / "page.html"), str(GOOD)])
     assert refused.exit_code == 2
     assert refused.stderr.count("\n") == 1
+
+
+def test_the_evidence_is_drawn() -> None:
+    """The walk's rungs by the SDM's arithmetic, the strip of kernels, the registers that differ, the words."""
+    text = page_of(GOOD.read_bytes())
+    assert "<b>PML4E</b> 0x0 of CR3" in text
+    assert "<b>PDPTE</b> 0x3 of the table that the PML4E names" in text
+    assert "<b>PDE</b> 0x80 of the table" in text
+    assert text.count('<ol class="strip">') == 1
+    assert "Differ from reset" in text
+    assert re.search(r"data\[5\]</th><td[^>]*>.{1,120}</td><td>EXITINFO2 ", text)
+    assert re.search(r'<th scope="row" id="f1-r-rbx" class=here>RBX</th>', text)
+
+
+def test_the_time_before_the_failure() -> None:
+    """Of a genuine trace: a stretch for each pair of events, in the guest behind an entry; links lead somewhere."""
+    trace = gzip.decompress((FIXTURES / "trace" / "6.1.0-56-cloud-amd64" / "plain.txt.gz").read_bytes())
+    found = held(page_of(trace))
+    assert found.tags["rect"] > 10
+    assert any("in the guest" in words for words in found.texts)

@@ -35,7 +35,7 @@ _PATH: Final = 40  # of a file's name
 _LONGEST_PATH: Final = 4096  # PATH_MAX: of the one that an editor or grep's reader is to open
 _CODE: Final = 24  # columns of an instruction's bytes
 # Who can act on an origin; the CPU's and the confidential stack's updates are the host's to install.
-_DOER: Final = {
+DOER: Final = {
     "guest-code": "guest", "guest-firmware": "guest", "vm-configuration": "vmm", "vmm": "vmm", "vmm-race": "vmm",
     "host-kernel": "host", "host-setup": "host", "outer-hypervisor": "host", "cpu": "host",
     "confidential-stack": "host", "host-dying": "host",
@@ -252,7 +252,7 @@ def _percent(origin: Origin) -> str:
 
 def _fixes(diagnosis: Diagnosis, role: Role | None) -> list[Line]:
     """One for each role; first for the one whose doing it most likely was."""
-    doer = _DOER.get(diagnosis.origins[0].id) if diagnosis.origins else None
+    doer = DOER.get(diagnosis.origins[0].id) if diagnosis.origins else None
     advice: list[tuple[str, str]] = [(entry.role, entry.text) for entry in diagnosis.advice]
     if not advice:
         advice = [(who, text) for who, text in diagnosis.findings[0].advice._asdict().items() if text]

@@ -37,8 +37,12 @@ pre span.l.said { box-shadow: -4px 0 0 var(--mark); }
 svg { display: block; width: 100%; height: auto; } .share svg { height: .6rem; } svg text { fill: var(--dim); font: 11px system-ui, sans-serif; }
 .ram { fill: var(--pale); } .device { fill: var(--device); } .unknown { fill: var(--open); } .edge { stroke: var(--dim); }
 .access { fill: var(--bad); } svg text.said { fill: var(--ink); } .pale { fill: var(--open); } .full { fill: var(--mark); }
-ol.walk { display: flex; flex-wrap: wrap; list-style: none; padding: 0; gap: .3rem; } ol.walk li { border: 1px solid
-  var(--line); border-radius: 6px; padding: .2rem .5rem; } ol.walk li + li::before { content: "→ "; color: var(--dim); }
+ol.walk { list-style: none; padding: 0; margin: .3rem 0; max-width: 40rem; } ol.walk li { border: 1px solid var(--line); border-left: 4px solid var(--mark);
+  padding: .2rem .6rem; margin: 0 0 .2rem; } ol.walk li:last-child { border-left-color: var(--bad); }
+ol.strip { display: flex; flex-wrap: wrap; list-style: none; padding: 0; margin: .3rem 0; gap: .25rem; } ol.strip li { border: 1px solid currentColor;
+  border-radius: 4px; padding: .1rem .5rem; font-size: .9em; } ol.strip li.here { outline: 3px solid var(--mark); outline-offset: 1px; margin: 0 .3rem; } ol.strip li.open { color: var(--dim); }
+dt.first { color: var(--ink); font-weight: 600; } th.here { background: var(--pale); color: var(--ink); font-weight: 600; } h1 code { font-size: .9em; }
+.key { padding: 0 .4rem; color: var(--ink); } .ram-key { background: var(--pale); } .device-key { background: var(--device); } svg.lane { height: 2.4rem; }
 details { margin: .4rem 0; } summary { cursor: pointer; color: var(--mark); }
 footer { color: var(--dim); font-size: .9em; margin: 1.5rem 0 .5rem; }
 @media (max-width: 38rem) { body { padding: .6rem; } article > section, nav { padding: .7rem; } dl { display: block; }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from html import escape
 from typing import Final
 
@@ -10,6 +11,7 @@ from kvmwhy.diagnosis.answer import Proof
 from kvmwhy.render.safe import safe
 
 _NUMBER: Final = re.compile(r"(?<![0-9A-Za-z_])(?:0x([0-9a-fA-F]{1,16})|([0-9a-f]{8,16}))(?![0-9A-Za-z_])")
+_CODE: Final = re.compile(r"`([^`]{1,1000})`")  # a number and its markup are wholly within it or without
 _LEAST: Final = 0x100  # smaller numbers are everywhere
 _LONGEST: Final = 4000
 
@@ -31,6 +33,11 @@ def linked(text: str) -> str:
     return "".join([*parts, escape(text[at:])])
 
 
+def prose(text: str) -> str:
+    """A sentence of ours: what stands in backticks is code."""
+    return _CODE.sub(r"<code>\1</code>", linked(text))
+
+
 def number(text: str, value: int) -> str:
     """One number as it was written."""
     if value < _LEAST:
@@ -38,9 +45,9 @@ def number(text: str, value: int) -> str:
     return f'<span class="n" tabindex="0" data-n="{value:x}">{escape(text)}</span>'
 
 
-def proof(evidence: Proof, *, lines: range, words: int) -> str:
+def proof(evidence: Proof, *, lines: range, words: int, registers: Container[str]) -> str:
     """A proof with links to where it was seen, as far as that is on the page."""
-    text, at = linked(evidence.text), evidence.at
+    text, at = prose(evidence.text), evidence.at
     if at is None:
         return text
     links = []
@@ -50,6 +57,6 @@ def proof(evidence: Proof, *, lines: range, words: int) -> str:
         links.append(f"line {at.line}")
     if at.word is not None and at.word < words:
         links.append(f'<a href="#w{at.word}">data[{at.word}]</a>')
-    if at.register is not None:
+    if at.register is not None and at.register in registers:
         links.append(f'<a href="#r-{plain(at.register)}">{plain(at.register.upper())}</a>')
     return f"{text} <small>({', '.join(links)})</small>" if links else text
