@@ -77,9 +77,7 @@ def csp_hash(text: str) -> str:
 
 def policy(style: str, script: str) -> str:
     """Nothing is loaded, and nothing runs or styles but these two."""
-    return (
-        f"default-src 'none'; style-src {csp_hash(style)}; script-src {csp_hash(script)}; base-uri 'none'; form-action 'none'"
-    )
+    return f"default-src 'none'; style-src {csp_hash(style)}; script-src {csp_hash(script)}; base-uri 'none'; form-action 'none'"
 
 
 POLICY: Final = policy(STYLE, SCRIPT)
