@@ -505,7 +505,7 @@ Examples:
 @click.option("--kernel", metavar="RELEASE", help="What holds on this kernel, measured or not.")
 @click.option("--since", is_flag=True, help="Only since when KVM carries it out.")
 @click.option("--diff", nargs=2, metavar="OLD NEW", help="All forms whose outcome differs between two kernels.")
-@click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write a heat map of all opcodes.")
+@click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write a heat map of x86's opcodes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
 @click.option(
     "--arch",

@@ -47,11 +47,9 @@ input[type=search] { font: inherit; width: 20rem; max-width: 100%; padding: .3re
   overflow: hidden; white-space: nowrap; text-overflow: ellipsis; } .map td a::before { display: block; font-size: .95em; }
 .list th, .list td { text-align: left; vertical-align: top; font-weight: 400; padding: .2rem .9rem .2rem 0; }
 .list td.c, .list th.c { font: .85em/1.6 ui-monospace, monospace; white-space: nowrap; } thead th { color: var(--dim); border-bottom: 1px solid var(--line); }
-tr:target, li:target { background: var(--lit); } .off { display: none; } .map td.off { display: table-cell; } .map td.off a { visibility: hidden; }
+tr:target { background: var(--lit); } .off { display: none; } .map td.off { display: table-cell; } .map td.off a { visibility: hidden; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.5rem; list-style: none; padding: 0; margin: 0; }
 summary { cursor: pointer; color: var(--mark); } .key span { display: inline-block; padding: 0 .5rem; margin: .15rem .6rem .15rem 0; border-radius: 4px; }
-.flow { display: flex; flex-wrap: wrap; gap: 4px; list-style: none; padding: 0; margin: 0; } .flow a { display: block; padding: .1rem .5rem; color: var(--ink); text-decoration: none; font: .85em/1.6 ui-monospace, monospace; }
-.flow a::before { margin-right: .35em; }
 @media (max-width: 38rem) { body { padding: .6rem; } section, nav { padding: .7rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10px; } fieldset, nav, #finder { display: none; } .map { min-width: 0; }
   .map td, .key span { print-color-adjust: exact; } .scroll { overflow: visible; } }
@@ -84,14 +82,13 @@ class Column(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What the page shows: maps of 256 opcodes, or, where there are none, one list of names."""
+    """What the page shows: maps of 256 opcodes."""
 
     title: str
     about: str
     columns: Sequence[Column]
     chosen: int
     panels: Sequence[Panel]
-    is_grid: bool = True
 
 
 def page(content: Content, *, made: datetime) -> str:
@@ -174,9 +171,8 @@ def _panel(panel: Panel, content: Content) -> str:
     rows = "".join(
         _form(panel, cell, form, first=n == 0) for cell in panel.cells.values() for n, form in enumerate(cell.forms)
     )
-    drawn = _grid(panel, content) if content.is_grid else _flow(panel, content)
     return (
-        f'<section id="p{panel.id}"><h2>{plain(panel.title)}</h2>{drawn}'
+        f'<section id="p{panel.id}"><h2>{plain(panel.title)}</h2>{_grid(panel, content)}'
         f"<details><summary>{count} forms, one of those that fare alike</summary>"
         f'<div class="scroll" tabindex="0" role="group" aria-label="Forms of {plain(panel.title)}"><table class="list"><thead><tr>'
         '<th scope="col">opcode</th><th scope="col">form</th><th scope="col">in code of</th><th scope="col">newest kernel</th><th scope="col">carried out since</th>'
@@ -196,24 +192,14 @@ def _grid(panel: Panel, content: Content) -> str:
     )
 
 
-def _flow(panel: Panel, content: Content) -> str:
-    return f'<ul class="flow">{"".join(_item(panel, cell, content) for cell in panel.cells.values())}</ul>'
-
-
 def _cell(panel: Panel, cell: Cell | None, content: Content) -> str:
-    return "<td></td>" if cell is None else _linked("td", panel, cell, content)
-
-
-def _item(panel: Panel, cell: Cell, content: Content) -> str:
-    return _linked("li", panel, cell, content)
-
-
-def _linked(tag: str, panel: Panel, cell: Cell, content: Content) -> str:
+    if cell is None:
+        return "<td></td>"
     names = ", ".join(cell.names[:_MOST_NAMES]) + (" …" if len(cell.names) > _MOST_NAMES else "")
-    what = f"{plain(names)}{f' ({cell.opcode:02x})' if content.is_grid else ''}: {_history(cell, content)}"
+    what = f"{plain(names)} ({cell.opcode:02x}): {_history(cell, content)}"
     return (
-        f'<{tag} class="{_class(cell)}" data-m="{plain(" ".join(cell.names))}"><a href="#o{panel.id}-{cell.opcode:02x}"'
-        f' title="{what}" aria-label="{what}">{plain(cell.names[0])}</a></{tag}>'
+        f'<td class="{_class(cell)}" data-m="{plain(" ".join(cell.names))}"><a href="#o{panel.id}-{cell.opcode:02x}"'
+        f' title="{what}" aria-label="{what}">{plain(cell.names[0])}</a></td>'
     )
 
 
