@@ -7,13 +7,23 @@ import os
 import pty
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from watching import NAME, run_vmm
 
 pytestmark = pytest.mark.live
+
+
+def read_all(terminal: int, text: bytearray) -> None:
+    """Until the other end is closed."""
+    with suppress(OSError):
+        while more := os.read(terminal, 65536):
+            text += more
 
 
 def shown(vmm: Path, tracefs: Path, *options: str) -> tuple[str, str]:
@@ -28,18 +38,17 @@ def shown(vmm: Path, tracefs: Path, *options: str) -> tuple[str, str]:
         while "watching every vCPU" not in said:
             said = watching.stderr.readline()
         (thread,) = run_vmm(vmm, "prot32", runs=3)
-        text = b""
-        while b"3" not in text or b"no handler" not in text:
-            text += os.read(terminal, 65536)
-            if b"times more" in text or text.count(b"\n{") > 1:
-                break
+        text = bytearray()
+        reading = Thread(
+            target=read_all, args=(terminal, text)
+        )  # to the end: what a terminal does not take at once waits
+        reading.start()
+        deadline = time.monotonic() + 20
+        while b"times more" not in text and text.count(b"}\r\n") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
         watching.terminate()
         said += watching.communicate(timeout=20)[1]
-    try:
-        while more := os.read(terminal, 65536):
-            text += more
-    except OSError:
-        pass  # the other end is closed
+    reading.join()
     os.close(terminal)
     assert thread
     return text.decode().replace("\r\n", "\n"), said

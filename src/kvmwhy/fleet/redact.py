@@ -44,6 +44,7 @@ _WORDS: Final = frozenset(
 )
 _PLACE: Final = re.compile(r"(?:arch|virt|mm|kernel|include|drivers|fs|net|block|lib)/[\w./-]{1,80}\Z")
 _SYMBOL: Final = re.compile(r"[A-Za-z_][\w.]{0,80}\Z")
+_OWN_SLUGS: Final = "followed_by"  # kinds of messages, by our names
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,40}\Z")
 _NOTHING: Final = re.compile(r"(?!)")
 _ADDRESS: Final = 1 << 32  # and above: an address of the host
@@ -123,7 +124,8 @@ def _fields(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
         fields = {
             key: value
             for key, value in part.fields.items()
-            if (isinstance(value, int) and value < _ADDRESS) or (isinstance(value, str) and _NAME.match(value))
+            if (isinstance(value, int) and value < _ADDRESS)
+            or (isinstance(value, str) and all(map(_NAME.match, value.split() if key == _OWN_SLUGS else [value])))
         }
         if fields != part.fields:
             changed[name] = replace(part, fields=fields)
