@@ -80,8 +80,8 @@ def records(chunks: Iterable[bytes], path: str | None = None, complain: Complain
 
     ``complain`` is given a sentence about each thing that could not be read. Raises nothing but what ``chunks`` does.
     """
-    for one in inputs(chunks, path, complain):
-        yield from records_of(one.chunks, one.path, complain)
+    for member in inputs(chunks, path, complain):
+        yield from records_of(member.chunks, member.path, complain)
 
 
 def inputs(
@@ -119,10 +119,10 @@ def records_of(
     Unless ``numbered``, the lines of a large input are not counted.
     """
     for evidence, window in _evidence(iter(chunks), path, part=part, numbered=numbered):
-        said = {remark for failure in evidence.failures for remark in failure.damage}
+        remarks = {remark for failure in evidence.failures for remark in failure.damage}
         yield from _owned(evidence, window)
         for remark in evidence.damage if complain else ():
-            if remark not in said:
+            if remark not in remarks:
                 complain(f"{path or 'the input'}: {remark}")  # type: ignore[misc]  # it is none, or there is no remark
 
 
@@ -139,13 +139,13 @@ def _owned(evidence: Evidence, window: Window | None) -> Iterator[Record]:
     for failure in evidence.failures:
         offset = starts.offset(failure.source.line)
         if window.begin <= offset < window.end:
-            told = failure
+            owned = failure
             if window.header:
-                told = replace(failure, host=told_by(failure.host, _host_in(window.header)))
+                owned = replace(failure, host=told_by(failure.host, _host_in(window.header)))
             if window.times > 1:
                 source = replace(failure.source, count=failure.source.count * window.times, last_line=window.last_line)
-                told = replace(failure, source=source)
-            yield Record(told, offset, evidence.format, window)
+                owned = replace(failure, source=source)
+            yield Record(owned, offset, evidence.format, window)
 
 
 @lru_cache(maxsize=16)
@@ -204,12 +204,12 @@ def _text(
     from kvmwhy.readers.registry import search
 
     keep_freed_memory()
-    told = False
+    any_told = False
     for window in windows(stream, search(), REPORT, part=part, numbered=numbered):
-        if not (window.weak and told):
+        if not (window.weak and any_told):
             reading = _read_once if window.times > 1 else read
             evidence = reading(window.data, path=path, first_line=window.first_line)
-            told = told or bool(evidence.failures)
+            any_told = any_told or bool(evidence.failures)
             yield evidence, window
 
 

@@ -102,11 +102,11 @@ def find(name: str) -> list[Vmm]:
         for process in there.vmms
         if name == process.name or (process.command and name == os.path.basename(process.command[0]))
     ]
-    found = guests or programs
-    if not found:
+    vmms = guests or programs
+    if not vmms:
         hidden = f"; {there.closed} processes may not be looked into" if there.closed else ""
         raise GoneError(f"no VMM on KVM here is called {name}, and no guest of one{hidden}")
-    return found
+    return vmms
 
 
 def _guarded(process: Vmm, wish: AttachOptions) -> int:
@@ -296,9 +296,9 @@ def _completed(failure: Failure, seen: Monitored, cpu: Cpu, syntax: Syntax) -> t
 
 def _every(wish: AttachOptions) -> int:
     """A table: each VMM with its guest's name, its vCPUs and what each returned last; a failure with its answer."""
-    found, host = all_vmms(), host_facts()
+    search, host = all_vmms(), host_facts()
     looked = failing = 0
-    for process in found.vmms:
+    for process in search.vmms:
         try:
             with ExitStack() as stack:
                 examined = examine(process, host, None, stack, ask=wish.monitor, brief=True)
@@ -318,13 +318,13 @@ def _every(wish: AttachOptions) -> int:
             show(attached.head(examined.target, examined.looks, examined.status, None))
             if answers:
                 show(attached.answers(examined.target, list(answers.values())))
-    if found.vmms and not wish.as_json:
+    if search.vmms and not wish.as_json:
         show([Line(attached.count(looked, failing), "answer")])
-    if not found.vmms:
-        complain("no VMM on KVM is running here" + (", as far as may be seen" if found.closed else ""))
-    if found.closed:
-        complain(f"{found.closed} processes may not be looked into: it takes their user's rights or CAP_SYS_PTRACE")
-    if not found.vmms and found.closed:
+    if not search.vmms:
+        complain("no VMM on KVM is running here" + (", as far as may be seen" if search.closed else ""))
+    if search.closed:
+        complain(f"{search.closed} processes may not be looked into: it takes their user's rights or CAP_SYS_PTRACE")
+    if not search.vmms and search.closed:
         return NOT_PERMITTED
     return DONE if failing else NOTHING
 

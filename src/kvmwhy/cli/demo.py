@@ -120,9 +120,9 @@ def _hex(union: bytes, ndata: int) -> list[str]:
 
 def _reading(diagnosis: Diagnosis) -> list[Line]:
     failure = diagnosis.failure
-    found = decode_emulation(failure.data, failure.ndata).failure
-    insn = "none" if found.insn is None else found.insn.hex(" ")
-    lines = [Line(f"layout {found.layout}; instruction bytes {insn}", indent=2)]
+    reading = decode_emulation(failure.data, failure.ndata).failure
+    insn = "none" if reading.insn is None else reading.insn.hex(" ")
+    lines = [Line(f"layout {reading.layout}; instruction bytes {insn}", indent=2)]
     if diagnosis.facts.explained:
         lines += [Line(safe(text), "plain", "- ", 2) for text in diagnosis.facts.explained.sentences]
     return lines

@@ -50,12 +50,12 @@ def look(failure: Failure, incident: Incident, syntax: Syntax) -> Around:
         if failure.kind == "shutdown" and not failure.faults:
             more = with_faults(more, memory.read, syntax)
         operand = facts.access.gva if facts.access and facts.access.gva != facts.linear_rip else None
-        found = places(memory, failure.cpu, operand)
+        regions = places(memory, failure.cpu, operand)
     finally:
         memory.close()
     lines = [Line(), Line(style="head", label="The guest's memory", label_style="head")]
     parts = []
-    for place in found:
+    for place in regions:
         walk = place.walk
         end = "nowhere" if walk.gpa is None else f"physical {walk.gpa:#x}"
         lines.append(Line(safe(f"{walk.gva:#x} → {end}: {walk.why}"), "plain", f"{place.what:<9}", 2))
@@ -71,5 +71,5 @@ def look(failure: Failure, incident: Incident, syntax: Syntax) -> Around:
                 "bytes": place.data.hex(" "),
             }
         )
-    stack = next((Stack(place.walk.gva, place.data) for place in found if place.what == "RSP"), None)
+    stack = next((Stack(place.walk.gva, place.data) for place in regions if place.what == "RSP"), None)
     return Around(more, tuple(lines), tuple(parts), stack)

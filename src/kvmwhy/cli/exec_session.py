@@ -104,9 +104,9 @@ class Session:
         from kvmwhy.readers.correlate import combine
 
         self.pages |= {f"pages/{incident.pid}-vcpu{page.vcpu}.page": page.page for page in incident.pages}
-        told = tuple(_distinct(failure for failure in incident.failures if not failure.silent))
+        failures = tuple(_distinct(failure for failure in incident.failures if not failure.silent))
         silent = [failure for failure in incident.failures if failure.silent]  # no VMM wrote of these
-        captured = Evidence(told, format="exec")
+        captured = Evidence(failures, format="exec")
         for failure in [*silent, *combine([captured, *self._in_log(_HARD)])]:
             damage = tuple(remark for remark in failure.damage if not remark.startswith(_ASSUMED))
             self._explain(replace(failure, damage=damage), incident)

@@ -63,30 +63,30 @@ class Wish(NamedTuple):
 
 def run(files: tuple[str, ...], wish: Wish) -> int:
     """Explain every failure in ``files``; return the exit status."""
-    found, complaints = Distinct(wish.limit, excerpts=wish.html is not None), _Complaints()
+    gathered, complaints = Distinct(wish.limit, excerpts=wish.html is not None), _Complaints()
     status, count = DONE, 0
     for path, is_named in _inputs(files, complaints):
         count += 1
-        status = max(status, _read_file(path, found, complaints, is_named=is_named))
-    failures = found.failures(several=count > 1)
+        status = max(status, _read_file(path, gathered, complaints, is_named=is_named))
+    failures = gathered.failures(several=count > 1)
     damaged = any(lost_what_matters(failure) for failure in failures)
     stories = stories_of(failures)
     if wish.number is not None and stories and wish.number > len(stories):
         complain(f"there is no failure {wish.number}: {len(stories)} are told apart")
         return BAD_INPUT
     if wish.html is not None and stories:
-        status = max(status, _write_page(wish.html, stories, wish, found))
+        status = max(status, _write_page(wish.html, stories, wish, gathered))
     else:
         _print(stories, wish)
     sys.stdout.flush()
     complaints.close()
-    if found.left_out:
-        complain(f"not shown: {counted(found.left_out, 'more failure')} unlike these; see --limit")
+    if gathered.left_out:
+        complain(f"not shown: {counted(gathered.left_out, 'more failure')} unlike these; see --limit")
     if status:
         return status
     if not failures:
         if not complaints.made:
-            complain(_nothing(files, found.bytes_seen))
+            complain(_nothing(files, gathered.bytes_seen))
         return NOTHING
     return DAMAGED if damaged or complaints.made else DONE
 
@@ -124,13 +124,13 @@ def _write_page(
     path: str,
     stories: list[tuple[Failure, ...]],
     wish: Wish,
-    found: Distinct,
+    distinct: Distinct,
 ) -> int:
     """One page of all failures, or of the one that was asked for."""
     from kvmwhy.cli.html_page import write
 
     told = [
-        (diagnose(first, syntax=wish.syntax), others, found.excerpt(first))
+        (diagnose(first, syntax=wish.syntax), others, distinct.excerpt(first))
         for n, (first, *others) in enumerate(stories, 1)
         if wish.number in {None, n}
     ]
@@ -152,21 +152,21 @@ def _print_json(failures: list[Failure], wish: Wish) -> None:
         sys.stdout.buffer.write(encode(diagnose(failure, syntax=wish.syntax)) + b"\n")
 
 
-def _screens(told: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> list[Line]:
+def _screens(stories: list[tuple[int, Diagnosis, list[Failure]]], wish: Wish) -> list[Line]:
     """Of a few failures each; of many a table, and the first."""
     from kvmwhy.render.screen import brief, screen, table
 
     if wish.depth == "brief":
-        return [line for _, diagnosis, _ in told for line in brief(diagnosis)]
-    shown = told if len(told) <= _MOST_SCREENS else told[:1]
-    several = len(told) > 1
+        return [line for _, diagnosis, _ in stories for line in brief(diagnosis)]
+    shown = stories if len(stories) <= _MOST_SCREENS else stories[:1]
+    several = len(stories) > 1
     pages = [
         screen(diagnosis, others, syntax=wish.syntax, role=wish.role, number=n if several else None)
         + names_of(diagnosis, wish)
         for n, diagnosis, others in shown
     ]
     if several:
-        pages.insert(0, table([(diagnosis, others) for _, diagnosis, others in told]))
+        pages.insert(0, table([(diagnosis, others) for _, diagnosis, others in stories]))
     return _one_by_one(pages)
 
 
@@ -242,11 +242,11 @@ def _walk(top: str, complaints: _Complaints, seen: set[tuple[int, int]]) -> Iter
         waiting += reversed(below)
 
 
-def _read_file(path: str, found: Distinct, complaints: _Complaints, *, is_named: bool) -> int:
+def _read_file(path: str, distinct: Distinct, complaints: _Complaints, *, is_named: bool) -> int:
     """Read one input; complain in one sentence if it cannot be read. What was read before stays."""
     try:
         if path == "-":
-            _read_stream(sys.stdin.buffer, None, 0, found, complaints)
+            _read_stream(sys.stdin.buffer, None, 0, distinct, complaints)
             return DONE
         info = os.stat(path)
         if stat.S_ISBLK(info.st_mode) or (
@@ -255,7 +255,7 @@ def _read_file(path: str, found: Distinct, complaints: _Complaints, *, is_named:
             complain(f"{path} is a device, not a file; nothing of it is read")
             return BAD_INPUT
         with open(path, "rb") as stream:
-            _read_stream(stream, path, info.st_size, found, complaints)
+            _read_stream(stream, path, info.st_size, distinct, complaints)
     except PermissionError:
         complaints(f"{path}: not permitted to read it")
         return NOT_PERMITTED if is_named else DONE
@@ -265,16 +265,16 @@ def _read_file(path: str, found: Distinct, complaints: _Complaints, *, is_named:
     return DONE
 
 
-def _read_stream(stream: BinaryIO, path: str | None, size: int, found: Distinct, complaints: _Complaints) -> None:
-    for member in inputs(_counted(_chunks(stream, size), found), path, complaints):
-        chunks = found.beside.watch(member.path, member.chunks)
+def _read_stream(stream: BinaryIO, path: str | None, size: int, distinct: Distinct, complaints: _Complaints) -> None:
+    for member in inputs(_counted(_chunks(stream, size), distinct), path, complaints):
+        chunks = distinct.beside.watch(member.path, member.chunks)
         for record in records_of(chunks, member.path, complaints):
-            found.add(record)
+            distinct.add(record)
 
 
-def _counted(chunks: Iterator[bytes], found: Distinct) -> Iterator[bytes]:
+def _counted(chunks: Iterator[bytes], distinct: Distinct) -> Iterator[bytes]:
     for chunk in chunks:
-        found.bytes_seen += len(chunk)
+        distinct.bytes_seen += len(chunk)
         yield chunk
 
 

@@ -17,7 +17,7 @@ from kvmwhy.report import PAGE_MOST
 
 def write(path: str, failures: Sequence[tuple[Diagnosis, Sequence[Failure], Excerpt]]) -> int:
     """Write the page whole or not at all; return how many failures did not fit. Raises OSError."""
-    write_whole(path, page([Told(*told) for told in failures[:PAGE_MOST]], made=datetime.now(UTC)))
+    write_whole(path, page([Told(*failure) for failure in failures[:PAGE_MOST]], made=datetime.now(UTC)))
     return max(0, len(failures) - PAGE_MOST)
 
 

@@ -799,10 +799,10 @@ def completion(shell: str) -> None:
     """Print the completion script for SHELL."""
     from click.shell_completion import get_completion_class
 
-    made = get_completion_class(shell)
-    if made is None:
+    kind = get_completion_class(shell)
+    if kind is None:
         raise click.UsageError(f"no completion for {shell}")
-    click.echo(made(kvmwhy, {}, "kvmwhy", "_KVMWHY_COMPLETE").source())
+    click.echo(kind(kvmwhy, {}, "kvmwhy", "_KVMWHY_COMPLETE").source())
 
 
 def _given(name: str) -> bool:

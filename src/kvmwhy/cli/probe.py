@@ -54,14 +54,14 @@ def run(wish: ProbeOptions) -> int:
         return NOTHING
     try:
         with Prober() as prober:
-            found = _ask(prober, forms, wish)
+            answers = _ask(prober, forms, wish)
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
         return NO_KVM
     except (MachineError, OSError) as error:
         complain(str(error))
         return USAGE
-    _keep(wish, found)
+    _keep(wish, answers)
     return DONE
 
 
@@ -163,39 +163,39 @@ class _Progress:
             sys.stderr.write("\r" + " " * 40 + "\r")
 
 
-def _keep(wish: ProbeOptions, found: Sequence[Found]) -> None:
+def _keep(wish: ProbeOptions, answers: Sequence[Found]) -> None:
     if wish.out:
         with open(wish.out, "w", encoding="ascii", errors="replace") as out:
             out.write(f"# {platform.release()} {time.strftime('%Y-%m-%d')}: mode, bytes, text, verdict, code, ndata,")
             out.write(" accesses, compared, wrong\n")
-            out.writelines("\t".join(_columns(one)) + "\n" for one in found)
+            out.writelines("\t".join(_columns(answer)) + "\n" for answer in answers)
     if wish.as_json:
         import msgspec
 
-        for one in found:
-            sys.stdout.write(msgspec.json.encode(_plain(one)).decode() + "\n")
+        for answer in answers:
+            sys.stdout.write(msgspec.json.encode(_plain(answer)).decode() + "\n")
         return
     if wish.code is not None or wish.text is not None:
-        show([line for one in found for line in _one(one)])
+        show([line for answer in answers for line in _one(answer)])
         return
-    show(_summary(found))
+    show(_summary(answers))
 
 
-def _columns(one: Found) -> tuple[str, ...]:
-    verdict = one.verdict
-    head = (one.form.mode, one.form.code.hex(), one.form.text)
+def _columns(answer: Found) -> tuple[str, ...]:
+    verdict = answer.verdict
+    head = (answer.form.mode, answer.form.code.hex(), answer.form.text)
     if verdict is None:
         return (*head, "not asked", "", "", "", "", "")
     rest = (str(verdict.code), str(verdict.ndata), verdict.accesses, verdict.compared, " ".join(verdict.wrong))
     return (*head, verdict.kind, *rest)
 
 
-def _plain(one: Found) -> ProbedForm:
+def _plain(answer: Found) -> ProbedForm:
     from kvmwhy.outputs import ProbedForm
 
-    form, verdict = one.form, one.verdict
+    form, verdict = answer.form, answer.verdict
     plain = ProbedForm(
-        mode=form.mode, text=form.text, bytes=form.code.hex(" "), verdict=None, differs_from_atlas=one.differs
+        mode=form.mode, text=form.text, bytes=form.code.hex(" "), verdict=None, differs_from_atlas=answer.differs
     )
     if verdict is not None:
         plain.verdict, plain.code, plain.ndata = verdict.kind, verdict.code, verdict.ndata
@@ -204,35 +204,39 @@ def _plain(one: Found) -> ProbedForm:
     return plain
 
 
-def _one(one: Found) -> list[Line]:
-    form = one.form
-    said = "there is no way to ask here" if one.verdict is None else wording.say(one.verdict)
-    lines = [Line(f"{safe(form.text)} ({form.code.hex(' ')}): {said}", "answer")]
-    if one.known and (text := wording.say_answer(one.known)):
+def _one(answer: Found) -> list[Line]:
+    form = answer.form
+    words = "there is no way to ask here" if answer.verdict is None else wording.say(answer.verdict)
+    lines = [Line(f"{safe(form.text)} ({form.code.hex(' ')}): {words}", "answer")]
+    if answer.known and (text := wording.say_answer(answer.known)):
         lines.append(Line(text, "dim", "The atlas: ", 2))
     return lines
 
 
-def _summary(found: Sequence[Found]) -> list[Line]:
-    kinds = Counter("not asked" if one.verdict is None else one.verdict.kind for one in found)
-    wrong = [one for one in found if one.verdict and one.verdict.kind == "emulated" and one.verdict.wrong]
-    differing = [one for one in found if one.differs]
-    compared = sum(one.known is not None and one.known.status in {"measured", "between"} for one in found)
-    asked = len(found) - kinds["not asked"]
-    lines = [Line(f"{asked} of {len(found)} forms asked of Linux {safe(platform.release())}", "answer")]
+def _summary(answers: Sequence[Found]) -> list[Line]:
+    kinds = Counter("not asked" if answer.verdict is None else answer.verdict.kind for answer in answers)
+    wrong = [
+        answer for answer in answers if answer.verdict and answer.verdict.kind == "emulated" and answer.verdict.wrong
+    ]
+    differing = [answer for answer in answers if answer.differs]
+    compared = sum(answer.known is not None and answer.known.status in {"measured", "between"} for answer in answers)
+    asked = len(answers) - kinds["not asked"]
+    lines = [Line(f"{asked} of {len(answers)} forms asked of Linux {safe(platform.release())}", "answer")]
     for kind, count in kinds.most_common():
         lines.append(Line(str(count), label=f"{kind:12}", indent=2))
     lines.append(Line(f"{len(wrong)} are carried out unlike a CPU does", "bad" if wrong else "good", indent=2))
-    lines += [_short(one) for one in wrong[:_MANY]]
+    lines += [_short(answer) for answer in wrong[:_MANY]]
     head = f"{len(differing)} differ from the atlas, of {compared} that it knows for this kernel or both its neighbours"
     lines.append(Line(head, "bad" if differing else "good", indent=2))
-    for one in differing[:_MANY]:
-        lines.append(_short(one))
-        if one.known and (expected := wording.say_answer(one.known)):
+    for answer in differing[:_MANY]:
+        lines.append(_short(answer))
+        if answer.known and (expected := wording.say_answer(answer.known)):
             lines.append(Line(expected, "dim", "the atlas: ", 8))
     return lines
 
 
-def _short(one: Found) -> Line:
-    said = "" if one.verdict is None else wording.say(one.verdict)
-    return Line(said, label=f"{one.form.mode:6}  {one.form.code.hex(' '):20}  {safe(one.form.text):30}  ", indent=4)
+def _short(answer: Found) -> Line:
+    words = "" if answer.verdict is None else wording.say(answer.verdict)
+    return Line(
+        words, label=f"{answer.form.mode:6}  {answer.form.code.hex(' '):20}  {safe(answer.form.text):30}  ", indent=4
+    )

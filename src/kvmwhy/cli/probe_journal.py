@@ -18,10 +18,18 @@ _COMPARED: Final = get_args(Compared)
 BLOCK: Final = 64
 
 
-def write_measured(one: Measured | None) -> str:
-    if one is None:
+def write_measured(measured: Measured | None) -> str:
+    if measured is None:
         return "-"
-    fields = (one.kind, one.code, one.ndata, one.fetched, one.accesses or ".", one.compared, "+".join(one.wrong) or ".")
+    fields = (
+        measured.kind,
+        measured.code,
+        measured.ndata,
+        measured.fetched,
+        measured.accesses or ".",
+        measured.compared,
+        "+".join(measured.wrong) or ".",
+    )
     return " ".join(map(str, fields))
 
 

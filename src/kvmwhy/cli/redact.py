@@ -25,14 +25,14 @@ def run(path: str, *, as_json: bool, limit: int) -> int:
     """Redact every distinct failure of one input; return the exit status."""
     try:
         if path == "-":
-            made = _distinct(sys.stdin.buffer, path, limit)
+            redactions = _distinct(sys.stdin.buffer, path, limit)
         else:
             with open(path, "rb") as stream:
-                made = _distinct(stream, path, limit)
+                redactions = _distinct(stream, path, limit)
     except OSError as error:
         complain(f"{path}: {(error.strerror or str(error)).lower()}")
         return BAD_INPUT
-    for n, redacted in enumerate(made):
+    for n, redacted in enumerate(redactions):
         if as_json:
             sys.stdout.buffer.write(to_json(diagnose(redacted.failure)) + b"\n")
         else:
@@ -40,9 +40,9 @@ def run(path: str, *, as_json: bool, limit: int) -> int:
             sys.stdout.write(to_record(redacted.failure).decode() + "\n")
     sys.stdout.flush()
     if as_json:
-        for what in dict.fromkeys(what for redacted in made for what in redacted.removed):
+        for what in dict.fromkeys(what for redacted in redactions for what in redacted.removed):
             complain(f"removed: {what}")
-    return DONE if made else NOTHING
+    return DONE if redactions else NOTHING
 
 
 def report(redacted: Redacted) -> list[Line]:
@@ -59,12 +59,12 @@ def _distinct(stream: BinaryIO, path: str, limit: int) -> list[Redacted]:
     out: dict[str, Redacted] = {}
     left = 0
     for failure in _failures(stream, path):
-        made = redact(failure)
-        key = repr(made.failure)
+        redacted = redact(failure)
+        key = repr(redacted.failure)
         if key not in out and len(out) >= limit:
             left += 1
         else:
-            out.setdefault(key, made)
+            out.setdefault(key, redacted)
     if left:
         complain(f"not shown: {counted(left, 'more failure')}; see --limit")
     if not out:

@@ -96,9 +96,9 @@ def run_command(wish: ReproduceOptions) -> int:
 
 def _failures(wish: ReproduceOptions) -> list[Failure]:
     """Distinct failures, in order; one of them if a number was given. Raises OSError."""
-    found: dict[bytes, Failure] = {}
+    distinct: dict[bytes, Failure] = {}
     if wish.file == "-":
-        _collect(sys.stdin.buffer, None, found)
+        _collect(sys.stdin.buffer, None, distinct)
     else:
         kind = os.stat(wish.file).st_mode
         if stat.S_ISDIR(kind):
@@ -106,8 +106,8 @@ def _failures(wish: ReproduceOptions) -> list[Failure]:
         if stat.S_ISCHR(kind) and not wish.file.startswith(("/dev/stdin", "/dev/fd/")):
             raise ValueError("is a device, not a file; nothing of it is read")
         with open(wish.file, "rb") as stream:
-            _collect(stream, wish.file, found)
-    failures = list(found.values())
+            _collect(stream, wish.file, distinct)
+    failures = list(distinct.values())
     if wish.number is not None:
         if wish.number > len(failures):
             raise ValueError(f"it has {len(failures)} distinct failures, no number {wish.number}")
@@ -117,9 +117,9 @@ def _failures(wish: ReproduceOptions) -> list[Failure]:
     return failures[: wish.limit]
 
 
-def _collect(stream: BinaryIO, path: str | None, found: dict[bytes, Failure]) -> None:
+def _collect(stream: BinaryIO, path: str | None, distinct: dict[bytes, Failure]) -> None:
     for record in records(iter(lambda: stream.read(_CHUNK), b""), path, complain):
-        found.setdefault(identity(record.failure), record.failure)
+        distinct.setdefault(identity(record.failure), record.failure)
 
 
 # -- machines ------------------------------------------------------------------------------------------
@@ -140,8 +140,8 @@ def _bench(wish: ReproduceOptions, failure: Failure) -> Bench:
 
     kernel = wish.kernel or failure.host.kernel or _NEWEST
     kernel = ".".join(kernel.split(".")[:2])
-    found = gather(failure).vendor.vendor
-    vendor = cast("Vendor", wish.vendor or (found if found in {"vmx", "svm"} else "vmx"))
+    shown = gather(failure).vendor.vendor
+    vendor = cast("Vendor", wish.vendor or (shown if shown in {"vmx", "svm"} else "vmx"))
     try:
         Model(kernel, vendor).close()
     except ValueError:
@@ -165,20 +165,20 @@ def _one(wish: ReproduceOptions, failure: Failure, number: int) -> int:
         show([Line(), Line("─" * 60, "dim"), Line()])
     if failure.arch not in {None, "x86"}:
         return _access(wish, failure)
-    made = plan(failure)
-    if isinstance(made, Cannot):
-        print_outcome(failure, impossible(made), as_json=wish.as_json)
+    planned = plan(failure)
+    if isinstance(planned, Cannot):
+        print_outcome(failure, impossible(planned), as_json=wish.as_json)
         return NOTHING
     if wish.matrix:
-        return _matrix(wish, failure, made)
+        return _matrix(wish, failure, planned)
     if wish.lab:
-        return _lab(wish, failure, made)
+        return _lab(wish, failure, planned)
     bench = _bench(wish, failure)
     extra: list[str] = []
     if wish.minimise:
-        made, extra = _minimise(made, bench)
+        planned, extra = _minimise(planned, bench)
     with bench.make() as machine:
-        outcome = compare(made, run(made, machine), bench.where)
+        outcome = compare(planned, run(planned, machine), bench.where)
     print_outcome(failure, outcome, as_json=wish.as_json, extra=extra)
     return DONE
 
@@ -203,31 +203,31 @@ def _access(wish: ReproduceOptions, failure: Failure) -> int:
     return DONE
 
 
-def _minimise(made: Plan, bench: Bench) -> tuple[Plan, list[str]]:
+def _minimise(plan: Plan, bench: Bench) -> tuple[Plan, list[str]]:
     from kvmwhy.reproduce.minimise import minimise
 
     with bench.make() as machine:
-        outcome = compare(made, run(made, machine), bench.where)
+        outcome = compare(plan, run(plan, machine), bench.where)
     if outcome.status != "reproduced":
-        return made, ["nothing was left out, as the failure does not show here"]
-    found = minimise(made, bench.make)
-    return found.plan, [f"{len(found.dropped)} things the failure does not need: {', '.join(found.dropped)}"]
+        return plan, ["nothing was left out, as the failure does not show here"]
+    smaller = minimise(plan, bench.make)
+    return smaller.plan, [f"{len(smaller.dropped)} things the failure does not need: {', '.join(smaller.dropped)}"]
 
 
 def _export(wish: ReproduceOptions, form: Format, failures: list[Failure]) -> int:
     """The first failure that a guest can be made for, as a file on stdout."""
     for failure in failures:
-        made = _plan_of_x86(failure)
-        if isinstance(made, Cannot):
+        planned = _plan_of_x86(failure)
+        if isinstance(planned, Cannot):
             continue
         outcome = None
         if wish.minimise or form == "report":
             bench = _bench(wish, failure)
             if wish.minimise:
-                made, _ = _minimise(made, bench)
+                planned, _ = _minimise(planned, bench)
             with bench.make() as machine:
-                outcome = compare(made, run(made, machine), bench.where)
-        sys.stdout.write(export(form, made, failure, outcome))
+                outcome = compare(planned, run(planned, machine), bench.where)
+        sys.stdout.write(export(form, planned, failure, outcome))
         return DONE
     cannot = _plan_of_x86(failures[0])
     complain(cannot.why if isinstance(cannot, Cannot) else "nothing to write")
@@ -240,12 +240,12 @@ def _plan_of_x86(failure: Failure) -> Plan | Cannot:
     return plan(failure)
 
 
-def _matrix(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
+def _matrix(wish: ReproduceOptions, failure: Failure, plan: Plan) -> int:
     from kvmwhy.reproduce.matrix import answer, matrix, vendors_of
 
-    vendors = (cast("Vendor", wish.vendor),) if wish.vendor else vendors_of(made)
+    vendors = (cast("Vendor", wish.vendor),) if wish.vendor else vendors_of(plan)
     releases = {"releases": (wish.kernel,)} if wish.kernel else {}
-    spans = list(matrix(made, vendors, **releases))
+    spans = list(matrix(plan, vendors, **releases))
     text = f"On the modelled kernels, {answer(spans)}."
     if wish.as_json:
         rows = [{**span._asdict(), "status": "fails" if span.reproduced else "works"} for span in spans]
@@ -263,7 +263,7 @@ def _matrix(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
 # -- the lab -------------------------------------------------------------------------------------------
 
 
-def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
+def _lab(wish: ReproduceOptions, failure: Failure, plan: Plan) -> int:
     """The same guest on every real kernel that the lab has here."""
     root = Path(__file__).resolve().parents[3]
     if not (root / "lab" / "boot.py").is_file():
@@ -273,8 +273,8 @@ def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
         sys.path.append(str(root))
     from lab import benches, kernels
 
-    found = made.expected.vendor
-    bench: Literal["svm", "vmx"] = "vmx" if (wish.vendor or found) == "vmx" else "svm"
+    shown = plan.expected.vendor
+    bench: Literal["svm", "vmx"] = "vmx" if (wish.vendor or shown) == "vmx" else "svm"
     if lacks := benches.missing(bench):
         complain(f"--lab needs {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
         return NOT_HERE
@@ -290,7 +290,7 @@ def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
     fails: dict[bool, list[str]] = {True: [], False: []}
     for kernel in chosen:
         try:
-            outcome = in_lab(made, bench, kernel, work)
+            outcome = in_lab(plan, bench, kernel, work)
         except (benches.BenchError, OSError, ValueError) as error:
             complain(f"{kernel.release}: {error}")
             continue
@@ -302,13 +302,13 @@ def _lab(wish: ReproduceOptions, failure: Failure, made: Plan) -> int:
     return DONE
 
 
-def in_lab(made: Plan, bench: str, kernel: Any, work: Path) -> Outcome:
+def in_lab(plan: Plan, bench: str, kernel: Any, work: Path) -> Outcome:
     """One boot for one guest. Raises lab.benches.BenchError, OSError, ValueError."""
     from kvmwhy.reproduce.lab import ended_of, to_case
     from lab import boot
     from lab.outcome import Outcome as LabOutcome
 
     where = Where(f"{kernel.release} in the lab, {bench}", kernel.release, bench)
-    output = boot.boot(bench, kernel, [to_case(made)], work, limit=_LAB_LIMIT)
-    ended = ended_of(made, msgspec.json.decode(output.data.splitlines()[0], type=LabOutcome))
-    return compare(made, ended, where)
+    output = boot.boot(bench, kernel, [to_case(plan)], work, limit=_LAB_LIMIT)
+    ended = ended_of(plan, msgspec.json.decode(output.data.splitlines()[0], type=LabOutcome))
+    return compare(plan, ended, where)

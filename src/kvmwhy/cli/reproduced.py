@@ -45,21 +45,21 @@ def print_outcome(failure: Failure, outcome: Outcome, *, as_json: bool, extra: l
     show(lines)
 
 
-def _guest(made: Plan) -> list[Line]:
-    size = sum(ram.size for ram in made.memory)
-    text = f"{made.mode}, {size >> 10} KiB in {len(made.memory)} pieces, RIP {made.rip:#x} (linear)"
+def _guest(plan: Plan) -> list[Line]:
+    size = sum(ram.size for ram in plan.memory)
+    text = f"{plan.mode}, {size >> 10} KiB in {len(plan.memory)} pieces, RIP {plan.rip:#x} (linear)"
     lines = [Line(text, "plain", "guest     ", 2)]
-    if made.insn:
-        code = f"{made.insn.hex(' ')}    {made.text or '(not decoded)'}"
+    if plan.insn:
+        code = f"{plan.insn.hex(' ')}    {plan.text or '(not decoded)'}"
         lines.append(Line(safe(code), "plain", "code      ", 2))
-    for hole in made.holes:
+    for hole in plan.holes:
         text = f"{hole.what}: linear {hole.linear:#x}, guest physical {hole.gpa:#x}"
         lines.append(Line(safe(text), "plain", "no memory ", 2))
     return lines
 
 
 def _json(outcome: Outcome) -> dict[str, Any]:
-    made, ended = outcome.plan, outcome.ended
+    planned, ended = outcome.plan, outcome.ended
     return {
         "schema": 1,
         "status": outcome.status,
@@ -73,23 +73,23 @@ def _json(outcome: Outcome) -> dict[str, Any]:
         "since": outcome.since,
         "missing": list(outcome.missing),
         "assumed": [safe(text) for text in outcome.assumed],
-        "guest": None if made is None else _json_guest(made),
+        "guest": None if planned is None else _json_guest(planned),
         "ended": None if ended is None else {**_hexed(msgspec.structs.asdict(ended))},
     }
 
 
-def _json_guest(made: Plan) -> dict[str, Any]:
+def _json_guest(plan: Plan) -> dict[str, Any]:
     return {
-        "mode": made.mode,
-        "rip": hex(made.rip),
-        "instruction": {"bytes": made.insn.hex(" "), "text": made.text},
-        "holes": [_hexed(msgspec.structs.asdict(hole)) for hole in made.holes],
-        "memory": [_hexed(msgspec.structs.asdict(ram)) for ram in made.memory],
-        "contents": [{"gpa": hex(c.gpa), "data": c.data.hex()} for c in made.contents],
-        "regs": _hexed(msgspec.structs.asdict(made.regs)),
-        "sregs": _hexed(msgspec.to_builtins(made.sregs)),
-        "events": None if made.events is None else _hexed(msgspec.structs.asdict(made.events)),
-        "cap204": made.cap204,
+        "mode": plan.mode,
+        "rip": hex(plan.rip),
+        "instruction": {"bytes": plan.insn.hex(" "), "text": plan.text},
+        "holes": [_hexed(msgspec.structs.asdict(hole)) for hole in plan.holes],
+        "memory": [_hexed(msgspec.structs.asdict(ram)) for ram in plan.memory],
+        "contents": [{"gpa": hex(c.gpa), "data": c.data.hex()} for c in plan.contents],
+        "regs": _hexed(msgspec.structs.asdict(plan.regs)),
+        "sregs": _hexed(msgspec.to_builtins(plan.sregs)),
+        "events": None if plan.events is None else _hexed(msgspec.structs.asdict(plan.events)),
+        "cap204": plan.cap204,
     }
 
 

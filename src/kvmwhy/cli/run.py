@@ -167,10 +167,10 @@ def what_is_named(options: tuple[str, ...]) -> dict[str, int]:
 
 def number(text: str, what: str) -> int:
     """Of an option, with K, M or G behind it. Raises ValueError."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"{what} takes a number, as 0x1000 or 64K, not {text!r}")
-    return literal.number(found[1]) << _UNITS[found[2]]
+    return literal.number(match[1]) << _UNITS[match[2]]
 
 
 def _run(machine: Machine, part: MachinePart, vcpu: Vcpu, guest: Guest, wish: RunOptions) -> int:

@@ -61,13 +61,13 @@ def _to_stdout(wish: ScanOptions) -> int:
     from kvmwhy.fleet.row import to_json
 
     unread: list[Unread] = []
-    found = 0
+    count = 0
     for row in records(wish.paths, unread=unread):
         sys.stdout.buffer.write(to_json(row) + b"\n")
-        found += row.count
+        count += row.count
     sys.stdout.flush()
     _say_unread(unread, None)
-    return _status(found, unread)
+    return _status(count, unread)
 
 
 def _to_file(wish: ScanOptions, out: str, stack: ExitStack) -> int:
@@ -84,11 +84,11 @@ def _to_file(wish: ScanOptions, out: str, stack: ExitStack) -> int:
     progress.close()
     unread = [*parts.unread, *(item for report in sorted(done, key=lambda r: r.number) for item in report.unread)]
     rows = parts.finish()
-    found = sum(report.failures for report in done)
+    count = sum(report.failures for report in done)
     read = sum(report.read for report in done)
-    complain(f"{found:,} failures in {rows:,} rows of {out}; {_size(read)} read in {progress.seconds:.1f} s")
+    complain(f"{count:,} failures in {rows:,} rows of {out}; {_size(read)} read in {progress.seconds:.1f} s")
     _say_unread(unread, out)
-    return _status(found, unread)
+    return _status(count, unread)
 
 
 def _engine(wish: ScanOptions, tasks: list[Task], stack: ExitStack, tell: Tell | None) -> Engine:
@@ -109,8 +109,8 @@ def _cpus() -> int:
         return os.cpu_count() or 1
 
 
-def _status(found: int, unread: list[Unread]) -> int:
-    return DAMAGED if unread and found else BAD_INPUT if unread else DONE if found else NOTHING
+def _status(count: int, unread: list[Unread]) -> int:
+    return DAMAGED if unread and count else BAD_INPUT if unread else DONE if count else NOTHING
 
 
 def _say_unread(unread: list[Unread], out: str | None) -> None:

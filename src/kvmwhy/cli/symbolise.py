@@ -70,21 +70,21 @@ class Symbols:
             returns: list[Located] = []
             if offset is not None and stack is not None:
                 word = 8 if facts.mode is not None and facts.mode.name == _LONG_MODE else 4
-                found = file.returns(stack.data, stack.address, offset, word)
-                returns = [one for one, _ in zip(found, range(_MOST_RETURNS), strict=False)]
+                places = file.returns(stack.data, stack.address, offset, word)
+                returns = [place for place, _ in zip(places, range(_MOST_RETURNS), strict=False)]
             if offset is not None and rip is None and not returns:
                 why = f"{why}; RIP is in none of its functions"
             lines += [Line(), Line(style="head", label=safe(f"In {file.elf.name}"), label_style="head")]
             lines.append(Line(safe(why), "plain", "place ", 2))
             lines += [Line(_words(rip), "plain", "RIP   ", 2)] if rip else []
-            lines += [Line(_words(one), "plain", "stack ", 2) for one in returns]
+            lines += [Line(_words(place), "plain", "stack ", 2) for place in returns]
             parts.append(
                 {
                     "file": safe(file.elf.name),
                     "offset": None if offset is None else hex(offset),
                     "why": safe(why),
                     "rip": _part(rip) if rip else None,
-                    "stack": [_part(one) for one in returns],
+                    "stack": [_part(place) for place in returns],
                 }
             )
         return Named(tuple(lines), tuple(parts))

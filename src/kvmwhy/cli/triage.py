@@ -58,8 +58,8 @@ def since_when(text: str | None) -> datetime | None:
     try:
         if ago := _AGO.fullmatch(text.strip()):
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        made = datetime.fromisoformat(text.strip())
-        return made.astimezone(UTC) if made.tzinfo else made.replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(text.strip())
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # before the year 1, or after 9999
         raise wrong from None
 
@@ -67,7 +67,7 @@ def since_when(text: str | None) -> datetime | None:
 def run(wish: TriageOptions) -> int:
     """Triage, and return the exit status."""
     try:
-        found = _triage(wish)
+        result = _triage(wish)
         if wish.html:
             from kvmwhy.render.fleet_html import page
             from kvmwhy.render.fleet_words import summary
@@ -76,12 +76,12 @@ def run(wish: TriageOptions) -> int:
             if wish.pages:
                 from kvmwhy.cli.triage_pages import write_pages
 
-                pages, remarks = write_pages(found, wish.html)
+                pages, remarks = write_pages(result, wish.html)
                 for remark in remarks:
                     complain(remark)
-            whole(wish.html, (page(found, made=datetime.now(UTC), pages=pages).encode(),))
-            if found.groups:
-                complain(f"{summary(found)} The page is in {wish.html}.")
+            whole(wish.html, (page(result, made=datetime.now(UTC), pages=pages).encode(),))
+            if result.groups:
+                complain(f"{summary(result)} The page is in {wish.html}.")
     except StoreError as error:
         complain(str(error))
         return BAD_INPUT
@@ -91,13 +91,13 @@ def run(wish: TriageOptions) -> int:
     if wish.as_json:
         from kvmwhy.render.fleet_text import to_json
 
-        sys.stdout.buffer.write(to_json(found) + b"\n")
+        sys.stdout.buffer.write(to_json(result) + b"\n")
         sys.stdout.flush()
-    elif not wish.html and found.groups:
+    elif not wish.html and result.groups:
         from kvmwhy.render.fleet_text import overview
 
-        show(overview(found))
-    if not found.groups:
+        show(overview(result))
+    if not result.groups:
         complain("there is no failure in these records" + (" since then" if wish.since else ""))
         return NOTHING
     return DONE

@@ -181,11 +181,11 @@ class _Session:
             return False
 
     def _tell(self, seen: list[Seen]) -> None:
-        for one in seen:
-            failure, when, _ = one
+        for sighting in seen:
+            failure, when, _ = sighting
             diagnosis = diagnose(failure)
             if isinstance(self.out, Records) and not self.out.waiting:  # what waits may be told twice, and is not lost
-                self.watch.telling(one, self.out.place)
+                self.watch.telling(sighting, self.out.place)
             if self._is_for_people:
                 named = self.wish.symbols.name(diagnosis.facts).lines if self.wish.symbols else ()
                 show([*_for_people(diagnosis), *named])
@@ -270,7 +270,7 @@ def _summary(diagnosis: Diagnosis) -> str:
     """One line; of what came again and again, also that the VMM goes round in it."""
     failure = diagnosis.failure
     times = "" if failure.source.count == 1 else f" {failure.source.count} times more:"
-    loop = next((f" {found.answer}" for found in diagnosis.findings if found.cause.id == "exit-reentered"), "")
+    loop = next((f" {finding.answer}" for finding in diagnosis.findings if finding.cause.id == "exit-reentered"), "")
     return f"{_who(failure)}:{times} {diagnosis.answer}{loop}"
 
 
@@ -305,10 +305,10 @@ def _wake_on_signals(stack: ExitStack) -> int:
 
 def size(text: str) -> int | None:
     """``64M`` in bytes; 0: no limit. Raises ValueError."""
-    found = re.fullmatch(r"(\d{1,12})([KMG]?)", text.strip(), re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,12})([KMG]?)", text.strip(), re.ASCII)
+    if match is None:
         raise ValueError(f"--max-size takes a number of bytes, as 500000 or 64M, not {text!r}")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]] or None
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]] or None
 
 
 def address(text: str | None) -> tuple[str, int] | None:

@@ -70,8 +70,8 @@ def nothing_at_rip(facts: Facts) -> bool:
 
 def _vectored_access(facts: Facts) -> Access | None:
     """Suberror 1 while an event was being delivered: the words are about the delivery's access."""
-    said = facts.said
-    gpa = said.gpa if said else None
+    words = facts.said
+    gpa = words.gpa if words else None
     place = facts.place_of(gpa)
     delivery = facts.delivery
     what = "; ".join(t for t in (delivery.what if delivery else None, place.text if place else None) if t) or None
@@ -81,17 +81,17 @@ def _vectored_access(facts: Facts) -> Access | None:
 
 
 def _emulation_access(facts: Facts) -> Access | None:
-    said = facts.said
+    words = facts.said
     straddles = straddling(facts)
-    if straddles is None and (facts.fetch_failed or (said and said.kind == "fetch")):
-        return _fetch(facts, said.gpa if said else None, said.why if said and said.kind == "fetch" else None)
+    if straddles is None and (facts.fetch_failed or (words and words.kind == "fetch")):
+        return _fetch(facts, words.gpa if words else None, words.why if words and words.kind == "fetch" else None)
     if straddles is not None:
         return _placed(
             facts, "fetch", straddles, None, "the instruction goes on in the next page, and its bytes end here"
         )
     operand = _memory_operand(facts)
-    gpa = said.gpa if said else None
-    kind = said.kind if said else None
+    gpa = words.gpa if words else None
+    kind = words.kind if words else None
     if operand is None and kind is None:
         # Old kernels said nothing: the VMM's own view of the code must do.
         if facts.window == Window.UNREADABLE:
@@ -100,7 +100,7 @@ def _emulation_access(facts: Facts) -> Access | None:
         if rip_outside_ram(facts) or nothing_at_rip(facts):
             return _fetch(facts, None, None)
         return None
-    why = said.why if said and said.kind else "the instruction's own operand"
+    why = words.why if words and words.kind else "the instruction's own operand"
     if kind is None and operand is not None:
         saves = (facts.instruction.mnemonic or "").startswith(("xsave", "fxsave")) if facts.instruction else False
         kind = "write" if saves or operand.access in {"write", "cond-write"} else "read"
@@ -147,11 +147,11 @@ def _memory_operand(facts: Facts) -> Operand | None:
 
 
 def _delivery_access(facts: Facts) -> Access | None:
-    delivery, said = facts.delivery, facts.said
-    if delivery is None or said is None:
+    delivery, words = facts.delivery, facts.said
+    if delivery is None or words is None:
         return None
     kind: AccessKind = (
-        "page-walk" if said.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
+        "page-walk" if words.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
     )
     place = facts.place_of(delivery.gpa)
     what = "; ".join(text for text in (delivery.what, place.text if place else None) if text) or None

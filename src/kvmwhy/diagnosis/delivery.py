@@ -72,11 +72,11 @@ def _structure(cpu: Cpu, mode: Mode | None, vector: int | None, gpa: int | None)
     if len(fits) != 1:
         both = " and ".join(c.name for c in fits)
         return None, None, f"the address fits {both}" if fits else "the address fits no structure shown"
-    found = fits[0]
-    gva = gpa if same else found.start + ((gpa - found.start) & 0xFFF)
-    called = {"stack frame": "the stack frame", "IDT": "the IDT"}.get(found.name, f"the {found.name}")
+    structure = fits[0]
+    gva = gpa if same else structure.start + ((gpa - structure.start) & 0xFFF)
+    called = {"stack frame": "the stack frame", "IDT": "the IDT"}.get(structure.name, f"the {structure.name}")
     how = "lies in" if same else "has the same offset in its page as"
-    return found.name, gva, f"{gpa:#x} {how} {called} at {found.start:#x}"
+    return structure.name, gva, f"{gpa:#x} {how} {called} at {structure.start:#x}"
 
 
 class _Structure(Struct, frozen=True):
@@ -87,22 +87,22 @@ class _Structure(Struct, frozen=True):
 
 def _candidates(cpu: Cpu, mode: Mode | None, vector: int | None) -> list[_Structure]:
     """What an event delivery touches."""
-    found = []
+    structures = []
     long = mode is not None and mode.name in {"long64", "compat16", "compat32"}
     rsp, ss = cpu.get("rsp"), cpu.segments.get("ss")
     if rsp is not None:
         base = 0 if long or ss is None else ss.base
         frame = _FRAME if long else _FRAME // 2
-        found.append(_Structure("stack frame", base + rsp - frame, frame))
+        structures.append(_Structure("stack frame", base + rsp - frame, frame))
     idt = cpu.segments.get("idt")
     gate = gate_size(mode)
     if idt is not None and vector is not None:
-        found.append(_Structure("IDT", idt.base + vector * gate, gate))
+        structures.append(_Structure("IDT", idt.base + vector * gate, gate))
     elif idt is not None:
-        found.append(_Structure("IDT", idt.base, min(idt.limit + 1, 256 * gate)))
+        structures.append(_Structure("IDT", idt.base, min(idt.limit + 1, 256 * gate)))
     tr, gdt = cpu.segments.get("tr"), cpu.segments.get("gdt")
     if tr is not None and tr.base and mode and mode.name != "real16":
-        found.append(_Structure("TSS", tr.base, 104))
+        structures.append(_Structure("TSS", tr.base, 104))
     if gdt is not None and gdt.base and mode and mode.name != "real16":
-        found.append(_Structure("GDT", gdt.base, min(gdt.limit, 0xFFFF) + 1))
-    return found
+        structures.append(_Structure("GDT", gdt.base, min(gdt.limit, 0xFFFF) + 1))
+    return structures

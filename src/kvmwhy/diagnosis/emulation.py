@@ -76,12 +76,16 @@ def walk_error(failure: Failure) -> int | None:
 
 
 def fetch_of(
-    failure: Failure, reading: Reading | None, words: ExitWords | None, said: WordAccess | None, vendor: str | None
+    failure: Failure,
+    reading: Reading | None,
+    words: ExitWords | None,
+    word_access: WordAccess | None,
+    vendor: str | None,
 ) -> Fetch:
     """What the record, or the trace, says of the fetch."""
     if failure.suberror != 1 and failure.emulation is None:
         return Fetch.NOT_SHOWN
-    if said is not None and said.kind in {"fetch", "page-walk"}:
+    if word_access is not None and word_access.kind in {"fetch", "page-walk"}:
         return Fetch.FAULTED
     if walk_error(failure) is not None:
         return Fetch.OWN_WALK
@@ -94,7 +98,11 @@ def fetch_of(
     if not _says_no_bytes(failure, reading, words, vendor):
         return Fetch.NOT_SHOWN
     # The CPU made a data access, so it had fetched the instruction; it is KVM's walk that found nothing.
-    return Fetch.OWN_WALK if said is not None and said.kind in {"read", "write"} and said.certain else Fetch.NO_BYTES
+    return (
+        Fetch.OWN_WALK
+        if word_access is not None and word_access.kind in {"read", "write"} and word_access.certain
+        else Fetch.NO_BYTES
+    )
 
 
 def _says_no_bytes(failure: Failure, reading: Reading | None, words: ExitWords | None, vendor: str | None) -> bool:
@@ -115,13 +123,15 @@ def _says_no_bytes(failure: Failure, reading: Reading | None, words: ExitWords |
     return not reading.failure.debug
 
 
-def why_by_words(words: ExitWords | None, said: WordAccess | None, vendor: str | None, *, delivering: bool) -> Why:
+def why_by_words(
+    words: ExitWords | None, word_access: WordAccess | None, vendor: str | None, *, delivering: bool
+) -> Why:
     """What the exit words alone say."""
     if words is None:
         return Why.NOT_SHOWN
     if delivering:
         return Why.EVENT
-    if said is not None and said.kind in {"fetch", "page-walk"}:
+    if word_access is not None and word_access.kind in {"fetch", "page-walk"}:
         return Why.FETCH
     if vendor == "vmx":
         basic = words.reason & 0xFFFF

@@ -173,16 +173,16 @@ def sentences(failure: Failure) -> tuple[str, ...]:
             f"The double fault, with which a CPU answers an exception that it cannot deliver{_why(chain.faults[0])}.",
             "Which exception came first is not shown.",
         )
-    told = []
+    story = []
     before: Fault | None = None
     for order, fault in zip(_ORDER, chain.faults, strict=False):
-        told.append(f"{order} {exception(fault, before, failure.cpu)}{_why(fault)}.")
+        story.append(f"{order} {exception(fault, before, failure.cpu)}{_why(fault)}.")
         before = fault
     if chain.faults and chain.is_whole:
-        told.append("Nothing is left to deliver then: the CPU shuts down, and KVM says so (a triple fault).")
+        story.append("Nothing is left to deliver then: the CPU shuts down, and KVM says so (a triple fault).")
     elif not chain.faults and (empty := _no_idt(failure.cpu)):
-        told.append(empty)
-    return tuple(told)
+        story.append(empty)
+    return tuple(story)
 
 
 def first_words(failure: Failure) -> str | None:

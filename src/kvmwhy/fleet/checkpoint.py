@@ -133,10 +133,10 @@ class Parts:
     def _begun(self, paths: list[str], size: int) -> _Plan | None:
         try:
             with open(os.path.join(self.directory, _PLAN), "rb") as file:
-                found = msgspec.json.decode(file.read(), type=_Plan)
+                plan = msgspec.json.decode(file.read(), type=_Plan)
         except (OSError, UnicodeError, msgspec.DecodeError):
             return None
-        return found if (found.schema, found.size, found.paths) == (SCHEMA, size, paths) else None
+        return plan if (plan.schema, plan.size, plan.paths) == (SCHEMA, size, paths) else None
 
     @property
     def unread(self) -> list[Unread]:
@@ -189,5 +189,5 @@ def _made(paths: list[str], size: int) -> _Plan:
             else:
                 yield item
 
-    made = list(batches(pieces(), size=size))
-    return _Plan(SCHEMA, size, paths, made, unread)
+    work = list(batches(pieces(), size=size))
+    return _Plan(SCHEMA, size, paths, work, unread)

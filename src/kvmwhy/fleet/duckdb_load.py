@@ -153,9 +153,9 @@ def signed(rows: str, version: int) -> str:
 def rolled(rows: str, by: Sequence[str]) -> str:
     """SQL that rolls up ``rows``, which is SQL, too."""
     names = [f'"{name}"' for name in columns_of(by) if name not in _TIMES]
-    said = ", ".join(f'min("{name}") AS "{name}"' for name in _SAID)
+    words = ", ".join(f'min("{name}") AS "{name}"' for name in _SAID)
     return (
-        f"SELECT {', '.join(names)}, {said}, CAST(sum(count) AS UBIGINT) AS count, min(time) AS time,"
+        f"SELECT {', '.join(names)}, {words}, CAST(sum(count) AS UBIGINT) AS count, min(time) AS time,"
         f" max(greatest(last_time, time)) AS last_time FROM ({rows})"
         f" GROUP BY {', '.join(names)}, date_trunc('hour', time)"
     )
@@ -192,16 +192,16 @@ def load(
         return
     parts = []
     for n, path in enumerate(paths):
-        told = signed(source(session, path), version)
-        ask(session, path, f"SELECT * FROM ({told}) LIMIT 0", None)
+        query = signed(source(session, path), version)
+        ask(session, path, f"SELECT * FROM ({query}) LIMIT 0", None)
         if path.endswith(".jsonl"):  # read once
-            ask(session, path, f"CREATE TABLE lines{n} AS {rolled(_since(told, since), by)}", since)
+            ask(session, path, f"CREATE TABLE lines{n} AS {rolled(_since(query, since), by)}", since)
             parts.append(f"SELECT * FROM lines{n}")
         else:
             names = [*columns_of(by), *_SAID, "count"]
             wanted = ", ".join(f'"{name}"' for name in names if name not in _TIMES)
             where = "" if since is None else f" WHERE coalesce(last_time, time) >= TIMESTAMP '{_naive(since)}'"
-            plain = f"SELECT {wanted}, time, greatest(last_time, time) AS last_time FROM ({told}){where}"
+            plain = f"SELECT {wanted}, time, greatest(last_time, time) AS last_time FROM ({query}){where}"
             parts.append(plain)
     ask(session, ", ".join(paths[:3]), "CREATE VIEW rows AS " + " UNION ALL BY NAME ".join(parts), None)
 

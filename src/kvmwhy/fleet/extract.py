@@ -85,10 +85,10 @@ def _sighting(record: Record, known: Known[T], place: Place) -> Sighting[T]:
     about = around(record.window, record.offset)
     writer, name = _writer(source.writer)
     stamp = source.last_time or source.time or about.started
-    key, made = known.of(record.failure)
+    key, row = known.of(record.failure)
     return Sighting(
         key,
-        made,
+        row,
         record.offset,
         source.count,
         name or about.name or place.host,

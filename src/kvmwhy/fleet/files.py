@@ -42,10 +42,10 @@ def remote(url: str) -> Iterator[Found]:
     """Every object at, below, or matching ``url``, by name. Raises OSError."""
     system, inside = _system(url)
     with _only_os_errors():
-        found = _listed(system, inside)
-    if not found:
+        listing = _listed(system, inside)
+    if not listing:
         raise FileNotFoundError(2, "No such object", url)
-    for name, info in sorted(found.items()):
+    for name, info in sorted(listing.items()):
         yield Found(system.unstrip_protocol(name), int(info.get("size") or 0), _changed(info))
 
 
@@ -53,10 +53,10 @@ def _listed(system: Any, inside: str) -> dict[str, dict[str, Any]]:
     """A name that is there is no pattern, whatever characters it has."""
     if not glob.has_magic(inside) or system.exists(inside):
         return dict(system.find(inside, detail=True))
-    found: dict[str, dict[str, Any]] = {}
+    listing: dict[str, dict[str, Any]] = {}
     for name, info in system.glob(inside, detail=True).items():
-        found.update(system.find(name, detail=True) if info.get("type") == "directory" else {name: info})
-    return found
+        listing.update(system.find(name, detail=True) if info.get("type") == "directory" else {name: info})
+    return listing
 
 
 class _Object(io.RawIOBase):
@@ -88,8 +88,8 @@ def _only_os_errors() -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 -- they have nothing in common
-        said = " ".join(str(error).split())[:_LONGEST]
-        raise OSError(said or type(error).__name__) from None
+        words = " ".join(str(error).split())[:_LONGEST]
+        raise OSError(words or type(error).__name__) from None
 
 
 def _changed(info: dict[str, Any]) -> float:

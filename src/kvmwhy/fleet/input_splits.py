@@ -96,20 +96,20 @@ def _walk(top: str, seen: set[tuple[int, int]], size: int) -> Iterator[Piece | U
 
 def why(error: OSError | ValueError) -> str:
     """The reason of an error as the end of a sentence."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(said).lower()
+    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(words).lower()
 
 
 def _remote(url: str, seen: set[str], size: int) -> Iterator[Piece | Unread]:
     try:
-        for found in remote(url):
-            if found.path in seen:
+        for file in remote(url):
+            if file.path in seen:
                 continue
-            seen.add(found.path)
+            seen.add(file.path)
             try:
-                yield from _cut(found, size)
+                yield from _cut(file, size)
             except (OSError, ValueError) as error:
-                yield Unread(found.path, why(error))
+                yield Unread(file.path, why(error))
     except (OSError, ValueError) as error:
         yield Unread(url, why(error))
 

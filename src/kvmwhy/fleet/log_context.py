@@ -45,8 +45,8 @@ def around(window: Window | None, offset: int) -> Around:
 
 def name_in(header: bytes) -> str:
     """The host's name, in what libvirt writes when it starts a guest."""
-    found = _NAME.search(header) if b"hostname: " in header else None
-    return found[1].decode("utf-8", "replace") if found else ""
+    match = _NAME.search(header) if b"hostname: " in header else None
+    return match[1].decode("utf-8", "replace") if match else ""
 
 
 @lru_cache(maxsize=4)
@@ -54,6 +54,6 @@ def _of_window(data: bytes) -> Around:
     return Around(kernel=_only(_LINUX.findall(data)), microcode=_only(_MICROCODE.findall(data)))
 
 
-def _only(found: list[bytes]) -> str | None:
+def _only(names: list[bytes]) -> str | None:
     """What is named, if it is one thing only."""
-    return found[0].decode("utf-8", "replace") if len(set(found)) == 1 else None
+    return names[0].decode("utf-8", "replace") if len(set(names)) == 1 else None

@@ -151,8 +151,8 @@ def _host(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
     if events != host.events:
         changed["events"] = events
         removed.append("addresses and names in the kernel's lines")
-    made: Host = replace(host, **changed)
-    return replace(failure, host=made), removed
+    changed_host: Host = replace(host, **changed)
+    return replace(failure, host=changed_host), removed
 
 
 def _event(event: HostEvent) -> HostEvent:
@@ -164,8 +164,8 @@ def _event(event: HostEvent) -> HostEvent:
                 fields[name] = value
         elif name in _WORDS:
             fields[name] = value
-        elif found := {"path": _PLACE, "function": _SYMBOL}.get(name, _NOTHING).search(value):
-            fields[name] = found[0]
+        elif match := {"path": _PLACE, "function": _SYMBOL}.get(name, _NOTHING).search(value):
+            fields[name] = match[0]
     return HostEvent(kind=event.kind, fields=fields)
 
 
@@ -240,9 +240,9 @@ def _control(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
         for name, value in control.fields.items()
         if not value or (_FIELDS.search(name) and not _NOT_FIELDS.search(name))
     }
-    made = replace(failure, control=ControlBlock(control.kind, fields))
+    block = replace(failure, control=ControlBlock(control.kind, fields))
     less = len(control.fields) - len(fields)
-    return made, [
+    return block, [
         f"{less} fields of the {control.kind.upper()}: pointers, and what is the host's or the guest's"
     ] if less else []
 
@@ -250,8 +250,8 @@ def _control(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
 def _cpu(failure: Failure, change: Callable[[Cpu], Cpu], what: str) -> tuple[Failure, list[str]]:
     if failure.cpu is None:
         return failure, []
-    made = change(failure.cpu)
-    return (failure, []) if made == failure.cpu else (replace(failure, cpu=made), [what])
+    changed = change(failure.cpu)
+    return (failure, []) if changed == failure.cpu else (replace(failure, cpu=changed), [what])
 
 
 def _registers(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
@@ -262,8 +262,8 @@ def _registers(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]
 
     def change(cpu: Cpu) -> Cpu:
         keep = {n: v for n, v in cpu.registers.items() if not v or n in _STATE | wide or n[:2] in {"cr", "dr"}}
-        made: Cpu = replace(cpu, registers=keep)
-        return made
+        changed: Cpu = replace(cpu, registers=keep)
+        return changed
 
     return _cpu(failure, change, "general registers that the failing instruction's address does not use")
 
@@ -285,8 +285,8 @@ def _bases(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
             for name, s in cpu.segments.items()
         }
         kept: dict[str, Segment] = segments
-        made: Cpu = replace(cpu, segments=kept)
-        return made
+        changed: Cpu = replace(cpu, segments=kept)
+        return changed
 
     return _cpu(failure, change, "bases of FS, GS, LDT and TR, which point into the guest (shown as 0)")
 
@@ -294,7 +294,7 @@ def _bases(failure: Failure, before: Diagnosis) -> tuple[Failure, list[str]]:
 def _others(failure: Failure, _: Diagnosis) -> tuple[Failure, list[str]]:
     def change(cpu: Cpu) -> Cpu:
         gone = {"cr2", "cr3", "dr0", "dr1", "dr2", "dr3"}
-        made: Cpu = replace(cpu, registers={n: v for n, v in cpu.registers.items() if not v or n not in gone})
-        return made
+        changed: Cpu = replace(cpu, registers={n: v for n, v in cpu.registers.items() if not v or n not in gone})
+        return changed
 
     return _cpu(failure, change, "CR2, CR3 and the addresses of breakpoints")

@@ -178,30 +178,30 @@ def rows(sightings: Iterable[Sighting[Columns]], path: str) -> Iterator[Row]:
 
 def to_json(row: Row) -> bytes:
     """One line of JSON without its newline: all that is known, 64-bit numbers as ``0x`` text."""
-    told = {name: value for name in COLUMNS if (value := getattr(row, name)) is not None}
+    fields = {name: value for name in COLUMNS if (value := getattr(row, name)) is not None}
     for name in WIDE:
-        if name in told:
-            told[name] = hex(told[name])
-    return msgspec.json.encode({"row": SCHEMA, **told})
+        if name in fields:
+            fields[name] = hex(fields[name])
+    return msgspec.json.encode({"row": SCHEMA, **fields})
 
 
 def from_json(line: bytes) -> Row:
     """Raises msgspec.DecodeError or ValueError if ``line`` is no row of a schema in SCHEMAS."""
-    told = msgspec.json.decode(line)
-    schema = told.pop("row", None) if isinstance(told, dict) else None
+    fields = msgspec.json.decode(line)
+    schema = fields.pop("row", None) if isinstance(fields, dict) else None
     if isinstance(schema, bool) or schema not in SCHEMAS:
         raise ValueError(f"not a row of schema {' or '.join(map(str, SCHEMAS))}")
     for name in WIDE:
-        if isinstance(told.get(name), str):
-            told[name] = int(told[name], 16)
+        if isinstance(fields.get(name), str):
+            fields[name] = int(fields[name], 16)
     if schema == 2:
-        told = told_by_2(told)
-    row: Row = msgspec.convert(told, Row, strict=True)
+        fields = told_by_2(fields)
+    row: Row = msgspec.convert(fields, Row, strict=True)
     return row
 
 
-def told_by_2(told: dict[str, Any]) -> dict[str, Any]:
+def told_by_2(fields: dict[str, Any]) -> dict[str, Any]:
     """A row of schema 2 as one of today: its newest signature is that of version 2, and it had version 1 beside it."""
-    return {name: value for name, value in told.items() if name in COLUMNS} | {
-        name: told.get(before) for name, before in BY_2.items()
+    return {name: value for name, value in fields.items() if name in COLUMNS} | {
+        name: fields.get(before) for name, before in BY_2.items()
     }

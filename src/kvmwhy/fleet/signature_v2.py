@@ -36,7 +36,7 @@ def parts(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
     astray = astray or cause.family == "fetch-non-ram" or cause.id == _ASTRAY
     carried_out = (facts.emulated or facts.failure.kind == "exception-exit") and not delivering and not astray
     access, place = access_of(facts)
-    made = {
+    named = {
         "cause": cause.id,
         "failure": failure_of(facts),
         "rule": _rule(facts, cause.id),
@@ -48,7 +48,7 @@ def parts(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
         "place": place,
         "exit": exit_of(facts, access),
     }
-    return tuple((name, value) for name, value in made.items() if value)
+    return tuple((name, value) for name, value in named.items() if value)
 
 
 def failure_of(facts: Facts) -> str:

@@ -23,7 +23,7 @@ def parts(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
     mechanism = diagnosis.mechanism.id if diagnosis.mechanism else "not-shown"
     access, place = v2.access_of(facts)
     setup, speaker, symptom = facts.failure.setup, facts.failure.speaker, facts.failure.symptom
-    made = {
+    named = {
         "mechanism": mechanism,
         "failure": v2.failure_of(facts),
         "call": setup.call if setup else None,
@@ -41,7 +41,7 @@ def parts(diagnosis: Diagnosis) -> tuple[tuple[str, str], ...]:
         "place": place,
         "exit": v2.exit_of(facts, access),
     }
-    return tuple((name, value) for name, value in made.items() if value)
+    return tuple((name, value) for name, value in named.items() if value)
 
 
 def _rule(facts: Facts, mechanism: str) -> str | None:

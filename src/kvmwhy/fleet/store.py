@@ -182,8 +182,8 @@ def read_rows(path: str) -> Iterator[Row]:
         with pq.ParquetFile(path) as table:
             missing = "signature_v2" not in table.schema_arrow.names
             for batch in table.iter_batches():
-                for told in batch.to_pylist():
-                    known = told_by_2(told) if missing else told
+                for fields in batch.to_pylist():
+                    known = told_by_2(fields) if missing else fields
                     yield msgspec.convert({name: value for name, value in known.items() if value is not None}, Row)
     except (pa.ArrowException, msgspec.ValidationError) as error:
         raise StoreError(f"{path}: {error}") from None

@@ -198,9 +198,9 @@ class _Asked:
             f" ORDER BY count(DISTINCT {_WHO}) DESC, sum(count) DESC, signature LIMIT $top",
             top=top,
         )
-        keys = [told[0] for told in largest]
+        keys = [row[0] for row in largest]
         step = _step(start, end)
-        said = self._said({told[0]: told[-1] for told in largest})
+        words = self._said({row[0]: row[-1] for row in largest})
         trends, spread = self._trends(keys, start, end, step)
         named = self._named(keys)
         outliers = self._outliers(keys)
@@ -208,7 +208,7 @@ class _Asked:
         made = tuple(
             Group(
                 signature=key,
-                **dict(zip((*_SAID, *_OF_ONE), said[key], strict=True)),
+                **dict(zip((*_SAID, *_OF_ONE), words[key], strict=True)),
                 count=int(n),
                 hosts=on,
                 files=inputs,
@@ -317,7 +317,7 @@ class _Asked:
                 part for part, there in ((seen, name in _OF_ROWS), (listed, name in self.inventory)) if there
             )
             own = f"coalesce(r.{column}, k.value)" if name in _OF_ROWS else "k.value"
-            for key, said, share, overall, hit, n, size, every, world in self.ask(
+            for key, value, share, overall, hit, n, size, every, world in self.ask(
                 f"WITH known AS MATERIALIZED ({known}),"
                 " listed AS (SELECT who, min(value) AS value FROM known GROUP BY who),"
                 f" mine AS (SELECT DISTINCT r.signature, coalesce(r.host, r.path) AS who, {own} AS value FROM sets r"
@@ -338,10 +338,10 @@ class _Asked:
                 least=_LEAST_HOSTS,
             ):
                 if (chance := at_random(n, size, every, world)) <= _CHANCE:
-                    outlier = Outlier(name, said, share, overall, min(1.0, hit), size, world, chance)
+                    outlier = Outlier(name, value, share, overall, min(1.0, hit), size, world, chance)
                     out.setdefault(key, []).append(outlier)
-        for found in out.values():
-            found.sort(key=lambda o: (-o.share, o.overall, o.dimension))
+        for outliers in out.values():
+            outliers.sort(key=lambda o: (-o.share, o.overall, o.dimension))
         return out
 
     def _by(self, keys: list[str], by: Sequence[str]) -> dict[str, list[tuple[str, str, int]]]:

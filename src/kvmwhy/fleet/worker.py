@@ -69,9 +69,9 @@ def _whole(
         path, _, reason = sentence.partition(": ")
         complain(Unread(path, reason) if reason else Unread(piece.path, sentence))
 
-    for one in inputs(meter.chunks(file, None), piece.path, remark):
-        path = one.path or piece.path
-        yield path, sightings(_rest_on_error(one.chunks, path, complain), known, Place(near=piece.changed))
+    for member in inputs(meter.chunks(file, None), piece.path, remark):
+        path = member.path or piece.path
+        yield path, sightings(_rest_on_error(member.chunks, path, complain), known, Place(near=piece.changed))
 
 
 def _rest_on_error(chunks: Iterable[bytes], path: str, complain: Complain) -> Iterator[bytes]:

@@ -64,8 +64,8 @@ class AnchorSearch:
 
     def candidates(self, data: bytes) -> set[Anchor]:
         """The anchors that may be in it, wherever, torn or not, and whatever is near them."""
-        found = {which for which, _, _ in self._find(data)}
-        return {anchor for which in found for _, anchor, _ in self._owners[which]}
+        numbers = {which for which, _, _ in self._find(data)}
+        return {anchor for which in numbers for _, anchor, _ in self._owners[which]}
 
     def hits(self, data: bytes, low: int = 0, high: int | None = None, spans: list[Span] | None = None) -> list[Hit]:
         """The anchors that begin in ``data[low:high]``, in order. What stands around that decides about them, too.
@@ -78,8 +78,8 @@ class AnchorSearch:
         if hits is None:
             plain = Unescaped(data)
             whole = [(0, len(plain.data))]
-            found = self._begun(plain.data, plain.index(low), plain.index(high), whole, escaped=False) or []
-            hits = [hit._replace(at=min(high - 1, plain.place(hit.at))) for hit in found]
+            begun = self._begun(plain.data, plain.index(low), plain.index(high), whole, escaped=False) or []
+            hits = [hit._replace(at=min(high - 1, plain.place(hit.at))) for hit in begun]
         return hits
 
     def _begun(self, data: bytes, low: int, high: int, spans: list[Span], *, escaped: bool = True) -> list[Hit] | None:
@@ -177,8 +177,8 @@ def needles(anchor: str) -> list[Needle]:
 def _torn_place(anchor: bytes, data: bytes, at: int, *, start: bool) -> int:
     """Where the torn anchor begins that has a needle at ``at``; -1: it is not there."""
     torn = _torn(anchor)
-    found = torn.match(data, at, at + REACH) if start else torn.search(data, max(0, at - REACH), at + REACH)
-    return found.start() if found else -1
+    match = torn.match(data, at, at + REACH) if start else torn.search(data, max(0, at - REACH), at + REACH)
+    return match.start() if match else -1
 
 
 @cache

@@ -62,8 +62,8 @@ def _places(anchor: str, text: str) -> Iterator[tuple[int, int]]:
         at = text.find(anchor, at + 1)
     words = anchor.split()
     if len(words) > 1 and all(word in text for word in words):
-        for found in _spaced(anchor).finditer(text):
-            yield found.span()
+        for match in _spaced(anchor).finditer(text):
+            yield match.span()
 
 
 @cache

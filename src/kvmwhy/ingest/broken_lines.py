@@ -140,7 +140,7 @@ class _Paragraph:
     @cached_property
     def words(self) -> list[int]:
         """The length of each line's first word."""
-        return [len(found[1]) if (found := _FIRST_WORD.match(piece.text)) else 0 for piece in self.lines]
+        return [len(match[1]) if (match := _FIRST_WORD.match(piece.text)) else 0 for piece in self.lines]
 
     def places(self) -> int:
         """At how many places a line may be broken, which no line begins behind for all that can be seen."""

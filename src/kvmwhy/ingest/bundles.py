@@ -52,8 +52,8 @@ def member_of(path: str) -> Member | None:
     if not path.endswith(_ENDS) and "/parameters/" not in path:
         return None
     for pattern, role in _PATTERNS:
-        if found := pattern.search(path):
-            return Member(path[: found.start("rest")], role, found["rest"])
+        if match := pattern.search(path):
+            return Member(path[: match.start("rest")], role, match["rest"])
     return None
 
 
@@ -65,5 +65,5 @@ def in_bundle(path: str, roots: frozenset[str]) -> str | None:
 
 def domain_of(path: str) -> str | None:
     """The name of the libvirt domain whose log or definition this is."""
-    found = re.search(r"(?:^|/)(?:log/libvirt/qemu|libvirt/qemu)/([^/]{1,200})\.(?:log(?:\.[0-9]{1,3})?|xml)$", path)
-    return found[1] if found else None
+    match = re.search(r"(?:^|/)(?:log/libvirt/qemu|libvirt/qemu)/([^/]{1,200})\.(?:log(?:\.[0-9]{1,3})?|xml)$", path)
+    return match[1] if match else None

@@ -118,15 +118,15 @@ def _peeled(lines: _Lines) -> list[Entry] | None:
     from kvmwhy.ingest.log_prefix import peel
 
     entries: list[Entry] = []
-    found = False
+    any_peeled = False
     last = len(lines.text) - 1
     for n, line in enumerate(lines.text):
         if n == last and not line:  # behind the last line's end
             break
         peeled = peel(line) if HINT.match(line) else None
-        found = found or peeled is not None
+        any_peeled = any_peeled or peeled is not None
         entries.append(Entry(lines.numbers[n], peeled or Peeled(line)))
-    return entries if found else None
+    return entries if any_peeled else None
 
 
 class _Writer:
@@ -176,20 +176,20 @@ def _outer_again(text: Text) -> Text:
     return Text(plain.text, (*text.repairs, *plain.repairs))
 
 
-def _parts(said: Peeled) -> list[Peeled]:
+def _parts(peeled: Peeled) -> list[Peeled]:
     """A message of several lines, each of which may have a prefix of its own."""
-    if "\n" not in said.text.removesuffix("\n"):
-        return [said]
+    if "\n" not in peeled.text.removesuffix("\n"):
+        return [peeled]
     from kvmwhy.ingest.log_prefix import peel
 
     out = []
-    for line in said.text.removesuffix("\n").split("\n"):
+    for line in peeled.text.removesuffix("\n").split("\n"):
         nested = peel(line) if HINT.match(line) else None
         if nested:
-            out.append(nested._replace(who=nested.who or said.who, time=nested.time or said.time))
+            out.append(nested._replace(who=nested.who or peeled.who, time=nested.time or peeled.time))
         else:
-            out.append(Peeled(line, said.who, said.time))
-    out[-1] = out[-1]._replace(goes_on=said.goes_on)
+            out.append(Peeled(line, peeled.who, peeled.time))
+    out[-1] = out[-1]._replace(goes_on=peeled.goes_on)
     return out
 
 

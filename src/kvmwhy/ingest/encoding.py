@@ -53,12 +53,12 @@ class Unescaped:
         self._plain, self._raw = [0], [0]
         shift = 0
 
-        def undo(found: re.Match[bytes]) -> bytes:
+        def undo(match: re.Match[bytes]) -> bytes:
             nonlocal shift
-            text = _letters(found)
-            shift += len(found[0]) - len(text)
-            self._raw.append(found.end())
-            self._plain.append(found.end() - shift)
+            text = _letters(match)
+            shift += len(match[0]) - len(text)
+            self._raw.append(match.end())
+            self._plain.append(match.end() - shift)
             return text
 
         self.data = _ESCAPE.sub(undo, data)
@@ -74,11 +74,11 @@ class Unescaped:
         return self._plain[n] + at - self._raw[n]
 
 
-def _letters(found: re.Match[bytes]) -> bytes:
-    if digits := found[1] or found[3]:
+def _letters(match: re.Match[bytes]) -> bytes:
+    if digits := match[1] or match[3]:
         return bytes([int(digits, 16)])
-    if found[2]:
-        return bytes([int(found[2]) & 0xFF])
-    if found[4]:
-        return bytes(int(n) & 0xFF for n in found[4].split(b","))
-    return b"=" if found[0] == b"=3D" else b""
+    if match[2]:
+        return bytes([int(match[2]) & 0xFF])
+    if match[4]:
+        return bytes(int(n) & 0xFF for n in match[4].split(b","))
+    return b"=" if match[0] == b"=3D" else b""

@@ -16,10 +16,10 @@ def unescape(text: str) -> str:
     if "\\" not in text:
         return text
 
-    def character(found: re.Match[str]) -> str:
-        if code := found[1] or found[2]:
+    def character(match: re.Match[str]) -> str:
+        if code := match[1] or match[2]:
             return chr(int(code, 16))
-        return chr(int(found[3], 8) & 0xFF) if found[3] else _LETTERS.get(found[4], found[4])
+        return chr(int(match[3], 8) & 0xFF) if match[3] else _LETTERS.get(match[4], match[4])
 
     text = _ESCAPE.sub(character, text)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # pairs become one character

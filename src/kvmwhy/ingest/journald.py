@@ -72,8 +72,8 @@ def export_entries(data: bytes) -> Iterator[Entry]:
 def _entry(line: int, fields: dict[str, Any]) -> Iterator[Entry]:
     from kvmwhy.ingest.log_prefix import of_fields
 
-    if "MESSAGE" in fields and (said := of_fields(fields)):
-        yield Entry(line, said)
+    if "MESSAGE" in fields and (peeled := of_fields(fields)):
+        yield Entry(line, peeled)
 
 
 # -- JSON over several lines ----------------------------------------------------------------------
@@ -85,8 +85,8 @@ def flatten_pretty(text: str) -> str:
         return text
     out: list[str] = []
     at = broken = 0
-    for found in _PRETTY.finditer(text):
-        start = found.start()
+    for match in _PRETTY.finditer(text):
+        start = match.start()
         if start < at:
             continue
         end = text.find("\n}", start, start + _LONGEST_ENTRY)

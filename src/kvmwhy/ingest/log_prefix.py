@@ -113,9 +113,9 @@ def _one(line: str) -> Peeled | None:
     if stripped.startswith("{"):
         return _json(stripped)
     for pattern in _PATTERNS.get(_kind(stripped), _OTHERS):
-        found = pattern.match(line)
-        if found and not (found.re is _SYSLOG and found["mono"] and not found["pid"]):  # a kernel's "usb 1-1: …"
-            return _matched(found)
+        match = pattern.match(line)
+        if match and not (match.re is _SYSLOG and match["mono"] and not match["pid"]):  # a kernel's "usb 1-1: …"
+            return _matched(match)
     return _logfmt(line) if _LOGFMT.match(line) else None
 
 
@@ -123,16 +123,16 @@ def _kind(line: str) -> str:
     return "0" if line[:1].isdecimal() else line[:1] if line[:1] in "<[" else "a"
 
 
-def _matched(found: re.Match[str] | None) -> Peeled | None:
-    if found is None:
+def _matched(match: re.Match[str] | None) -> Peeled | None:
+    if match is None:
         return None
-    groups = found.groupdict()
+    groups = match.groupdict()
     name, pid = groups.get("name") or "", groups.get("pid") or ""
     who = f"{name}[{pid}]" if pid and pid != "-" else name
     host = groups.get("host") or ""
     time = groups.get("time") or groups.get("mono")
     goes_on = groups.get("part") == "P"
-    text = found.string[found.end() :]
+    text = match.string[match.end() :]
     return Peeled(text, (host, who) if who or host else None, time and time.strip(" []"), goes_on)
 
 

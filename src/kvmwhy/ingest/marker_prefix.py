@@ -76,8 +76,8 @@ def without_marks(lines: Sequence[str]) -> list[str] | None:
         return None
     if _NUMBER.match(first):
         return _numbered(lines)
-    if found := _MARK.match(first) or _NAME.match(first):
-        return _marked(lines, found[0])
+    if match := _MARK.match(first) or _NAME.match(first):
+        return _marked(lines, match[0])
     if _STRING.fullmatch(first):
         return _strings(lines)
     if _BRACKET.match(first):
@@ -96,17 +96,17 @@ def _numbered(lines: Sequence[str]) -> list[str] | None:
     """Each number is that of the line before and one."""
     out, right, wrong, last = [], 0, 0, None
     for line in lines:
-        found = _NUMBER.match(line) or re.fullmatch(r"[ \t]*(\d{1,7})[.:)|-]?", line)
-        if found is None:
+        match = _NUMBER.match(line) or re.fullmatch(r"[ \t]*(\d{1,7})[.:)|-]?", line)
+        if match is None:
             wrong += bool(line.strip())
             out.append(line)
             last = last and last + (not line.strip())
             continue
-        number = int(found[1])
+        number = int(match[1])
         right += last is not None and number == last + 1
         wrong += last is not None and number != last + 1
         last = number
-        out.append(line[found.end() :])
+        out.append(line[match.end() :])
     if right + wrong < 2 and not wrong:  # of grep -n, for a line or two
         return out if all(_OF_GREP.match(line) for line in lines if line.strip()) else None
     return out if right >= 2 and wrong <= right // 8 else None
@@ -125,15 +125,15 @@ def _in_brackets(lines: Sequence[str]) -> list[str] | None:
     if len(filled) < _FEW_NAMED:
         return None
     shared = _shared(min(filled), max(filled))
-    found = _BRACKET.match(shared)
-    if found is None or found[0].endswith(_HYPERVISOR):
+    match = _BRACKET.match(shared)
+    if match is None or match[0].endswith(_HYPERVISOR):
         return None
-    return [line[found.end() :] for line in lines]
+    return [line[match.end() :] for line in lines]
 
 
-def _shared(one: str, other: str) -> str:
-    size = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return one[:size]
+def _shared(first: str, other: str) -> str:
+    size = next((n for n, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), min(len(first), len(other)))
+    return first[:size]
 
 
 def _strings(lines: Sequence[str]) -> list[str] | None:
@@ -146,18 +146,18 @@ def _strings(lines: Sequence[str]) -> list[str] | None:
 def of_file(lines: Sequence[str]) -> re.Pattern[str] | None:
     """A pattern of grep's prefix, if many lines have the name of the same file before them: a broken one has none."""
     first = next((line for line in lines if line.strip()), "")
-    found = _FILE.match(first)
-    if found is None:
+    match = _FILE.match(first)
+    if match is None:
         return None
     from kvmwhy.ingest.line_starts import STAMPED
 
     # A part of the kernel has a slash in its name, too ("virt/tdx: "), but a blank behind it.
-    text_follows = bool(first[found.end() :][:1].strip())
-    if STAMPED.match(first) or not (_SURELY_FILE.search(found[1]) or text_follows):
+    text_follows = bool(first[match.end() :][:1].strip())
+    if STAMPED.match(first) or not (_SURELY_FILE.search(match[1]) or text_follows):
         return None
-    pattern = re.compile(re.escape(found[1]) + r"([:-])(?:\d{1,9}\1)?")
+    pattern = re.compile(re.escape(match[1]) + r"([:-])(?:\d{1,9}\1)?")
     named = sum(pattern.match(line) is not None for line in lines)
-    if named < _FEW_NAMED and (found[2] == "-" or not _FILE_NAME.search(found[1])):
+    if named < _FEW_NAMED and (match[2] == "-" or not _FILE_NAME.search(match[1])):
         return None
     return pattern if named * 4 >= len(lines) else None
 
@@ -172,7 +172,7 @@ def may_be_learned(text: str) -> bool:
 
 def _log_at(line: str) -> int | None:
     """Where a line of some log begins within this one."""
-    return min((found.start() for log in _LOGS if (found := log.search(line, 1, _LONGEST))), default=None)
+    return min((match.start() for log in _LOGS if (match := log.search(line, 1, _LONGEST))), default=None)
 
 
 def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
@@ -184,8 +184,8 @@ def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
     start = re.compile("|".join(map(re.escape, _STARTS)))
     known = 0
     for line in lines[:_MOST_LINES]:
-        found = start.search(line, 0, _LONGEST)
-        at = found.start() if found else _log_at(line)
+        match = start.search(line, 0, _LONGEST)
+        at = match.start() if match else _log_at(line)
         if at is None:
             continue
         known += 1
@@ -202,7 +202,7 @@ def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
 
 
 def without(lines: Sequence[str], prefix: re.Pattern[str]) -> list[str]:
-    return [line[found.end() :] if (found := prefix.match(line)) else line for line in lines]
+    return [line[match.end() :] if (match := prefix.match(line)) else line for line in lines]
 
 
 def _shape(prefix: str) -> str:

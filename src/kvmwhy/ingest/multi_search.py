@@ -61,12 +61,12 @@ def one_by_one(texts: Sequence[bytes]) -> Finder:
         by_head.setdefault(text[:_HEAD], []).append((which, text))
 
     def find(data: bytes | bytearray) -> Found:
-        found: Found = []
+        matches: Found = []
         for head, group in by_head.items():
             at = data.find(head)
             while at >= 0:
-                found += ((which, at, at + len(text)) for which, text in group if data.startswith(text, at))
+                matches += ((which, at, at + len(text)) for which, text in group if data.startswith(text, at))
                 at = data.find(head, at + 1)
-        return sorted(found, key=lambda match: (match[2], match[1], match[0]))
+        return sorted(matches, key=lambda match: (match[2], match[1], match[0]))
 
     return find

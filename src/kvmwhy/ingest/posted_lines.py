@@ -128,4 +128,4 @@ def _common_indent(lines: list[str]) -> int:
 
 
 def _unquoted(lines: list[str]) -> list[str]:
-    return [line[found.end() :] if (found := _QUOTE.match(line)) else line for line in lines]
+    return [line[match.end() :] if (match := _QUOTE.match(line)) else line for line in lines]

@@ -65,9 +65,9 @@ class Tape:
         self._ask(search)
         asked = self._asked.pop(self.block, None)
         spans = None if self._is_hot else asked.result() if asked else self._spans(self.block, search)
-        found = [] if spans == [] else self._hits(search, spans)
-        self._is_hot = bool(found)
-        return [hit for hit in found if not hit.anchor.weak], [hit for hit in found if hit.anchor.weak]
+        hits = [] if spans == [] else self._hits(search, spans)
+        self._is_hot = bool(hits)
+        return [hit for hit in hits if not hit.anchor.weak], [hit for hit in hits if hit.anchor.weak]
 
     def _ask(self, search: AnchorSearch) -> None:
         """Have the next blocks looked through by other threads, where it pays: a search does not hold Python's lock."""

@@ -16,14 +16,14 @@ def instant(time: str, *, near: float) -> datetime | None:
 
     A time without zone is taken as UTC. A time since boot is none.
     """
-    made: datetime | None
+    match: datetime | None
     try:
-        made = datetime.fromisoformat(time.removesuffix(" UTC").replace(",", "."))
+        match = datetime.fromisoformat(time.removesuffix(" UTC").replace(",", "."))
     except ValueError:
-        made = _without_year(time, near) if _SYSLOG_TIME.match(time) else _since_1970(time)
-    if made is None:
+        match = _without_year(time, near) if _SYSLOG_TIME.match(time) else _since_1970(time)
+    if match is None:
         return None
-    return made.replace(tzinfo=UTC) if made.tzinfo is None else made.astimezone(UTC)
+    return match.replace(tzinfo=UTC) if match.tzinfo is None else match.astimezone(UTC)
 
 
 def _without_year(time: str, near: float) -> datetime | None:
@@ -33,9 +33,9 @@ def _without_year(time: str, near: float) -> datetime | None:
     try:
         if form.startswith("%b"):
             return datetime.strptime(time[:20], form).replace(tzinfo=UTC)
-        made = datetime.strptime(f"{around.year} {time[:15]}", form).replace(tzinfo=UTC)
-        late = (made - around).total_seconds() > 86400
-        return made.replace(year=around.year - 1) if late else made
+        moment = datetime.strptime(f"{around.year} {time[:15]}", form).replace(tzinfo=UTC)
+        late = (moment - around).total_seconds() > 86400
+        return moment.replace(year=around.year - 1) if late else moment
     except ValueError:
         return None
 

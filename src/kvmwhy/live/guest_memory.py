@@ -105,7 +105,7 @@ def find(thread: int, failure: Failure, code: bytes) -> GuestMemory | None:
 
 def _pieces(thread: int) -> list[Piece]:
     """Mappings that may be a guest's RAM, the largest first."""
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     try:
         with open(f"/proc/{thread}/maps", "rb") as lines:
             for line in lines:
@@ -114,7 +114,7 @@ def _pieces(thread: int) -> list[Piece]:
                     continue
                 begin, end = int(match[1], 16), int(match[2], 16)
                 if end - begin >= _LEAST:
-                    found.append(Piece(begin, end - begin))
+                    pieces.append(Piece(begin, end - begin))
     except OSError as error:
         raise of_process(error, thread, "maps") from None
-    return sorted(found, key=lambda piece: -piece.size)[:_MOST]
+    return sorted(pieces, key=lambda piece: -piece.size)[:_MOST]

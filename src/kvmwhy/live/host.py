@@ -44,16 +44,16 @@ class Module(NamedTuple):
 
 def cpu_info(path: str = "/proc/cpuinfo") -> CpuInfo:
     text = read_text(path, 64 << 10) or ""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for name, value in _CPUINFO.findall(text.split("\n\n", 1)[0]):
-        found.setdefault(name, value.strip())
-    parts = [found.get(name) for name in ("cpu family", "model", "stepping")]
+        fields.setdefault(name, value.strip())
+    parts = [fields.get(name) for name in ("cpu family", "model", "stepping")]
     return CpuInfo(
-        vendor_id=found.get("vendor_id"),
-        model=found.get("model name") or _model_of_other(text.split("\n\n", 1)[0]),
+        vendor_id=fields.get("vendor_id"),
+        model=fields.get("model name") or _model_of_other(text.split("\n\n", 1)[0]),
         signature="-".join(p for p in parts if p) or None,
-        microcode=found.get("microcode"),
-        flags=frozenset(found.get("flags", "").split()),
+        microcode=fields.get("microcode"),
+        flags=frozenset(fields.get("flags", "").split()),
     )
 
 

@@ -35,8 +35,8 @@ class Records:
         self._dirty = False
         self._fd = self._open()
         self._mend()
-        told = os.fstat(self._fd)
-        self._inode, self._size = told.st_ino, told.st_size
+        status = os.fstat(self._fd)
+        self._inode, self._size = status.st_ino, status.st_size
 
     def _open(self) -> int:
         try:

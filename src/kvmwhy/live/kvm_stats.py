@@ -115,9 +115,9 @@ class Poller:
     """Reads the counts now and then, in a thread of its own: a monitor may take its time to answer."""
 
     def __init__(
-        self, told: Callable[[int, Reading], None], *, read: Callable[[], Reading] = read_counts, every: float = EVERY
+        self, tell: Callable[[int, Reading], None], *, read: Callable[[], Reading] = read_counts, every: float = EVERY
     ) -> None:
-        self._told, self._read, self._every = told, read, every
+        self._told, self._read, self._every = tell, read, every
         self._end = threading.Event()
         self._total = Total()
         self._thread = threading.Thread(target=self._run, name="kvm-stats", daemon=True)

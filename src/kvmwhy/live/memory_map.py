@@ -57,13 +57,13 @@ class MemoryMap(NamedTuple):
 
     def describe(self, gpa: int) -> str:
         """``BAR 0 of virtio-vga (00:02.0), offset 0x10``; every address has an answer."""
-        found, bar = self.at(gpa), self.bar_at(gpa)
-        region = f"{found.name} ({found.kind})" if found else None
+        region_at, bar = self.at(gpa), self.bar_at(gpa)
+        region = f"{region_at.name} ({region_at.kind})" if region_at else None
         if bar:
             text = f"BAR {bar.number} of {bar.device} ({bar.where}), offset {gpa - bar.start:#x}"
             return f"{text}: {region}" if region else f"{text}: nothing answers at this offset"
-        if found and region:
-            return f"{region}, offset {gpa - found.start:#x} in {found.start:#x}–{found.end:#x}"
+        if region_at and region:
+            return f"{region}, offset {gpa - region_at.start:#x} in {region_at.start:#x}–{region_at.end:#x}"
         return "nothing: no RAM and no device is mapped there"
 
 
@@ -79,11 +79,11 @@ def _ranges(mtree: str) -> tuple[Range, ...]:
         spaces = set(_SPACE.findall(block[:20_000]))
         if not spaces & {"memory", "cpu-memory-0"}:
             continue
-        found = [
+        match = [
             Range(int(m[1], 16), int(m[2], 16), m[3], m[4].split(" @")[0].removesuffix(" KVM").strip())
             for m, _ in zip(_RANGE.finditer(block), range(_MAX_RANGES), strict=False)
         ]
-        best = tuple(sorted(found))
+        best = tuple(sorted(match))
         if "cpu-memory-0" in spaces:
             break
     return best
@@ -94,8 +94,8 @@ def _names(qtree: str) -> dict[tuple[int, int], str]:
     names: dict[tuple[int, int], str] = {}
     device, twice = None, set()
     for line in qtree.splitlines():
-        if found := _DEVICE.match(line):
-            device = f"{found[1]}" + (f" “{found[2]}”" if found[2] else "")
+        if match := _DEVICE.match(line):
+            device = f"{match[1]}" + (f" “{match[2]}”" if match[2] else "")
         elif device and (place := _ADDRESS.match(line)):
             key = (int(place[1], 16), int(place[2]))
             if key in names:
@@ -128,8 +128,8 @@ def _pci_ids(device: dict[str, Any]) -> str:
 def _ints(holder: Any, *names: str) -> tuple[int, int, int] | None:
     """Three members that are all whole numbers, or nothing."""
     values = [holder.get(name) for name in names] if isinstance(holder, dict) else []
-    found = [v for v in values if isinstance(v, int)]
-    return (found[0], found[1], found[2]) if len(found) == 3 else None
+    integers = [v for v in values if isinstance(v, int)]
+    return (integers[0], integers[1], integers[2]) if len(integers) == 3 else None
 
 
 def _list(holder: Any, name: str) -> list[dict[str, Any]]:

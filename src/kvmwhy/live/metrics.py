@@ -116,9 +116,9 @@ class Server:
             sys_version = ""
 
             def do_GET(self) -> None:
-                found = self.path.split("?", 1)[0] == "/metrics"
-                body = metrics.text().encode() if found else b"see /metrics\n"
-                self.send_response(200 if found else 404)
+                is_metrics = self.path.split("?", 1)[0] == "/metrics"
+                body = metrics.text().encode() if is_metrics else b"see /metrics\n"
+                self.send_response(200 if is_metrics else 404)
                 self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()

@@ -65,23 +65,23 @@ class Recall:
         """What take() has read is of the past now."""
         self._taken.clear()
 
-    def complete(self, told: Failure, thread: int) -> Failure:
+    def complete(self, failure: Failure, thread: int) -> Failure:
         """What the trace told of ``thread``, with what the vCPU's page adds. Never raises."""
-        told = of_this_host(msgspec.structs.replace(told, host=self._host))
+        failure = of_this_host(msgspec.structs.replace(failure, host=self._host))
         self.take(thread)
         taken = self._taken[thread]
-        fitting = self._fitting(taken, told)
-        if not fitting and not taken.fresh and not told.silent:  # the VMM may have made vCPUs since
+        fitting = self._fitting(taken, failure)
+        if not fitting and not taken.fresh and not failure.silent:  # the VMM may have made vCPUs since
             taken = self._taken[thread] = self._read(thread, fresh=True)
-            fitting = self._fitting(taken, told)
+            fitting = self._fitting(taken, failure)
         if known := taken.vmm or self._lately(thread):
             source = msgspec.structs.replace(
-                told.source, vmm=known.name, guest=guest_name(known), path=f"process {known.pid}", line=None
+                failure.source, vmm=known.name, guest=guest_name(known), path=f"process {known.pid}", line=None
             )
-            told = msgspec.structs.replace(told, source=source)
+            failure = msgspec.structs.replace(failure, source=source)
         if taken.vmm is None:  # an errno of KVM_RUN stands in no page: nothing is missing then
-            return told if told.kind == "run-error" else _with(told, taken.why)
-        return told if told.silent else _merged(told, fitting)
+            return failure if failure.kind == "run-error" else _with(failure, taken.why)
+        return failure if failure.silent else _merged(failure, fitting)
 
     def _lately(self, thread: int) -> Vmm | None:
         """The VMM that this thread was of a moment ago: the number may be another's later."""
@@ -90,24 +90,24 @@ class Recall:
 
     def _read(self, thread: int, *, fresh: bool) -> _Taken:
         try:
-            found, fresh = self._vmm(thread, fresh=fresh)
-            pages = tuple((m.vcpu, found.memory.snapshot(m.address).page) for m in found.vmm.vcpus)
+            opened, fresh = self._vmm(thread, fresh=fresh)
+            pages = tuple((m.vcpu, opened.memory.snapshot(m.address).page) for m in opened.vmm.vcpus)
         except NotPermittedError:
             return _Taken(None, why=FORBIDDEN)
         except CaptureError:
             if not fresh:  # what was known of it is of an address space that has ended
                 return self._read(thread, fresh=True)
             return _Taken(None)
-        return _Taken(found.vmm, pages, fresh=fresh) if pages else _Taken(None)
+        return _Taken(opened.vmm, pages, fresh=fresh) if pages else _Taken(None)
 
-    def _fitting(self, taken: _Taken, told: Failure) -> list[Failure]:
+    def _fitting(self, taken: _Taken, traced: Failure) -> list[Failure]:
         """The records in the pages that can be the failure."""
         if taken.vmm is None:
             return []
-        name, pid, mine = taken.vmm.name, taken.vmm.pid, told.source.vcpu
+        name, pid, mine = taken.vmm.name, taken.vmm.pid, traced.source.vcpu
         pages = [(vcpu, page) for vcpu, page in taken.pages if mine is None or vcpu == mine]
         seen = [failure_of(page, vmm=name, pid=pid, vcpu=vcpu, host=self._host) for vcpu, page in pages]
-        return [failure for failure in seen if _fits(failure, told)]
+        return [failure for failure in seen if _fits(failure, traced)]
 
     def _vmm(self, thread: int, *, fresh: bool) -> tuple[_Open, bool]:
         """The VMM, and whether it was looked up just now. Raises NotPermittedError, GoneError, CaptureError."""
@@ -123,19 +123,19 @@ class Recall:
         self._forget(pid)
         memory = Memory(pid)
         try:
-            found = self._open[pid] = _Open(vmm(pid), memory)
+            opened = self._open[pid] = _Open(vmm(pid), memory)
         except CaptureError:
             memory.close()
             raise
         if len(self._process) > 64 * _MAX_OPEN:
             self._process.clear()
         self._process[thread] = pid
-        self._last[thread] = found.vmm, monotonic()
+        self._last[thread] = opened.vmm, monotonic()
         if len(self._last) > 64 * _MAX_OPEN:
             self._last.popitem(last=False)
         if len(self._open) > _MAX_OPEN:
             self._forget(next(iter(self._open)))
-        return found, True
+        return opened, True
 
     def _forget(self, pid: int) -> None:
         known = self._open.pop(pid, None)
@@ -147,28 +147,28 @@ class Recall:
             self._forget(pid)
 
 
-def _fits(seen: Failure, told: Failure) -> bool:
+def _fits(seen: Failure, failure: Failure) -> bool:
     """Whether a page can be what the trace told of: the same exit, and the same instruction where both show it."""
-    if seen.exit_reason != (told.exit_reason if told.exit_reason is not None else seen.exit_reason):
+    if seen.exit_reason != (failure.exit_reason if failure.exit_reason is not None else seen.exit_reason):
         return False
-    if seen.kind != told.kind or (told.suberror is not None and seen.suberror != told.suberror):
+    if seen.kind != failure.kind or (failure.suberror is not None and seen.suberror != failure.suberror):
         return False
-    if told.emulation and told.emulation.insn and len(seen.data) >= 3 and seen.data[0] & 1:
+    if failure.emulation and failure.emulation.insn and len(seen.data) >= 3 and seen.data[0] & 1:
         window = b"".join(word.to_bytes(8, "little") for word in seen.data[1:3])  # insn_size, insn_bytes
-        return window[1 : 1 + len(told.emulation.insn)] == told.emulation.insn
+        return window[1 : 1 + len(failure.emulation.insn)] == failure.emulation.insn
     return True
 
 
-def _merged(told: Failure, pages: list[Failure]) -> Failure:
+def _merged(failure: Failure, pages: list[Failure]) -> Failure:
     if not pages:
-        return _with(told, WENT_ON) if told.kind not in {"run-error", "other"} else told
+        return _with(failure, WENT_ON) if failure.kind not in {"run-error", "other"} else failure
     first = pages[0]
     if any(_words(page) != _words(first) for page in pages):
-        return _with(told, SEVERAL)
+        return _with(failure, SEVERAL)
     vcpus = {page.source.vcpu for page in pages}
     return msgspec.structs.replace(
-        told,
-        source=msgspec.structs.replace(told.source, vcpu=told.source.vcpu if len(vcpus) > 1 else vcpus.pop()),
+        failure,
+        source=msgspec.structs.replace(failure.source, vcpu=failure.source.vcpu if len(vcpus) > 1 else vcpus.pop()),
         suberror=first.suberror,
         ndata=first.ndata,
         data=first.data,
@@ -178,7 +178,7 @@ def _merged(told: Failure, pages: list[Failure]) -> Failure:
         exception_error_code=first.exception_error_code,
         exit_reason=first.exit_reason,
         exit_fields=first.exit_fields,
-        damage=told.damage + first.damage,
+        damage=failure.damage + first.damage,
     )
 
 

@@ -49,17 +49,17 @@ def vmm(pid: int) -> Vmm:
 
 def vcpu_mappings(pid: int) -> tuple[VcpuMapping, ...]:
     """Every mapping of a vCPU's first page, in the order of their addresses."""
-    found = []
+    mappings = []
     try:
         with open(f"/proc/{pid}/maps", "rb") as lines:
             for line in lines:
                 if b"kvm-vcpu:" in line and (match := _VCPU.fullmatch(line)):
-                    found.append(VcpuMapping(int(match[2]), int(match[1], 16)))
-                    if len(found) >= MAX_MAPPINGS:
+                    mappings.append(VcpuMapping(int(match[2]), int(match[1], 16)))
+                    if len(mappings) >= MAX_MAPPINGS:
                         break
     except OSError as error:
         raise of_process(error, pid, "maps") from None
-    return tuple(found)
+    return tuple(mappings)
 
 
 def command_line(pid: int) -> tuple[str, ...]:
@@ -121,10 +121,10 @@ def process_of(tid: int) -> int | None:
     """The process that a thread belongs to; None if the thread is gone."""
     try:
         with open(f"/proc/{tid}/status", "rb") as stream:
-            found = re.search(rb"^Tgid:\s{1,8}(\d{1,10})$", stream.read(8192), re.MULTILINE)
+            match = re.search(rb"^Tgid:\s{1,8}(\d{1,10})$", stream.read(8192), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None
 
 
 def is_thread_of(tid: int, pid: int) -> bool:
@@ -134,15 +134,15 @@ def is_thread_of(tid: int, pid: int) -> bool:
 
 def descendants(pid: int, most: int = 1024) -> set[int]:
     """``pid`` and what descends from it, as far as the kernel lists children."""
-    found, waiting = {pid}, [pid]
-    while waiting and len(found) < most:
+    family, waiting = {pid}, [pid]
+    while waiting and len(family) < most:
         parent = waiting.pop()
         try:
             for thread in os.listdir(f"/proc/{parent}/task"):
                 with open(f"/proc/{parent}/task/{thread}/children", "rb") as stream:
-                    children = {int(word) for word in stream.read(_MAX_COMMAND).split()} - found
-                found |= children
+                    children = {int(word) for word in stream.read(_MAX_COMMAND).split()} - family
+                family |= children
                 waiting += children
         except (OSError, ValueError):
             continue
-    return found
+    return family

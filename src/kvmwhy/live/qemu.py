@@ -95,8 +95,8 @@ def translate(monitor: Monitor, guest: GuestView, cpu: Cpu, gva: int) -> Walk:
 
 def read(monitor: Monitor, guest: GuestView, gpa: int, size: int) -> bytes | None:
     """Guest memory, if all of it is RAM or ROM in one piece; None otherwise. Raises CaptureError."""
-    found = guest.memory.at(gpa)
-    if found is None or not found.memory or gpa + size - 1 > found.end:
+    region = guest.memory.at(gpa)
+    if region is None or not region.memory or gpa + size - 1 > region.end:
         return None
     text = monitor.human(f"xp /{size}xb {gpa:#x}")
     data = bytes(int(byte, 16) for line in _BYTES.findall(text) for byte in line.split())
@@ -125,10 +125,10 @@ def _code(monitor: Monitor, guest: GuestView, cpu: Cpu, rip: int) -> Code:
 def _code_of_other(monitor: Monitor, guest: GuestView, cpu: Cpu) -> Code | None:
     """The code at PC of another architecture, whose page tables QEMU itself walks; None if that is no RAM."""
     pc = cpu.get("pc")
-    found = None if pc is None else _GPA.search(monitor.human(f"gva2gpa {pc:#x}"))
-    if pc is None or found is None:
+    match = None if pc is None else _GPA.search(monitor.human(f"gva2gpa {pc:#x}"))
+    if pc is None or match is None:
         return None
-    data = read(monitor, guest, int(found[1], 16), min(_STACK, _PAGE - pc % _PAGE))
+    data = read(monitor, guest, int(match[1], 16), min(_STACK, _PAGE - pc % _PAGE))
     return Code(tuple(data), 0) if data else None
 
 

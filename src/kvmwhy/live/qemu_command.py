@@ -39,6 +39,6 @@ def domain_of(vmm: Vmm) -> Domain | None:
     if name is None:
         return None
     for argument in vmm.command:
-        if found := _DOMAIN_DIRECTORY.search(argument):
-            return Domain(name, "qemu:///system" if found[1].startswith(_SYSTEM) else "qemu:///session")
+        if match := _DOMAIN_DIRECTORY.search(argument):
+            return Domain(name, "qemu:///system" if match[1].startswith(_SYSTEM) else "qemu:///session")
     return None

@@ -195,8 +195,8 @@ class Virsh:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise CaptureError(f"{self._program} does not answer: {error}") from None
         if done.returncode:
-            said = done.stderr.decode("utf-8", "replace").strip().removeprefix("error: ").splitlines()
-            raise CaptureError(f"{self._program}: {said[0] if said else f'status {done.returncode}'}")
+            lines = done.stderr.decode("utf-8", "replace").strip().removeprefix("error: ").splitlines()
+            raise CaptureError(f"{self._program}: {lines[0] if lines else f'status {done.returncode}'}")
         answer = parse(done.stdout[:_MAX_ANSWER], self.path)
         if "error" in answer:
             raise refusal(command, answer["error"])
@@ -227,8 +227,8 @@ def parse(line: bytes, path: str) -> dict[str, Any]:
 
 
 def refusal(command: str, error: Any) -> CaptureError:
-    said = error.get("desc") if isinstance(error, dict) else error
-    return CaptureError(f"QEMU refused {command}: {said}")
+    words = error.get("desc") if isinstance(error, dict) else error
+    return CaptureError(f"QEMU refused {command}: {words}")
 
 
 def text_of(answer: Any) -> str:

@@ -71,14 +71,14 @@ class Spool:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._fd = os.open(path, flags, 0o600)
-            found = os.pread(self._fd, _LARGEST, 0)
+            spooled = os.pread(self._fd, _LARGEST, 0)
         except PermissionError:
             raise NotPermittedError(f"not permitted to write {path}: it takes write access to its directory") from None
         except OSError as error:
             raise CaptureError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-        self.size = len(found)
+        self.size = len(spooled)
         self._head = 0
-        self.left = _left(found, place)
+        self.left = _left(spooled, place)
 
     def begin(self, formats: str) -> None:
         """Everything that was left is told: begin anew, with the formats of this kernel's events."""
@@ -132,7 +132,7 @@ def _left(data: bytes, end: Place) -> Left | None:
     """What is whole in a spool, if there is a page in it. ``end``: of the records."""
     formats, offset = "", 0.0
     pages: list[Page] = []
-    told: set[Mark] = set()
+    marks: set[Mark] = set()
     last: bytes = b""
     at = 0
     while at + _ENTRY.size <= len(data):
@@ -148,13 +148,13 @@ def _left(data: bytes, end: Place) -> Left | None:
         elif kind == _PAGE and size >= _BOUNDS.size:
             pages.append(Page(payload[_BOUNDS.size :], *_BOUNDS.unpack_from(payload)))
         elif kind == _TOLD and size % _MARK.size == _PLACE.size % _MARK.size and size >= _PLACE.size:
-            told.update(_MARK.iter_unpack(payload[_PLACE.size :]))
+            marks.update(_MARK.iter_unpack(payload[_PLACE.size :]))
             last = payload
         else:
             break  # it is no spool, or a damaged one
     if last and not _is_past(_PLACE.unpack_from(last), end):
-        told.difference_update(_MARK.iter_unpack(last[_PLACE.size :]))
-    return Left(formats, offset, tuple(pages), frozenset(told)) if pages else None
+        marks.difference_update(_MARK.iter_unpack(last[_PLACE.size :]))
+    return Left(formats, offset, tuple(pages), frozenset(marks)) if pages else None
 
 
 def _is_past(place: Place, end: Place) -> bool:

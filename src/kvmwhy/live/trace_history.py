@@ -66,7 +66,7 @@ class Flight:
 
     def before(self, thread: int, until: float, limit: int = ENOUGH) -> list[TraceEvent]:
         """The last ``limit`` events of this thread up to ``until``, in seconds of the trace's clock; oldest first."""
-        found: list[TraceEvent] = []
+        events: list[TraceEvent] = []
         for held in self._held.values():
             mine: list[TraceEvent] = []
             for page in reversed(held):
@@ -74,6 +74,6 @@ class Flight:
                 mine += reversed(new)
                 if len(mine) >= limit:
                     break
-            found += mine
-        found.sort(key=lambda event: event.time or 0)
-        return found[-limit:]
+            events += mine
+        events.sort(key=lambda event: event.time or 0)
+        return events[-limit:]

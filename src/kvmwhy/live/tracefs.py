@@ -112,10 +112,10 @@ class Instance:
         except OSError as error:
             raise _refused(error, f"{self.path}/per_cpu", "reading a trace takes root, or CAP_DAC_OVERRIDE") from None
         for name in sorted(names):
-            if found := re.fullmatch(r"cpu(\d{1,5})", name):
+            if match := re.fullmatch(r"cpu(\d{1,5})", name):
                 path = f"{self.path}/per_cpu/{name}/trace_pipe_raw"
                 try:
-                    self.pipes[int(found[1])] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    self.pipes[int(match[1])] = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 except OSError as error:
                     raise _refused(error, path, "reading a trace takes root, or CAP_DAC_OVERRIDE") from None
 
@@ -209,8 +209,8 @@ class Instance:
                 text = stream.read(4096).decode("ascii", "replace")
         except OSError:
             return None
-        found = re.findall(rf"^(?:{names}): (\d{{1,18}})$", text, re.MULTILINE)
-        return sum(map(int, found)) if found else None
+        counts = re.findall(rf"^(?:{names}): (\d{{1,18}})$", text, re.MULTILINE)
+        return sum(map(int, counts)) if counts else None
 
     def close(self) -> None:
         """Close the pipes and leave the instance, with what it has recorded."""
@@ -260,8 +260,8 @@ def stale(root: str, prefix: str = PREFIX) -> tuple[str, ...]:
     except OSError:
         return ()
     ours = re.compile(rf"{re.escape(prefix)}(\d{{1,10}})(?:{PAST})?")
-    found = {name: int(match[1]) for name in names if (match := ours.fullmatch(name))}
-    return tuple(sorted((n for n, pid in found.items() if not _is_watching(pid, n)), key=lambda n: (PAST in n, n)))
+    owners = {name: int(match[1]) for name in names if (match := ours.fullmatch(name))}
+    return tuple(sorted((n for n, pid in owners.items() if not _is_watching(pid, n)), key=lambda n: (PAST in n, n)))
 
 
 def _is_watching(pid: int, name: str) -> bool:

@@ -158,8 +158,8 @@ def of_run_error(vcpu: VcpuLook, logged: tuple[Failure, str] | None) -> VcpuLook
     if logged is None:
         failure, told_by = msgspec.structs.replace(vcpu.failure, kind="run-error"), "QEMU's status alone"
     else:
-        said, told_by = logged
-        failure = msgspec.structs.replace(said, source=vcpu.failure.source, host=vcpu.failure.host)
+        by_log, told_by = logged
+        failure = msgspec.structs.replace(by_log, source=vcpu.failure.source, host=vcpu.failure.host)
     motion = Motion("stopped", "QEMU has stopped the guest, and no page of its vCPUs holds an exit for it")
     return vcpu._replace(failure=failure, motion=motion, told_by=told_by)
 

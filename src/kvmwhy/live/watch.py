@@ -346,15 +346,15 @@ class Watch:
                 out += self._record(thread, failure, event.time or now, now)
         return out
 
-    def _record(self, thread: int, told: Failure, when: float, now: float) -> list[Seen]:
+    def _record(self, thread: int, traced: Failure, when: float, now: float) -> list[Seen]:
         stamp = wall_clock(when, self._left.offset if self._left else None)
         mark = (thread, when)
         if self._left and mark in self._left.told:
             return []
-        same = key(told, thread)
+        same = key(traced, thread)
         if self._repeats.again(same, stamp, now, mark):
             return []
-        failure = self._recall.complete(told, thread)
+        failure = self._recall.complete(traced, thread)
         source = msgspec.structs.replace(failure.source, time=stamp, writer=f"thread {thread}")
         failure = msgspec.structs.replace(failure, source=source)
         evicted = self._repeats.told(same, failure, now)
@@ -426,4 +426,4 @@ def wall_clock(when: float, offset: float | None = None) -> str:
 
 
 def _seen(counted: Iterable[Counted], now: float) -> list[Seen]:
-    return [Seen(one.failure, now, one.marks) for one in counted]
+    return [Seen(sighting.failure, now, sighting.marks) for sighting in counted]

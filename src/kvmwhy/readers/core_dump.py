@@ -101,8 +101,8 @@ class Scanner:
         (failure,) = run_page.read(page, path=self.path).failures
         arch_from = "the core's ELF header" if self.arch else None
         source = replace(failure.source, path=self.path)
-        made: Failure = replace(failure, arch=self.arch, arch_from=arch_from, source=source)
-        return made
+        of_arch: Failure = replace(failure, arch=self.arch, arch_from=arch_from, source=source)
+        return of_arch
 
 
 def _loads(head: bytes) -> Iterator[_Load]:
@@ -110,7 +110,7 @@ def _loads(head: bytes) -> Iterator[_Load]:
     *_, table, _sections, _flags, _size, entry, count, _a, _b, _c = _HEADER.unpack_from(head)
     if entry != _SEGMENT.size:
         return
-    found = []
+    segments = []
     for n in range(min(count, _MOST_SEGMENTS)):
         at = table + n * entry
         if at + entry > len(head):
@@ -118,10 +118,10 @@ def _loads(head: bytes) -> Iterator[_Load]:
         kind, _, offset, address, _, size, _, _ = _SEGMENT.unpack_from(head, at)
         if kind == _PT_LOAD and size >= PAGE_SIZE and offset < 1 << 62:
             first = offset + -address % PAGE_SIZE
-            found.append(_Load(first, offset + size))
+            segments.append(_Load(first, offset + size))
     # Segments that overlap in a file made to confuse are read once.
     end = 0
-    for load in sorted(found):
+    for load in sorted(segments):
         if load.start >= end:
             yield load
             end = load.end

@@ -30,13 +30,13 @@ _NAMES: Final = tuple(f.name for f in fields(Failure) if f.name not in _APART)
 
 def combine(pieces: Sequence[Evidence]) -> list[Failure]:
     """All failures of evidence about one host; those of one reader are never put together."""
-    told = [piece for piece in pieces if piece.failures]
-    if len({piece.format for piece in told}) < 2:
-        return [failure for piece in told for failure in piece.failures]
+    telling = [piece for piece in pieces if piece.failures]
+    if len({piece.format for piece in telling}) < 2:
+        return [failure for piece in telling for failure in piece.failures]
     out: list[Failure] = []
     formats: list[set[str]] = []
     ties: dict[object, list[int]] = {}
-    for piece in told:
+    for piece in telling:
         name = piece.format or "evidence"
         for failure in piece.failures:
             at = _tied(failure, name, out, formats, ties)
@@ -92,10 +92,10 @@ def _one_of_each(out: list[Failure], formats: list[set[str]]) -> list[Failure]:
     return [replace(both, damage=(*both.damage, _ASSUMED.format(first=first, second=second)))]
 
 
-def _is_one_line(one: Failure, other: Failure) -> bool:
+def _is_one_line(failure: Failure, other: Failure) -> bool:
     """Two readers read the same number in one line, or in a line that was folded: nothing is assumed."""
-    numbers = [(f.kind, f.exit_reason, f.suberror, f.hardware_error, f.errno) for f in (one, other)]
-    lines = [f.source.line or 0 for f in (one, other)]
+    numbers = [(f.kind, f.exit_reason, f.suberror, f.hardware_error, f.errno) for f in (failure, other)]
+    lines = [f.source.line or 0 for f in (failure, other)]
     return numbers[0] == numbers[1] and abs(lines[0] - lines[1]) <= _FOLDS
 
 
@@ -104,68 +104,68 @@ def _is_narrow(failure: Failure) -> bool:
     return failure.cpu is not None and failure.cpu.wide is False
 
 
-def agree(one: Failure, other: Failure) -> bool:
+def agree(failure: Failure, other: Failure) -> bool:
     """Whether nothing that both of them have differs, at the width at which it was printed."""
-    if one.cpu_shared or other.cpu_shared or is_alone(one) or is_alone(other):
+    if failure.cpu_shared or other.cpu_shared or is_alone(failure) or is_alone(other):
         return False
-    if one.kind != other.kind and "other" not in {one.kind, other.kind}:
+    if failure.kind != other.kind and "other" not in {failure.kind, other.kind}:
         return False
-    if one.source.vcpu != other.source.vcpu and None not in {one.source.vcpu, other.source.vcpu}:
+    if failure.source.vcpu != other.source.vcpu and None not in {failure.source.vcpu, other.source.vcpu}:
         return False
-    if any(None not in (a := getattr(one, n), b := getattr(other, n)) and a and b and a != b for n in _NAMES):
+    if any(None not in (a := getattr(failure, n), b := getattr(other, n)) and a and b and a != b for n in _NAMES):
         return False
-    width = _NARROW if _is_narrow(one) or _is_narrow(other) else -1
-    rips = {rip & width for rip in (_rip(one), _rip(other)) if rip is not None}
+    width = _NARROW if _is_narrow(failure) or _is_narrow(other) else -1
+    rips = {rip & width for rip in (_rip(failure), _rip(other)) if rip is not None}
     if len(rips) > 1:
         return False
-    size = min(len(one.data), len(other.data))
-    if one.data[:size] != other.data[:size]:
+    size = min(len(failure.data), len(other.data))
+    if failure.data[:size] != other.data[:size]:
         return False
-    if one.cpu and other.cpu:
-        mine, theirs = one.cpu.registers, other.cpu.registers
+    if failure.cpu and other.cpu:
+        mine, theirs = failure.cpu.registers, other.cpu.registers
         if any((theirs.get(name, value) ^ value) & width for name, value in mine.items() if name in {"cr0", "cr3"}):
             return False
     return True
 
 
-def merge(one: Failure, other: Failure) -> Failure:
+def merge(failure: Failure, other: Failure) -> Failure:
     """What ``one`` says, and from ``other`` what it does not."""
-    more: dict[str, Any] = {n: getattr(one, n) or getattr(other, n) for n in _NAMES}
+    more: dict[str, Any] = {n: getattr(failure, n) or getattr(other, n) for n in _NAMES}
     for name in ("suberror", "hardware_error", "hardware_reason", "exit_reason", "exception"):
-        mine = getattr(one, name)
+        mine = getattr(failure, name)
         more[name] = getattr(other, name) if mine is None else mine
-    longer = one if len(one.data) >= len(other.data) else other
+    longer = failure if len(failure.data) >= len(other.data) else other
     more["data"] = longer.data
-    more["ndata"] = longer.ndata if longer.ndata is not None else one.ndata or other.ndata
-    more["data_apart"] = longer.data_apart or one.data_apart or other.data_apart
-    more["code"] = one.code or other.code
-    more["arch_from"] = one.arch_from if one.arch else other.arch_from
-    more["seen_at"] = other.seen_at | one.seen_at
-    more["kind"] = other.kind if one.kind == "other" else one.kind
-    more["cpu"] = _cpu(one.cpu, other.cpu)
-    more["silent"] = one.silent and other.silent
-    more["source"] = _source(one.source, other.source)
-    more["host"] = told_by(one.host, other.host)
-    more["repairs"] = tuple(dict.fromkeys((*one.repairs, *other.repairs)))
-    more["damage"] = tuple(dict.fromkeys((*one.damage, *other.damage)))
-    merged: Failure = replace(one, **more)
+    more["ndata"] = longer.ndata if longer.ndata is not None else failure.ndata or other.ndata
+    more["data_apart"] = longer.data_apart or failure.data_apart or other.data_apart
+    more["code"] = failure.code or other.code
+    more["arch_from"] = failure.arch_from if failure.arch else other.arch_from
+    more["seen_at"] = other.seen_at | failure.seen_at
+    more["kind"] = other.kind if failure.kind == "other" else failure.kind
+    more["cpu"] = _cpu(failure.cpu, other.cpu)
+    more["silent"] = failure.silent and other.silent
+    more["source"] = _source(failure.source, other.source)
+    more["host"] = told_by(failure.host, other.host)
+    more["repairs"] = tuple(dict.fromkeys((*failure.repairs, *other.repairs)))
+    more["damage"] = tuple(dict.fromkeys((*failure.damage, *other.damage)))
+    merged: Failure = replace(failure, **more)
     return merged
 
 
-def _cpu(one: Cpu | None, other: Cpu | None) -> Cpu | None:
-    if one is None or other is None:
-        return one or other
-    registers = other.registers | one.registers
-    if one.wide is False and other.wide is not False:  # what was printed with 32 bits may have more
+def _cpu(cpu: Cpu | None, other: Cpu | None) -> Cpu | None:
+    if cpu is None or other is None:
+        return cpu or other
+    registers = other.registers | cpu.registers
+    if cpu.wide is False and other.wide is not False:  # what was printed with 32 bits may have more
         for name, value in other.registers.items():
             if not (registers[name] ^ value) & _NARROW:
                 registers[name] = value
     both: Cpu = replace(
-        one,
+        cpu,
         registers=registers,
-        segments=other.segments | one.segments,
+        segments=other.segments | cpu.segments,
         **{
-            n: getattr(other, n) if getattr(one, n) is None else getattr(one, n)
+            n: getattr(other, n) if getattr(cpu, n) is None else getattr(cpu, n)
             for n in ("wide", "cpl", "smm", "halted")
         },
     )
@@ -184,18 +184,18 @@ def _source(one: Source, other: Source) -> Source:
     return both
 
 
-def told_by(one: Host, other: Host, *, without: frozenset[str] = frozenset()) -> Host:
+def told_by(host: Host, other: Host, *, without: frozenset[str] = frozenset()) -> Host:
     """What ``one`` says of the host, and from ``other`` what it does not, but for the fields in ``without``."""
     more: dict[str, Any] = {}
-    for name in one.__struct_fields__:
-        mine, theirs = getattr(one, name), getattr(other, name)
+    for name in host.__struct_fields__:
+        mine, theirs = getattr(host, name), getattr(other, name)
         if name in without:
             continue
         if name == "events":  # they hold dicts, which have no hash
             more[name] = (*mine, *(event for event in theirs if event not in mine))
         else:
             more[name] = tuple(dict.fromkeys((*mine, *theirs))) if isinstance(mine, tuple) else mine or theirs
-    if one.vendor and one.vendor != other.vendor:
-        more["vendor_from"] = one.vendor_from
-    both: Host = replace(one, **more)
+    if host.vendor and host.vendor != other.vendor:
+        more["vendor_from"] = host.vendor_from
+    both: Host = replace(host, **more)
     return both

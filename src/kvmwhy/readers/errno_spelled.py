@@ -301,24 +301,24 @@ def find_errno(text: str, start: int = 0, end: int | None = None) -> Spelled | N
     ``-1`` is what every ioctl returns on failure and 1 what a program exits with, not EPERM.
     """
     piece = text[start:end]
-    found = _words_in(piece)
-    for match in _SPELLED.finditer(piece, 0, found.start if found else len(piece)):
+    spelled = _words_in(piece)
+    for match in _SPELLED.finditer(piece, 0, spelled.start if spelled else len(piece)):
         name = _name(match)
         if name is not None:
-            found = Spelled(name, match.start(), match.end())
+            spelled = Spelled(name, match.start(), match.end())
             break
-    return found and Spelled(found.name, start + found.start, start + found.end)
+    return spelled and Spelled(spelled.name, start + spelled.start, start + spelled.end)
 
 
 def _words_in(piece: str) -> Spelled | None:
     """The first of strerror's words; one by one, which is faster than any pattern of all of them."""
     lowered = piece.lower().replace("\n", " ").replace("\u2019", "'")  # as glibc's translations have it
-    found: Spelled | None = None
+    spelled: Spelled | None = None
     for words, name in _BY_WORDS:
-        at = lowered.find(words, 0, found.start + len(words) - 1 if found else len(lowered))
+        at = lowered.find(words, 0, spelled.start + len(words) - 1 if spelled else len(lowered))
         if at >= 0:
-            found = Spelled(name, at, at + len(words))
-    return found
+            spelled = Spelled(name, at, at + len(words))
+    return spelled
 
 
 def _name(match: re.Match[str]) -> str | None:

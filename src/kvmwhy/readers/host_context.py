@@ -142,15 +142,15 @@ def _ram(text: str) -> int | None:
     """-m counts MiB unless it has a unit. Only on a command line: other programs have a -m, too."""
     sizes: set[int] = set()
     end, is_command = -1, False
-    for found in _RAM.finditer(text):
-        if found.start() > end:
-            start = text.rfind("\n", 0, found.start()) + 1
-            end = text.find("\n", found.start())
+    for match in _RAM.finditer(text):
+        if match.start() > end:
+            start = text.rfind("\n", 0, match.start()) + 1
+            end = text.find("\n", match.start())
             end = len(text) if end < 0 else end
             # libvirt puts each option on a line of its own, with a backslash at its end.
-            folded = text.endswith("\\", 0, end) and text[start : found.start()].isspace() | (start == found.start())
+            folded = text.endswith("\\", 0, end) and text[start : match.start()].isspace() | (start == match.start())
             is_command = folded or _COMMAND.search(text, start, end) is not None
-        size = int(found[1]) << _UNITS[found[2].lower()]
+        size = int(match[1]) << _UNITS[match[2].lower()]
         if is_command and 0 < size < _MOST_RAM:
             sizes.add(size)
     return sizes.pop() if len(sizes) == 1 else None

@@ -102,8 +102,8 @@ def read(member: Member, data: bytes) -> Host:
         case "domain":
             return _domain(text)
         case "node":
-            found = _NODE_KERNEL.search(text)
-            return Host(kernel=found[1] if found else None)
+            match = _NODE_KERNEL.search(text)
+            return Host(kernel=match[1] if match else None)
         case "virt":
             name = text.strip()
             return Host(hypervisor=name if re.fullmatch(r"[a-z0-9-]{2,30}", name) and name != "none" else None)

@@ -148,12 +148,12 @@ def _only(values: set[str]) -> str | None:
 
 
 def _boards(text: str) -> set[str]:
-    found = set[str]()
+    boards = set[str]()
     if "Hardware name: " in text or "DMI: " in text:
-        found |= {_BIOS.split(board.strip(), maxsplit=1)[0] for board in _DMI.findall(text)}
+        boards |= {_BIOS.split(board.strip(), maxsplit=1)[0] for board in _DMI.findall(text)}
     if "Product Name" in text or "product_name" in text:
-        found |= {f"{vendor.strip()} {product.strip()}" for vendor, product in _BOARD.findall(text)}
-    return found
+        boards |= {f"{vendor.strip()} {product.strip()}" for vendor, product in _BOARD.findall(text)}
+    return boards
 
 
 def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: bool) -> str | None:
@@ -178,7 +178,7 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
     if not names and not beside_vmm and any(mark in text for mark in _RUNS_KVM):
         names |= {name for board in boards for start, name in _OF_KVM if board.startswith(start)}
     if not names and any(mark in text for mark in _SAID_NAMES):
-        names |= {_SAID_NAMES.get(found["a"], "Hyper-V") for said in _SAID for found in said.finditer(text)}
+        names |= {_SAID_NAMES.get(match["a"], "Hyper-V") for said in _SAID for match in said.finditer(text)}
     return _only(names)
 
 
@@ -186,14 +186,16 @@ def _parameters(text: str) -> dict[str, str]:
     """``kvm_intel.nested`` → ``Y``; a parameter with two values is left out."""
     if "kvm" not in text and "vfio" not in text:
         return {}
-    found: dict[str, set[str]] = {}
+    parameters: dict[str, set[str]] = {}
     if "/parameters/" in text or "kvm" in text:
         for pattern in _PARAMETERS:
-            for one in pattern.finditer(text):
-                found.setdefault(f"{one['module'].replace('-', '_')}.{one['name']}", set()).add(one["value"])
+            for match in pattern.finditer(text):
+                parameters.setdefault(f"{match['module'].replace('-', '_')}.{match['name']}", set()).add(match["value"])
     if "options " in text or "modprobe" in text or "insmod" in text:
         for command in _OPTIONS.finditer(text):
-            for one in _OPTION.finditer(command["rest"]):
-                found.setdefault(f"{command['module'].replace('-', '_')}.{one['name']}", set()).add(one["value"])
-    certain = {name: values.pop() for name, values in found.items() if len(values) == 1}
+            for match in _OPTION.finditer(command["rest"]):
+                parameters.setdefault(f"{command['module'].replace('-', '_')}.{match['name']}", set()).add(
+                    match["value"]
+                )
+    certain = {name: values.pop() for name, values in parameters.items() if len(values) == 1}
     return dict(list(certain.items())[:_MOST_PARAMETERS])

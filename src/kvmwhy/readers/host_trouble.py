@@ -47,5 +47,5 @@ def beside(failure: Failure, events: Sequence[HostEvent], lasting: frozenset[str
     return joined
 
 
-def _same(one: HostEvent, other: HostEvent) -> bool:
-    return one.kind == other.kind and (one.at == other.at or one.fields == other.fields)
+def _same(host_event: HostEvent, other: HostEvent) -> bool:
+    return host_event.kind == other.kind and (host_event.at == other.at or host_event.fields == other.fields)

@@ -29,10 +29,10 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     rips: dict[str, tuple[int, int]] = {}
     failures: list[Failure] = []
     line, counted = first_line, 0
-    for found in _LINE.finditer(text.text):
-        _, thread, tag, digits = found.groups()
-        line += text.text.count("\n", counted, found.start())
-        counted = found.start()
+    for match in _LINE.finditer(text.text):
+        _, thread, tag, digits = match.groups()
+        line += text.text.count("\n", counted, match.start())
+        counted = match.start()
         value = int(digits, 16)
         if tag == "0":
             rips.pop(thread, None)

@@ -46,13 +46,13 @@ def take(data: bytes, *, first_line: int = 1) -> tuple[Evidence, bytes]:
     rest: list[bytes] = []
     failures, damage = [], []
     for number, line in enumerate(data.split(b"\n"), first_line):
-        found = _LINE.search(line)
-        if found is None:
+        match = _LINE.search(line)
+        if match is None:
             rest.append(line)
             continue
         rest.append(b"")
         try:
-            objects = [msgspec.json.decode(line[found.start() :].rstrip(b" \t\r,]"))]
+            objects = [msgspec.json.decode(line[match.start() :].rstrip(b" \t\r,]"))]
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             damage.append(f"the JSON object in line {number} is torn; it is left out")
             continue
@@ -137,14 +137,14 @@ def record(item: dict[str, Any]) -> Failure:
 
 def _cpu(cpu: dict[str, Any]) -> dict[str, Any]:
     names = [name for name in cpu if name not in _NOT_REGISTERS]
-    made: dict[str, Any] = {name: cpu.get(name) for name in ("smm", "halted", "wide")}
-    made["cpl"] = cpu["cpl_printed"] if "cpl_printed" in cpu else cpu.get("cpl")
-    made["registers"] = {name: _number(cpu[name]) for name in names}
-    made["segments"] = {
+    fields: dict[str, Any] = {name: cpu.get(name) for name in ("smm", "halted", "wide")}
+    fields["cpl"] = cpu["cpl_printed"] if "cpl_printed" in cpu else cpu.get("cpl")
+    fields["registers"] = {name: _number(cpu[name]) for name in names}
+    fields["segments"] = {
         name: {part: _number(value) for part, value in segment.items()}
         for name, segment in (cpu.get("segments") or {}).items()
     }
-    return made
+    return fields
 
 
 def _fault(fault: dict[str, Any]) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def _adopted(failures: tuple[Failure, ...], others: list[Failure]) -> tuple[Fail
     owner = others[0]
     speaks = owner.speaker.name if owner.speaker else ""
     lines = {other.source.line for other in others}
-    said = [f for f in failures if f.kind != "not-kvm" and f.source.line in lines and f.control is None is f.cpu]
+    same_words = [f for f in failures if f.kind != "not-kvm" and f.source.line in lines and f.control is None is f.cpu]
     taken = [f for f in failures if _is_dump(f) or (speaks == "xen" and (_is_within(f, owner) or _is_block(f)))]
-    failures = tuple(f for f in failures if f not in said)  # the same words, taken for a VMM's
+    failures = tuple(f for f in failures if f not in same_words)  # the same words, taken for a VMM's
     if not taken or len(others) > 1:
         return tuple(f for f in failures if f not in taken)
     dump = taken[0]

@@ -75,12 +75,12 @@ def _anchors(module: str) -> tuple[Anchor, ...]:
 def readers_of(text: str) -> list[Reader]:
     """The readers that may find something in a plain text, in their order."""
     needles = _needles()
-    found: set[int] = set()
+    numbers: set[int] = set()
     for n in sorted(_short(text) if len(text) <= _SHORT else _long(text)):
         reader, anchor, _ = needles[n]
-        if reader not in found and holds(anchor, text):
-            found.add(reader)
-    return [READERS[number] for number in sorted(found)]
+        if reader not in numbers and holds(anchor, text):
+            numbers.add(reader)
+    return [READERS[number] for number in sorted(numbers)]
 
 
 def _short(text: str) -> set[int]:

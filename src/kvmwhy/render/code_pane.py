@@ -69,13 +69,13 @@ def _before(window: tuple[int | None, ...], rip: int, bits: int, syntax: Syntax,
 def _run(data: bytes, address: int, bits: int, syntax: Syntax) -> list[Row] | None:
     rows = []
     while data:
-        found = decode_first(data, bitness=bits, address=address, syntax=syntax)
-        if found is None or not found.complete or found.invalid:
+        instruction = decode_first(data, bitness=bits, address=address, syntax=syntax)
+        if instruction is None or not instruction.complete or instruction.invalid:
             return None
-        rows.append(_row(found))
-        data, address = data[found.length :], address + found.length
+        rows.append(_row(instruction))
+        data, address = data[instruction.length :], address + instruction.length
     return rows
 
 
-def _row(found: Instruction, *, at_rip: bool = False) -> Row:
-    return Row(found.address & 0xFFFF_FFFF_FFFF_FFFF, found.bytes, found.text, at_rip)
+def _row(instruction: Instruction, *, at_rip: bool = False) -> Row:
+    return Row(instruction.address & 0xFFFF_FFFF_FFFF_FFFF, instruction.bytes, instruction.text, at_rip)

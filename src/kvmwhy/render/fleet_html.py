@@ -38,29 +38,29 @@ _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 _WIDTH, _HEIGHT = 1000, 100  # of a plot's own measure; the page stretches it
 
 
-def page(found: Triage, *, made: datetime | None = None, pages: Mapping[int, str] = {}) -> str:
+def page(triage: Triage, *, made: datetime | None = None, pages: Mapping[int, str] = {}) -> str:
     """The whole document. ``pages``: by the number of a group, the address of the page of one of its failures."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>KVM failures: {escape(summary(found))}</title><style>{STYLE}</style></head><body>",
-        f"<header><h1>KVM failures</h1><p>{escape(summary(found))}</p></header><main>",
+        f"<title>KVM failures: {escape(summary(triage))}</title><style>{STYLE}</style></head><body>",
+        f"<header><h1>KVM failures</h1><p>{escape(summary(triage))}</p></header><main>",
     ]
-    if note := unsigned(found):
+    if note := unsigned(triage):
         parts.append(f'<p class="note">{escape(note)}</p>')
-    if found.groups:
-        parts += [_first(found), _list(found)]
-    total = tuple(map(sum, zip(*(g.trend for g in found.groups if g.trend), strict=True)))
+    if triage.groups:
+        parts += [_first(triage), _list(triage)]
+    total = tuple(map(sum, zip(*(g.trend for g in triage.groups if g.trend), strict=True)))
     if any(total):
-        parts.append(f"<section><h2>When</h2>{_plot(total, found, 'failures of these groups', '')}</section>")
-    parts += [_group(group, n, found, pages.get(n)) for n, group in enumerate(found.groups, 1)]
-    if found.left_out:
-        parts.append(f'<p class="dim">{plural(found.left_out, "more group")} not shown; see --top.</p>')
+        parts.append(f"<section><h2>When</h2>{_plot(total, triage, 'failures of these groups', '')}</section>")
+    parts += [_group(group, n, triage, pages.get(n)) for n, group in enumerate(triage.groups, 1)]
+    if triage.left_out:
+        parts.append(f'<p class="dim">{plural(triage.left_out, "more group")} not shown; see --top.</p>')
     when = f", {made:%Y-%m-%d %H:%M %Z}" if made else ""
     parts.append(
-        f'</main><footer class="dim">kvmwhy {__version__} triage{when}, signature v{found.signature_version}.'
+        f'</main><footer class="dim">kvmwhy {__version__} triage{when}, signature v{triage.signature_version}.'
         " Nothing on this page is loaded from elsewhere.</footer></body></html>\n"
     )
     return "\n".join(parts)
@@ -70,31 +70,31 @@ def _text(text: str) -> str:
     return escape(safe(text))
 
 
-def _first(found: Triage) -> str:
+def _first(triage: Triage) -> str:
     """The group on most hosts, and what to do about it."""
-    group = found.groups[0]
+    group = triage.groups[0]
     to_do = "".join(
         f"<p><strong>{escape(who[0].upper() + who[1:])}:</strong> {escape(text)}</p>" for who, text in advice(group)
     )
     return (
         f'<section class="first"><h2>Start here</h2><p class="big"><a href="#g1">{escape(headline(group))}</a></p>'
-        f"<p>{escape(_reached(group, found))}</p>{to_do}</section>"
+        f"<p>{escape(_reached(group, triage))}</p>{to_do}</section>"
     )
 
 
-def _reached(group: Group, found: Triage) -> str:
+def _reached(group: Group, triage: Triage) -> str:
     """How far it reaches, whether it rises, and what its hosts have in common."""
     where = direction(group.spread)
-    said = f"{reach(group, found).capitalize()}{', ' + where if where else ''}."
-    return f"{said} What stands out: {outlier(group.outliers[0], group)}." if group.outliers else said
+    words = f"{reach(group, triage).capitalize()}{', ' + where if where else ''}."
+    return f"{words} What stands out: {outlier(group.outliers[0], group)}." if group.outliers else words
 
 
-def _list(found: Triage) -> str:
+def _list(triage: Triage) -> str:
     """All groups at a glance, by the hosts or files that have them."""
-    sizes = [group.hosts + group.unnamed or group.files for group in found.groups]
+    sizes = [group.hosts + group.unnamed or group.files for group in triage.groups]
     rows = []
-    for n, (group, size) in enumerate(zip(found.groups, sizes, strict=True), 1):
-        part = f" <small>{share(size / found.population)}</small>" if found.population else ""
+    for n, (group, size) in enumerate(zip(triage.groups, sizes, strict=True), 1):
+        part = f" <small>{share(size / triage.population)}</small>" if triage.population else ""
         rows.append(
             f'<tr><td class="n">{n}</td><th scope="row"><a href="#g{n}">{escape(headline(group))}</a>'
             f"<small>{escape(details(group))}</small></th>"
@@ -102,7 +102,7 @@ def _list(found: Triage) -> str:
             f'<rect class="pale" width="100" height="1"></rect><rect width="{size / max(sizes) * 100:.1f}" height="1"></rect></svg></td>'
             f'<td class="n">{group.count:,}</td><td class="last">{escape(direction(group.spread))}</td></tr>'
         )
-    what = "hosts" if found.hosts else "files"
+    what = "hosts" if triage.hosts else "files"
     head = "".join(
         f'<th scope="col"{attributes}>{name}</th>'
         for name, attributes in (
@@ -119,7 +119,7 @@ def _list(found: Triage) -> str:
     )
 
 
-def _plot(trend: tuple[int, ...], found: Triage, what: str, where: str) -> str:
+def _plot(trend: tuple[int, ...], triage: Triage, what: str, where: str) -> str:
     """Counts over time, with both axes in words; each bar says its own when it is pointed at."""
     most, width = max(trend), _WIDTH / len(trend)
     bars = []
@@ -128,29 +128,29 @@ def _plot(trend: tuple[int, ...], found: Triage, what: str, where: str) -> str:
             high = max(2.0, count / most * _HEIGHT)
             bars.append(
                 f'<rect x="{n * width + width * 0.08:.1f}" y="{_HEIGHT - high:.1f}" width="{width * 0.84:.1f}" height="{high:.1f}">'
-                f"<title>{escape(_from(found, n))}: {count:,}</title></rect>"
+                f"<title>{escape(_from(triage, n))}: {count:,}</title></rect>"
             )
-    each = f"{what}, {span(found.step)} each bar"
+    each = f"{what}, {span(triage.step)} each bar"
     return (
         f'<figure><figcaption>{escape(each)}</figcaption><div class="plot"><div class="y"><span>{most:,}</span><span>0</span></div>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none" role="img"'
         f' aria-label="{escape(each)}; at most {most:,}{escape(f"; {where}" if where else "")}">{"".join(bars)}</svg>'
-        f'<div class="x"><span>{escape(moment(found.start))}</span><span>{escape(moment(found.end))}</span></div></div></figure>'
+        f'<div class="x"><span>{escape(moment(triage.start))}</span><span>{escape(moment(triage.end))}</span></div></div></figure>'
     )
 
 
-def _from(found: Triage, point: int) -> str:
-    if found.start is None:
+def _from(triage: Triage, point: int) -> str:
+    if triage.start is None:
         return ""
-    hour: datetime = found.start.replace(minute=0, second=0, microsecond=0)
-    return moment(hour + timedelta(seconds=point * found.step))
+    hour: datetime = triage.start.replace(minute=0, second=0, microsecond=0)
+    return moment(hour + timedelta(seconds=point * triage.step))
 
 
-def _group(group: Group, number: int, found: Triage, address: str | None) -> str:
+def _group(group: Group, number: int, triage: Triage, address: str | None) -> str:
     first, *others = advice(group) or (("", ""),)
     explain = command(group)
     facts = [
-        ("Seen", escape(seen(group, found))),
+        ("Seen", escape(seen(group, triage))),
         (f"To do, {escape(first[0])}", escape(first[1])),
         ("When", escape(f"{moment(group.first)} to {moment(group.last)}") if group.first else "no log tells"),
         *(("Stands out", escape(outlier(o, group))) for o in group.outliers),
@@ -167,7 +167,7 @@ def _group(group: Group, number: int, found: Triage, address: str | None) -> str
         ("Cause", f"{_text(group.cause)} ({_text(group.confidence)}){': ' + escape(known.what) if known else ''}"),
         ("Signature", f"<code>{_text(group.signature)}</code>"),
     ]
-    plot = _plot(group.trend, found, "failures of this group", direction(group.spread)) if any(group.trend) else ""
+    plot = _plot(group.trend, triage, "failures of this group", direction(group.spread)) if any(group.trend) else ""
     tables = "".join(_table(group, name) for name in dict.fromkeys(part[0] for part in group.by))
     return (
         f'<section id="g{number}"><h2>{number}. {escape(headline(group))}</h2>{_listed(facts)}{plot}{tables}{_hosts(group)}'

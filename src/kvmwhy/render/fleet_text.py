@@ -64,8 +64,8 @@ def _group(group: Group, number: int, found: Triage) -> list[Line]:
     if group.first:
         lines.append(_row("When", f"{moment(group.first)} to {moment(group.last)}"))
     if any(group.trend):
-        said = "; ".join(filter(None, (direction(group.spread), f"{span(found.step)} each")))
-        lines.append(_row("Trend", f"|{sparkline(group.trend)}| {said}"))
+        words = "; ".join(filter(None, (direction(group.spread), f"{span(found.step)} each")))
+        lines.append(_row("Trend", f"|{sparkline(group.trend)}| {words}"))
     lines += [_row("Stands out", outlier(o, group)) for o in group.outliers[:_MOST_OUTLIERS]]
     for name in dict.fromkeys(part[0] for part in group.by):
         values = "; ".join(f"{safe(value, 120)}: {n:,}" for column, value, n in group.by if column == name)

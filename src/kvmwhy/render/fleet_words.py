@@ -58,21 +58,21 @@ def headline(group: Group) -> str:
 
 def details(group: Group) -> str:
     """What else tells it from others, in short."""
-    told, taken = _parts(group), _telling(group)[0]
-    return safe(", ".join(f"{name} {told[name]}" for name in _DETAILS if name in told and name != taken), 200)
+    parts, taken = _parts(group), _telling(group)[0]
+    return safe(", ".join(f"{name} {parts[name]}" for name in _DETAILS if name in parts and name != taken), 200)
 
 
 def _telling(group: Group) -> tuple[str, str]:
-    told = _parts(group)
-    return next(((name, told[name]) for name in _TELLING if told.get(name, _NOT) != _NOT), ("", ""))
+    parts = _parts(group)
+    return next(((name, parts[name]) for name in _TELLING if parts.get(name, _NOT) != _NOT), ("", ""))
 
 
 def _parts(group: Group) -> dict[str, str]:
     """The parts of a signature, in words."""
-    told = dict(part.partition(" ")[::2] for part in group.why.split(", "))
-    if "place" in told:
-        told["place"] = IN_SHORT.get(told["place"], told["place"])
-    return told
+    parts = dict(part.partition(" ")[::2] for part in group.why.split(", "))
+    if "place" in parts:
+        parts["place"] = IN_SHORT.get(parts["place"], parts["place"])
+    return parts
 
 
 def advice(group: Group) -> tuple[tuple[str, str], ...]:
@@ -101,13 +101,13 @@ def _where(hosts: int, unnamed: int, files: int) -> str:
     return f"on {plural(hosts, 'host')}{more}"
 
 
-def outlier(found: Outlier, group: Group) -> str:
+def outlier(outlier: Outlier, group: Group) -> str:
     """What sets the hosts of a group apart, and how many are known of whom."""
     them = "hosts" if group.hosts else "files"
-    of_whom = f" of which it is known ({found.known:,} here, {found.world:,} in all)" if found.world else ""
+    of_whom = f" of which it is known ({outlier.known:,} here, {outlier.world:,} in all)" if outlier.world else ""
     return (
-        f"{safe(found.dimension, 60)} {safe(found.value, 120)}: {share(found.share)} of its {them} have it,"
-        f" {share(found.overall)} of all {them}{of_whom}; {share(found.hit)} of the {them} that have it are here"
+        f"{safe(outlier.dimension, 60)} {safe(outlier.value, 120)}: {share(outlier.share)} of its {them} have it,"
+        f" {share(outlier.overall)} of all {them}{of_whom}; {share(outlier.hit)} of the {them} that have it are here"
     )
 
 

@@ -212,13 +212,15 @@ def _bar(facts: Facts, answer: str) -> list[Line]:
     if bar is None:
         return []
     ruler, ink, mark = drawn(bar)
-    said = f"{access.kind} at {access.gpa:#x}"
+    words = f"{access.kind} at {access.gpa:#x}"
     if access.what and access.what not in answer:
-        said += f": {access.what}"
+        words += f": {access.what}"
     room = _WIDTH - 6 - len(mark)
-    below = f"{mark} {said}" if len(said) <= room else f"{' ' * max(0, len(mark) - len(said) - 2)}{said} {mark.strip()}"
+    below = (
+        f"{mark} {words}" if len(words) <= room else f"{' ' * max(0, len(mark) - len(words) - 2)}{words} {mark.strip()}"
+    )
     if len(below) > _WIDTH - 4:
-        return [*(_drawn(text) for text in (ruler, ink, mark)), Line(safe(said), "bad", "", 4)]
+        return [*(_drawn(text) for text in (ruler, ink, mark)), Line(safe(words), "bad", "", 4)]
     return [_drawn(ruler), _drawn(ink), Line(" " * 4 + safe(below), "bad", whole=True)]
 
 

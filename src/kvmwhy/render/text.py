@@ -130,11 +130,11 @@ def _seen(at: At | None) -> str:
 
 def _pages(diagnosis: Diagnosis) -> list[Line]:
     """The catalogue's pages that apply, and their evidence."""
-    found = [finding for finding in diagnosis.findings if finding.cause.family != "undecided"]
-    if not found:
+    findings = [finding for finding in diagnosis.findings if finding.cause.family != "undecided"]
+    if not findings:
         return []
     lines = [Line(), Line(style="head", label="In the catalogue (kvmwhy cause ID)", label_style="head")]
-    for finding in found:
+    for finding in findings:
         lines += _finding(finding)
     return lines
 
@@ -239,8 +239,8 @@ def _failure(facts: Facts) -> str:
             text = _SUBERROR_TEXT.get(failure.suberror, "a suberror that no kernel up to 7.3 has")
             return f"KVM internal error, suberror {failure.suberror} ({name}): {text}"
         case "entry-failure":
-            said = facts.entry.sentence if facts.entry else _shown(failure.hardware_error)
-            return f"VM entry failed, hardware error {said}"
+            words = facts.entry.sentence if facts.entry else _shown(failure.hardware_error)
+            return f"VM entry failed, hardware error {words}"
         case "unknown-exit":
             return f"unknown exit, hardware reason {_reason_words(failure) or _shown(failure.hardware_reason)}"
         case "run-error":
@@ -321,10 +321,10 @@ def _instruction(facts: Facts) -> list[Line]:
             return [_row("Instruction", "none: KVM could not read one byte of it")]
         return []
     if insn.text:
-        said = {"report": "from KVM's report", "code": "from the VMM's dump"}.get(facts.instruction_source or "", "")
+        basis = {"report": "from KVM's report", "code": "from the VMM's dump"}.get(facts.instruction_source or "", "")
         if facts.mode is None and facts.code_mode:
-            said += f", read as {facts.code_mode.bitness}-bit code: {facts.code_mode.why}"
-        lines = [_row("Instruction", f"{insn.text}    [{insn.bytes.hex(' ')}] {said}")]
+            basis += f", read as {facts.code_mode.bitness}-bit code: {facts.code_mode.why}"
+        lines = [_row("Instruction", f"{insn.text}    [{insn.bytes.hex(' ')}] {basis}")]
     elif insn.invalid:
         lines = [_row("Instruction", f"[{insn.bytes.hex(' ')}] is not an instruction")]
     else:
@@ -374,11 +374,11 @@ def _faults(facts: Facts) -> list[Line]:
         return []
     from kvmwhy.diagnosis.triple_fault import sentences
 
-    told = sentences(failure)
-    if not told:
+    story = sentences(failure)
+    if not story:
         return []
     head = Line(style="head", label="How it came to the triple fault", label_style="head")
-    return [Line(), head, *(Line(safe(sentence), "plain", "- ", 2) for sentence in told)]
+    return [Line(), head, *(Line(safe(sentence), "plain", "- ", 2) for sentence in story)]
 
 
 def _about(facts: Facts) -> list[Line]:

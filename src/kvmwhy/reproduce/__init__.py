@@ -26,8 +26,8 @@ def reproduce(failure: Failure, machine: Machine, *, where: Where | None = None)
 
     Bounded: half a second for each of at most 64 exits, memory for what the guest is known to touch.
     """
-    made = plan(failure)
+    planned = plan(failure)
     where = where or Where("this machine")
-    if isinstance(made, Cannot):
-        return impossible(made, where)
-    return compare(made, run(made, machine), where)
+    if isinstance(planned, Cannot):
+        return impossible(planned, where)
+    return compare(planned, run(planned, machine), where)

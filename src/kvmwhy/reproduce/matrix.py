@@ -36,8 +36,8 @@ class Span(NamedTuple):
 
 def vendors_of(plan: Plan) -> tuple[Vendor, ...]:
     """The vendor that the report is about, or both."""
-    found = tuple(vendor for vendor in VENDORS if vendor == plan.expected.vendor)
-    return found or VENDORS
+    shown = tuple(vendor for vendor in VENDORS if vendor == plan.expected.vendor)
+    return shown or VENDORS
 
 
 def matrix(plan: Plan, vendors: Iterable[Vendor], releases: Iterable[str] = RELEASES) -> Iterator[Span]:

@@ -119,8 +119,8 @@ def _lay_out(facts: Facts, mode: Mode, code: bytes, notes: list[str]) -> Plan:
 
 def _operands(facts: Facts) -> list[tuple[int, int]]:
     """(linear address, size) of each; XSAVE and the like get their legacy area at least."""
-    found = [(o.linear, o.size or 0x200) for o in facts.operands if o.canonical is not False]
-    return [(linear, size) for linear, size in found if linear is not None]
+    spans = [(o.linear, o.size or 0x200) for o in facts.operands if o.canonical is not False]
+    return [(linear, size) for linear, size in spans if linear is not None]
 
 
 # -- what the report leaves open -----------------------------------------------------------------------
@@ -143,14 +143,14 @@ def _mode(facts: Facts) -> tuple[Mode | None, tuple[str, ...]]:
 
 def _missing(facts: Facts) -> tuple[str, ...]:
     failure = facts.failure
-    found = []
+    missing = []
     if failure.cpu is None or not failure.cpu.registers:
-        found.append("the registers")
+        missing.append("the registers")
     elif facts.mode is None:
-        found.append("the mode of the CPU (CR0, EFER, CS)")
+        missing.append("the mode of the CPU (CR0, EFER, CS)")
     if not _code(failure, facts):
-        found.append("the instruction bytes")
-    return tuple(found)
+        missing.append("the instruction bytes")
+    return tuple(missing)
 
 
 def _code(failure: Failure, facts: Facts) -> bytes:
@@ -181,18 +181,18 @@ def _cpl(facts: Facts, mode: Mode) -> int:
 
 
 def _notes(facts: Facts, target: Aim) -> list[str]:
-    found = [target.assumed] if target.assumed else []
+    notes = [target.assumed] if target.assumed else []
     failure = facts.failure
     if failure.cpu_shared:
-        found.append("these registers may belong to another vCPU that failed at the same time")
+        notes.append("these registers may belong to another vCPU that failed at the same time")
     if failure.cpu and failure.cpu.smm:
-        found.append("the vCPU was in SMM; here it runs the same state outside of it")
+        notes.append("the vCPU was in SMM; here it runs the same state outside of it")
     access = facts.access
     if target.kind in {"operand", "fetch"} and facts.paging and target.gpa is None:
-        found.append("the guest's page tables are not in the report: the address is mapped to one without memory")
+        notes.append("the guest's page tables are not in the report: the address is mapped to one without memory")
     elif access is not None and access.assumed:
-        found.append("the address is taken as mapped one to one")
-    return found
+        notes.append("the address is taken as mapped one to one")
+    return notes
 
 
 # -- memory --------------------------------------------------------------------------------------------
@@ -205,8 +205,8 @@ def _dig(memory: Memory, cpu: Cpu, mode: Mode, target: Aim) -> tuple[Hole, ...]:
     linear = target.linear
     if target.kind == "walk":
         gpa = target.gpa if target.gpa is not None else _table_offset(linear)
-        found = memory.hole_in_walk(linear, gpa)
-        return (Hole("a page table", linear, gpa),) if found else ()
+        hole = memory.hole_in_walk(linear, gpa)
+        return (Hole("a page table", linear, gpa),) if hole else ()
     if _own_stack(target, cpu, mode) and (memory.paging != "none" or target.gpa is None):
         linear = memory.free_linear(0x40_0000) | (target.gpa if target.gpa is not None else 0xFF8) & 0xFFF
     if target.readonly:

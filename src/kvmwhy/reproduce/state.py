@@ -64,41 +64,41 @@ def complete(cpu: Cpu | None, mode: Mode, cpl: int) -> Whole:
 
 
 def _registers(mode: ModeName) -> dict[str, int]:
-    found = dict.fromkeys(Regs.__struct_fields__, 0)
+    registers = dict.fromkeys(Regs.__struct_fields__, 0)
     # 7 is a mask for XSAVE, 1 a count for REP: harmless elsewhere.
-    found |= {"rax": 7, "rcx": 1, "rsp": STACK, "rip": CODE, "rflags": 2, "cr2": 0, "cr3": 0, "efer": 0}
-    found["cr0"], found["cr4"] = ET, OSFXSR | OSXMMEXCPT | OSXSAVE
+    registers |= {"rax": 7, "rcx": 1, "rsp": STACK, "rip": CODE, "rflags": 2, "cr2": 0, "cr3": 0, "efer": 0}
+    registers["cr0"], registers["cr4"] = ET, OSFXSR | OSXMMEXCPT | OSXSAVE
     if mode == "real16":
-        found["rip"] = CODE & 0xFFF
-        return found
-    found["cr0"] |= PE | MP | NE
+        registers["rip"] = CODE & 0xFFF
+        return registers
+    registers["cr0"] |= PE | MP | NE
     if mode == "vm86":
-        found["rflags"] |= 1 << 17
-        found["rip"] = CODE & 0xFFF
+        registers["rflags"] |= 1 << 17
+        registers["rip"] = CODE & 0xFFF
     if is_long(mode):
-        found |= {"cr0": found["cr0"] | PG, "cr3": CR3, "cr4": found["cr4"] | PAE, "efer": LME | LMA}
-    return found
+        registers |= {"cr0": registers["cr0"] | PG, "cr3": CR3, "cr4": registers["cr4"] | PAE, "efer": LME | LMA}
+    return registers
 
 
 def _segments(mode: ModeName, cpl: int, registers: dict[str, int]) -> dict[str, Segment]:
     if mode in {"real16", "vm86"}:
         dpl = 0x6000 if mode == "vm86" else 0
         base = CODE & ~0xFFF
-        found = {name: Segment(0, 0, 0xFFFF, 0x9300 | dpl) for name in _NAMES}
-        found["cs"] = Segment(base >> 4, base, 0xFFFF, (0x9300 if dpl else 0x9B00) | dpl)
+        segments = {name: Segment(0, 0, 0xFFFF, 0x9300 | dpl) for name in _NAMES}
+        segments["cs"] = Segment(base >> 4, base, 0xFFFF, (0x9300 if dpl else 0x9B00) | dpl)
     else:
         long = mode == "long64"
         size = 1 << 21 if long else 0 if mode in {"prot16", "compat16"} else 1 << 22
         flat = 1 << 23 | cpl << 13
-        found = {name: Segment(0x18 | cpl, 0, 0xFFFF_FFFF, 0x9300 | flat | 1 << 22) for name in _NAMES}
-        found["cs"] = Segment(0x10 | cpl, 0, 0xFFFF_FFFF, 0x9B00 | flat | size)
+        segments = {name: Segment(0x18 | cpl, 0, 0xFFFF_FFFF, 0x9300 | flat | 1 << 22) for name in _NAMES}
+        segments["cs"] = Segment(0x10 | cpl, 0, 0xFFFF_FFFF, 0x9B00 | flat | size)
     table = 0 if mode == "real16" else TSS
     limit = 0xFFFF if mode == "real16" else 0x67
-    found |= {"ldt": Segment(0, 0, 0xFFFF, _LDT), "tr": Segment(0x20 if table else 0, table, limit, _BUSY_TSS)}
+    segments |= {"ldt": Segment(0, 0, 0xFFFF, _LDT), "tr": Segment(0x20 if table else 0, table, limit, _BUSY_TSS)}
     real = not registers["cr0"] & PE
-    found["gdt"] = Segment(0, 0 if real else GDT, 0xFFFF if real else 0x7F, 0)
-    found["idt"] = Segment(0, 0 if real else IDT, 0x3FF if real else 0xFFF, 0)
-    return found
+    segments["gdt"] = Segment(0, 0 if real else GDT, 0xFFFF if real else 0x7F, 0)
+    segments["idt"] = Segment(0, 0 if real else IDT, 0x3FF if real else 0xFFF, 0)
+    return segments
 
 
 def regs_of(cpu: Cpu) -> Regs:

@@ -70,12 +70,12 @@ class Affected(Struct, frozen=True):
 @lru_cache(maxsize=64)
 def release_of(name: str | None) -> Release | None:
     """``5.15.39-1-pve``, ``6.1.0-18-amd64``, ``4.18.0-372.el8``; ``None`` if it does not start with a number."""
-    found = _pattern("number").match(name) if name else None
-    if found is None or name is None:
+    match = _pattern("number").match(name) if name else None
+    if match is None or name is None:
         return None
     vendor = bool(_pattern("vendor").search(name))
-    patch = None if _pattern("abi").match(name) else int(found[3] or 0)
-    return Release(int(found[1]), int(found[2]), patch, vendor, bool(_pattern("candidate").search(name)))
+    patch = None if _pattern("abi").match(name) else int(match[3] or 0)
+    return Release(int(match[1]), int(match[2]), patch, vendor, bool(_pattern("candidate").search(name)))
 
 
 @lru_cache(maxsize=1024)
@@ -115,10 +115,10 @@ def _stable_within(release: Release, affected: Affected) -> Within:
 
 def qemu_within(name: str | None, affected: Affected) -> Within:
     """Whether this QEMU has the bug. A release candidate of 5.1 calls itself 5.0.9x, and counts as such."""
-    found = _pattern("number").match(name) if name else None
-    if found is None:
+    match = _pattern("number").match(name) if name else None
+    if match is None:
         return "maybe"
-    version = (int(found[1]), int(found[2]), int(found[3] or 0))
+    version = (int(match[1]), int(match[2]), int(match[3] or 0))
     if affected.fixed and version >= _triple(affected.fixed):
         return "no"
     if affected.since and version < _triple(affected.since):

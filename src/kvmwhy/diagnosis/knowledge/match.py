@@ -81,7 +81,7 @@ def all_bugs() -> tuple[Bug, ...]:
 def _index() -> dict[Key, _Bucket]:
     kinds: dict[Key, list[_Ready]] = {}
     for order, bug in enumerate(all_bugs()):
-        must = tuple(one for one in asked(bug.shape) if one.name not in _OF_ALL)
+        must = tuple(predicate for predicate in asked(bug.shape) if predicate.name not in _OF_ALL)
         ready = _Ready(order, bug, must, asked(bug.hints))
         kinds.setdefault((bug.shape.kind or "", bug.shape.suberror), []).append(ready)
     return {key: _bucket(bugs) for key, bugs in kinds.items()}
@@ -130,7 +130,7 @@ def _cause(order: int) -> Cause:
 @cache
 def _texts(order: int) -> tuple[str, ...]:
     """What a bug's conditions say, those aside that all of its kind have."""
-    return tuple(one.text for one in asked(all_bugs()[order].shape) if one.name not in _OF_ALL)
+    return tuple(predicate.text for predicate in asked(all_bugs()[order].shape) if predicate.name not in _OF_ALL)
 
 
 def causes() -> tuple[Cause, ...]:
@@ -154,7 +154,7 @@ def _match(ready: _Ready, facts: Facts) -> Match | None:
     if bug.needs_version and within != "yes":
         return None
     for_ = [*_texts(ready.order), *(may.text for may, answer in answers if answer)]
-    against = [f"not shown: whether {one.text}" for one, answer in answers if answer is None]
+    against = [f"not shown: whether {predicate.text}" for predicate, answer in answers if answer is None]
     if about:
         (for_ if within == "yes" else against).append(about)
     elif bug.origin == "outer-hypervisor" and facts.failure.host.hypervisor is None:

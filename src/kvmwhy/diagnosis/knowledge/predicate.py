@@ -173,7 +173,7 @@ def _or(values: tuple[str, ...]) -> str:
 
 def _say_event(want: tuple[tuple[int, ...] | None, tuple[int, ...] | None]) -> str:
     types, vectors = want
-    what = _or(tuple(VMX_TYPES[one] for one in types)) if types else "event"
+    what = _or(tuple(VMX_TYPES[event_type] for event_type in types)) if types else "event"
     return f"an {what}{f' with vector {_hex(vectors)}' if vectors else ''} was in delivery"
 
 
@@ -344,4 +344,4 @@ def asked(shape: Shape | None) -> tuple[Asked, ...]:
 
 def describe(shape: Shape) -> list[str]:
     """What a shape asks for, in words."""
-    return [one.text for one in asked(shape) if not (shape.silent and one.name == "kind")]
+    return [predicate.text for predicate in asked(shape) if not (shape.silent and predicate.name == "kind")]

@@ -97,7 +97,7 @@ _SHARED: Final = Proof("these registers may belong to another vCPU that failed a
 
 def mechanism(facts: Facts) -> Mechanism:
     """The first step that knows this record answers."""
-    answer = next((found for step in _STEPS if (found := step(facts)) is not None), None)
+    answer = next((decided for step in _STEPS if (decided := step(facts)) is not None), None)
     if answer is None:
         return not_shown(facts)
     if facts.failure.cpu_shared and answer.id in _BY_REGISTERS and facts.words is None:

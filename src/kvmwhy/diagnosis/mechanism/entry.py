@@ -205,8 +205,13 @@ def _unhandled(facts: Facts, reason: int) -> Mechanism | None:
 
 
 def _broken(facts: Facts, about: frozenset[str]) -> list[Violation]:
-    return [one for one in facts.checked.violations if one.rule.about in about] if facts.checked else []
+    return (
+        [violation for violation in facts.checked.violations if violation.rule.about in about] if facts.checked else []
+    )
 
 
 def _said(broken: list[Violation]) -> tuple[Proof, ...]:
-    return tuple(Proof(f"{one.rule.sentence}; here {one.value} ({one.rule.section})") for one in broken[:3])
+    return tuple(
+        Proof(f"{violation.rule.sentence}; here {violation.value} ({violation.rule.section})")
+        for violation in broken[:3]
+    )

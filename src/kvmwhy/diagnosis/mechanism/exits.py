@@ -164,18 +164,18 @@ def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
     seen = tuple(injections(trace))
     proofs = [
         Proof(
-            f"before that the guest raised {one.name}, which KVM intercepts and passed on"
-            if one.passed_on
-            else f"before that KVM put {one.name} into the guest",
-            one.at,
+            f"before that the guest raised {injection.name}, which KVM intercepts and passed on"
+            if injection.passed_on
+            else f"before that KVM put {injection.name} into the guest",
+            injection.at,
         )
-        for one in seen[-3:]
+        for injection in seen[-3:]
     ]
     fatal = next((n for n in range(len(trace) - 1, -1, -1) if trace[n].name == "kvm_exit"), None)
     vector = None if fatal is None else in_delivery(trace[fatal])
     chain = chain_of(facts.failure)
     if first := first_words(facts.failure):
-        by_kvm = any(not one.passed_on and one.vector == chain.faults[0].vector for one in seen)
+        by_kvm = any(not injection.passed_on and injection.vector == chain.faults[0].vector for injection in seen)
         own = ", which KVM had put into it" if by_kvm else ""
         text = f"the first exception that it could not take was {first}{own} (triple fault)"
     elif seen:

@@ -99,16 +99,16 @@ def _fetch(facts: Facts) -> Finding:
 
 def _remarks(facts: Facts) -> list[str]:
     """What the address itself, or the bytes behind it, say about how the guest got there."""
-    found = []
+    remarks = []
     rip, linear = facts.rip, facts.linear_rip
     if rip == _BIOS_DUMMY_VECTOR:
-        found.append("0xf000ff53 is the BIOS's dummy interrupt vector f000:ff53, used as a flat address")
+        remarks.append("0xf000ff53 is the BIOS's dummy interrupt vector f000:ff53, used as a flat address")
     if linear == 0xA0000:
-        found.append("0xa0000 is the first byte behind conventional memory: code that runs off its end arrives here")
+        remarks.append("0xa0000 is the first byte behind conventional memory: code that runs off its end arrives here")
     code = facts.failure.code.at_rip() if facts.failure.code else b""
     if code[:6] == b"\x20\x07\x20\x07\x20\x07":
-        found.append("the bytes there are blank cells of the VGA text screen (20 07)")
-    return found
+        remarks.append("the bytes there are blank cells of the VGA text screen (20 07)")
+    return remarks
 
 
 def _innocent_instruction(facts: Facts) -> Finding | None:

@@ -37,9 +37,9 @@ _LAUNCH_STATE = {4: "VMLAUNCH was used on a launched VMCS", 5: "VMRESUME was use
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
     number = failure.hardware_error
-    if failure.kind != "entry-failure" or number is None or (said := _LAUNCH_STATE.get(number)) is None:
+    if failure.kind != "entry-failure" or number is None or (meaning := _LAUNCH_STATE.get(number)) is None:
         return None
-    for_ = [f"{number:#x} is a VM-instruction error number: {said}"]
+    for_ = [f"{number:#x} is a VM-instruction error number: {meaning}"]
     against = []
     if facts.reset and facts.reset.state == "ran":
         for_.append("the guest had been running, so this VMCS had been launched before")

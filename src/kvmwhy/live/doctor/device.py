@@ -40,8 +40,8 @@ def ask_device(path: str = _DEVICE, *, arch: Arch | None = "x86") -> Device:
     except OSError as error:
         if isinstance(error, PermissionError):
             return Device(f"not permitted to open {path}{_owner(path)}", _opening(path, error), permitted=False)
-        said = (error.strerror or str(error)).lower()
-        return Device(f"{path}: {said}", _TO_HAVE_IT.get(arch))
+        words = (error.strerror or str(error)).lower()
+        return Device(f"{path}: {words}", _TO_HAVE_IT.get(arch))
     try:
         version = ioctl(fd, Ioctl.KVM_GET_API_VERSION, 0)
         answers = {}

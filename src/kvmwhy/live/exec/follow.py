@@ -210,10 +210,10 @@ class Follower:
         self.is_vmm_seen = True
         self._pump()
         self._take_trace(drain=True)
-        mine = [one for one in self._waiting if one.pid in {moment.pid, None}]
-        self._waiting = [one for one in self._waiting if one not in mine]
+        mine = [waiting for waiting in self._waiting if waiting.pid in {moment.pid, None}]
+        self._waiting = [waiting for waiting in self._waiting if waiting not in mine]
         known = self._known(moment.pid)
-        failures = [one.failure for one in mine]
+        failures = [waiting.failure for waiting in mine]
         for failure, page in zip(seen.failures(self.host), [p for p in seen.pages if p.is_failed], strict=True):
             if known.told.get(page.address) != page.page and not any(_is_of(f, failure) for f in failures):
                 failures.append(failure)
@@ -340,9 +340,9 @@ class Follower:
         tell(Incident(failures, pid, pid, "stopped", known.seen.pages))
 
 
-def _is_of(told: Failure, page: Failure) -> bool:
+def _is_of(failure: Failure, page: Failure) -> bool:
     """Whether the trace has told of what this page shows."""
-    return told.kind == page.kind and told.source.vcpu in {page.source.vcpu, None}
+    return failure.kind == page.kind and failure.source.vcpu in {page.source.vcpu, None}
 
 
 def _wake_on_children() -> int:

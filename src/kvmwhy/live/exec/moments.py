@@ -40,9 +40,9 @@ class VmmPages(NamedTuple):
 
     def failures(self, host: Host) -> tuple[Failure, ...]:
         return tuple(
-            failure_of(one.page, vmm=self.vmm.name, pid=self.vmm.pid, vcpu=one.vcpu, host=host)
-            for one in self.pages
-            if one.is_failed
+            failure_of(page.page, vmm=self.vmm.name, pid=self.vmm.pid, vcpu=page.vcpu, host=host)
+            for page in self.pages
+            if page.is_failed
         )
 
 

@@ -116,19 +116,19 @@ def _records(dumps: list[Dump], places: tuple[Place, ...]) -> Iterator[_Record]:
 
 def _announced(places: tuple[Place, ...]) -> list[Place]:
     """The lines that are records of their own. That a dump is off is none if the exit stands before it."""
-    found: list[Place] = []
+    announced: list[Place] = []
     for place in places:
         kind = place.event.kind
         if (
             kind in _DUMP_OFF
-            and found
-            and place.line - found[-1].line <= _EXPLAINS
-            and found[-1].event.kind not in _DUMP_OFF
+            and announced
+            and place.line - announced[-1].line <= _EXPLAINS
+            and announced[-1].event.kind not in _DUMP_OFF
         ):
             continue
         if kind in _DUMP_OFF or kind in {"unexpected-exit", "ept-misconfig"}:
-            found.append(place)
-    return found
+            announced.append(place)
+    return announced
 
 
 def _of_event(place: Place) -> _Record:

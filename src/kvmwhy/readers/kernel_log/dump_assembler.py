@@ -266,5 +266,5 @@ def _headed(text: str) -> ModuleType | None:
 
 
 def _cpu(text: str) -> int | None:
-    found = _CPU.search(text)
-    return int(found[1]) if found else None
+    match = _CPU.search(text)
+    return int(match[1]) if match else None

@@ -56,10 +56,10 @@ class Section:
             number = int((match.lastgroup or "f0")[1:])
             form = self.forms[number]
             first = self._pattern.groupindex[f"f{number}"] + 1
-            found = match.groups()[first - 1 : first - 1 + len(form.names)]
+            texts = match.groups()[first - 1 : first - 1 + len(form.names)]
             values = {
                 name: int(text, base) & _MASK64
-                for name, text, base in zip(form.names, found, form.bases, strict=True)
+                for name, text, base in zip(form.names, texts, form.bases, strict=True)
                 if not _is_torn(text)
             }
             yield Reading(number, values, match.start())

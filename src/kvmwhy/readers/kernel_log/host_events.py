@@ -62,10 +62,10 @@ def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
     skip = -1
     for number, line_text, following in _candidates(text):
         line = origin.line(number, line_text)
-        found = _read(line, following, origin)
-        if found is None:
+        message = _read(line, following, origin)
+        if message is None:
             continue
-        reading, fields, last = found
+        reading, fields, last = message
         if number <= skip and reading.slug in REPORTS:
             continue  # "Oops: 0000" behind "BUG: unable to handle": one report
         if reading.slug in PARTS:
@@ -151,11 +151,11 @@ def _read(line: Line, following: Sequence[str], origin: Origin) -> tuple[Reading
     best: tuple[Reading, dict[str, Value], int] | None = None
     for more, last in _folds(line, following, origin):
         longest, reading, before = 0, None, dict[str, Value]()
-        for told in messages(line, more):
-            found = _message(told.text)
-            reach = len(line.text) + len(more) - len(told.text) + found.end if found else 0
-            if found and reach >= longest:
-                longest, reading, before = reach, found, told.fields
+        for candidate in messages(line, more):
+            parsed = _message(candidate.text)
+            reach = len(line.text) + len(more) - len(candidate.text) + parsed.end if parsed else 0
+            if parsed and reach >= longest:
+                longest, reading, before = reach, parsed, candidate.fields
         # A fold must be needed: it gives a value more.
         if reading and (best is None or len(reading.fields) > len(best[0].fields)):
             best = reading, before | reading.fields, line.number + last

@@ -83,5 +83,5 @@ def _block(places: Sequence[Place], first: int, last: int) -> tuple[int, int]:
 
 def _same(event: HostEvent) -> tuple[object, ...]:
     """What two events share that say the same: a flood is one."""
-    told = {name: value for name, value in event.fields.items() if name not in {"pid", "vcpu"}}
-    return (event.kind, *sorted(told.items()))
+    fields = {name: value for name, value in event.fields.items() if name not in {"pid", "vcpu"}}
+    return (event.kind, *sorted(fields.items()))

@@ -88,41 +88,41 @@ def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -
     last = strange = who_at = 0
     for n, text in enumerate(following[:_MOST_LINES], 1):
         line = origin.line(head.number + n, text)
-        said = line.text[line.start :].strip()
-        if _END.match(said):
-            last = n if said.startswith("---[ end") else last
+        words = line.text[line.start :].strip()
+        if _END.match(words):
+            last = n if words.startswith("---[ end") else last
             break
-        folded = n == who_at + 1 and "kernel" not in fields and _FOLDED_TAINT.match(said)
-        if _OF_KVM.match(said):
+        folded = n == who_at + 1 and "kernel" not in fields and _FOLDED_TAINT.match(words)
+        if _OF_KVM.match(words):
             break  # a module's own line: a report has none
-        if head.text[head.start :].startswith(_ILLUMOS) and (who := _ILLUMOS_WHO.match(said)):
+        if head.text[head.start :].startswith(_ILLUMOS) and (who := _ILLUMOS_WHO.match(words)):
             fields.setdefault("comm", who["comm"])
             last = n
             continue
-        if not said or not (folded or _OF_A_REPORT.match(said)) or not _is_of(head, line):
+        if not words or not (folded or _OF_A_REPORT.match(words)) or not _is_of(head, line):
             strange += 1
             if strange > _MOST_STRANGE:
                 break
             continue
-        if n > 1 and slug == "warning" and said.startswith(("WARNING: ", "BUG: ")):
+        if n > 1 and slug == "warning" and words.startswith(("WARNING: ", "BUG: ")):
             break
         last, strange = n, 0
-        names_kvm = names_kvm or bool(_KVM.search(said))
-        if who := _WHO.match(said) or _OLD_WHO.match(said):
+        names_kvm = names_kvm or bool(_KVM.search(words))
+        if who := _WHO.match(words) or _OLD_WHO.match(words):
             who_at = n
             _fill(fields, who)
-        elif n == who_at + 1 and "kernel" not in fields and (rest := _FOLDED_TAINT.match(said)):
+        elif n == who_at + 1 and "kernel" not in fields and (rest := _FOLDED_TAINT.match(words)):
             _fill(fields, rest)
-        elif fault := _PAGE_FAULT.match(said):
+        elif fault := _PAGE_FAULT.match(words):
             fields.setdefault("error_code", int(fault["error_code"], 16))
             fields.setdefault("why", fault["why"].strip())
-        elif hardware := _HARDWARE.match(said):
+        elif hardware := _HARDWARE.match(words):
             fields.setdefault("hardware", hardware[1].strip())
-        elif where := _WHERE.match(said):
+        elif where := _WHERE.match(words):
             fields.setdefault("function", where["function"])
             if where["module"]:
                 fields.setdefault("module", where["module"])
-        elif (call := _CALL.match(said) or _INLINE.match(said)) and len(functions) < _MOST_FUNCTIONS:
+        elif (call := _CALL.match(words) or _INLINE.match(words)) and len(functions) < _MOST_FUNCTIONS:
             functions.append(call["function"])
     if functions:
         fields["trace"] = " ".join(functions)
@@ -131,8 +131,8 @@ def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -
     return Report(fields, last, names_kvm, bool(_GUEST_HARDWARE.search(str(fields.get("hardware", "")))))
 
 
-def _fill(fields: dict[str, Value], found: re.Match[str]) -> None:
-    for name, value in found.groupdict().items():
+def _fill(fields: dict[str, Value], match: re.Match[str]) -> None:
+    for name, value in match.groupdict().items():
         if value:
             key = "kernel" if name == "release" else name
             fields.setdefault(key, int(value) if key in {"cpu", "pid"} else value.strip())

@@ -139,5 +139,5 @@ def messages(line: Line, more: str = "") -> Iterator[Message]:
 
 
 def _leading(text: str, start: int = 0) -> int:
-    found = _LEADING.match(text, start)
-    return found.end() if found else start
+    match = _LEADING.match(text, start)
+    return match.end() if match else start

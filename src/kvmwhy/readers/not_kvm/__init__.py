@@ -58,15 +58,15 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
 def _matches(form: Form, text: str) -> list[re.Match[str]]:
     if not any(anchor in text for anchor in form.anchors):
         return []
-    found = []
+    matches = []
     for n, match in enumerate(form.pattern.finditer(text)):
         if n >= _MOST:
             break
         begin = max(text.rfind("\n", 0, match.start()) + 1, match.start() - 400)
         end = text.find("\n", match.end(), match.end() + 200)
         if not _NOT_HERE.search(text, begin, match.end() if end < 0 else end):
-            found.append(match)
-    return found
+            matches.append(match)
+    return matches
 
 
 def _failure(name: str, matches: list[re.Match[str]], whole: Text, path: str | None, first_line: int) -> Failure:

@@ -206,10 +206,10 @@ def _outside(old_dumps: list[OldDump], others: list[ArchDump]) -> Iterator[OldDu
             yield old
 
 
-def _of_other_arch(found: ArchDump) -> Dump:
-    dump = Dump(found.at, over=None)
-    dump.arch, dump.damage, dump.vcpu = found.arch, list(found.damage), found.vcpu
-    dump.whole = Cpu(registers=found.registers)
+def _of_other_arch(arch_dump: ArchDump) -> Dump:
+    dump = Dump(arch_dump.at, over=None)
+    dump.arch, dump.damage, dump.vcpu = arch_dump.arch, list(arch_dump.damage), arch_dump.vcpu
+    dump.whole = Cpu(registers=arch_dump.registers)
     return dump
 
 
@@ -273,12 +273,12 @@ class _Reader:
         heads.end()
         dumps.end()
 
-    def _other_arch(self, found: ArchDump) -> int:
+    def _other_arch(self, arch_dump: ArchDump) -> int:
         """Take a dump of another architecture; return where it ends: R12= is a register of two architectures."""
         self.dumps.end()
-        self.dumps.found.append(_of_other_arch(found))
+        self.dumps.found.append(_of_other_arch(arch_dump))
         self.heads.dump()
-        return found.end
+        return arch_dump.end
 
     def _word(self, start: int, end: int, index: str, digits: str | None) -> None:
         # Until 6.1 the words had no fixed width: at the very end of a text one may be cut.
@@ -352,8 +352,8 @@ class _Reader:
         self._numbered(at, "entry-failure", "hardware_error", value, exit_reason=9)
 
     def _exception(self, at: int, end: int) -> None:
-        if found := _EXCEPTION.match(self.text, end):
-            vector, code = int(found[1]), int(found[2], 16)
+        if match := _EXCEPTION.match(self.text, end):
+            vector, code = int(match[1]), int(match[2], 16)
             self.heads.add(Banner(at, "exception-exit", exception=vector, exception_error_code=code, exit_reason=1))
         elif self.text.find("\n", end) < 0 and self.text[end : end + 1].isdecimal():
             self.heads.add(Banner(at, "exception-exit", exit_reason=1)).damage.append("the line is cut")

@@ -96,11 +96,11 @@ def match_whole(text: str, at: int) -> WholeDump | None:
     wide = text[at] == "R"
     for name, gprs, gpr, table in _LONG if wide else _SHORT:
         layout = _compiled.get(name) or _compiled.setdefault(name, _layout(gprs, gpr, table))
-        if found := layout.pattern.match(text, at):
+        if match := layout.pattern.match(text, at):
             break
     else:
         return None
-    groups = found.groups()
+    groups = match.groups()
     count = len(layout.names)
     at_segments = count + len(STATE)
     try:
@@ -119,9 +119,9 @@ def match_whole(text: str, at: int) -> WholeDump | None:
     segments["idt"] = Segment(0, words[n + 2], words[n + 3], 0)
     cpl, _, _, smm, halted = groups[count:at_segments]
     cpu = Cpu(wide=wide, registers=registers, segments=segments, cpl=int(cpl), smm=smm != "0", halted=halted != "0")
-    code, end = groups[-1], found.end()
+    code, end = groups[-1], match.end()
     if code is None or len(code) != _WHOLE_CODE:
-        end = found.end(len(groups) - 1)
+        end = match.end(len(groups) - 1)
         folded = _FOLDED_CODE.match(text, end)
         if folded is None:
             return None

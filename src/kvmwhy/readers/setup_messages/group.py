@@ -23,11 +23,11 @@ class Group(NamedTuple):
     details: tuple[str, ...]  # of the messages that only follow
 
 
-def grouped(text: str, found: list[Message], first_line: int) -> list[Group]:
+def grouped(text: str, messages: list[Message], first_line: int) -> list[Group]:
     """One group for each refusal, in the order of the text."""
     groups: list[Group] = []
     line, counted, near = first_line, 0, -1
-    for message in found:
+    for message in messages:
         line += text.count("\n", counted, message.at)
         counted = message.at
         last = groups[-1] if groups else None

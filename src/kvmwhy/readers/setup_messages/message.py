@@ -45,9 +45,9 @@ def messages(text: str) -> list[Message]:
     """In the order of the text; no two of one place."""
     exact = _exact(text)
     taken = sorted((message.at, message.end) for message in exact)
-    found = [*exact, *_tolerant(text, taken)]
-    found.sort(key=lambda message: message.at)
-    return found[:MOST]
+    in_order = [*exact, *_tolerant(text, taken)]
+    in_order.sort(key=lambda message: message.at)
+    return in_order[:MOST]
 
 
 def _exact(text: str) -> list[Message]:
@@ -60,12 +60,12 @@ def _exact(text: str) -> list[Message]:
     for start, _, form, match in matches:
         if not apart or start >= apart[-1][1].end():
             apart.append((form, match))
-    found: list[Message] = []
+    exact: list[Message] = []
     for n, (form, match) in enumerate(apart):
         until = apart[n + 1][1].start() if n + 1 < len(apart) else len(text)
         if not _is_source(text, match):
-            found.append(_of_form(text, form, match, until))
-    return found
+            exact.append(_of_form(text, form, match, until))
+    return exact
 
 
 def _is_source(text: str, match: re.Match[str]) -> bool:

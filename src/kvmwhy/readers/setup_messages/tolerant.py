@@ -180,14 +180,14 @@ def _says_failed(line: str, named: re.Match[str]) -> bool:
 
 
 def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Refusal | None:
-    found: tuple[Call, re.Match[str]] | None = None
+    last: tuple[Call, re.Match[str]] | None = None
     for call in CALLS:
         if match := call.pattern.search(line):
-            found = call, match
+            last = call, match
             break
-    if found is None:
+    if last is None:
         return _of_kvm(text, start, end, line)
-    call, match = found
+    call, match = last
     errno = find_errno(text, start + match.end(), end) or find_errno(text, start, end)
     failed = _FAILED.search(line)
     if errno is None:

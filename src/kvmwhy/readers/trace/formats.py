@@ -95,8 +95,8 @@ class Formats:
         formats = []
         for begin, end in pairwise([*starts, len(text)]):
             block = text[begin:end]
-            if (name := _NAME.match(block)) and name[1] in wanted and (one := _format(name[1], block)):
-                formats.append(one)
+            if (name := _NAME.match(block)) and name[1] in wanted and (parsed := _format(name[1], block)):
+                formats.append(parsed)
             if "field: u64 timestamp" in block:
                 head += block
         page_size, commit = _header_page(head)
@@ -150,8 +150,8 @@ def _text(data: bytes) -> str:
 
 def _header_page(text: str) -> tuple[int, tuple[int, int]]:
     """Size of a page, and where its ``commit`` is; a 64-bit kernel's with 4 KiB pages where that is not said."""
-    found = {m[1].split()[-1]: (int(m[2]), int(m[3])) for m in _FIELD.finditer(text)}
-    commit, data = found.get("commit"), found.get("data")
+    match = {m[1].split()[-1]: (int(m[2]), int(m[3])) for m in _FIELD.finditer(text)}
+    commit, data = match.get("commit"), match.get("data")
     if commit is None or data is None or commit[1] not in {4, 8}:
         return _PAGE
     size = data[0] + data[1]

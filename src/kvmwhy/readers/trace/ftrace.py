@@ -48,7 +48,7 @@ def _is_event_at(text: str, at: int) -> bool:
     start = text.rfind("\n", max(0, at - 400), at) + 1
     end = text.find("\n", at, at + 400)
     line = text[start : end if end >= 0 else at + 400]
-    return any(isinstance(found, TraceEvent) for found in parse([line], 1))
+    return any(isinstance(event, TraceEvent) for event in parse([line], 1))
 
 
 def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidence:
@@ -68,20 +68,20 @@ def read_file(chunks: Iterable[bytes], *, path: str | None = None) -> Evidence:
 def _read(blocks: Iterable[str], path: str | None, first_line: int, *, whole: bool = False) -> Evidence:
     """``whole``: also segments without the words of a failure, which mail may have folded."""
     tape = Tape(path=path)
-    found = Distinct()
+    distinct = Distinct()
     ends = _Ends()
     for part, telling in skim(segments(blocks, first_line)):
         ends.add(part)
         if whole or telling or tape.story.waiting:
-            found.add(tape.feed(part.text, part.line))
+            distinct.add(tape.feed(part.text, part.line))
         else:
             tape.skip(part.text)
-            found.add(tape.story.end())
-    found.add(tape.story.end())
-    failures = found.failures()
+            distinct.add(tape.story.end())
+    distinct.add(tape.story.end())
+    failures = distinct.failures()
     if not failures and (healthy := ends.summary(path)):
         failures = (healthy,)
-    return Evidence(failures, (*tape.damage, *found.damage), FORMAT)
+    return Evidence(failures, (*tape.damage, *distinct.damage), FORMAT)
 
 
 class _Ends:
@@ -112,7 +112,7 @@ class _Ends:
 
 def events(text: str, first_line: int = 1) -> Iterator[TraceEvent]:
     """The events that belong to a story, in the order of the lines."""
-    return (found for found in parse(text.split("\n"), first_line) if isinstance(found, TraceEvent))
+    return (event for event in parse(text.split("\n"), first_line) if isinstance(event, TraceEvent))
 
 
 def every_event(chunks: Iterable[bytes]) -> Iterator[TraceEvent | LostEvents]:
@@ -141,12 +141,12 @@ class Tape:
     def feed(self, text: str, first_line: int) -> Iterator[Failure]:
         """``text`` is whole lines."""
         take = self.story.take
-        for found in parse(text.split("\n"), first_line):
-            if isinstance(found, LostEvents):
-                self.lost += found.events
+        for event in parse(text.split("\n"), first_line):
+            if isinstance(event, LostEvents):
+                self.lost += event.events
                 self.places += 1
                 self.story.lost()
-            elif failures := take(found):
+            elif failures := take(event):
                 yield from failures
 
     def skip(self, text: str) -> None:

@@ -86,21 +86,21 @@ def parse(lines: Iterable[str], first_line: int) -> Iterator[TraceEvent | LostEv
             task = _task(before) if len(before) < 200 else None
             if len(before) < 200:
                 tasks[before] = task
-        found: TraceEvent | LostEvents | None = None
+        event: TraceEvent | LostEvents | None = None
         if task is not None and name in STORY and time:
-            found = _event(task, name, phrase, time, number, by_tool=by_tool)
+            event = _event(task, name, phrase, time, number, by_tool=by_tool)
         elif task is None or not name.startswith("kvm_"):
-            found = _unusual(line, number, columns)
-            columns = line.strip(_MARGIN) if found is None and len(line) < _LONGEST_COLUMNS else ""
-            if found is None:
+            event = _unusual(line, number, columns)
+            columns = line.strip(_MARGIN) if event is None and len(line) < _LONGEST_COLUMNS else ""
+            if event is None:
                 if held is not None:
                     held.offer(line)
                 continue
         if held is not None:
             yield held.event
-        held = _Held(found) if isinstance(found, TraceEvent) else None
-        if isinstance(found, LostEvents):
-            yield found
+        held = _Held(event) if isinstance(event, TraceEvent) else None
+        if isinstance(event, LostEvents):
+            yield event
     if held is not None:
         yield held.event
 
@@ -151,38 +151,38 @@ def _unusual(line: str, number: int, columns: str) -> TraceEvent | LostEvents | 
         return lost
     if not ("kvm_" in line or "_mmio" in line):
         return None
-    found = _ANYWHERE.search(line)
-    if found is None and columns:
-        found = _ANYWHERE.search(f"{columns} {line.lstrip(_MARGIN)}")
-    if found:
-        pid, tid, cpu, latency_cpu, time, system, name, pad, phrase = found.groups()
+    match = _ANYWHERE.search(line)
+    if match is None and columns:
+        match = _ANYWHERE.search(f"{columns} {line.lstrip(_MARGIN)}")
+    if match:
+        pid, tid, cpu, latency_cpu, time, system, name, pad, phrase = match.groups()
         if name in STORY:
             task = _Task(int(tid or pid), int(cpu or latency_cpu))
             return _event(task, name, phrase, time, number, by_tool=bool(system) or len(pad) > 1)
         return None
-    if "kvm_run_exit" in line and (found := _QEMU_RUN_EXIT.search(line)):
-        return _qemu_event(found, number)
-    if found := _PERF_TRACE.match(line):
-        return _perf_event(found, number)
-    if found := _BARE.match(line):
-        at_cpu, time, system, name, pad, phrase = found.groups()
+    if "kvm_run_exit" in line and (match := _QEMU_RUN_EXIT.search(line)):
+        return _qemu_event(match, number)
+    if match := _PERF_TRACE.match(line):
+        return _perf_event(match, number)
+    if match := _BARE.match(line):
+        at_cpu, time, system, name, pad, phrase = match.groups()
         if name in STORY:
             task = _Task(0, int(at_cpu) if at_cpu else None)
             return _event(task, name, phrase, time or "", number, by_tool=bool(system) or len(pad) > 1)
     return None
 
 
-def _qemu_event(found: re.Match[str], number: int) -> TraceEvent:
+def _qemu_event(match: re.Match[str], number: int) -> TraceEvent:
     """QEMU's accel/kvm/trace-events: KVM_RUN came back to this QEMU."""
-    pid, time, index, reason = found.groups()
+    pid, time, index, reason = match.groups()
     fields: Fields = {"reason": int(reason), "errno": 0}
     seconds = float(time) if time else None
     return _decoded(_Task(int(pid or 0), None), "kvm_userspace_exit", fields, time=seconds, vcpu=int(index), at=number)
 
 
-def _perf_event(found: re.Match[str], number: int) -> TraceEvent | None:
+def _perf_event(match: re.Match[str], number: int) -> TraceEvent | None:
     """An event of ``perf trace``: milliseconds, and the tracepoint's fields in decimal, or what the kernel prints."""
-    time, thread, name, phrase = found.groups()
+    time, thread, name, phrase = match.groups()
     if name not in STORY:
         return None
     fields: Fields = {}
@@ -205,11 +205,11 @@ def _decoded(task: _Task, name: str, fields: Fields, *, time: float | None, vcpu
 
 
 def _task(before: str) -> _Task | None:
-    found = _TASK.search(before)
-    if found is None:
+    match = _TASK.search(before)
+    if match is None:
         return None
-    cpu = found[3] or found[4]
-    return _Task(int(found[2] or found[1]), int(cpu) if cpu else None)
+    cpu = match[3] or match[4]
+    return _Task(int(match[2] or match[1]), int(cpu) if cpu else None)
 
 
 def _event(task: _Task, name: str, phrase: str, time: str, number: int, *, by_tool: bool) -> TraceEvent:
@@ -258,6 +258,6 @@ _AS_IT_IS: Final = _Decoded()
 
 def _seconds(text: str) -> float | None:
     """None for a clock that counts something else."""
-    if not (found := _TIME.match(text)):
+    if not (match := _TIME.match(text)):
         return None
-    return int(found[1][:-2]) * 1e-6 if found[2] else float(found[1])
+    return int(match[1][:-2]) * 1e-6 if match[2] else float(match[1])

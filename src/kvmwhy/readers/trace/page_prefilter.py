@@ -48,7 +48,7 @@ class Anchors:
     def pages(self, piece: memoryview) -> Iterator[int]:
         """The indexes of the pages of ``piece`` to look at, in order, each once."""
         size = self.page_size
-        found: set[int] = set()
+        indices: set[int] = set()
         for pattern in self.patterns:
             at = 0
             while match := pattern.search(piece, at):
@@ -56,9 +56,9 @@ class Anchors:
                 if inside & 3:  # events are aligned: these bytes are of something else
                     at = match.start() + 1
                     continue
-                found.add(index)
+                indices.add(index)
                 at = (index + 1) * size
-        return iter(sorted(found))
+        return iter(sorted(indices))
 
 
 def _ahead(at: int, pattern: bytes) -> bytes:

@@ -72,14 +72,14 @@ class Decoder:
         self.scale = scale
         self.torn = 0
         self._wanted: dict[int, Wanted] = {}
-        for one in formats.by_id.values():
-            if only is not None and one.name not in only:
+        for form in formats.by_id.values():
+            if only is not None and form.name not in only:
                 continue
-            type_at, type_size = one.offsets["common_type"]
-            pid_at, pid_size = one.offsets["common_pid"]
-            vcpu_at, vcpu_size = one.offsets.get("vcpu_id", (0, 0))
+            type_at, type_size = form.offsets["common_type"]
+            pid_at, pid_size = form.offsets["common_pid"]
+            vcpu_at, vcpu_size = form.offsets.get("vcpu_id", (0, 0))
             if type_at == 0 and type_size == 2 and pid_size == 4:  # as in every kernel
-                self._wanted[one.id] = Wanted(one.name, one, pid_at, vcpu_at if vcpu_size == 4 else None)
+                self._wanted[form.id] = Wanted(form.name, form, pid_at, vcpu_at if vcpu_size == 4 else None)
 
     def head(self, page: Buffer) -> Head | None:
         """None if there is not even a head."""
@@ -146,9 +146,9 @@ class Decoder:
             if behind > end:
                 whole = False
                 break
-            one = wanted(words[at] & 0xFFFF) if at < behind else None
-            if one is not None:
-                yield ns, _event(one, view[4 * at : 4 * behind], ns, scale, cpu)
+            form = wanted(words[at] & 0xFFFF) if at < behind else None
+            if form is not None:
+                yield ns, _event(form, view[4 * at : 4 * behind], ns, scale, cpu)
             at = behind
         if not head.torn and (at != end or not whole):
             self.torn += 1

@@ -35,16 +35,16 @@ def detect(data: Buffer) -> bool:
 def read(data: Buffer, *, path: str | None = None, whole: bool = False) -> Evidence:
     """``whole``: decode every page, not only those around failures."""
     file = open_container(data)
-    found, damage = Distinct(), list(file.damage)
+    distinct, damage = Distinct(), list(file.damage)
     healthy: list[Failure] = []
     for recording in file.recordings:
         scale = 1e-9 if recording.clock in _NANOSECONDS else None
         pages = [(cpu.number, cpu.pages) for cpu in recording.cpus]
-        damage += _sift(pages, file.formats, scale, found, path, whole=whole)
-        if not found and (summary := _summary(pages, Decoder(file.formats, scale=scale), path)):
+        damage += _sift(pages, file.formats, scale, distinct, path, whole=whole)
+        if not distinct and (summary := _summary(pages, Decoder(file.formats, scale=scale), path)):
             healthy.append(summary)
-    failures = found.failures() or tuple(healthy)
-    return Evidence(failures, (*dict.fromkeys(damage), *found.damage), FORMAT)
+    failures = distinct.failures() or tuple(healthy)
+    return Evidence(failures, (*dict.fromkeys(damage), *distinct.damage), FORMAT)
 
 
 class Recorded(NamedTuple):
@@ -80,10 +80,10 @@ def read_pages(
 ) -> Evidence:
     """What ``trace_pipe_raw`` gave of one CPU, or of each by its number."""
     cpus: Mapping[int, Buffer] = pages if isinstance(pages, Mapping) else {0: pages}
-    found = Distinct()
+    distinct = Distinct()
     plain: list[tuple[int, Pages]] = [(number, Plain(data, formats.page_size)) for number, data in cpus.items()]
-    damage = _sift(plain, formats, 1e-9, found, path, whole=whole)
-    return Evidence(found.failures(), (*damage, *found.damage), "ring buffer pages")
+    damage = _sift(plain, formats, 1e-9, distinct, path, whole=whole)
+    return Evidence(distinct.failures(), (*damage, *distinct.damage), "ring buffer pages")
 
 
 def _summary(cpus: list[tuple[int, Pages]], decoder: Decoder, path: str | None) -> Failure | None:
@@ -116,7 +116,7 @@ def _sift(
     cpus: list[tuple[int, Pages]],
     formats: Formats,
     scale: float | None,
-    found: Distinct,
+    distinct: Distinct,
     path: str | None,
     *,
     whole: bool,
@@ -126,7 +126,7 @@ def _sift(
     decoder = Decoder(formats, scale=scale)
     sifted = sift(cpus, decoder, Story(path=path), whole=whole)
     for failure in sifted.failures:
-        found.add((failure,))
+        distinct.add((failure,))
     if sifted.lost_places:
         some = f"{sifted.lost} events" if sifted.lost else "events"
         damage.append(f"the kernel lost {some} at {sifted.lost_places} places of this trace")

@@ -120,8 +120,8 @@ def sift(cpus: Sequence[tuple[int, Pages]], decoder: Decoder, story: Story, *, w
     indexed = [cpu for cpu in indexed if cpu.starts]
     count = sum(len(cpu.starts) for cpu in indexed)
     windows = [Window(0, _EVER)] if everything or count <= SMALL else _windows(indexed)
-    lost = [one for cpu in indexed for one in cpu.lost.values()]
-    return Sifted(count, sum(one.events or 0 for one in lost), len(lost), _failures(indexed, windows, story))
+    lost = [loss for cpu in indexed for loss in cpu.lost.values()]
+    return Sifted(count, sum(loss.events or 0 for loss in lost), len(lost), _failures(indexed, windows, story))
 
 
 class Merged(NamedTuple):
@@ -145,9 +145,9 @@ def everything(cpus: Sequence[tuple[int, Pages]], decoder: Decoder) -> Merged:
 
 def _windows(cpus: Sequence[_Cpu]) -> list[Window]:
     """Around each anchor, as much as all CPUs' pages near it cover; those that touch are one."""
-    found: list[Window] = []
+    windows: list[Window] = []
     for ns in sorted(ns for cpu in cpus for ns in cpu.anchors):
-        if found and ns < found[-1].end - 1:
+        if windows and ns < windows[-1].end - 1:
             continue
         begin, end = 0, _EVER
         for cpu in cpus:
@@ -155,11 +155,11 @@ def _windows(cpus: Sequence[_Cpu]) -> list[Window]:
             begin = max(begin, cpu.start(at - _BEFORE, 0))
             end = min(end, cpu.start(at + _AFTER, _EVER))
         end = max(end, ns + 1)
-        if found and begin <= found[-1].end:
-            found[-1] = Window(found[-1].begin, max(end, found[-1].end))
+        if windows and begin <= windows[-1].end:
+            windows[-1] = Window(windows[-1].begin, max(end, windows[-1].end))
         else:
-            found.append(Window(begin, end))
-    return found
+            windows.append(Window(begin, end))
+    return windows
 
 
 def _failures(cpus: Sequence[_Cpu], windows: Sequence[Window], story: Story) -> Iterator[Failure]:

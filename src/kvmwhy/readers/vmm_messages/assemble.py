@@ -60,9 +60,9 @@ def failures_of(text: Text, messages: list[Message], *, path: str | None, first_
     owners = _owners(text.text, [message for message, _ in merged], dumps)
     host = host_of(text.text)
     out = []
-    for index, (said, number) in enumerate(merged):
+    for index, (message_read, number) in enumerate(merged):
         until = merged[index + 1][0].start if index + 1 < len(merged) else len(text.text)
-        message, apart, torn = with_words(text.text, said, until)
+        message, apart, torn = with_words(text.text, message_read, until)
         dump = owners.get(index)
         vcpu = message.vcpu if message.vcpu is not None or dump is None else dump.vcpu
         cpu, code = _cpu(message, dump)
@@ -148,8 +148,8 @@ def _is_same(text: str, before: Message, after: Message, *, near: bool, dumps: l
     if before.kind != after.kind and not (before.weak or after.weak):
         return False
     for name in _FACTS:
-        one, two = getattr(before, name), getattr(after, name)
-        if one != two and _shown(one) and _shown(two):
+        first, two = getattr(before, name), getattr(after, name)
+        if first != two and _shown(first) and _shown(two):
             return False
     between = text[before.stop : after.start]
     dumped = any(before.stop <= dump.start and dump.stop <= after.start for dump in dumps)

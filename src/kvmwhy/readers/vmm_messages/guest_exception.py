@@ -17,15 +17,15 @@ _REFUSED: Final = frozenset({6, 13})  # #UD and #GP: what KVM injects for what i
 
 def exception_in(line: str) -> dict[str, Any] | None:
     """The exception that a test of kvm-unit-tests did not expect."""
-    found = _UNHANDLED.search(line)
-    if not found:
+    match = _UNHANDLED.search(line)
+    if not match:
         return None
-    vector = int(found["vector"])
+    vector = int(match["vector"])
     facts: dict[str, Any] = {
         "kind": "undef-injected" if vector in _REFUSED else "symptom",
         "exception": vector,
-        "rip": int(found["ip"], 16),
+        "rip": int(match["ip"], 16),
     }
-    if found["code"]:
-        facts["exception_error_code"] = int(found["code"], 16)
+    if match["code"]:
+        facts["exception_error_code"] = int(match["code"], 16)
     return facts

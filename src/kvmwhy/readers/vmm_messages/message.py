@@ -50,17 +50,17 @@ _SHORT: Final = 240
 
 def errno_in(text: str) -> str | None:
     """The errno that a program prints behind its own words, by number, by name, or in strerror's words."""
-    found = find_errno(text, 0, _SHORT)
-    return found.name if found else None
+    spelled = find_errno(text, 0, _SHORT)
+    return spelled.name if spelled else None
 
 
 def debug_facts(text: str) -> dict[str, Any] | None:
     """Rust's ``{:?}`` of a VcpuExit: ``FailEntry(7, 2)``, ``Unsupported(39)``, ``MemoryFault { flags: 8, … }``."""
-    found = _DEBUG.match(text)
-    if not found:
+    match = _DEBUG.match(text)
+    if not match:
         return None
-    name = found["name"]
-    rest = found["rest"] or ""
+    name = match["name"]
+    rest = match["rest"] or ""
     closed = ")" in rest or "}" in rest  # a number without its bracket may be cut
     values = [(m["field"], integer(m["number"])) for m in _IN_DEBUG.finditer(rest)][:8] if closed else []
     if name == "Unsupported":
@@ -85,9 +85,9 @@ def debug_facts(text: str) -> dict[str, Any] | None:
     return facts
 
 
-def facts_of(form: Form, found: re.Match[str], line: str) -> dict[str, Any] | None:
+def facts_of(form: Form, match: re.Match[str], line: str) -> dict[str, Any] | None:
     """The facts that a match of a form shows; ``None`` if its numbers make no sense."""
-    shown = {name: text for name, text in found.groupdict().items() if text is not None}
+    shown = {name: text for name, text in match.groupdict().items() if text is not None}
     facts: dict[str, Any] = {}
     if form.exit_reason is not None:
         facts["exit_reason"] = form.exit_reason
@@ -95,7 +95,7 @@ def facts_of(form: Form, found: re.Match[str], line: str) -> dict[str, Any] | No
         facts["errno"] = form.errno
     if "debug" in shown:
         # The pattern stops where it may; what the exit carries is read from the line.
-        debug = debug_facts(line[found.start("debug") :])
+        debug = debug_facts(line[match.start("debug") :])
         if debug is None:
             return None
         facts |= debug

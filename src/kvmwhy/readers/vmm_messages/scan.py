@@ -82,24 +82,24 @@ class _Reader:
                 continue
             if not facts:
                 return None  # this form speaks of an exit that is no failure
-            return self._placed(facts, place, form.vmm, said=form.form, shows_host_cpu="{host_cpu" in form.form)
+            return self._placed(facts, place, form.vmm, words=form.form, shows_host_cpu="{host_cpu" in form.form)
         if facts := thrown_at(self.text, begin, stop):
-            return self._placed(facts, place, "gvisor", said=words, shows_host_cpu=True)
+            return self._placed(facts, place, "gvisor", words=words, shows_host_cpu=True)
         if facts := exception_in(place.text):
             return make_message(facts, begin, stop, vmm="kvm-unit-tests", said=words)
         if facts := read_line(place.text):
-            return self._placed(facts, place, None, said=words)
+            return self._placed(facts, place, None, words=words)
         if kind := failed_somehow(place.text):
-            return self._placed({"kind": kind, "weak": True}, place, None, said=words)
+            return self._placed({"kind": kind, "weak": True}, place, None, words=words)
         return None
 
     def _placed(
-        self, facts: dict[str, Any], line: _Line, vmm: str | None, *, said: str, shows_host_cpu: bool = False
+        self, facts: dict[str, Any], line: _Line, vmm: str | None, *, words: str, shows_host_cpu: bool = False
     ) -> Message:
         if "vcpu" not in facts:
             facts["vcpu"] = _vcpu_in(line.text, line.before, shows_host_cpu=shows_host_cpu)
         named = vmm or self.namer.name(line.start, line.stop)
-        return make_message(facts, line.start, line.stop, vmm=named, said=said[-_MOST_SAID:])
+        return make_message(facts, line.start, line.stop, vmm=named, said=words[-_MOST_SAID:])
 
 
 def messages_of(text: str) -> list[Message]:
@@ -132,12 +132,12 @@ def _finder() -> Finder:
 def _anchored(text: str) -> Iterator[int]:
     """Where anchors stand, in order."""
     data = text.encode("utf-8", "surrogatepass")
-    found = _finder()(data)
+    matches = _finder()(data)
     if len(data) == len(text):
-        yield from (start for _, start, _ in found)
+        yield from (start for _, start, _ in matches)
         return
     at = offset = 0
-    for _, start, _ in found:
+    for _, start, _ in matches:
         at += len(data[offset:start].decode("utf-8", "surrogatepass"))
         offset = start
         yield at
@@ -154,10 +154,10 @@ def _by_form(form: Form, line: str, before: str) -> dict[str, Any] | None:
     """The facts of a line in a form; ``None``: it is not in it; empty: what it reports is no failure."""
     if form.after is not None and (form.after not in before or line.strip() != form.form):
         return None
-    found = form.pattern.search(line)
-    if not found:
+    match = form.pattern.search(line)
+    if not match:
         return None
-    facts = facts_of(form, found, line)
+    facts = facts_of(form, match, line)
     if facts is None or "exit_reason" not in facts:
         return facts
     reason = facts["exit_reason"]
@@ -169,10 +169,10 @@ def _by_form(form: Form, line: str, before: str) -> dict[str, Any] | None:
 def _vcpu_in(line: str, before: str, *, shows_host_cpu: bool) -> int | None:
     """The vCPU that a line names: in its words, its thread's name, or the thread that panicked."""
     where = line.split("KVM_EXIT_", 1)[0] if shows_host_cpu else line
-    found = _VCPU.search(where) or (_VCPU.search(before) if _PANICKED in before or _CAUSED in before else None)
-    if found is None or (shows_host_cpu and found[0].startswith("Vcpu")):
+    match = _VCPU.search(where) or (_VCPU.search(before) if _PANICKED in before or _CAUSED in before else None)
+    if match is None or (shows_host_cpu and match[0].startswith("Vcpu")):
         return None
-    return int(next(group for group in found.groups() if group))
+    return int(next(group for group in match.groups() if group))
 
 
 def _line_before(text: str, begin: int) -> str:

@@ -133,24 +133,24 @@ def read_line(line: str) -> dict[str, Any] | None:
 
 
 def _by_name(text: str) -> dict[str, Any] | None:
-    for found in _NAME.finditer(text):
-        name = found["kernel"] or found["suberror"] or found["camel"] or found["go"] or found["bare"]
+    for match in _NAME.finditer(text):
+        name = match["kernel"] or match["suberror"] or match["camel"] or match["go"] or match["bare"]
         reason = 17 if name.startswith("INTERNAL_ERROR") else number_of(name)
-        if reason is None or is_prose(text, found.start(), found.end()):
+        if reason is None or is_prose(text, match.start(), match.end()):
             continue
-        before = text[max(0, found.start() - 40) : found.start()]
+        before = text[max(0, match.start() - 40) : match.start()]
         bad = bool(_IS_BAD.search(before))
-        if found["camel"]:
+        if match["camel"]:
             if not (bad or _IS_KVM.search(text)):
                 continue
-            facts = debug_facts(text[found.start() :])
+            facts = debug_facts(text[match.start() :])
             if facts is not None:
-                return _with_numbers(facts, text, found.end())
-        about = bad or _IS_KVM.search(text) or _SUBERROR.search(text) or text.startswith(": ", found.end())
-        if found["bare"] and not about:
+                return _with_numbers(facts, text, match.end())
+        about = bad or _IS_KVM.search(text) or _SUBERROR.search(text) or text.startswith(": ", match.end())
+        if match["bare"] and not about:
             continue
         if reason in FAILURES or bad:
-            facts = _with_numbers({"exit_reason": reason}, text, found.end())
+            facts = _with_numbers({"exit_reason": reason}, text, match.end())
             if name in _SUBERROR_NAMES:
                 facts.setdefault("suberror", _SUBERROR_NAMES[name])
             return facts
@@ -161,10 +161,10 @@ def _with_numbers(facts: dict[str, Any], text: str, after: int) -> dict[str, Any
     """The number that the exit carries: the first behind its name that is not labelled as a CPU's."""
     reason = facts["exit_reason"]
     if reason == 17:
-        if "suberror" not in facts and (found := _SUBERROR.search(text) or _bare_number(text, after, reason)):
-            facts["suberror"] = integer(found["n"])
-        if found := _NDATA.search(text):
-            facts["ndata"] = integer(found["n"])
+        if "suberror" not in facts and (match := _SUBERROR.search(text) or _bare_number(text, after, reason)):
+            facts["suberror"] = integer(match["n"])
+        if match := _NDATA.search(text):
+            facts["ndata"] = integer(match["n"])
         if facts.get("suberror", 0) >= 1 << 32:
             del facts["suberror"]
         return facts
@@ -172,29 +172,29 @@ def _with_numbers(facts: dict[str, Any], text: str, after: int) -> dict[str, Any
         facts["hardware_error"] = number
     elif reason == 0 and (number := _first_number(text, after, reason)) is not None:
         facts["hardware_reason"] = number
-    elif reason == 1 and (found := _EXCEPTION.match(text, after)):
-        facts["exception"] = integer(found["vector"])
-        if found["code"]:
-            facts["exception_error_code"] = integer(found["code"])
+    elif reason == 1 and (match := _EXCEPTION.match(text, after)):
+        facts["exception"] = integer(match["vector"])
+        if match["code"]:
+            facts["exception_error_code"] = integer(match["code"])
     return facts
 
 
 def _bare_number(text: str, after: int, reason: int) -> re.Match[str] | None:
     """The number right behind an exit's name, or behind the exit's own: ``KVM_EXIT_INTERNAL_ERROR (17): 3``."""
-    found = _BARE_NUMBER.match(text, after)
-    if found is None or integer(found["n"]) != reason:
-        return found
-    return _BARE_NUMBER.match(text, found.end() + text.startswith(")", found.end()))
+    match = _BARE_NUMBER.match(text, after)
+    if match is None or integer(match["n"]) != reason:
+        return match
+    return _BARE_NUMBER.match(text, match.end() + text.startswith(")", match.end()))
 
 
 def _first_number(text: str, after: int, reason: int) -> int | None:
     """The first number that is neither a CPU's nor the exit's own, as in ``KVM_EXIT_FAIL_ENTRY (9), reason 7``."""
-    for found in _LABELLED.finditer(text, after, min(len(text), after + 160)):
-        if _CPU_LABEL.search(found["label"].rstrip(" =:(")):
+    for match in _LABELLED.finditer(text, after, min(len(text), after + 160)):
+        if _CPU_LABEL.search(match["label"].rstrip(" =:(")):
             continue
-        if not found["label"] and found["n"] == str(reason) and found.start() == after:
+        if not match["label"] and match["n"] == str(reason) and match.start() == after:
             continue
-        digits = found["n"]
+        digits = match["n"]
         if not digits.lower().startswith("0x") and not digits.isdigit():
             return int(digits, 16)
         return hardware_reason(digits)
@@ -202,54 +202,54 @@ def _first_number(text: str, after: int, reason: int) -> int | None:
 
 
 def _by_words(text: str) -> dict[str, Any] | None:
-    if (found := _ENTRY_WORDS.search(text)) and _IS_KVM.search(text) and not is_prose(text, found.start(), found.end()):
-        number = _first_number(text, found.end(), 9)
+    if (match := _ENTRY_WORDS.search(text)) and _IS_KVM.search(text) and not is_prose(text, match.start(), match.end()):
+        number = _first_number(text, match.end(), 9)
         if number is not None:
             return {"exit_reason": 9, "hardware_error": number}
-    if found := _INTERNAL_WORDS.search(text):
-        facts = _with_numbers({"exit_reason": 17}, text, found.end())
-        if "suberror" in facts or re.fullmatch(r"[^\n]{0,24}", text[found.end() :].strip()):
-            return None if is_prose(text, found.start(), found.end()) else facts
-    if (found := _TRIPLE.search(text)) and _TRIPLE_OF_KVM.search(text):
-        return None if is_prose(text, 0, found.end()) else {"exit_reason": 8}
-    found = _MEMORY_FAULT.search(text)
-    return {"exit_reason": 39} if found and _IS_BAD.search(text) else None
+    if match := _INTERNAL_WORDS.search(text):
+        facts = _with_numbers({"exit_reason": 17}, text, match.end())
+        if "suberror" in facts or re.fullmatch(r"[^\n]{0,24}", text[match.end() :].strip()):
+            return None if is_prose(text, match.start(), match.end()) else facts
+    if (match := _TRIPLE.search(text)) and _TRIPLE_OF_KVM.search(text):
+        return None if is_prose(text, 0, match.end()) else {"exit_reason": 8}
+    match = _MEMORY_FAULT.search(text)
+    return {"exit_reason": 39} if match and _IS_BAD.search(text) else None
 
 
 def _by_number(line: str, text: str) -> dict[str, Any] | None:
     for pattern in (_GOT, _BY_NUMBER, _WHOLE):
-        found = pattern.search(text)
-        if found:
-            reason = integer(next(filter(None, map(found.groupdict().get, ("n", "m", "o")))))
+        match = pattern.search(text)
+        if match:
+            reason = integer(next(filter(None, map(match.groupdict().get, ("n", "m", "o")))))
             if reason >= _MOST_EXITS or (pattern is _WHOLE and reason in ORDINARY):
                 return None
             return {"exit_reason": reason}
-    for found in _BY_NAME.finditer(text):
-        name = found["name"] or found["upper"] or found["words"]
+    for match in _BY_NAME.finditer(text):
+        name = match["name"] or match["upper"] or match["words"]
         by_name = number_of(name)
-        if not found["name"] and by_name is not None and by_name not in ORDINARY:
+        if not match["name"] and by_name is not None and by_name not in ORDINARY:
             return {"exit_reason": by_name}
-        if found["name"] and (facts := debug_facts(text[found.start("name") :])) is not None:
-            return _with_numbers(facts, text, found.end())
-    if (found := _PLAIN_NUMBER.search(text)) is not None:
-        return _with_numbers({"exit_reason": integer(found["n"])}, text, found.end())
-    if found := _PLAIN_NAME.search(text):
-        plain = number_of(found["name"] or found["upper"])
-        if plain in _UNMISTAKABLE and not is_prose(text, found.start(), found.end()):
-            return _with_numbers({"exit_reason": plain}, text, found.end())
-    if "VcpuExit::" in line and (found := _GOT_NAME.search(text)):
-        return debug_facts(text[found.start("name") :])
+        if match["name"] and (facts := debug_facts(text[match.start("name") :])) is not None:
+            return _with_numbers(facts, text, match.end())
+    if (match := _PLAIN_NUMBER.search(text)) is not None:
+        return _with_numbers({"exit_reason": integer(match["n"])}, text, match.end())
+    if match := _PLAIN_NAME.search(text):
+        plain = number_of(match["name"] or match["upper"])
+        if plain in _UNMISTAKABLE and not is_prose(text, match.start(), match.end()):
+            return _with_numbers({"exit_reason": plain}, text, match.end())
+    if "VcpuExit::" in line and (match := _GOT_NAME.search(text)):
+        return debug_facts(text[match.start("name") :])
     return None
 
 
 def _by_errno(text: str) -> dict[str, Any] | None:
     for pattern in (_RUN, _WEAK_RUN):
-        found = pattern.search(text)
-        if not found or _OTHER_CALL.search(text, max(0, found.start() - 40), found.start()):
+        match = pattern.search(text)
+        if not match or _OTHER_CALL.search(text, max(0, match.start() - 40), match.start()):
             continue
-        errno = errno_in(text[found.end() :])
-        if errno is None and _IN.search(text, max(0, found.start() - _SHORT), found.start()):
-            errno = errno_in(text[max(0, found.start() - 4 * _SHORT) : found.start()])
+        errno = errno_in(text[match.end() :])
+        if errno is None and _IN.search(text, max(0, match.start() - _SHORT), match.start()):
+            errno = errno_in(text[max(0, match.start() - 4 * _SHORT) : match.start()])
         if errno and errno not in _ORDINARY_ERRNOS and (pattern is _RUN or errno in _WEAK_ERRNOS):
             return {"errno": errno}
     return None
@@ -272,8 +272,8 @@ def failed_somehow(line: str) -> Kind | None:
     if _OTHERS.search(line):
         return None
     text = without_expectations(line)
-    found = _RUN_FAILED.search(text)
-    if found and not _OTHER_CALL.search(text) and not is_prose(text, found.start(), found.end()):
+    match = _RUN_FAILED.search(text)
+    if match and not _OTHER_CALL.search(text) and not is_prose(text, match.start(), match.end()):
         return "run-error"
-    found = _NAMES_A_FAILURE.search(text) if _LEVEL.search(line) else None
-    return "unread" if found and not is_prose(text, found.start(), found.end()) else None
+    match = _NAMES_A_FAILURE.search(text) if _LEVEL.search(line) else None
+    return "unread" if match and not is_prose(text, match.start(), match.end()) else None

@@ -29,8 +29,8 @@ def find_registers(text: str, near: Iterable[tuple[int, int]]) -> list[Registers
         structs = struct_dumps(region)
         taken = [(dump.start, dump.stop) for dump in structs]
         tables = [d for d in text_dumps(region) if not any(a < d.stop and d.start < b for a, b in taken)]
-        found = sorted((*structs, *tables, *other_dumps(region)), key=lambda dump: dump.start)
-        out += (dump._replace(start=dump.start + start, stop=dump.stop + start) for dump in found)
+        dumps = sorted((*structs, *tables, *other_dumps(region)), key=lambda dump: dump.start)
+        out += (dump._replace(start=dump.start + start, stop=dump.stop + start) for dump in dumps)
     return out
 
 

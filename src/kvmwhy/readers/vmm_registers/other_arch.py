@@ -42,7 +42,7 @@ _FEWEST: Final = 2
 def other_dumps(text: str) -> list[Registers]:
     """The dumps of a text; one of riscv64 may come in two parts."""
     out: list[Registers] = []
-    heads = [found.start() for found in _HEAD.finditer(text)]
+    heads = [match.start() for match in _HEAD.finditer(text)]
     for number, start in enumerate(heads):
         end = min(start + _REACH, heads[number + 1] if number + 1 < len(heads) else len(text))
         ends = _ENDS.search(text, start + 1, end)

@@ -68,8 +68,8 @@ def _dump(text: str, body: re.Match[str], end: int) -> Registers:
         region = text[special.start() : end]
         segments = segments_in(region)
         controls = list(_CONTROL.finditer(region))
-        stop = special.start() + max([0, *(found.end() for found in (*_SEGMENT.finditer(region), *controls))])
-        for name, value in _numbers(", ".join(found[0] for found in controls)).items():
+        stop = special.start() + max([0, *(match.end() for match in (*_SEGMENT.finditer(region), *controls))])
+        for name, value in _numbers(", ".join(match[0] for match in controls)).items():
             registers.setdefault(name.lower(), value)
     damage = () if body["torn"] is None else _CUT
     return Registers(body.start(), stop, Cpu(registers=registers, segments=segments), damage=damage)
@@ -80,15 +80,15 @@ def segments_in(text: str) -> dict[str, Segment]:
     out: dict[str, Segment] = {}
     if "{" not in text:
         return out
-    for found in _SEGMENT.finditer(text):
-        segment = segment_of(_numbers(found[2] or found["fields"]))
+    for match in _SEGMENT.finditer(text):
+        segment = segment_of(_numbers(match[2] or match["fields"]))
         if segment:
-            out.setdefault((found[1] or found["go"]).lower(), segment)
-    for found in _TABLE.finditer(text):
-        fields = _numbers(found[2])
+            out.setdefault((match[1] or match["go"]).lower(), segment)
+    for match in _TABLE.finditer(text):
+        fields = _numbers(match[2])
         if {"base", "limit"} <= fields.keys():
             out.setdefault(
-                _TABLES.get(found[1].lower(), found[1].lower()), Segment(0, fields["base"], fields["limit"], 0)
+                _TABLES.get(match[1].lower(), match[1].lower()), Segment(0, fields["base"], fields["limit"], 0)
             )
     return out
 

@@ -98,8 +98,8 @@ def text_dumps(text: str) -> list[Registers]:
     for line in text.split("\n"):
         begin, at = at, at + len(line) + 1
         line = line[:_MOST_LINE]  # noqa: PLW2901  what is longer is no table
-        if found := _OF_CPU.search(line):
-            vcpu = int(found["vcpu"])
+        if match := _OF_CPU.search(line):
+            vcpu = int(match["vcpu"])
         pairs = [(canonical(m["name"] or m["upper"]), m["value"] or m["big"]) for m in _PAIR.finditer(line)]
         if block and _starts_another(block, pairs):
             out += filter(None, [block.done()])
@@ -132,18 +132,18 @@ def _take(block: _Block, line: str, pairs: list[tuple[str | None, str]]) -> bool
     for name, digits in pairs:
         if name:
             block.value(name, digits)
-    if found := _ROW.match(line):
-        bits = dict(zip(_ROW_BITS, map(int, found["bits"].split()), strict=False))
-        fields = {name: int(found[name], 16) for name in ("selector", "base", "limit")}
-        row = segment_of(bits | fields | {"type": int(found["type"], 16) & 0xF})
+    if match := _ROW.match(line):
+        bits = dict(zip(_ROW_BITS, map(int, match["bits"].split()), strict=False))
+        fields = {name: int(match[name], 16) for name in ("selector", "base", "limit")}
+        row = segment_of(bits | fields | {"type": int(match["type"], 16) & 0xF})
         if row:
-            block.segments.setdefault(found["name"], row)
+            block.segments.setdefault(match["name"], row)
         return True
     structs = segments_in(line)
     for name, segment in structs.items():
         block.segments.setdefault(name, segment)
-    if found := _TABLE.match(line):
-        block.segments.setdefault(found["name"].lower(), Segment(0, int(found["base"], 16), int(found["limit"], 16), 0))
+    if match := _TABLE.match(line):
+        block.segments.setdefault(match["name"].lower(), Segment(0, int(match["base"], 16), int(match["limit"], 16), 0))
         return True
     named = _NAMED_ROW.match(line)
     if named:
@@ -177,9 +177,9 @@ class _CodeReader:
         self.items: list[str] = []
 
     def take(self, line: str, block: _Block) -> bool:
-        if found := _KM_CODE.match(line):
-            if block.registers.get("rip") == int(found["rip"], 16):
-                block.code = Code(tuple(int(byte, 16) for byte in found["bytes"].split()), 0)
+        if match := _KM_CODE.match(line):
+            if block.registers.get("rip") == int(match["rip"], 16):
+                block.code = Code(tuple(int(byte, 16) for byte in match["bytes"].split()), 0)
             return True
         if _CODE_HEAD.match(line):
             self.open, self.skipped = True, 0

@@ -19,8 +19,8 @@ def set_up(failure: Failure) -> tuple[str, ...]:
     setup = failure.setup
     if setup is None:
         return ()
-    told = [*_msr(setup), *_firmware(setup), *_memory(setup, failure.errno), *_registers(failure)]
-    return tuple(told)
+    sentences = [*_msr(setup), *_firmware(setup), *_memory(setup, failure.errno), *_registers(failure)]
+    return tuple(sentences)
 
 
 def _msr(setup: Setup) -> list[str]:
@@ -30,40 +30,44 @@ def _msr(setup: Setup) -> list[str]:
     if msr is None:
         return [f"MSR {setup.msr:#x} is none that KVM or its VMMs are known to use"]
     value = f", to which {setup.value:#x} was to be written" if setup.value is not None else ""
-    told = [f"MSR {setup.msr:#x} is {msr.name}: {msr.what}{value}", f"it is offered by {msr.offered_by}"]
+    sentences = [f"MSR {setup.msr:#x} is {msr.name}: {msr.what}{value}", f"it is offered by {msr.offered_by}"]
     if msr.features:
         hidden = " or ".join(f"-{feature}" for feature in msr.features)
-        told.append(f"a guest without its feature has none of it: add {hidden} to the CPU model (-cpu host,-feature)")
+        sentences.append(
+            f"a guest without its feature has none of it: add {hidden} to the CPU model (-cpu host,-feature)"
+        )
     if "msrs" in setup.fields:
-        told.append(f"these were refused: {setup.fields['msrs']}")
-    return told
+        sentences.append(f"these were refused: {setup.fields['msrs']}")
+    return sentences
 
 
 def _firmware(setup: Setup) -> list[str]:
-    told = []
+    sentences = []
     if setup.firmware_error:
-        told.append(f"the SEV firmware's code {setup.firmware_error:#x} is {describe_code(setup.firmware_error)}")
+        sentences.append(f"the SEV firmware's code {setup.firmware_error:#x} is {describe_code(setup.firmware_error)}")
     elif setup.firmware_error == 0:
-        told.append("the SEV firmware's code is 0: KVM refused the request itself, the firmware did not")
+        sentences.append("the SEV firmware's code is 0: KVM refused the request itself, the firmware did not")
     if setup.status is not None:
-        told.append(f"the status {setup.status:#x} is {describe_status(setup.status)}")
-    return told
+        sentences.append(f"the status {setup.status:#x} is {describe_status(setup.status)}")
+    return sentences
 
 
 def _memory(setup: Setup, errno: str | None) -> list[str]:
     start, size = setup.fields.get("start"), setup.fields.get("size")
     if "MEMORY_REGION" not in setup.call or not isinstance(start, int) or not isinstance(size, int):
         return []
-    told = []
+    sentences = []
     if (start | size) & (_PAGE - 1):
-        told.append("start or size is no multiple of a page")
+        sentences.append("start or size is no multiple of a page")
     if size >> 12 > _MOST_PAGES:
-        told.append(f"a slot holds at most {_MOST_PAGES} pages, just under 8 TiB; this one has {size >> 12}")
+        sentences.append(f"a slot holds at most {_MOST_PAGES} pages, just under 8 TiB; this one has {size >> 12}")
     if start + size > 1 << 52:
-        told.append("the region ends above the highest physical address that a CPU can have")
-    if not told and errno == "EINVAL":
-        told.append("alignment and size are in order: the slot's number, its flags, or its memory in the VMM is not")
-    return told
+        sentences.append("the region ends above the highest physical address that a CPU can have")
+    if not sentences and errno == "EINVAL":
+        sentences.append(
+            "alignment and size are in order: the slot's number, its flags, or its memory in the VMM is not"
+        )
+    return sentences
 
 
 def _registers(failure: Failure) -> list[str]:

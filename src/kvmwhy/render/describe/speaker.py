@@ -35,17 +35,17 @@ _VMX: Final = frozenset({"xen", "bhyve", "hyperkit", "hvf", "noirvisor", "own"})
 def speaker(shown: Speaker) -> tuple[str, ...]:
     """Who, then each number that means something."""
     who = _NAMES.get(shown.name, shown.name)
-    told = [f"these lines are of {who}: KVM has no part in them, unless it runs below"]
+    sentences = [f"these lines are of {who}: KVM has no part in them, unless it runs below"]
     fields = shown.fields
     reason = fields.get("exit_reason")
     if isinstance(reason, int) and shown.name in _VMX and (name := reason_name(reason & 0xFFFF)):
         failed = " (a failed entry)" if reason >> 31 & 1 else ""
-        told.append(f"exit reason {reason & 0xFFFFFFFF:#x} is {name}{failed}")
+        sentences.append(f"exit reason {reason & 0xFFFFFFFF:#x} is {name}{failed}")
     vector = fields.get("vector")
     if isinstance(vector, int):
         first = "the first exception of the triple fault" if fields.get("triple_fault") else "the exception"
         at = f" at {fields['pc']:#x}" if isinstance(fields.get("pc"), int) else ""
         address = f", for address {fields['cr2']:#x}" if isinstance(fields.get("cr2"), int) else ""
-        told.append(f"{first} was {describe_vector(vector)}{at}{address}")
-    told += [f"{name}: {fields[name]}" for name in ("message", "error", "insn", "cause") if name in fields]
-    return tuple(told)
+        sentences.append(f"{first} was {describe_vector(vector)}{at}{address}")
+    sentences += [f"{name}: {fields[name]}" for name in ("message", "error", "insn", "cause") if name in fields]
+    return tuple(sentences)

@@ -26,7 +26,7 @@ class Told(NamedTuple):
 def page(failures: Sequence[Told], *, made: datetime) -> str:
     """A document that loads nothing; ``made`` stands in its footer."""
     title = plain(failures[0].diagnosis.answer) if len(failures) == 1 else f"{len(failures)} failures of KVM"
-    body = "".join(article(*told, ordinal=n) for n, told in enumerate(failures, 1))
+    body = "".join(article(*story, ordinal=n) for n, story in enumerate(failures, 1))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -42,6 +42,6 @@ def _contents(failures: Sequence[Told]) -> str:
     if len(failures) == 1:
         return ""
     items = "".join(
-        f'<li><a href="#f{n}">{plain(told.diagnosis.answer)}</a></li>' for n, told in enumerate(failures, 1)
+        f'<li><a href="#f{n}">{plain(story.diagnosis.answer)}</a></li>' for n, story in enumerate(failures, 1)
     )
     return f'<nav aria-label="Failures"><h2>{len(failures)} failures</h2><ol>{items}</ol></nav>'

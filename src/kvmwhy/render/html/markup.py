@@ -25,11 +25,11 @@ def linked(text: str) -> str:
     """The same, with each number marked by its value: one that is pointed at lights up wherever it stands."""
     parts, at = [], 0
     text = safe(text, _LONGEST)
-    for found in _NUMBER.finditer(text):
-        value = int(found[1] or found[2], 16)
-        parts.append(escape(text[at : found.start()]))
-        parts.append(number(found[0], value))
-        at = found.end()
+    for match in _NUMBER.finditer(text):
+        value = int(match[1] or match[2], 16)
+        parts.append(escape(text[at : match.start()]))
+        parts.append(number(match[0], value))
+        at = match.end()
     return "".join([*parts, escape(text[at:])])
 
 

@@ -45,16 +45,16 @@ def regs(value: Regs) -> str:
 
 def sregs(value: Sregs) -> str:
     """Those of ``struct kvm_sregs``; apic_base is the vCPU's own."""
-    found = [f"\t.{name} = {{ {_segment(getattr(value, name))} }}," for name in _SEGMENTS]
+    rows = [f"\t.{name} = {{ {_segment(getattr(value, name))} }}," for name in _SEGMENTS]
     for name in ("gdt", "idt"):
         table: Dtable = getattr(value, name)
-        found.append(f"\t.{name} = {{ .base = {table.base:#x}, .limit = {table.limit:#x} }},")
-    found.append(
+        rows.append(f"\t.{name} = {{ .base = {table.base:#x}, .limit = {table.limit:#x} }},")
+    rows.append(
         _fields(
             (f".{n} = {getattr(value, n):#x}", getattr(value, n)) for n in ("cr0", "cr2", "cr3", "cr4", "cr8", "efer")
         )
     )
-    return "\n".join(row for row in found if row)
+    return "\n".join(row for row in rows if row)
 
 
 def _segment(value: Segment) -> str:
@@ -88,8 +88,8 @@ def expected_insn(plan: Plan) -> bytes:
     expected = plan.expected
     if expected.suberror != 1:
         return b""
-    found = decode_emulation(expected.data, expected.ndata, cut=expected.ndata is None).failure.insn
-    return plan.insn if found is None or not plan.insn else found[: len(plan.insn)]
+    insn = decode_emulation(expected.data, expected.ndata, cut=expected.ndata is None).failure.insn
+    return plan.insn if insn is None or not plan.insn else insn[: len(plan.insn)]
 
 
 def about(plan: Plan) -> list[str]:

@@ -40,8 +40,8 @@ def _of_its_own(scene: Scene) -> Answer:
     trace, faults = scene.failure.trace, chain_of(scene.failure).faults
     if not faults or faults[0].by != "trace":
         return None
-    made = [one for one in injections(trace) if not one.passed_on]
-    return None if made else At(line=scene.failure.source.line)
+    own = [injection for injection in injections(trace) if not injection.passed_on]
+    return None if own else At(line=scene.failure.source.line)
 
 
 SIGNS: Final = (

@@ -108,14 +108,14 @@ def architectures() -> dict[str, Arch]:
 @cache
 def marks() -> tuple[str, ...]:
     """What a line must hold to be one of these: the longest fixed text of each format."""
-    return tuple(dict.fromkeys(one.pattern.mark for one in known()))
+    return tuple(dict.fromkeys(message.pattern.mark for message in known()))
 
 
 @cache
 def by_mark() -> dict[str, tuple[Known, ...]]:
     table: dict[str, tuple[Known, ...]] = {}
-    for one in known():
-        table[one.pattern.mark] = (*table.get(one.pattern.mark, ()), one)
+    for message in known():
+        table[message.pattern.mark] = (*table.get(message.pattern.mark, ()), message)
     return table
 
 
@@ -123,8 +123,8 @@ def read(text: str, with_marks: list[str]) -> Reading | None:
     """The message at the beginning of ``text``, by the format that explains most of it."""
     best: Reading | None = None
     for mark in with_marks:
-        for one in by_mark()[mark]:
-            found = one.pattern.read(text)
-            if found and (best is None or found.end > best.end):
-                best = Reading(one.slug, found.fields, found.end)
+        for message in by_mark()[mark]:
+            parsed = message.pattern.read(text)
+            if parsed and (best is None or parsed.end > best.end):
+                best = Reading(message.slug, parsed.fields, parsed.end)
     return best

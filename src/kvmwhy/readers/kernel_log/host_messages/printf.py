@@ -51,14 +51,14 @@ class Pattern:
     def read(self, text: str) -> Found | None:
         """The values, if the text begins as the format does."""
         pattern, is_hex = self._compiled
-        found = pattern.match(text)
-        if found is None:
+        match = pattern.match(text)
+        if match is None:
             return None
         fields: dict[str, Value] = dict(self.form.means)
-        for name, value, base in zip(self.form.names, found.groups(), is_hex, strict=False):
+        for name, value, base in zip(self.form.names, match.groups(), is_hex, strict=False):
             if name != "_" and value is not None:
                 fields[name] = _value(value.strip(), base)
-        return Found(fields, found.end())
+        return Found(fields, match.end())
 
 
 def form(text: str, names: str = "", **means: Value) -> Format:
@@ -74,15 +74,15 @@ def _value(text: str, is_hex: bool | None) -> Value:
 def _compile(text: str) -> tuple[re.Pattern[str], tuple[bool | None, ...]]:
     pieces: list[str] = []
     is_hex: list[bool | None] = []
-    found = list(_PIECE.finditer(text.rstrip("\n")))
-    for n, piece in enumerate(found):
+    match = list(_PIECE.finditer(text.rstrip("\n")))
+    for n, piece in enumerate(match):
         kind = piece["as"]
         if piece["width"] and "0" not in piece["flags"] and kind != "s":
             pieces.append(" {0,24}")
         if piece[0] == "%%":
             pieces.append("%")
         elif piece[0].isspace():
-            pieces.append(r"\s{1,40}" if n + 1 < len(found) else "")
+            pieces.append(r"\s{1,40}" if n + 1 < len(match) else "")
         elif kind is None:
             pieces.append(re.escape(piece[0]))
         elif kind in {"x", "X"}:
@@ -98,9 +98,9 @@ def _compile(text: str) -> tuple[re.Pattern[str], tuple[bool | None, ...]]:
             pieces.append(_POINTER)
             is_hex.append(None)
         else:
-            pieces.append(_LAST_WORDS if n + 1 == len(found) else _WORDS)
+            pieces.append(_LAST_WORDS if n + 1 == len(match) else _WORDS)
             is_hex.append(None)
-    tail = r"(?![0-9A-Za-z])" if found and found[-1]["as"] not in {"s", None} else ""
+    tail = r"(?![0-9A-Za-z])" if match and match[-1]["as"] not in {"s", None} else ""
     return re.compile("".join(pieces) + tail), tuple(is_hex)
 
 
