@@ -129,6 +129,13 @@ def test_quoted_printable_breaks_anywhere(report: Printed, data: st.DataObject) 
     assert said(text.encode()) == [report.failure]
 
 
+def test_a_break_before_what_looks_like_a_stamp() -> None:
+    """\"data[0]: 0\" is no program that logs with its PID: the text was not logged after it was encoded."""
+    plain = "KVM internal error. Suberror: 1\nextra data[0]: 7\nextra data[1]: 30\nEAX=00000001 EBX=00000002\n"
+    encoded = plain.replace("=", "=3D").replace("extra data[0]", "extra =\ndata[0]")
+    assert said(encoded.encode()) == said(plain.encode())
+
+
 @given(reports(), st.data())
 def test_nul_bytes_are_no_text(report: Printed, data: st.DataObject) -> None:
     """A log on a disk that crashed has runs of NUL in it."""

@@ -48,7 +48,8 @@ def undo_in_lines(lines: Sequence[str]) -> list[tuple[int, str]] | None:
         return None
     from kvmwhy.ingest.line_starts import STAMPED
 
-    if all(STAMPED.match(lines[n + 1]) for n, line in enumerate(lines[:-1]) if line.rstrip(" \t").endswith("=")):
+    broken, below = _at_breaks(lines)
+    if not below or (all(map(STAMPED.match, below)) and any(map(STAMPED.match, broken))):
         return None
     out: list[tuple[int, list[str]]] = []
     goes_on = False
@@ -77,13 +78,21 @@ def _has_prefixes(text: str) -> bool:
     from kvmwhy.ingest.line_starts import STAMPED
 
     lines = text.split("\n")
-    below = [lines[n + 1] for n, line in enumerate(lines[:-1]) if line.rstrip(" \t").endswith("=")][:_MOST_LOOKED_AT]
+    broken, below = _at_breaks(lines)
     if not below:
         return False
-    if all(map(_QUOTE.match, below)) or all(map(STAMPED.match, below)) or without_marks(lines):
+    # "data[0]: 1" looks like a program's stamp: where lines were stamped, those that are broken have stamps, too.
+    stamped = all(map(STAMPED.match, below)) and any(map(STAMPED.match, broken))
+    if stamped or all(map(_QUOTE.match, below)) or without_marks(lines):
         return True
     prefix = learned(lines)
     return prefix is not None and all(map(prefix.match, below))
+
+
+def _at_breaks(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The lines that end in a soft break, and those behind them."""
+    places = [n for n, line in enumerate(lines[:-1]) if line.rstrip(" \t").endswith("=")][:_MOST_LOOKED_AT]
+    return [lines[n] for n in places], [lines[n + 1] for n in places]
 
 
 def undo_base64(text: str) -> str | None:
