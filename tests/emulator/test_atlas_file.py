@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmwhy.emulator.atlas import Atlas
-from kvmwhy.emulator.atlas_file import DEFINED, FORCED, AtlasError, Entry, Kernel, pack
+from kvmwhy.emulator.atlas_file import DEFINED, FORCED, Entry, Kernel, pack
 from kvmwhy.emulator.encoding_key import key_of
 from kvmwhy.emulator.measured import KINDS, Measured
+from kvmwhy.emulator.packed import AtlasError
 from kvmwhy.emulator.wording import say, since, spans
 
 

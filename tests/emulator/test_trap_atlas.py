@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.emulator import trap_wording
+from kvmwhy.emulator.packed import AtlasError
 from kvmwhy.emulator.trap_atlas import Row, trap_atlas
-from kvmwhy.emulator.trap_file import Column, Entry, Trap, TrapFileError, pack, unpack
+from kvmwhy.emulator.trap_file import Column, Entry, Trap, pack, unpack
 
 ENOSYS, EIO, EOPNOTSUPP = 38, 5, 95
 COLUMN = Column("6.1.0-1-cloud-arm64", "#1", "QEMU emulator version 7.2.22 (Debian), TCG, cpu max", "", "", "", 2)
@@ -41,7 +42,7 @@ def test_a_damaged_file(at: int, byte: int) -> None:
     data = bytearray(pack("arm64", [COLUMN], ["mmu-off"], [Entry(0xF9400004, "ldr", (Trap("mmio", "r8"),))]))
     data[at % len(data)] = byte
     for damaged in (bytes(data), bytes(data[: at % len(data)])):
-        with contextlib.suppress(TrapFileError):
+        with contextlib.suppress(AtlasError):
             unpack(damaged)
 
 

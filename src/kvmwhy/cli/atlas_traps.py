@@ -14,8 +14,9 @@ from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.forms import is_compressed
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import trap_wording
+from kvmwhy.emulator.packed import AtlasError
 from kvmwhy.emulator.trap_atlas import Row, TrapAtlas, trap_atlas
-from kvmwhy.emulator.trap_file import Column, Trap, TrapFileError
+from kvmwhy.emulator.trap_file import Column, Trap
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
@@ -53,7 +54,7 @@ def run(wish: TrapOptions) -> int:
     """Show it; return the exit status."""
     try:
         atlas = trap_atlas(wish.arch)
-    except (OSError, TrapFileError) as error:
+    except (OSError, AtlasError) as error:
         complain(f"the atlas cannot be read: {error}")
         return USAGE
     if wish.kernel and kernel_version(wish.kernel) is None:

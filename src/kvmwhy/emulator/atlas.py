@@ -20,7 +20,6 @@ from kvmwhy.emulator.atlas_file import (
     DEFINED,
     FORCED,
     PLAIN,
-    AtlasError,
     Codes,
     Columns,
     Kernel,
@@ -29,6 +28,7 @@ from kvmwhy.emulator.atlas_file import (
 )
 from kvmwhy.emulator.encoding_key import SAME, Mode, key_of, mode_of, relaxed
 from kvmwhy.emulator.measured import Measured
+from kvmwhy.emulator.packed import AtlasError
 
 __all__ = ["Answer", "Atlas", "AtlasError", "Kernel", "Measured", "Row", "atlas", "in_kernel", "look_up"]
 
@@ -92,7 +92,7 @@ class Atlas:
 
     @cached_property
     def _codes(self) -> Codes:
-        return codes_of(self._columns.packed, len(self))
+        return codes_of(self._columns.codes, len(self))
 
     def __iter__(self) -> Iterator[Row]:
         for number in range(len(self)):

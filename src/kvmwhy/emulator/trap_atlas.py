@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from kvmwhy.arch.arm64 import forms as arm64_forms
 from kvmwhy.arch.riscv64 import forms as riscv64_forms
 from kvmwhy.emulator.assembly_shape import shape
-from kvmwhy.emulator.trap_file import Column, Contents, Head, Trap, inflate, unpack
+from kvmwhy.emulator.trap_file import Column, Contents, Head, Trap, texts_of, unpack
 
 _FORM_OF: Final[dict[str, Callable[[int], int | None]]] = {
     "arm64": arm64_forms.form_of,
@@ -58,7 +58,7 @@ class TrapAtlas:
 
     @cached_property
     def _texts(self) -> list[str]:
-        return inflate(self._contents.packed_texts).decode().split("\n")
+        return texts_of(self._contents)
 
     @cached_property
     def _by_shape(self) -> dict[str, list[int]]:
@@ -112,6 +112,6 @@ class TrapAtlas:
 
 @cache
 def trap_atlas(arch: str) -> TrapAtlas:
-    """The one that comes with the package, of ``arm64`` or ``riscv64``. Raises TrapFileError, or OSError."""
+    """The one that comes with the package, of ``arm64`` or ``riscv64``. Raises AtlasError, or OSError."""
     with open(os.path.join(os.path.dirname(__file__), "data", f"traps-{arch}.bin"), "rb") as file:
         return TrapAtlas(file.read())

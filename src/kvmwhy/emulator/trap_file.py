@@ -1,23 +1,22 @@
 """The atlas of trapped accesses as a file: what KVM made of each form where there is no memory, on arm64 or riscv64.
 
-Magic bytes, a byte of version, and the lengths of three zlib streams, u32 little endian: a head in msgpack; columns of
-one number per form, in the order of the forms (four planes of the form's word, two of its row); the forms' texts, one
-a line.
+Packed as packed.py does: the head; columns in the order of the forms (four planes of the form's word, two of its row's
+number); the forms' texts, one a line.
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from array import array
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from kvmwhy.emulator import packed
+from kvmwhy.emulator.measured import series_of
+
 MAGIC: Final = b"kvmwhy traps\n"
 VERSION: Final = 1
-_HEAD: Final = struct.Struct("<13sB3I")
 _PLANES: Final = 6
 _WORD_PLANES: Final = 4
 MAX_BYTES: Final = 1 << 24  # of anything in the file, once it is unpacked
@@ -58,8 +57,7 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def series(self) -> tuple[int, int]:
-        major, minor = self.release.split(".")[:2]
-        return int(major), int("".join(c for c in minor if c.isdecimal()) or 0)
+        return series_of(self.release)
 
     @property
     def emulator(self) -> str:
@@ -90,10 +88,6 @@ class Entry(NamedTuple):
     traps: tuple[Trap | None, ...]
 
 
-class TrapFileError(ValueError):
-    """This is no such atlas, or one of another version."""
-
-
 class Contents(NamedTuple):
     """``words`` are sorted."""
 
@@ -105,61 +99,26 @@ class Contents(NamedTuple):
 
 def pack(arch: str, columns: Sequence[Column], setups: Sequence[str], entries: Sequence[Entry]) -> bytes:
     ordered = sorted(entries)
-    traps: dict[Trap | None, int] = {None: 0}
-    rows: dict[tuple[int, ...], int] = {}
-    numbers = []
-    for entry in ordered:
-        row = tuple(traps.setdefault(trap, len(traps)) for trap in entry.traps)
-        numbers.append(rows.setdefault(row, len(rows)))
-    head = Head(arch, tuple(columns), tuple(setups), tuple(traps), tuple(rows))
-    planes = [bytes(entry.word >> 8 * n & 0xFF for entry in ordered) for n in range(_WORD_PLANES)]
-    planes += [bytes(number >> 8 * n & 0xFF for number in numbers) for n in range(_PLANES - _WORD_PLANES)]
+    traps, rows, numbers = packed.numbered(entry.traps for entry in ordered)
+    planes = packed.planes_of([entry.word for entry in ordered], _WORD_PLANES)
+    planes += packed.planes_of(numbers, _PLANES - _WORD_PLANES)
     texts = "\n".join(entry.text for entry in ordered).encode()
-    streams = [zlib.compress(part, 9) for part in (msgspec.msgpack.encode(head), b"".join(planes), texts)]
-    return _HEAD.pack(MAGIC, VERSION, *map(len, streams)) + b"".join(streams)
+    return packed.write(MAGIC, VERSION, Head(arch, tuple(columns), tuple(setups), traps, rows), planes, texts)
 
 
 def unpack(data: bytes) -> Contents:
-    """Raises TrapFileError."""
-    if len(data) < _HEAD.size:
-        raise TrapFileError(f"{len(data)} bytes are no atlas")
-    magic, version, *lengths = _HEAD.unpack_from(data)
-    if magic != MAGIC or version != VERSION:
-        raise TrapFileError(f"{magic!r}, version {version}: no atlas of version {VERSION}")
-    if _HEAD.size + sum(lengths) != len(data):
-        raise TrapFileError(f"{len(data)} bytes, where {_HEAD.size + sum(lengths)} were announced")
-    first = _HEAD.size + lengths[0]
-    second = first + lengths[1]
-    try:
-        head = msgspec.msgpack.decode(inflate(data[_HEAD.size : first]), type=Head)
-    except msgspec.MsgspecError as error:
-        raise TrapFileError(f"the atlas is damaged: {error}") from None
-    planes = inflate(data[first:second])
-    count, rest = divmod(len(planes), _PLANES)
-    if rest:
-        raise TrapFileError(f"{len(planes)} bytes of columns are not {_PLANES} planes")
-    words = array("L", _join(planes, 0, _WORD_PLANES, count))
-    rows = array("H", _join(planes, _WORD_PLANES, _PLANES - _WORD_PLANES, count))
-    width = len(head.columns) * len(head.setups)
-    if (count and max(rows) >= len(head.rows)) or any(len(row) != width for row in head.rows):
-        raise TrapFileError("the atlas is damaged: rows and columns do not match")
-    if any(not 0 <= number < len(head.traps) for row in head.rows for number in row):
-        raise TrapFileError("the atlas is damaged: a row has an outcome that is not there")
-    return Contents(head, words, rows, data[second:])
+    """Raises AtlasError."""
+    head, planes, texts = packed.read(data, MAGIC, VERSION, Head, MAX_BYTES)
+    count = packed.count_of(planes, _PLANES)
+    words = packed.join(planes, 0, _WORD_PLANES, count, "L")
+    rows = packed.join(planes, _WORD_PLANES, _PLANES - _WORD_PLANES, count, "H")
+    packed.check(rows, head.rows, len(head.columns) * len(head.setups), len(head.traps))
+    return Contents(head, words, rows, texts)
 
 
-def _join(planes: bytes, first: int, number: int, count: int) -> list[int]:
-    parts = [planes[(first + n) * count : (first + n + 1) * count] for n in range(number)]
-    return [sum(byte << 8 * n for n, byte in enumerate(bytes_)) for bytes_ in zip(*parts, strict=True)]
-
-
-def inflate(stream: bytes) -> bytes:
-    """Raises TrapFileError."""
-    decompressor = zlib.decompressobj()
-    try:
-        data = decompressor.decompress(stream, MAX_BYTES)
-    except zlib.error as error:
-        raise TrapFileError(f"the atlas is damaged: {error}") from None
-    if decompressor.unconsumed_tail or not decompressor.eof:
-        raise TrapFileError("the atlas is damaged: a part is too long, or ends too early")
-    return data
+def texts_of(contents: Contents) -> list[str]:
+    """Of each form. Raises AtlasError."""
+    texts = packed.inflate(contents.packed_texts, MAX_BYTES).decode("utf-8", "replace").split("\n")
+    if len(texts) != max(1, len(contents.words)):
+        raise packed.AtlasError("the atlas is damaged: the texts of its forms")
+    return texts
