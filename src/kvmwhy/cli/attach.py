@@ -14,6 +14,7 @@ from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli import attached
 from kvmwhy.cli.attached import Monitored, Shown, Target
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.live import qemu, qemu_log
 from kvmwhy.live.errors import CaptureError, GoneError, NotPermittedError
@@ -30,11 +31,6 @@ from kvmwhy.render.page import Line
 if TYPE_CHECKING:
     from kvmwhy.cli.symbolise import Symbols
 
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
-NOT_PERMITTED: Final = 3
-DAMAGED: Final = 4
 
 _FAILED_STATUS: Final = "internal-error"
 

@@ -9,6 +9,7 @@ import msgspec
 
 from kvmwhy.abi.capabilities import known_capabilities
 from kvmwhy.cli.output import show, width
+from kvmwhy.cli.status import DONE, NOT_PERMITTED
 from kvmwhy.live.doctor import Checkup, Finding, check_up
 from kvmwhy.render.page import Line, Style, fold
 from kvmwhy.render.safe import safe
@@ -16,8 +17,6 @@ from kvmwhy.render.safe import safe
 if TYPE_CHECKING:
     from kvmwhy.outputs import CheckedHost
 
-DONE: Final = 0
-NOTHING_TO_ASK: Final = 3  # not permitted, or no /dev/kvm
 
 _STYLES: Final[dict[str, Style]] = {"good": "good", "note": "plain", "bad": "bad"}
 _MARKS: Final = {"bad": "! ", "note": "· ", "good": "+ "}  # worst first
@@ -31,7 +30,7 @@ def run(*, as_json: bool, tracefs: str | None, verbose: bool) -> int:
         sys.stdout.write(msgspec.json.encode(_object(checkup)).decode() + "\n")
     else:
         show(_page(checkup) if verbose else brief(checkup, width()))
-    return NOTHING_TO_ASK if checkup.device.problem else DONE
+    return NOT_PERMITTED if checkup.device.problem else DONE
 
 
 def brief(checkup: Checkup, columns: int) -> list[Line]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final
 
 import click
 
 from kvmwhy.cli.output import complain
-
-INTERRUPTED: Final = 130  # as a shell gives it for SIGINT
-_WRONG: Final = 2
+from kvmwhy.cli.status import BAD_INPUT
 
 
 def refused(error: click.ClickException) -> int:
@@ -34,4 +31,4 @@ def unwritten(error: OSError) -> int:
     if sys.stdout is not None:
         # What is still in the buffer would fail once more when the interpreter ends, with a message of its own.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return _WRONG
+    return BAD_INPUT

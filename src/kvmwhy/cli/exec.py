@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.cli.status import BAD_INPUT
 from kvmwhy.live.errors import CaptureError
 from kvmwhy.live.exec import launch, output, record_file
 from kvmwhy.live.exec.output import Plan, Relay
@@ -16,7 +17,6 @@ from kvmwhy.live.exec.tracees import Tracees
 from kvmwhy.live.tracefs import MOUNTS
 from kvmwhy.render.safe import safe
 
-BAD_INPUT: Final = 2
 _PAUSE: Final = 0.01
 _SET_UID: Final = "it is set-uid: while somebody traces it, it would not get its rights"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, counted, show
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.pipeline import inputs, records_of
 from kvmwhy.record import Failure
@@ -19,11 +20,6 @@ from kvmwhy.report import Distinct, stories_of
 if TYPE_CHECKING:
     from kvmwhy.cli.symbolise import Symbols
 
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
-NOT_PERMITTED: Final = 3
-DAMAGED: Final = 4
 
 _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20

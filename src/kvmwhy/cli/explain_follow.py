@@ -15,17 +15,13 @@ import msgspec
 
 from kvmwhy.cli.explain import Wish, names_of
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.pipeline import identity, records
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_json
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
-
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
-NOT_PERMITTED: Final = 3
 
 _PAUSE: Final = 0.1  # seconds between two looks at the files
 _WRITTEN: Final = 0.5  # seconds without a new byte, after which a failure is taken to be whole

@@ -867,7 +867,7 @@ def _run() -> str | int | None:
         except OSError as error:
             return _unwritten(error)
     except (KeyboardInterrupt, click.Abort):
-        from kvmwhy.cli.ending import INTERRUPTED
+        from kvmwhy.cli.status import INTERRUPTED
 
         return INTERRUPTED
     except click.ClickException as error:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from kvmwhy.cli.output import complain
+from kvmwhy.cli.status import BAD_INPUT, DONE
 from kvmwhy.page.packages import PackageError
 from kvmwhy.page.write import write
-
-DONE: Final = 0
-BAD_INPUT: Final = 2
 
 
 def run(out: str, packages: str | None) -> int:

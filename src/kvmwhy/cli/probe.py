@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.probe_journal import Journal
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Answer, AtlasError, atlas
 from kvmwhy.emulator.measured import Measured
@@ -25,7 +26,6 @@ from kvmwhy.render.safe import safe
 if TYPE_CHECKING:
     from kvmwhy.outputs import ProbedForm
 
-DONE, NOTHING, USAGE, NO_KVM = 0, 1, 2, 3
 _PROGRESS_EVERY = 0.2  # seconds
 _MANY = 40
 
@@ -48,7 +48,7 @@ def run(wish: ProbeOptions) -> int:
         forms = _forms(wish)
     except ValueError as error:
         complain(str(error))
-        return USAGE
+        return BAD_INPUT
     if not forms:
         complain("no form is like that")
         return NOTHING
@@ -57,10 +57,10 @@ def run(wish: ProbeOptions) -> int:
             answers = _ask(prober, forms, wish)
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
-        return NO_KVM
+        return NOT_PERMITTED
     except (MachineError, OSError) as error:
         complain(str(error))
-        return USAGE
+        return BAD_INPUT
     _keep(wish, answers)
     return DONE
 

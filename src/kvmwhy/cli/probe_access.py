@@ -14,6 +14,7 @@ from kvmwhy.abi.uname import Arch
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.instruction import kind_of
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.emulator.trap_atlas import Row, trap_atlas
 from kvmwhy.emulator.trap_file import Trap
 from kvmwhy.emulator.verdict import kernel_version
@@ -24,7 +25,6 @@ from kvmwhy.probe.access_classes import CLASSES, AccessClass
 from kvmwhy.render.page import Line, Style
 from kvmwhy.render.safe import safe
 
-DONE, NOTHING, USAGE, NO_KVM = 0, 1, 2, 3
 _ADDRESS: Final = 0x0D00_0000
 _WORD: Final = 4
 _MANY: Final = 40
@@ -65,7 +65,7 @@ def run(arch: Arch, *, text: str | None, code: str | None, everything: bool, out
         forms = _forms(arch, text, code, everything=everything)
     except ValueError as error:
         complain(str(error))
-        return USAGE
+        return BAD_INPUT
     if not forms:
         complain(f"{text!r} is no class of access that is known here; --bytes takes any instruction")
         return NOTHING
@@ -74,10 +74,10 @@ def run(arch: Arch, *, text: str | None, code: str | None, everything: bool, out
         rows = [_ask(arch, form, which) for form in forms]
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
-        return NO_KVM
+        return NOT_PERMITTED
     except (MachineError, OSError) as error:
         complain(str(error))
-        return USAGE
+        return BAD_INPUT
     _keep(arch, rows, out, as_json=as_json, whole=text is None and code is None)
     return DONE
 

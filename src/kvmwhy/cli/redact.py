@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, Final
 
 from kvmwhy.cli.output import complain, counted, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOTHING
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import Redacted, redact
 from kvmwhy.pipeline import records
@@ -15,9 +16,6 @@ from kvmwhy.render.json import to_json, to_record
 from kvmwhy.render.page import Line
 from kvmwhy.render.text import explanation
 
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
 _CHUNK: Final = 1 << 20
 
 

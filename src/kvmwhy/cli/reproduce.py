@@ -15,6 +15,7 @@ import msgspec
 from kvmwhy.cli.other_host import refusal
 from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.cli.reproduced import print_outcome, source_of, write_json
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis.facts import gather
 from kvmwhy.machine import KvmMachine, Machine, MachineError, NoKvmError, NotPermittedError
 from kvmwhy.pipeline import identity, records
@@ -24,12 +25,6 @@ from kvmwhy.render.safe import safe
 from kvmwhy.reproduce import Cannot, Outcome, Plan, Where, compare, impossible, plan, run
 from kvmwhy.reproduce.export import ExportError, Format, export
 from kvmwhy.reproduce.matrix import Vendor
-
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
-NOT_HERE: Final = 3
-DAMAGED: Final = 4
 
 _CHUNK: Final = 1 << 20
 _MODULES: Final = {"kvm_intel": "vmx", "kvm_amd": "svm", "kvm_pvm": "pvm"}
@@ -66,7 +61,7 @@ def run_command(wish: ReproduceOptions) -> int:
         failures = _failures(wish)
     except PermissionError:
         complain(f"{wish.file}: not permitted to read it")
-        return NOT_HERE
+        return NOT_PERMITTED
     except (OSError, ValueError) as error:
         complain(f"{wish.file}: {(getattr(error, 'strerror', None) or str(error)).lower()}")
         return BAD_INPUT
@@ -79,7 +74,7 @@ def run_command(wish: ReproduceOptions) -> int:
         statuses = [_one(wish, failure, n) for n, failure in enumerate(failures)]
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
-        return NOT_HERE
+        return NOT_PERMITTED
     except (MachineError, ExportError) as error:
         complain(str(error))
         return BAD_INPUT
@@ -268,7 +263,7 @@ def _lab(wish: ReproduceOptions, failure: Failure, plan: Plan) -> int:
     root = Path(__file__).resolve().parents[3]
     if not (root / "lab" / "boot.py").is_file():
         complain("--lab needs a checkout of kvmwhy: lab/ is not part of the installed package")
-        return NOT_HERE
+        return NOT_PERMITTED
     if str(root) not in sys.path:
         sys.path.append(str(root))
     from lab import benches, kernels
@@ -277,16 +272,16 @@ def _lab(wish: ReproduceOptions, failure: Failure, plan: Plan) -> int:
     bench: Literal["svm", "vmx"] = "vmx" if (wish.vendor or shown) == "vmx" else "svm"
     if lacks := benches.missing(bench):
         complain(f"--lab needs {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
-        return NOT_HERE
+        return NOT_PERMITTED
     work = Path(os.environ.get("KVMWHY_LAB") or Path.home() / ".cache" / "kvmwhy-lab")
     try:
         chosen = kernels.choose(work, [wish.kernel] if wish.kernel else [])
     except FileNotFoundError as error:
         complain(str(error))
-        return NOT_HERE
+        return NOT_PERMITTED
     if not chosen:
         complain(f"--lab finds no kernels in {work}: run `python lab/run.py fetch` first, or set KVMWHY_LAB")
-        return NOT_HERE
+        return NOT_PERMITTED
     fails: dict[bool, list[str]] = {True: [], False: []}
     for kernel in chosen:
         try:

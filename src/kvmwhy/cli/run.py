@@ -14,6 +14,7 @@ from kvmwhy.abi.uname import Arch
 from kvmwhy.cli.from_vcpu import convey
 from kvmwhy.cli.other_host import bare_host, refusal
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED
 from kvmwhy.cli.what_runs import sentence, what_runs
 from kvmwhy.contract import MachinePart
 from kvmwhy.diagnosis import diagnose
@@ -43,10 +44,6 @@ from kvmwhy.render.json import to_object
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 from kvmwhy.render.text import explanation
-
-DONE: Final = 0
-BAD_INPUT: Final = 2
-NO_KVM: Final = 3
 
 _CHUNK, _CHUNKS = 1 << 20, 1 << 10
 _UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
@@ -92,7 +89,7 @@ def run(wish: RunOptions) -> int:
             return _run(machine, part, vcpu, guest, wish)
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
-        return NO_KVM
+        return NOT_PERMITTED
     except (MachineError, ValueError) as error:
         complain(str(error))
         return BAD_INPUT

@@ -11,7 +11,8 @@ import msgspec
 from kvmwhy.abi.arm64 import esr
 from kvmwhy.abi.uname import Arch
 from kvmwhy.cli.output import complain, show
-from kvmwhy.cli.run import DONE, image, number, print_exit, what_is_named
+from kvmwhy.cli.run import image, number, print_exit, what_is_named
+from kvmwhy.cli.status import DONE
 from kvmwhy.contract import MachinePart
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.machine import Exit, FailEntry, InternalError, MachineError, Unknown

@@ -11,16 +11,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from kvmwhy.cli.output import complain
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, INTERRUPTED, NOTHING
 from kvmwhy.fleet.checkpoint import Parts, Report, Task
 from kvmwhy.fleet.executor import Engine, Tell, here, processes
 from kvmwhy.fleet.input_splits import SIZE, Unread
 from kvmwhy.fleet.store import StoreError, whole
-
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
-DAMAGED: Final = 4
-_INTERRUPTED: Final = 130
 
 _MOST_SHOWN: Final = 20
 _WORTH_PROCESSES: Final = 256 << 20  # bytes; a process is copied in a few milliseconds, and then has all to itself
@@ -52,7 +47,7 @@ def run(wish: ScanOptions) -> int:
         complain(f"{error.filename or wish.out}: {(error.strerror or str(error)).lower()}")
     except KeyboardInterrupt:
         complain("stopped; the same command goes on where this one was")
-        return _INTERRUPTED
+        return INTERRUPTED
     return BAD_INPUT
 
 

@@ -9,10 +9,9 @@ import sys
 from typing import Final, NamedTuple
 
 from kvmwhy.cli.output import complain
+from kvmwhy.cli.status import BAD_INPUT, DONE
 from kvmwhy.serve.limits import Limits
 
-DONE: Final = 0
-BAD_INPUT: Final = 2
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _CONNECTIONS: Final = 4  # for each request that may wait; idle ones are among them
 

@@ -10,9 +10,7 @@ import msgspec
 
 from kvmwhy.cli.output import complain
 from kvmwhy.cli.schema import explanation_schema, record_schema
-
-DONE: Final = 0
-BAD_INPUT: Final = 2
+from kvmwhy.cli.status import BAD_INPUT, DONE
 
 _SCHEMAS: Final = f"{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}/schemas"
 _ENDING: Final = ".schema.json"

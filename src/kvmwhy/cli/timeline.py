@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 from kvmwhy.cli.output import complain
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.record import Failure
 from kvmwhy.render.timeline import Owner, Timeline
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
     from kvmwhy.readers.trace.formats import Buffer
     from kvmwhy.readers.trace.lines import LostEvents
 
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
-NOT_PERMITTED: Final = 3
-DAMAGED: Final = 4
 
 _CHUNK: Final = 1 << 20
 _BLOCK: Final = 1 << 16  # of packets that are written at a time

@@ -8,14 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOTHING
 from kvmwhy.fleet.store import StoreError, whole
 
 if TYPE_CHECKING:
     from kvmwhy.fleet.triage import Triage
 
-DONE: Final = 0
-NOTHING: Final = 1
-BAD_INPUT: Final = 2
 
 _AGO: Final = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

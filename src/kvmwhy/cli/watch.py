@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from kvmwhy.cli.output import complain, counted, show
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.live import metrics as counters
 from kvmwhy.live import tracefs
@@ -30,10 +31,6 @@ from kvmwhy.render.text import in_brief
 if TYPE_CHECKING:
     from kvmwhy.cli.symbolise import Symbols
 
-DONE: Final = 0
-BAD_INPUT: Final = 2
-NOT_PERMITTED: Final = 3
-DAMAGED: Final = 4
 
 _BEAT: Final = 1.0  # seconds between two beats: sync, counters, what the disk held back
 _METRICS_EVERY: Final = 5.0
