@@ -244,7 +244,7 @@ def _whose(diagnosis: Diagnosis) -> list[Line]:
         return []
     text = ", ".join(f"{phrase(origin.id, mechanism)} {_percent(origin)}" for origin in named)
     reports = sum(origin.reports for origin in origins)
-    counted = f" ({origins[0].reports} of {reports} public reports)" if reports else ""
+    counted = f" (by the mechanism alone, {origins[0].reports} of {reports} public reports)" if reports else ""
     return [Line(text + counted, "plain", _label("whose"), 2)]
 
 

@@ -54,6 +54,6 @@ def percent(share: float) -> str:
 
 
 def _reports(origins: tuple[Origin, ...]) -> str:
-    """How many of the public reports of this mechanism were its doing."""
+    """How many of the public reports of this mechanism were its doing: before the signs of this one are weighed."""
     total = sum(origin.reports for origin in origins)
-    return f"; {origins[0].reports} of {total} public reports of this mechanism" if total else ""
+    return f"; by the mechanism alone, {origins[0].reports} of {total} public reports" if total else ""
