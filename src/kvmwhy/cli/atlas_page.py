@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 
 from kvmwhy.cli.html_page import write_whole
 from kvmwhy.cli.output import complain
+from kvmwhy.cli.status import BAD_INPUT, DONE
 from kvmwhy.emulator.atlas import Atlas, Version
 from kvmwhy.render.html.heat_map import Column, Content, page
 from kvmwhy.render.opcode_map import columns_of, panels
-
-_DONE, _USAGE = 0, 2
 
 
 def write(known: Atlas, path: str, here: Version | None) -> int:
@@ -39,8 +38,8 @@ def write(known: Atlas, path: str, here: Version | None) -> int:
         write_whole(path, page(content, made=datetime.now(UTC)))
     except OSError as error:
         complain(f"{path}: {(error.strerror or os.strerror(error.errno or 0)).lower()}")
-        return _USAGE
-    return _DONE
+        return BAD_INPUT
+    return DONE
 
 
 def _note(here: Version | None, version: Version, *, is_chosen: bool) -> str:
