@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import DONE, NOTHING
 from kvmwhy.diagnosis import catalogue
 from kvmwhy.diagnosis.cause import FAMILIES, Cause
 from kvmwhy.diagnosis.knowledge import all_bugs
@@ -71,7 +72,7 @@ def run(wanted: str, *, by: str | None, as_json: bool) -> int:
     if not wanted:
         entries = _all() if by is None else _grouped(by)
         _print(entries, as_json=as_json)
-        return 0
+        return DONE
     known = wanted.strip().casefold()
     if (found := page_of(wanted)) is not None:
         more = [entry for entry in _search(known) if entry.id != found.id] if known != found.id else []
@@ -79,20 +80,20 @@ def run(wanted: str, *, by: str | None, as_json: bool) -> int:
             _print([_of_page(found), *more], as_json=True)
         else:
             show([*page(found), *([Line(), *_lines(more)] if more else [])], paged=True)
-        return 0
+        return DONE
     if known in causes:
         _print([_of_cause(causes[known])], as_json=True) if as_json else show(cause_page(causes[known]))
-        return 0
+        return DONE
     if (syndrome := _syndrome(wanted)) is not None and not as_json:
         show(syndrome)
-        return 0
+        return DONE
     if fitting := _search(known):
         _print(fitting, as_json=as_json)
-        return 0
+        return DONE
     near = difflib.get_close_matches(known, _ids(), 1)
     hint = f"; did you mean {near[0]}?" if near else "; `kvmwhy cause` lists them"
     complain(f"no entry {wanted!r}, and none with these words{hint}")
-    return 1
+    return NOTHING
 
 
 def completions(incomplete: str) -> list[CompletionItem]:

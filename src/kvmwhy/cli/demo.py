@@ -8,6 +8,7 @@ from kvmwhy.abi import encode_page
 from kvmwhy.abi.internal_error import decode_emulation
 from kvmwhy.abi.kvm_run import decode_page
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import DONE, NOT_PERMITTED
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.machine import Guest, MachineError
 from kvmwhy.readers import run_page
@@ -35,9 +36,9 @@ def run(on: str) -> int:
         story = _story(on)
     except MachineError as error:
         complain(str(error))
-        return 3
+        return NOT_PERMITTED
     show(_tell(story))
-    return 0
+    return DONE
 
 
 def _story(on: str) -> Story:
