@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.ingest.normalize import line_ends
 from kvmwhy.ingest.window import Window
 from kvmwhy.pipeline import Record, identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
@@ -106,7 +107,8 @@ def excerpt_of(window: Window | None, failure: Failure) -> Excerpt:
 
     if window is None or failure.source.line is None:
         return Excerpt()
-    lines = window.data.decode("utf-8", "replace").splitlines()
+    # As the readers number them: Unicode's and a printer's ends of lines and pages are none.
+    lines = line_ends(window.data.decode("utf-8", "replace")).removesuffix("\n").split("\n")
     last = max(failure.source.line, *failure.seen_at.values(), 0)
     first = max(window.first_line, failure.source.line - _BEFORE)
     stop = min(window.first_line + len(lines), last + _BEHIND, first + _MOST_LINES)

@@ -143,6 +143,14 @@ def test_the_evidence_is_drawn() -> None:
     assert re.search(r'<th scope="row" id="f1-r-rbx" class=here>RBX</th>', text)
 
 
+def test_a_vcpu_at_its_reset_differs_in_nothing() -> None:
+    """The firmware's first instruction failed: EDX names the CPU, which is no difference (SDM vol. 3A, 11.1)."""
+    log = FIXTURES / "truths-lab" / "vmx-6.1-unrestricted_guest-0" / "endbr-first" / "vmm.log"
+    text = page_of(log.read_bytes())
+    assert "with reset values: the guest has executed nothing" in text
+    assert "Differ from reset" not in text
+
+
 def test_the_time_before_the_failure() -> None:
     """Of a genuine trace: a stretch for each pair of events, in the guest behind an entry; links lead somewhere."""
     trace = gzip.decompress((FIXTURES / "trace" / "6.1.0-56-cloud-amd64" / "plain.txt.gz").read_bytes())

@@ -56,6 +56,17 @@ def test_guest_host_and_userspace_are_slices() -> None:
     assert lane.name == "vCPU 0, thread 7"
 
 
+def test_nothing_goes_on_over_a_gap_where_no_event_names_its_vcpu() -> None:
+    """As on arm64 and riscv64: a guest that was entered before the gap does not run on until an exit after it."""
+    entry, leave = Event(name="kvm_entry", fields={"vcpu_pc": 0x1000}), Event(name="kvm_exit", fields={"ret": 0})
+    timeline = Timeline("made")
+    out = timeline.begin() + b"".join(timeline.take(GUEST, None, 1.0, entry)) + b"".join(timeline.lost(3))
+    out += b"".join(timeline.take(GUEST, None, 9.0, leave)) + b"".join(timeline.end())
+    parsed = Parsed(out).held()
+    ends = [e.ns for e in parsed.events if e.type == END]
+    assert min(ends) == 1_000_000_000
+
+
 def test_a_thread_that_runs_two_vcpus_has_two_lanes() -> None:
     """What one had open ends when the other begins; what came before the first name is the first one's."""
     parsed = drawn([(None, 1.0, EXIT), (0, 1.1, ENTRY), (1, 1.2, ENTRY), (None, 1.3, EXIT), (0, 1.4, ENTRY)])

@@ -38,6 +38,11 @@ class Measured(NamedTuple):
     def works(self) -> bool:
         return self.kind == "emulated"
 
+    @property
+    def is_right(self) -> bool:
+        """Carried out, and as a CPU does it, as far as that was compared."""
+        return self.works and self.compared != "wrong"
+
     def same_outcome(self, other: Measured) -> bool:
         """Equal but for the layout of the failure's record, and for the comparison with a CPU."""
         return (self.kind, self.code, self.accesses) == (other.kind, other.code, other.accesses)

@@ -43,12 +43,17 @@ def clean(data: bytes) -> Text:
     return Text("\n".join(posted.lines), (*text.repairs, *posted.repairs)) if posted else text
 
 
+def line_ends(text: str) -> str:
+    """A terminal ends its lines with ``\\r\\r\\n``, old Macs and progress bars with ``\\r`` alone."""
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def outer(data: bytes) -> Text:
     """Undo what was done to a whole text: its encoding, mail, markup, the terminal's escapes."""
     repairs: list[str] = []
     text = _decode(data, repairs)
     if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = line_ends(text)
     if data.translate(None, _PLAIN):
         text = _INVISIBLE.sub("", _ESCAPES.sub("", text)).replace("\xa0", " ")
     if (plain := undo_quoted_printable(text)) is not None:

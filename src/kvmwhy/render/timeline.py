@@ -127,6 +127,8 @@ class Timeline:
     def lost(self, count: int | None) -> Iterator[bytes]:
         """Events are missing: no slice is known to go on over the gap."""
         for lane in self._lanes.values():
+            if lane.held is not None:  # what waits for a name was before the gap
+                yield from self._name(lane)
             yield from self._close(lane, lane.last)
         said = [Argument("events", count, decimal=True)] if count else []
         yield self._mark(_ROOT, self.latest, "events lost", "lost", said)

@@ -143,6 +143,15 @@ def is_reset_state(cpu: Cpu) -> ResetVerdict:
     return ResetVerdict(state, *judged, parts, differ, why)
 
 
+def by_register(cpu: Cpu) -> dict[str, bool]:
+    """Of each register that has one value at reset and is shown: whether it still has it.
+
+    RDX is not judged: at reset it names the CPU. DR6 and DR7 are not either, as dumps differ in their fixed bits.
+    """
+    general = {name: cpu.registers[name] == 0 for name in _GPRS if name in cpu.registers}
+    return general | {name: same for name, same in _checks(cpu, []).items() if name in cpu.registers}
+
+
 def _checks(cpu: Cpu, general: list[int]) -> dict[str, bool]:
     registers = cpu.registers
     out: dict[str, bool] = {}

@@ -8,6 +8,7 @@ from collections.abc import Container
 from typing import Final
 
 from kvmwhy.arch.x86.paging import paging_mode
+from kvmwhy.arch.x86.reset_state import by_register
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Cpu
 from kvmwhy.render.html.markup import linked, number, plain, prose
@@ -30,7 +31,6 @@ _FRAMES: Final = {"32-bit": 0xFFFF_F000, "pae": 0xFFFF_FFE0}
 _FRAME: Final = 0x000F_FFFF_FFFF_F000
 _NAMES_IN_CODE: Final = re.compile(r"[a-z]\w{1,4}")
 _FIRST_WORDS: Final = {"final": 3, "final-no-bytes": 1}
-_GPRS: Final = frozenset({"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16))})
 
 
 # -- the words -----------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def kernels(facts: Facts) -> str:
         return ""
     here = kernel_version(facts.failure.host.kernel)
     measured = {
-        kernel.series: verdict.kind == "emulated" and not verdict.wrong
+        kernel.series: verdict.is_right
         for kernel, verdict in zip(row.kernels, row.verdicts, strict=True)
         if verdict is not None and kernel.vendor == "svm" and not kernel.module_args
     }
@@ -156,11 +156,11 @@ def kernels(facts: Facts) -> str:
     if here is not None and here not in outcomes:
         answer = row.in_kernel(here)
         known = answer.below or answer.above
-        outcomes[here] = None if answer.changed or known is None else known[1].works
+        outcomes[here] = None if answer.changed or known is None else known[1].is_right
     strip = "".join(_chip(version, works, is_here=version == here) for version, works in sorted(outcomes.items()))
     rows = [
         f'<tr><th scope="row">{label} {plain(wording.series(span.kernels))}</th>'
-        f'<td class="{"good" if span.verdict.kind == "emulated" and not span.verdict.wrong else "bad"}">'
+        f'<td class="{"good" if span.verdict.is_right else "bad"}">'
         f"{linked(wording.say(span.verdict))}</td></tr>"
         for vendor, label in (("svm", "kvm-amd"), ("vmx", "kvm-intel"))
         for span in wording.spans(row, vendor)
@@ -171,7 +171,7 @@ def kernels(facts: Facts) -> str:
     host = (
         f"<p>This host runs Linux {plain(kernel)}.</p>" if kernel else "<p>Which kernel the host runs is not shown.</p>"
     )
-    return f'<ol class="strip">{strip}</ol>{host}<table>{"".join(rows)}</table>'
+    return f'<p>Rightly carried out by kvm-amd, where it was measured:</p><ol class="strip">{strip}</ol>{host}<table>{"".join(rows)}</table>'
 
 
 def _chip(version: tuple[int, int], works: bool | None, *, is_here: bool) -> str:
@@ -196,26 +196,18 @@ def registers(facts: Facts) -> str:
     cpu = facts.failure.cpu
     if cpu is None or not cpu.is_dump:
         return ""
-    differ: list[str] = []
-    same: list[str] = []
-    for name, value in cpu.registers.items():
-        (differ if _differs(facts, name, value) else same).append(name)
+    at_reset = by_register(cpu) if facts.is_x86 else {}
+    differ = [name for name in cpu.registers if at_reset.get(name) is False]
+    others = [name for name in cpu.registers if at_reset.get(name) is not False]
     why = f"<p>{prose(facts.reset.why)}</p>" if facts.reset and facts.is_x86 else ""
     if not facts.is_x86 or not facts.reset or not differ:
         return f"{why}{_table(facts, cpu, list(cpu.registers))}{_segments(cpu)}"
     rest = (
-        f"<details><summary>{len(same)} more have the value that they have at reset</summary>{_table(facts, cpu, same)}</details>"
-        if same
+        f"<details><summary>{len(others)} more: as at reset, or without one value there</summary>{_table(facts, cpu, others)}</details>"
+        if others
         else ""
     )
     return f"{why}<h3>Differ from reset</h3>{_table(facts, cpu, differ)}{rest}{_segments(cpu)}"
-
-
-def _differs(facts: Facts, name: str, value: int) -> bool:
-    """RDX is left out of the comparison: at reset it names the CPU (SDM vol. 3A, 11.1)."""
-    if name in _GPRS:
-        return value != 0
-    return facts.reset is not None and name not in facts.reset.parts
 
 
 def _table(facts: Facts, cpu: Cpu, names: list[str]) -> str:
