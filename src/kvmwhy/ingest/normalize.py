@@ -44,7 +44,7 @@ def clean(data: bytes) -> Text:
 
 
 def line_ends(text: str) -> str:
-    """A terminal ends its lines with ``\\r\\r\\n``, old Macs and progress bars with ``\\r`` alone."""
+    """A serial console ends its lines with CR CR LF, old Macs and progress bars with CR alone."""
     return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
