@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from errno import errorcode
 from os import PathLike
 from typing import Final, Literal
 
 from msgspec.structs import replace
 
+from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.pipeline import inputs, records_of
@@ -74,7 +74,7 @@ def decode_page(page: bytes, *, error: int = 0, vmm: str | None = None, vcpu: in
     failure = replace(failure, source=replace(failure.source, vmm=vmm, vcpu=vcpu))
     if not error:
         return failure
-    return replace(failure, kind="run-error", errno=errorcode.get(error, str(error)))
+    return replace(failure, kind="run-error", errno=NAMES.get(error, str(error)))
 
 
 def to_text(diagnosis: Diagnosis, *, depth: Literal["screen", "full", "brief"] = "full", width: int = 100) -> str:

@@ -23,6 +23,7 @@ _MOST_FILE: Final = 64 << 20  # bytes that are read of one file
 _MOST_FILES: Final = 200
 _MOST_SHOWN: Final = 3  # failures of one test
 _KMSG: Final = "/dev/kmsg"
+_MOST_RECORDS: Final = 100_000
 _RECORD: Final = 8192  # the longest that one read of it gives: kernel/printk/printk.c, CONSOLE_EXT_LOG_MAX
 _BEGAN: Final = pytest.StashKey[float]()
 _KERNEL_LOG: Final = pytest.StashKey[int]()
@@ -148,15 +149,13 @@ def _end_of_kernel_log() -> int | None:
 def _since(kernel_log: int) -> bytes:
     """The records since then, as dmesg prints them: ``priority,sequence,microseconds,flags;text``."""
     lines: list[bytes] = []
-    while True:
+    for _ in range(_MOST_RECORDS):
         try:
             record = os.read(kernel_log, _RECORD)
-        except BlockingIOError:
-            break
-        except OSError:  # EPIPE: records were overwritten; the next read goes on behind them
-            if len(lines) > _MOST_FILE // _RECORD:
-                break
+        except BrokenPipeError:  # records were overwritten; the next read goes on behind them
             continue
+        except OSError:  # none is left
+            break
         head, _, text = record.partition(b";")
         fields = head.split(b",")
         if not record or len(fields) < 3 or not fields[2].isdigit():

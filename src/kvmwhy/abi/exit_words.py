@@ -109,7 +109,8 @@ def _arm64(exit_reason: int, fields: Fields) -> str | None:
             at = f" at guest physical address {fields['fault_ipa']:#x}" if "fault_ipa" in fields else ""
             return f"a load or store of 64 bytes{at}: {esr.access_of_iss(fields['esr_iss'])}"
         case 41 if "esr" in fields:
-            at = f", guest physical address {fields['gpa']:#x}" if fields.get("flags", 0) & _SEA_GPA_VALID else ""
+            has_gpa = "gpa" in fields and fields.get("flags", 0) & _SEA_GPA_VALID
+            at = f", guest physical address {fields['gpa']:#x}" if has_gpa else ""
             return f"the host's memory failed under the guest: {esr.describe(fields['esr'])}{at}"
     return None
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 
+from kvmwhy.abi.error_numbers import NAMES
+
 
 class MachineError(Exception):
     """The root. ``advice`` is one sentence, empty where there is nothing to advise."""
@@ -24,7 +26,7 @@ class IoctlError(MachineError, OSError):
     """The kernel refused a request on /dev/kvm. ``ioctl`` is its name, or ``open``/``mmap``."""
 
     def __init__(self, ioctl: str, number: int, advice: str = "", fact: str | None = None) -> None:
-        name = errno.errorcode.get(number, str(number))
+        name = NAMES.get(number, str(number))
         super().__init__(fact or f"{ioctl} failed with {name} ({os.strerror(number)})", advice)
         self.ioctl = ioctl
         self.errno = number

@@ -27,6 +27,12 @@ _OBJECT: Final = re.compile(r"\{\s{0,4}\"")
 _LONGEST: Final = 16 << 10  # characters of a line
 _MOST: Final = 100_000
 _EINTR: Final = 4
+# Keys that only who calls KVM_RUN writes: of a probe, and of a vCPU. An errno or a signal alone is any program's.
+_OF_A_PROBE: Final = frozenset({"insn", "scenario"})
+_OF_A_VCPU: Final = frozenset({"pc", "words"})
+_UNKNOWN: Final[dict[str, Any]] = {
+    "suberror": None, "ndata": None, "data": (), "hardware_error": None, "hardware_reason": None, "emulation": None,
+}  # fmt: skip
 # Keys that stand for an errno of one call, and which.
 _SETUP: Final = {
     "vcpu_init_errno": "KVM_ARM_VCPU_INIT", "second_init_errno": "KVM_ARM_VCPU_INIT",
@@ -97,19 +103,22 @@ def _read_event(event: Mapping[str, Any], around: Mapping[str, Any]) -> Failure 
     if (setup := _setup(event, around, errno, reason)) is not None:
         return setup
     if "before_init" in event and errno:
-        return Failure(kind="run-error", errno=NAMES.get(errno))
+        return Failure(kind="run-error", errno=_name(errno))
     if (refused := _int(event.get("run_before_papr"))) is not None:
-        return Failure(kind="run-error", errno=NAMES.get(refused), exit_reason=reason)
+        return Failure(kind="run-error", errno=_name(refused), exit_reason=reason)
     registers = _registers(event)
     cpu = Cpu(registers=registers) if registers else None
     if {"guest_exception", "guest_trap_scause", "guest_vector"} & event.keys():
         return Failure(kind="other", cpu=cpu) if registers else None
     if (signal := _int(event.get("signal"))) is not None:
-        fields = {"signal": signal, "si_code": _int(event.get("si_code")) or 0}
-        return Failure(kind="other", exit_fields=fields)
+        code = _int(event.get("si_code"))
+        fields = {"signal": signal} | ({} if code is None else {"si_code": code})
+        return Failure(kind="other", exit_fields=fields) if _OF_A_PROBE & around.keys() else None
     if errno:
+        if not (_OF_A_PROBE & around.keys() or _OF_A_VCPU & event.keys()):
+            return None  # some program's call of its own
         kind: Kind = "run-error" if errno != _EINTR else "healthy"
-        return Failure(kind=kind, errno=NAMES.get(errno, str(errno)), exit_reason=reason, cpu=cpu)
+        return Failure(kind=kind, errno=_name(errno), exit_reason=reason, cpu=cpu)
     if "mmio" in event or "done" in event:
         return _mmio(event)
     iss = _int(event.get("nisv_esr_iss", event.get("esr_iss")))
@@ -126,18 +135,32 @@ def _read_event(event: Mapping[str, Any], around: Mapping[str, Any]) -> Failure 
 def _exit(reason: int, event: Mapping[str, Any], cpu: Cpu | None) -> Failure | None:
     """By the words of kvm_run's union, as the kernel laid them out."""
     words = event.get("words")
-    numbers = [_int(word) or 0 for word in words] if isinstance(words, list) else []
-    page = bytearray(kvm_run.RUN_SIZE)
-    page[8:12] = (reason & 0xFFFFFFFF).to_bytes(4, "little")
-    for n, number in enumerate(numbers[: kvm_run.UNION_SIZE // 8]):
-        page[kvm_run.UNION + 8 * n : kvm_run.UNION + 8 * n + 8] = (number & (1 << 64) - 1).to_bytes(8, "little")
-    failure = failure_of(bytes(page), None)
-    if cpu is not None and _ESR_IN_DATA in str(event.get("what")) and len(numbers) > 1:
+    numbers = [_int(word) for word in words[: kvm_run.UNION_SIZE // 8]] if isinstance(words, list) else []
+    failure = _as_far_as_shown(
+        failure_of(_page(reason, numbers, b"\0"), None), failure_of(_page(reason, numbers, b"\xff"), None)
+    )
+    if cpu is not None and _ESR_IN_DATA in str(event.get("what")) and len(numbers) > 1 and numbers[1] is not None:
         return Failure(kind="other", cpu=Cpu(registers={**cpu.registers, "esr_el1": numbers[1]}))
     kind = failure.kind
     if kind == "other" and failure.exit_reason in exit_words.ORDINARY:
         kind = "healthy"
     return msgspec.structs.replace(failure, kind=kind, cpu=cpu or failure.cpu)
+
+
+def _page(reason: int, words: list[int | None], absent: bytes) -> bytes:
+    """A kvm_run page with these words in its union, and ``absent`` for what is not shown."""
+    page = bytearray(kvm_run.RUN_SIZE)
+    page[8:12] = (reason & 0xFFFFFFFF).to_bytes(4, "little")
+    union = b"".join(absent * 8 if word is None else (word & (1 << 64) - 1).to_bytes(8, "little") for word in words)
+    page[kvm_run.UNION : kvm_run.UNION + kvm_run.UNION_SIZE] = union.ljust(kvm_run.UNION_SIZE, absent)
+    return bytes(page)
+
+
+def _as_far_as_shown(zeros: Failure, ones: Failure) -> Failure:
+    """What both say, which were read of the same words, with zeros and with ones for those that are not shown."""
+    unknown = {name: default for name, default in _UNKNOWN.items() if getattr(zeros, name) != getattr(ones, name)}
+    fields = {name: value for name, value in zeros.exit_fields.items() if ones.exit_fields.get(name) == value}
+    return msgspec.structs.replace(zeros, exit_fields=fields, **unknown)
 
 
 def _mmio(event: Mapping[str, Any]) -> Failure:
@@ -154,7 +177,7 @@ def _setup(
     """A call other than KVM_RUN that was refused."""
     for key, call in _SETUP.items():
         if refused := _int(event.get(key)):
-            return Failure(kind="setup-refused", errno=NAMES.get(refused), setup=Setup(call=call))
+            return Failure(kind="setup-refused", errno=_name(refused), setup=Setup(call=call))
     if not errno or reason is not None:
         return None
     if (number := _int(event.get("set_reg"))) is not None:
@@ -162,11 +185,11 @@ def _setup(
         if (value := _int(event.get("value"))) is not None:
             fields["value"] = value
         setup = Setup(call="KVM_SET_ONE_REG", register=one_reg.register_of(number), fields=fields)
-        return Failure(kind="setup-refused", errno=NAMES.get(errno), setup=setup)
+        return Failure(kind="setup-refused", errno=_name(errno), setup=setup)
     name = str(around.get("scenario", ""))
     for word, call in _NAMED_CALLS:
         if word in name:
-            return Failure(kind="setup-refused", errno=NAMES.get(errno), setup=Setup(call=call))
+            return Failure(kind="setup-refused", errno=_name(errno), setup=Setup(call=call))
     return None
 
 
@@ -212,6 +235,10 @@ def _code(around: Mapping[str, Any], arch: Arch | None) -> Code | None:
     if not isinstance(word, str) or arch is None or not re.fullmatch(r"[0-9a-f]{4}|[0-9a-f]{8}", word):
         return None
     return Code(tuple(bytes.fromhex(word)[::-1]), 0)
+
+
+def _name(errno: int) -> str:
+    return NAMES.get(errno, str(errno))
 
 
 def _int(value: Any) -> int | None:

@@ -5,8 +5,9 @@ arch/powerpc/include/asm: kvm_asm.h (BOOK3S_INTERRUPT_*), reg.h (SRR1_*), hvcall
 
 from __future__ import annotations
 
-from errno import errorcode
 from typing import Final
+
+from kvmwhy.abi.error_numbers import NAMES
 
 TRAPS: Final = {
     0x100: "system reset", 0x200: "machine check", 0x300: "data storage", 0x380: "data segment",
@@ -46,7 +47,7 @@ def hardware_reason(number: int) -> str | None:
     """The number of KVM_EXIT_UNKNOWN: a trap, or an error of the hypervisor below."""
     if number & _NEGATIVE:
         error = (1 << 64) - number
-        return f"-{error} ({'H_P2' if error == _H_P2 else '-' + errorcode.get(error, str(error))})"
+        return f"-{error} ({'H_P2' if error == _H_P2 else '-' + NAMES.get(error, str(error))})"
     return trap(number)
 
 

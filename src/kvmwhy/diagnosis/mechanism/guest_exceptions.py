@@ -163,11 +163,12 @@ def _ppc64(facts: Facts, vector: int, srr1: int | None) -> Mechanism:
 def nothing_failed(facts: Facts) -> Mechanism | None:
     """Of another architecture, or of none in particular: an exit that any VMM is asked for, or a signal."""
     failure = facts.failure
-    if failure.kind != "healthy" or (failure.exit_reason is None and failure.errno is None) or failure.trace:
+    if failure.kind != "healthy" or failure.trace:
         return None
     if failure.errno == "EINTR" or failure.exit_reason == _INTR:
         return _interrupted(facts)
-    reason = failure.exit_reason or 0
+    if (reason := failure.exit_reason) is None:
+        return None
     what = exit_words.words(reason, failure.exit_fields, failure.arch)
     name = f"{kvm_run.exit_name(reason)} ({reason})"
     text = f"Nothing failed: KVM left the guest with {name}" + (f", {what}" if what else "") + "; the VMM answers it."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.abi.riscv64.causes import GUEST_FETCH, GUEST_LOAD, GUEST_STORE, cause, guest_address
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
@@ -17,9 +18,9 @@ from kvmwhy.diagnosis.mechanism.run_errno import instruction
 if TYPE_CHECKING:
     from kvmwhy.record import At
 
-_EIO, _EFAULT, _EOPNOTSUPP = 5, 14, 95
+_EOPNOTSUPP: Final = 95
 _LOWEST_RAM: Final = 1 << 31  # where every VMM puts the RAM of a riscv64 guest (QEMU's virt, kvmtool, crosvm)
-_WORDS: Final = {"EIO": _EIO, "EFAULT": _EFAULT, "EOPNOTSUPP": _EOPNOTSUPP}
+_NUMBERS: Final = {name: number for number, name in NAMES.items()}
 
 
 class _Cause(NamedTuple):
@@ -64,7 +65,7 @@ def _failed(seen: _Cause, error: int | None) -> str:
             return f"KVM_RUN itself failed with EFAULT: the host could not give the page for the guest's {what}."
         case None:
             return f"KVM_RUN itself failed, with an error that is not shown, on the guest's {what}."
-    return f"KVM_RUN itself failed with error {error} on the guest's {what}."
+    return f"KVM_RUN itself failed with {NAMES.get(error, f'error {error}')} on the guest's {what}."
 
 
 def _logged(facts: Facts) -> bool:
@@ -85,7 +86,7 @@ def _causes(facts: Facts) -> Iterator[_Cause]:
 
 def _error(facts: Facts) -> int | None:
     if facts.failure.errno is not None:
-        return _WORDS.get(facts.failure.errno)
+        return _NUMBERS.get(facts.failure.errno)
     for event in facts.events("riscv-exit-error", "riscv-exit-state"):
         if isinstance(error := event.fields.get("error"), int):
             return -error
