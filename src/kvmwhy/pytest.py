@@ -4,7 +4,7 @@
 
 It reads what the test printed, what its exception says, the files in its ``tmp_path``, those of the ini option
 ``kvmwhy_logs`` (patterns, relative to the root directory) that were written while it ran, and the host's kernel log of
-that time where that may be read. It starts nothing and looks at nothing while a test passes.
+that time where that may be read. It starts nothing, and reads nothing of a test that passes.
 """
 
 from __future__ import annotations
