@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "pipeline", "diagnosis"},
     "render": {"abi", "record", "contract", "arch", "emulator", "diagnosis", "fleet", "vmms"},
     "report": {"abi", "record", "ingest", "readers", "pipeline", "diagnosis", "render"},
-    "api": {"record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
+    "api": {"abi", "record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
     "page": {"report", "render"},
     "serve": {"fleet", "page", "render", "report"},
     "pytest": set[str](),  # only what `import kvmwhy` offers
