@@ -21,7 +21,8 @@ from kvmwhy.machine import (
 )
 from kvmwhy.machine.arm64 import ISA as ARM64
 from kvmwhy.machine.arm64 import Arm64Machine
-from kvmwhy.machine.bare_guest import BareGuest, Stopped
+from kvmwhy.machine.bare_guest import BareGuest, Isa, Stopped
+from kvmwhy.machine.exits import Exit, TimedOut
 from kvmwhy.machine.one_reg import OneRegVm
 from kvmwhy.machine.riscv64 import ISA as RISCV64
 from kvmwhy.machine.riscv64 import Riscv64Machine
@@ -66,6 +67,41 @@ def test_handlers_and_the_end_are_the_instructions_they_say() -> None:
     text = [f"{i.mnemonic} {i.op_str}" for i in decoder.disasm(RISCV64.ring(HOLE), 0)]
     assert text == ["csrw sscratch, a0", "lui a0, 0xd000", "sd a0, 0(a0)", "j 0"]
     assert len(ARM64.handlers(HOLE)) == 16 * 0x80, "VBAR_EL1: sixteen vectors of 128 bytes"
+
+
+class Scripted:
+    """A vCPU that leaves by these exits, each with the PC that it then has, and whose other registers are 0."""
+
+    def __init__(self, *exits: tuple[Exit, int]) -> None:
+        self._exits = list(exits)
+        self._pc = 0
+
+    def run(self, timeout: float) -> Exit:
+        exit_, self._pc = self._exits.pop(0) if self._exits else (TimedOut(timeout), self._pc)
+        return exit_
+
+    def get(self, name: str) -> int:
+        return self._pc if name == "pc" else 0
+
+
+@pytest.mark.parametrize(
+    ("isa", "pc", "how", "accesses"),
+    [
+        (ARM64, 0x4000_1000, "timeout", 1),  # str x1, [x0] of the code itself, to the bell's address
+        (ARM64, 0x4000_100C, "end", 0),  # the third instruction of four behind the one of the code
+        (ARM64, 0x4000_1020, "timeout", 1),  # behind all of them, where no code of ours is
+        (ARM64, 0x4000_0208, "trap", 0),  # vector 0x200: a synchronous exception of EL1h
+        (RISCV64, 0x8000_1000, "timeout", 1),
+        (RISCV64, 0x8000_100C, "end", 0),
+        (RISCV64, 0x8000_0008, "trap", 0),
+    ],
+)
+def test_a_store_of_the_guests_own_rings_no_bell(isa: Isa, pc: int, how: str, accesses: int) -> None:
+    """Where the PC is tells: in the code it is MMIO like any other, and the guest goes on."""
+    store = Mmio(isa.bells[0], bytes(8), 8, True)
+    stopped = BareGuest(isa, bytes(4)).run(Scripted((store, pc)), timeout=LIMIT)  # type: ignore[arg-type]
+    assert stopped.how == how
+    assert stopped.exits[:1] == (store,) * accesses
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,9 @@ class BareGuest(msgspec.Struct, frozen=True):
                 exit_ = vcpu.run(timeout)
             except IoctlError as error:
                 return Stopped("errno", tuple(exits), errno=error.errno)
-            if isinstance(exit_, Mmio) and exit_.is_write and exit_.phys_addr == self.bell:
-                return self._rung(vcpu, tuple(exits))
+            is_bell = isinstance(exit_, Mmio) and exit_.is_write and exit_.phys_addr == self.bell
+            if is_bell and (stopped := self._rung(vcpu, tuple(exits))):
+                return stopped
             exits.append(exit_)
             seen(exit_)
             match exit_:
@@ -180,10 +181,13 @@ class BareGuest(msgspec.Struct, frozen=True):
                     return Stopped("exit", tuple(exits))
         return Stopped("many", tuple(exits))
 
-    def _rung(self, vcpu: OneRegVcpu, exits: tuple[Exit, ...]) -> Stopped:
+    def _rung(self, vcpu: OneRegVcpu, exits: tuple[Exit, ...]) -> Stopped | None:
+        """Which of them rang; None: it is a store of the guest's own code, to the same address."""
         pc = vcpu.get("pc")
-        if not self.ram <= pc < self.ram + CODE:
+        if self.end <= pc < self.end + len(self.isa.ring(self.bell)):
             return Stopped("end", exits)
+        if not self.ram <= pc < self.ram + CODE:
+            return None
         cause, address, origin = (vcpu.get(name) for name in self.isa.trap)
         offset = pc - self.ram
         vector = offset // self.isa.vector_size * self.isa.vector_size if self.isa.vector_size else 0
