@@ -127,6 +127,36 @@ class ProbedForm(_Part, kw_only=True):
     differs_from_atlas: bool
 
 
+class AccessVerdict(_Part, kw_only=True):
+    """What became of one access, for a VMM of one kind."""
+
+    kind: Annotated[str, Meta(description="mmio, nisv, an errno's name, trap, done, loops, or the exit's name.")]
+    says: Annotated[str, Meta(description="The same as a sentence.")]
+
+
+class ProbedAccess(_Part, kw_only=True):
+    """kvmwhy probe --json on arm64 and riscv64: one form that accessed where there is no memory, on this host."""
+
+    arch: Literal["arm64", "riscv64"]
+    kernel: str
+    class_: Annotated[str, Meta(description="Of accesses that KVM tells apart.")] = msgspec.field(name="class")
+    text: str
+    bytes: Annotated[str, Meta(description="As they lie in memory, in hex.")]
+    verdicts: Annotated[
+        dict[str, AccessVerdict],
+        Meta(
+            description="By the VMM: plain, nisv (it has KVM_CAP_ARM_NISV_TO_USER), abort (it then injects an abort)."
+        ),
+    ]
+    expected: Annotated[list[str], Meta(description="Kinds that the kernel's source says; empty: it was not read.")]
+    undefined: Annotated[bool, Meta(description="This CPU does not have it: that is no difference.")]
+    differs: Annotated[bool, Meta(description="The verdict of plain is none of those expected.")]
+    atlas: Annotated[
+        dict[str, list[str]], Meta(description="The same by the atlas; several kinds where its machines disagree.")
+    ]
+    differs_from_atlas: bool
+
+
 # -- doctor ----------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,23 @@ def test_arm64_on_a_kernel() -> None:
     assert {one["release"][:4] for one in row["kernels"]} == {"6.1."}
 
 
+def test_a_cpu_without_the_instruction_does_not_stand_for_its_kernel() -> None:
+    """FEAT_LOR's STLLRB: one of the emulators that ran 7.3 lacks it; by the manual it has a syndrome, so it is MMIO."""
+    result = atlas("--arch", "arm64", "--bytes", "08821804", "--kernel", "7.3")
+    (line,) = [line for line in result.output.splitlines() if "Measured on Linux 7.3" in line]
+    assert "KVM_EXIT_MMIO: writes 1 bytes" in line
+
+
+def test_emulators_that_disagree_are_both_shown() -> None:
+    """C.SWSP with offset 0: KVM decodes the guest's word, or what the newer emulator hands it (HTINST) instead."""
+    said = " ".join(atlas("--arch", "riscv64", "--bytes", "c032", "--kernel", "7.2").output.split())
+    assert "EOPNOTSUPP on QEMU 7.2; KVM_EXIT_MMIO: writes 4 bytes on QEMU 10.0" in said
+    assert atlas("--arch", "riscv64", "--diff", "6.12", "7.2").exit_code == 1, "that is no difference of kernels"
+    result = atlas("--arch", "riscv64", "--diff", "7.2 on QEMU 7.2", "7.2 on QEMU 10.0")
+    assert result.exit_code == 0
+    assert "between 7.2 (QEMU 7.2) and 7.2 (QEMU 10.0)" in " ".join(result.output.split())
+
+
 def test_riscv64() -> None:
     """KVM decodes integer loads and stores itself, and nothing else; HEX is a word, or two bytes."""
     word = atlas("--arch", "riscv64", "--bytes", "00052507")
@@ -164,6 +181,8 @@ def test_overview_and_diff_elsewhere(arch: str) -> None:
     ("arguments", "status"),
     [
         (["--bytes", "xyz"], 2),
+        (["--bytes", "a9 40 10"], 2),
+        (["--bytes", ""], 2),
         (["add x0, x1, x2"], 1),
         (["--bytes", "123456789"], 2),
         (["\x1b[31m"], 1),

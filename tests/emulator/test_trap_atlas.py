@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.emulator import trap_wording
 from kvmwhy.emulator.packed import AtlasError
-from kvmwhy.emulator.trap_atlas import Row, trap_atlas
+from kvmwhy.emulator.trap_atlas import Row, is_undefined, of_series, trap_atlas
 from kvmwhy.emulator.trap_file import Column, Entry, Trap, pack, unpack
 
 ENOSYS, EIO, EOPNOTSUPP = 38, 5, 95
@@ -52,7 +53,7 @@ def outcomes(row: Row, setup: str) -> set[Trap]:
 
 def known(row: Row, setup: str) -> set[Trap]:
     """Of the CPUs that have the instruction."""
-    return {trap for trap in outcomes(row, setup) if not trap_wording.is_undefined(trap, row.arch)}
+    return {trap for trap in outcomes(row, setup) if not is_undefined(trap, row.arch)}
 
 
 def test_arm64_row_by_row_against_the_manual() -> None:
@@ -114,6 +115,35 @@ def test_payload_of_nisv() -> None:
     assert all(code & ~(1 << 8 | 1 << 6 | 0x3F) == 0 for code in codes)
 
 
+NEWER = Column("7.3.4-1-cloud-arm64", "#1", "QEMU emulator version 7.2.22 (Debian), TCG, cpu max", "", "", "", 1)
+OTHER_CPU = Column("7.3.4-1-cloud-arm64", "#1", "QEMU emulator version 10.0.2 (Debian), TCG, cpu max", "", "", "", 1)
+MMIO, REFUSED, UNDEFINED = Trap("mmio", "r8"), Trap("error", "", ENOSYS), Trap("exception", "", 0x2000000)
+
+
+@pytest.mark.parametrize(
+    ("traps", "outcomes"),
+    [
+        ((MMIO, MMIO, UNDEFINED), [((NEWER,), MMIO)]),
+        ((MMIO, UNDEFINED, MMIO), [((OTHER_CPU,), MMIO)]),
+        ((MMIO, MMIO, REFUSED), [((NEWER,), MMIO), ((OTHER_CPU,), REFUSED)]),
+        ((MMIO, UNDEFINED, UNDEFINED), [((NEWER, OTHER_CPU), UNDEFINED)]),
+        ((MMIO, None, None), []),
+    ],
+)
+def test_what_a_series_makes_of_it(traps: tuple[Trap, ...], outcomes: list[tuple[tuple[Column, ...], Trap]]) -> None:
+    """A CPU without the instruction says nothing of the kernel if another has it; where two have it, both count."""
+    row = Row("arm64", 0xF9400004, "ldr x4, [x0]", True, (COLUMN, NEWER, OTHER_CPU), ("mmu-off",), traps)
+    assert of_series(row, "mmu-off", (7, 3)) == outcomes
+    assert of_series(row, "mmu-off", (6, 6)) == []
+
+
+def test_an_errno_has_linux_name_on_every_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asm-generic/errno.h; macOS has ENOTSOCK and EMULTIHOP at these numbers (its sys/errno.h)."""
+    monkeypatch.setattr(errno, "errorcode", {ENOSYS: "ENOTSOCK", EOPNOTSUPP: "EMULTIHOP"})
+    assert trap_wording.say(Trap("error", "", ENOSYS), "arm64") == "KVM_RUN fails with ENOSYS"
+    assert trap_wording.say(Trap("error", "", EOPNOTSUPP), "riscv64") == "KVM_RUN fails with EOPNOTSUPP"
+
+
 def test_kernels_of_arm64_agree() -> None:
     """KVM decodes nothing, so that a kernel changes nothing: every column of one emulator has the same outcomes."""
     atlas = trap_atlas("arm64")
@@ -145,7 +175,7 @@ def carried_out(word: int) -> bool:
 def on_the_oldest_emulator(row: Row, setup: str) -> set[Trap]:
     """Newer ones hand KVM the instruction transformed (HTINST), so that it decodes another one than the guest's."""
     traps = {trap for column, trap in row.in_setup(setup) if column.emulator == "QEMU 7.2"}
-    return {trap for trap in traps if not trap_wording.is_undefined(trap, row.arch)}
+    return {trap for trap in traps if not is_undefined(trap, row.arch)}
 
 
 def test_riscv64_row_by_row_against_the_source() -> None:

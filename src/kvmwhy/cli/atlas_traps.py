@@ -7,15 +7,26 @@ manual decides (arch/arm64/load_store). KVM of riscv64 decodes some loads and st
 from __future__ import annotations
 
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvmwhy.arch.arm64.assembly import form_of as form_of_text
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.forms import is_compressed
+from kvmwhy.cli.instruction_word import word_of
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import trap_wording
 from kvmwhy.emulator.packed import AtlasError
-from kvmwhy.emulator.trap_atlas import Row, TrapAtlas, trap_atlas
+from kvmwhy.emulator.trap_atlas import (
+    Outcome,
+    Row,
+    Series,
+    TrapAtlas,
+    is_undefined,
+    of_columns,
+    of_series,
+    trap_atlas,
+)
 from kvmwhy.emulator.trap_file import Column, Trap
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.render.page import Line
@@ -72,9 +83,8 @@ def run(wish: TrapOptions) -> int:
 def _word(atlas: TrapAtlas, wish: TrapOptions, code: str) -> int:
     try:
         word = word_of(code, wish.arch)
-    except ValueError:
-        example = "a9401003" if wish.arch == "arm64" else "00052507"
-        complain(f"--bytes takes an instruction's word, such as {example}, not {code!r}")
+    except ValueError as error:
+        complain(str(error))
         return USAGE
     manual = load_store(word) if wish.arch == "arm64" else None
     row = atlas.look_up(word)
@@ -83,16 +93,6 @@ def _word(atlas: TrapAtlas, wish: TrapOptions, code: str) -> int:
         complain(f"{name} is no load, store or cache maintenance that is known here")
         return NOTHING
     return _show(wish, [Subject(name, row, manual)])
-
-
-def word_of(text: str, arch: str) -> int:
-    """As a disassembler prints it: ``a9401003``, 0x or not; bytes with spaces are in memory's order."""
-    parts = text.split()
-    in_memory = len(parts) in {2, 4}
-    word = int.from_bytes(bytes(int(part, 16) for part in parts), "little") if in_memory else int(text, 16)
-    if not 0 <= word < 1 << 32 or (arch == "riscv64" and is_compressed(word) and word >> 16):
-        raise ValueError(text)
-    return word
 
 
 def _hex(word: int, arch: str) -> str:
@@ -140,7 +140,7 @@ def _emit(value: Any) -> None:
 def _headline(subject: Subject) -> str:
     row, manual = subject.row, subject.manual
     answers = trap_wording.answers(row) if row else []
-    if row and answers and not trap_wording.is_undefined(answers[0][1], row.arch):
+    if row and answers and not is_undefined(answers[0][1], row.arch):
         says = [trap_wording.say(trap, row.arch) for _, trap in answers]
         if len(says) == 1:
             return f"{says[0]}, on every measured kernel"
@@ -190,16 +190,26 @@ def _manual(manual: LoadStore) -> str:
 
 def _on_kernel(row: Row, release: str) -> str:
     version = kernel_version(release)
-    measured = row.in_setup(row.setups[0])
-    here = [(column, trap) for column, trap in measured if column.series == version]
-    if here:
-        column, trap = here[-1]
-        return f"Measured on Linux {column.release}: {trap_wording.say(trap, row.arch)}."
-    below = [(column, trap) for column, trap in measured if version and column.series < version]
-    above = [(column, trap) for column, trap in measured if version and column.series > version]
-    near = ([below[-1]] if below else []) + ([above[0]] if above else [])
-    said = [f"{c.series[0]}.{c.series[1]} ({trap_wording.say(t, row.arch)})" for c, t in near]
-    return f"Not measured on this kernel; the nearest: {' and '.join(said)}."
+    setup = row.setups[0]
+    if version is not None and (here := of_series(row, setup, version)):
+        on = {column.release: None for outcome in here for column in outcome.columns}
+        return f"Measured on Linux {', '.join(on)}: {_says(here, row.arch)}."
+    measured = {column.series for column, _ in row.in_setup(setup)}
+    below = [series for series in measured if version and series < version]
+    above = [series for series in measured if version and series > version]
+    near = ([max(below)] if below else []) + ([min(above)] if above else [])
+    says = [f"{major}.{minor} ({_says(of_series(row, setup, (major, minor)), row.arch)})" for major, minor in near]
+    return f"Not measured on this kernel; the nearest: {' and '.join(says)}."
+
+
+def _says(outcomes: list[Outcome], arch: str) -> str:
+    """One clause; where emulators disagree, one of each."""
+    if len(outcomes) == 1:
+        return trap_wording.say(outcomes[0].trap, arch)
+    return "; ".join(
+        f"{trap_wording.say(trap, arch)} on {', '.join(dict.fromkeys(column.emulator for column in columns))}"
+        for columns, trap in outcomes
+    )
 
 
 def _plain(subject: Subject, wish: TrapOptions) -> TrappedForm:
@@ -228,7 +238,7 @@ def _plain(subject: Subject, wish: TrapOptions) -> TrappedForm:
 
 def _verdict(trap: Trap, arch: str) -> dict[str, Any]:
     return {
-        "verdict": "undefined" if trap_wording.is_undefined(trap, arch) else trap.kind,
+        "verdict": "undefined" if is_undefined(trap, arch) else trap.kind,
         "accesses": trap.accesses,
         "code": trap.code,
         "offset": trap.offset,
@@ -239,51 +249,61 @@ def _verdict(trap: Trap, arch: str) -> dict[str, Any]:
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def _column(columns: tuple[Column, ...], name: str) -> int | None:
-    """The column that a person means by 6.1, by ``7.3 on QEMU 10.0``, or by a whole release; the oldest bench first."""
-    version = kernel_version(name)
-    for number, column in enumerate(columns):
-        if name in {column.name, column.release} or (version == column.series and " " not in name):
-            return number
-    return None
+def _columns(columns: tuple[Column, ...], name: str) -> tuple[Column, ...]:
+    """Those that a person means by 6.1, by ``7.3 on QEMU 10.0``, or by a whole release."""
+    version: Series | None = None if " " in name else kernel_version(name)
+    exact = tuple(column for column in columns if name in {column.name, column.release})
+    return exact or tuple(column for column in columns if column.series == version)
+
+
+def _on_equal_machines(sides: list[tuple[Column, ...]]) -> list[tuple[Column, ...]]:
+    """Of both those on emulators that both were asked on, if there are any: other CPUs are no other kernels."""
+    common = set.intersection(*({column.emulator for column in side} for side in sides))
+    return [tuple(column for column in side if column.emulator in common) for side in sides] if common else sides
 
 
 def _diff(atlas: TrapAtlas, wish: TrapOptions, old: str, new: str) -> int:
-    columns = atlas.head.columns
-    numbers = []
+    sides = []
     for name in (old, new):
-        if (number := _column(columns, name)) is None:
-            complain(f"{name!r} was not measured; there are {', '.join(column.name for column in columns)}")
+        if not (side := _columns(atlas.head.columns, name)):
+            known = ", ".join(column.name for column in atlas.head.columns)
+            complain(f"{name!r} was not measured; there are {known}")
             return USAGE
-        numbers.append(number)
+        sides.append(side)
+    sides = _on_equal_machines(sides)
     lines, count = [], 0
-    width = len(atlas.head.setups)
     for row in atlas:
-        for at, setup in enumerate(row.setups):
-            before, after = (row.traps[number * width + at] for number in numbers)
-            if before is None or after is None or before == after:
+        for setup in row.setups:
+            before, after = (of_columns(row, setup, side) for side in sides)
+            # Where emulators disagree on one of the kernels, what both have in common is no difference of kernels.
+            if not before or not after or {trap for _, trap in before} & {trap for _, trap in after}:
                 continue
             count += 1
             if wish.as_json:
-                from kvmwhy.outputs import TrapDifference, TrapPart
-
-                difference = TrapDifference(
-                    text=row.text,
-                    measured=_hex(row.word, row.arch),
-                    setup=setup,
-                    from_=TrapPart(**_verdict(before, row.arch)),
-                    to=TrapPart(**_verdict(after, row.arch)),
-                )
-                _emit(difference)
+                _emit_difference(row, setup, before, after)
             else:
                 label = f"{_hex(row.word, row.arch)}  {row.text:32}  {setup:16}  "
-                says = (trap_wording.say(trap, row.arch) for trap in (before, after))
-                lines.append(Line(" → ".join(says), label=label))
+                lines.append(Line(f"{_says(before, row.arch)} → {_says(after, row.arch)}", label=label))
     if not wish.as_json:
-        first, second = (columns[number].name for number in numbers)
-        total = len(atlas) * width
+        first, second = (trap_wording.series(side) for side in sides)
+        total = len(atlas) * len(atlas.head.setups)
         show([Line(f"{count} of {total} outcomes differ between {first} and {second}", "answer"), *lines])
     return DONE if count else NOTHING
+
+
+def _emit_difference(row: Row, setup: str, before: list[Outcome], after: list[Outcome]) -> None:
+    """An object each, where emulators disagree."""
+    from kvmwhy.outputs import TrapDifference, TrapPart
+
+    for old, new in product(before, after):
+        difference = TrapDifference(
+            text=row.text,
+            measured=_hex(row.word, row.arch),
+            setup=setup,
+            from_=TrapPart(**_verdict(old.trap, row.arch)),
+            to=TrapPart(**_verdict(new.trap, row.arch)),
+        )
+        _emit(difference)
 
 
 def _overview(atlas: TrapAtlas, wish: TrapOptions) -> int:

@@ -126,6 +126,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def require_writable(path: str) -> None:
+    """Before work whose result is to be kept there. Raises OSError; what is there stays as it is."""
+    is_new = not os.path.lexists(path)
+    with open(path, "ab"):
+        pass
+    if is_new:
+        os.unlink(path)
+
+
 def complain(message: str) -> None:
     """One sentence to stderr, with nothing of the input that a terminal would act on; none if --quiet was given."""
     if _quiet:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, require_writable, show
 from kvmwhy.cli.probe_journal import Journal
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.emulator import wording
@@ -53,15 +53,19 @@ def run(wish: ProbeOptions) -> int:
         complain("no form is like that")
         return NOTHING
     try:
+        if wish.out:
+            require_writable(wish.out)
         with Prober() as prober:
             answers = _ask(prober, forms, wish)
+        if wish.out:
+            _write(wish.out, answers)
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
         return NOT_PERMITTED
     except (MachineError, OSError) as error:
         complain(str(error))
         return BAD_INPUT
-    _keep(wish, answers)
+    _show(wish, answers)
     return DONE
 
 
@@ -163,12 +167,15 @@ class _Progress:
             sys.stderr.write("\r" + " " * 40 + "\r")
 
 
-def _keep(wish: ProbeOptions, answers: Sequence[Found]) -> None:
-    if wish.out:
-        with open(wish.out, "w", encoding="ascii", errors="replace") as out:
-            out.write(f"# {platform.release()} {time.strftime('%Y-%m-%d')}: mode, bytes, text, verdict, code, ndata,")
-            out.write(" accesses, compared, wrong\n")
-            out.writelines("\t".join(_columns(answer)) + "\n" for answer in answers)
+def _write(path: str, answers: Sequence[Found]) -> None:
+    """Raises OSError."""
+    with open(path, "w", encoding="ascii", errors="replace") as out:
+        out.write(f"# {platform.release()} {time.strftime('%Y-%m-%d')}: mode, bytes, text, verdict, code, ndata,")
+        out.write(" accesses, compared, wrong\n")
+        out.writelines("\t".join(_columns(answer)) + "\n" for answer in answers)
+
+
+def _show(wish: ProbeOptions, answers: Sequence[Found]) -> None:
     if wish.as_json:
         import msgspec
 

@@ -6,16 +6,17 @@ import platform
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.abi.kvm_run import exit_name
 from kvmwhy.abi.uname import Arch
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.instruction import kind_of
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.instruction_word import code_of, word_of
+from kvmwhy.cli.output import complain, require_writable, show
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
-from kvmwhy.emulator.trap_atlas import Row, trap_atlas
+from kvmwhy.emulator.trap_atlas import Row, is_undefined, of_columns, of_series, trap_atlas
 from kvmwhy.emulator.trap_file import Trap
 from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.access import Setup, ask, in_words, kind, points_at, setups
@@ -25,8 +26,11 @@ from kvmwhy.probe.access_classes import CLASSES, AccessClass
 from kvmwhy.render.page import Line, Style
 from kvmwhy.render.safe import safe
 
+if TYPE_CHECKING:
+    from kvmwhy.outputs import ProbedAccess
+
 _ADDRESS: Final = 0x0D00_0000
-_WORD: Final = 4
+_LACKS: Final = "this CPU does not have the instruction, or KVM hides it from the guest"
 _MANY: Final = 40
 SETUP_WORDS: Final[dict[Setup, str]] = {
     "plain": "a VMM that asks for nothing",
@@ -43,20 +47,39 @@ _ATLAS_SETUPS: Final[dict[Arch, dict[Setup, str]]] = {
 
 
 class Asked(NamedTuple):
-    """One form, and what became of it under each set-up. ``known``: by the atlas, as access.kind."""
+    """One form, and what became of it under each set-up.
 
+    ``known``: by the atlas, as access.kind; several where its machines disagree.
+    """
+
+    arch: Arch
     form: AccessClass
     answers: tuple[tuple[Setup, Stopped], ...]
-    known: dict[Setup, str]
+    known: dict[Setup, tuple[str, ...]]
+
+    @property
+    def lacks(self) -> bool:
+        """The CPU, the instruction: that says nothing of KVM."""
+        return any(_is_undefined(self.arch, stopped) for _, stopped in self.answers)
 
     @property
     def differs(self) -> bool:
         """From what the kernel's source and the architecture say."""
-        return bool(self.form.expected) and kind(self.answers[0][1]) not in self.form.expected
+        return not self.lacks and bool(self.form.expected) and kind(self.answers[0][1]) not in self.form.expected
 
     @property
     def differs_from_atlas(self) -> bool:
-        return any(setup in self.known and kind(stopped) != self.known[setup] for setup, stopped in self.answers)
+        return not self.lacks and any(
+            setup in self.known and kind(stopped) not in self.known[setup] for setup, stopped in self.answers
+        )
+
+
+def _is_undefined(arch: Arch, stopped: Stopped) -> bool:
+    if stopped.trap is None:
+        return False
+    # Kernels before 6.2 give ESR_EL1 the sign of its bit 31.
+    number = stopped.trap.cause & 0xFFFF_FFFF if arch == "arm64" else stopped.trap.cause
+    return is_undefined(Trap("exception", "", number), arch)
 
 
 def run(arch: Arch, *, text: str | None, code: str | None, everything: bool, out: str | None, as_json: bool) -> int:
@@ -70,15 +93,26 @@ def run(arch: Arch, *, text: str | None, code: str | None, everything: bool, out
         complain(f"{text!r} is no class of access that is known here; --bytes takes any instruction")
         return NOTHING
     try:
+        if out:
+            require_writable(out)
         which = setups(arch)
         rows = [_ask(arch, form, which) for form in forms]
+        if out:
+            _write(arch, rows, out)
     except (NoKvmError, NotPermittedError) as error:
         complain(str(error))
         return NOT_PERMITTED
     except (MachineError, OSError) as error:
         complain(str(error))
         return BAD_INPUT
-    _keep(arch, rows, out, as_json=as_json, whole=text is None and code is None)
+    if as_json:
+        import msgspec
+
+        for row in rows:
+            sys.stdout.write(msgspec.json.encode(plain(row)).decode() + "\n")
+    else:
+        whole = text is None and code is None
+        show(_summary(arch, rows) if whole else [line for row in rows for line in _one(row)])
     return DONE
 
 
@@ -96,7 +130,7 @@ def _of_rows(arch: Arch, rows: Iterable[Row]) -> list[AccessClass]:
     """Forms of the atlas, as far as they have an operand that can be put where no memory is."""
     forms = []
     for row in rows:
-        code = row.word.to_bytes(2 if arch == "riscv64" and row.word & 3 != 3 else _WORD, "little")
+        code = code_of(row.word, arch)
         if points_at(arch, code, _ADDRESS) is not None:
             forms.append(AccessClass(_name(arch, code), row.text, code, _expected(arch, code), ""))
     return forms
@@ -119,40 +153,36 @@ def _expected(arch: Arch, code: bytes) -> tuple[str, ...]:
 
 
 def _of_bytes(arch: Arch, text: str) -> AccessClass:
-    """Raises ValueError. A word of A64 is taken as a disassembler prints it, bytes of RISC-V as they lie in memory."""
-    data = bytes.fromhex(text.replace("0x", "").replace(",", " "))
-    if arch == "arm64":
-        if len(data) != _WORD:
-            raise ValueError(f"--bytes takes a word of A64, such as a9401003, not {text!r}")
-        data = data if " " in text.strip() else data[::-1]
-    elif len(data) not in {2, _WORD}:
-        raise ValueError("--bytes takes an instruction of 2 or 4 bytes, in the order in which they lie in memory")
-    if points_at(arch, data, _ADDRESS) is None:
+    """Raises ValueError."""
+    code = code_of(word_of(text, arch), arch)
+    if points_at(arch, code, _ADDRESS) is None:
         raise ValueError(f"{text} is no load or store that is known here, so no address can be given to it")
-    return AccessClass(_name(arch, data), text, data, _expected(arch, data), "")
+    return AccessClass(_name(arch, code), text, code, _expected(arch, code), "")
 
 
 def _ask(arch: Arch, form: AccessClass, which: Sequence[Setup]) -> Asked:
     address = _ADDRESS + form.off
     regs = points_at(arch, form.code, address) or {form.base: address}
     answers = tuple((setup, ask(arch, form.code, address, setup, regs=regs)) for setup in which)
-    return Asked(form, answers, _known(arch, form))
+    return Asked(arch, form, answers, known(arch, form, platform.release()))
 
 
-def _known(arch: Arch, form: AccessClass) -> dict[Setup, str]:
+def known(arch: Arch, form: AccessClass, release: str) -> dict[Setup, tuple[str, ...]]:
     """Of this kernel's series, or of all kernels where they agree; nothing of what was asked in another way."""
     row = None if form.off else trap_atlas(arch).look_up(int.from_bytes(form.code, "little"))
     if row is None:
         return {}
-    series = kernel_version(platform.release())
-    known: dict[Setup, str] = {}
+    version = kernel_version(release)
+    kinds_of: dict[Setup, tuple[str, ...]] = {}
     for setup, name in _ATLAS_SETUPS[arch].items():
-        measured = {column.series: _kind_of_trap(trap) for column, trap in row.in_setup(name)}
-        if series is not None and series[:2] in measured:
-            known[setup] = measured[series[:2]]
-        elif len(set(measured.values())) == 1:
-            known[setup] = next(iter(measured.values()))
-    return known
+        outcomes = of_series(row, name, version) if version is not None else []
+        if not outcomes and len(outcomes := of_columns(row, name, row.columns)) > 1:
+            continue
+        # A CPU that lacks the instruction says nothing of this host's.
+        kinds = dict.fromkeys(_kind_of_trap(trap) for _, trap in outcomes if not is_undefined(trap, arch))
+        if kinds:
+            kinds_of[setup] = tuple(kinds)
+    return kinds_of
 
 
 def _kind_of_trap(trap: Trap) -> str:
@@ -168,35 +198,33 @@ def _kind_of_trap(trap: Trap) -> str:
     return trap.kind
 
 
-def _keep(arch: Arch, rows: Sequence[Asked], out: str | None, *, as_json: bool, whole: bool) -> None:
-    if out:
-        with open(out, "w", encoding="ascii", errors="replace") as stream:
-            stream.write(f"# {platform.release()} {arch}: class, bytes, text, and for each set-up the verdict\n")
-            for row in rows:
-                kinds = [f"{setup}={kind(stopped)}" for setup, stopped in row.answers]
-                stream.write("\t".join((row.form.name, row.form.code.hex(), row.form.text, *kinds)) + "\n")
-    if as_json:
-        import msgspec
-
+def _write(arch: Arch, rows: Sequence[Asked], out: str) -> None:
+    """Raises OSError."""
+    with open(out, "w", encoding="ascii", errors="replace") as stream:
+        stream.write(f"# {platform.release()} {arch}: class, bytes in memory, text, and for each set-up the verdict\n")
         for row in rows:
-            sys.stdout.write(msgspec.json.encode(_plain(arch, row)).decode() + "\n")
-    else:
-        show(_summary(arch, rows) if whole else [line for row in rows for line in _one(arch, row)])
+            kinds = [f"{setup}={kind(stopped)}" for setup, stopped in row.answers]
+            stream.write("\t".join((row.form.name, row.form.code.hex(" "), row.form.text, *kinds)) + "\n")
 
 
-def _plain(arch: Arch, row: Asked) -> dict[str, Any]:
-    return {
-        "arch": arch,
-        "kernel": platform.release(),
-        "class": row.form.name,
-        "text": row.form.text,
-        "bytes": row.form.code.hex(" "),
-        "verdicts": {setup: {"kind": kind(stopped), "says": in_words(arch, stopped)} for setup, stopped in row.answers},
-        "expected": list(row.form.expected),
-        "differs": row.differs,
-        "atlas": row.known,
-        "differs_from_atlas": row.differs_from_atlas,
-    }
+def plain(row: Asked) -> ProbedAccess:
+    from kvmwhy.outputs import AccessVerdict, ProbedAccess
+
+    return ProbedAccess(
+        arch=row.arch,  # type: ignore[arg-type]
+        kernel=platform.release(),
+        class_=row.form.name,
+        text=row.form.text,
+        bytes=row.form.code.hex(" "),
+        verdicts={
+            setup: AccessVerdict(kind=kind(stopped), says=in_words(row.arch, stopped)) for setup, stopped in row.answers
+        },
+        expected=list(row.form.expected),
+        undefined=row.lacks,
+        differs=row.differs,
+        atlas={setup: list(kinds) for setup, kinds in row.known.items()},
+        differs_from_atlas=row.differs_from_atlas,
+    )
 
 
 def _summary(arch: Arch, rows: Sequence[Asked]) -> list[Line]:
@@ -206,33 +234,37 @@ def _summary(arch: Arch, rows: Sequence[Asked]) -> list[Line]:
         counted = Counter(in_words(arch, row.answers[0][1]) for row in rows)
         lines += [Line(words, "plain", f"{count:6} ", 2) for words, count in counted.most_common()]
     else:
-        lines += [_short(arch, row) for row in rows]
+        lines += [_short(row) for row in rows]
     for n, (setup, _) in enumerate(rows[0].answers[1:], start=1):
         changed = Counter(in_words(arch, row.answers[n][1]) for row in rows if row.answers[n][1] != row.answers[0][1])
         said = "; ".join(f"{count} become {words}" for words, count in changed.most_common())
         lines.append(Line(said or "the same", "plain", f"For {SETUP_WORDS[setup]}: ", 2))
+    if lacking := sum(row.lacks for row in rows):
+        lines.append(Line(f"{lacking} say nothing of KVM: {_LACKS}", "dim", indent=2))
     for sentence, differing in (
         ("what the kernel's source says", [row for row in rows if row.differs]),
         ("what the atlas has of this kernel, or of all", [row for row in rows if row.differs_from_atlas]),
     ):
         count = f"{len(differing)} differ from" if differing else "none differs from"
         lines.append(Line(f"{count} {sentence}", "bad" if differing else "good", indent=2))
-        lines += [_short(arch, row) for row in differing[:_MANY]]
+        lines += [_short(row) for row in differing[:_MANY]]
     return lines
 
 
-def _short(arch: Arch, row: Asked) -> Line:
+def _short(row: Asked) -> Line:
     style: Style = "bad" if row.differs or row.differs_from_atlas else "plain"
-    return Line(in_words(arch, row.answers[0][1]), style, f"{row.form.name:23} {row.form.text:29} ", 2)
+    return Line(in_words(row.arch, row.answers[0][1]), style, f"{row.form.name:23} {row.form.text:29} ", 2)
 
 
-def _one(arch: Arch, row: Asked) -> list[Line]:
+def _one(row: Asked) -> list[Line]:
     lines = [Line(f"{safe(row.form.text)} ({row.form.code.hex(' ')}), {row.form.name}:", "answer")]
     for setup, stopped in row.answers:
-        lines.append(Line(in_words(arch, stopped), "plain", f"for {SETUP_WORDS[setup]}: ", 2))
+        lines.append(Line(in_words(row.arch, stopped), "plain", f"for {SETUP_WORDS[setup]}: ", 2))
+    if row.lacks:
+        lines.append(Line(_LACKS, "dim", indent=2))
     if row.differs:
         lines.append(Line(f"unlike what the kernel's source says: {' or '.join(row.form.expected)}", "bad", indent=2))
     if row.differs_from_atlas:
-        known = ", ".join(f"{setup} {word}" for setup, word in row.known.items())
+        known = ", ".join(f"{setup} {' or '.join(kinds)}" for setup, kinds in row.known.items())
         lines.append(Line(f"unlike the atlas: {known}", "bad", indent=2))
     return lines

@@ -49,7 +49,8 @@ def _atlas() -> _Schema:
 
 
 def _probe() -> _Schema:
-    return _any_of("probe", "One form that kvmwhy probe ran on this host", outputs.ProbedForm)
+    kinds = (outputs.ProbedForm, outputs.ProbedAccess)
+    return _any_of("probe", "One form that kvmwhy probe ran on this host; an access on arm64 and riscv64", *kinds)
 
 
 def _doctor() -> _Schema:

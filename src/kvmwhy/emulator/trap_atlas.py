@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import cache, cached_property
 from typing import Final, NamedTuple
 
@@ -19,6 +19,8 @@ from kvmwhy.arch.riscv64 import forms as riscv64_forms
 from kvmwhy.emulator.assembly_shape import shape
 from kvmwhy.emulator.trap_file import Column, Contents, Head, Trap, texts_of, unpack
 
+Series = tuple[int, int]
+_UNDEFINED: Final = {"arm64": {0x2000000}, "riscv64": {2, 22}}  # ESR_EL1 of an unknown reason; SCAUSE
 _FORM_OF: Final[dict[str, Callable[[int], int | None]]] = {
     "arm64": arm64_forms.form_of,
     "riscv64": riscv64_forms.form_of,
@@ -41,6 +43,36 @@ class Row(NamedTuple):
         at = self.setups.index(setup)
         measured = zip(self.columns, self.traps[at :: len(self.setups)], strict=True)
         return [(column, trap) for column, trap in measured if trap is not None]
+
+
+class Outcome(NamedTuple):
+    """What came of it, and on which columns."""
+
+    columns: tuple[Column, ...]
+    trap: Trap
+
+
+def is_undefined(trap: Trap, arch: str) -> bool:
+    """The CPU does not know the instruction, or KVM hides it from the guest."""
+    return trap.kind == "exception" and trap.code in _UNDEFINED[arch]
+
+
+def of_columns(row: Row, setup: str, columns: Container[Column]) -> list[Outcome]:
+    """What these columns say together: more than one outcome where they disagree, none if they were not asked.
+
+    A CPU that lacks the instruction tells nothing of the kernel: it counts only if all of them lack it.
+    """
+    measured = [(column, trap) for column, trap in row.in_setup(setup) if column in columns]
+    known = [(column, trap) for column, trap in measured if not is_undefined(trap, row.arch)]
+    where: dict[Trap, list[Column]] = {}
+    for column, trap in known or measured:
+        where.setdefault(trap, []).append(column)
+    return [Outcome(tuple(found), trap) for trap, found in where.items()]
+
+
+def of_series(row: Row, setup: str, version: Series) -> list[Outcome]:
+    """What a series of kernels makes of it, on every emulator that it was asked on; see ``of_columns``."""
+    return of_columns(row, setup, [column for column in row.columns if column.series == version])
 
 
 class TrapAtlas:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from kvmwhy.abi.arm64 import esr
+from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.abi.riscv64.causes import cause
-from kvmwhy.emulator.trap_atlas import Row
+from kvmwhy.emulator.trap_atlas import Outcome, Row, is_undefined, of_columns
 from kvmwhy.emulator.trap_file import Column, Trap
 from kvmwhy.emulator.wording import accesses
 
@@ -32,10 +32,6 @@ _OPTIONS: Final = {
     "-nisv": "With KVM_CAP_ARM_NISV_TO_USER: ",
     "-abort": "With it, and an abort that the VMM injects, as QEMU does since 5.1: ",
 }
-_UNDEFINED: Final = {"arm64": {0x2000000}, "riscv64": {2, 22}}
-
-
-_ERRNO: Final = {errno.EOPNOTSUPP: "EOPNOTSUPP"}  # ENOTSUP is another name of it, which the kernel does not use
 
 
 class Span(NamedTuple):
@@ -44,11 +40,6 @@ class Span(NamedTuple):
     setups: tuple[str, ...]
     columns: tuple[Column, ...]
     trap: Trap
-
-
-def is_undefined(trap: Trap, arch: str) -> bool:
-    """The CPU does not know the instruction, or KVM hides it from the guest."""
-    return trap.kind == "exception" and trap.code in _UNDEFINED[arch]
 
 
 def say(trap: Trap, arch: str) -> str:
@@ -60,7 +51,7 @@ def say(trap: Trap, arch: str) -> str:
         case "done":
             return "no fault, and userspace is told nothing"
         case "error":
-            return f"KVM_RUN fails with {_ERRNO.get(trap.code) or errno.errorcode.get(trap.code, trap.code)}{before}"
+            return f"KVM_RUN fails with {NAMES.get(trap.code, trap.code)}{before}"
         case "nisv":
             direction = "write" if trap.code & 0x40 else "read"
             return f"KVM_EXIT_ARM_NISV, esr_iss {trap.code:#x} ({direction}, {esr.fault_status(trap.code & 0x3F)})"
@@ -123,11 +114,6 @@ def series(columns: tuple[Column, ...]) -> str:
     return f"{text} ({', '.join(machines)})"
 
 
-def answers(row: Row) -> list[tuple[tuple[Column, ...], Trap]]:
-    """What to answer first, and where it holds: the first setup, by the CPUs that have the instruction, if one has."""
-    measured = row.in_setup(row.setups[0])
-    known = [(column, trap) for column, trap in measured if not is_undefined(trap, row.arch)]
-    columns: dict[Trap, list[Column]] = {}
-    for column, trap in known or measured:
-        columns.setdefault(trap, []).append(column)
-    return [(tuple(where), trap) for trap, where in columns.items()]
+def answers(row: Row) -> list[Outcome]:
+    """What to answer first, and where it holds: of the first setup, on all columns."""
+    return of_columns(row, row.setups[0], row.columns)
