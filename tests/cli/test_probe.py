@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvmwhy.cli.main import kvmwhy
+from kvmwhy.cli.output import require_writable
 from kvmwhy.cli.probe_journal import BLOCK, Journal, read_measured, write_measured
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.machine import KvmMachine, MachineError
+from kvmwhy.machine.access import host_arch
 from needs import missing
 
 WORKS = Measured("emulated", accesses="r4", compared="wrong", wrong=("rax", "flags"))
@@ -112,3 +114,22 @@ def test_by_text() -> None:
 def test_refusals(arguments: list[str]) -> None:
     """What is no instruction is exit status 2, and no guest is started."""
     assert probe(*arguments).exit_code == 2
+
+
+@pytest.mark.skipif(host_arch() != "x86", reason="of a host that is x86; test_probe_access has it of the others")
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence and status 2; no machine is made."""
+    monkeypatch.setattr("kvmwhy.cli.probe.Prober", lambda: pytest.fail("asked"))
+    result = CliRunner().invoke(kvmwhy, ["probe", "--bytes", "8b 03", "--out", str(tmp_path / "none" / "probe.tsv")])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_what_is_kept_there_stays_until_there_is_something_new(tmp_path: Path) -> None:
+    """A table of an earlier run is as it was, and a new one does not appear, while nothing was measured."""
+    old, new = tmp_path / "old.tsv", tmp_path / "new.tsv"
+    old.write_text("mode")
+    for path in (old, new):
+        require_writable(str(path))
+    assert (old.read_text(), new.exists()) == ("mode", False)

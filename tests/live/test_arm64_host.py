@@ -15,8 +15,9 @@ from kvmwhy.live.doctor import arm64, riscv64
 from kvmwhy.live.host import cpu_info
 from kvmwhy.live.rate_limit import Repeats, key
 from kvmwhy.live.staleness import Watched, is_fatal, judge
+from kvmwhy.machine.access import points_at
 from kvmwhy.readers import read, run_page
-from kvmwhy.record import Source
+from kvmwhy.record import Code, Cpu, Failure, Source
 from kvmwhy.reproduce import Cannot
 from kvmwhy.reproduce.access import Access, plan_access
 
@@ -88,6 +89,42 @@ def test_what_is_run_again_is_that_access(captured: Path) -> None:
     assert isinstance(plan_access(efault), Cannot)
 
 
+@pytest.mark.parametrize(
+    ("word", "address"),
+    [
+        (0x3CE26820, 0x0900_0020),  # ldr q0, [x1, x2]
+        (0x3CFF6820, 0x0900_0000),  # ldr q0, [x1, xzr]
+        (0x3CE27820, None),  # ldr q0, [x1, x2, lsl #4]
+        (0x3CE24820, None),  # ldr q0, [x1, w2, uxtw]
+        (0x3CE56820, None),  # ldr q0, [x1, x5], and x5 is not shown
+    ],
+)
+def test_the_address_by_registers(word: int, address: int | None) -> None:
+    """Base and index as they are; of an index that is shifted, cut or not shown there is no address."""
+    failure = Failure(
+        kind="run-error",
+        arch="arm64",
+        errno="ENOSYS",
+        cpu=Cpu(registers={"x1": 0x0900_0000, "x2": 0x20}),
+        code=Code(tuple(word.to_bytes(4, "little")), 0),
+    )
+    plan = plan_access(failure)
+    assert isinstance(plan, Access)
+    assert any("the address is that of the registers" in text for text in plan.assumed) == (address is not None)
+    assert plan.address == address or address is None
+
+
+def test_a_register_that_is_base_and_index_points_nowhere() -> None:
+    """ldr x0, [x1, x1] accesses twice the register; of ldr x0, [x1, x2] the index is zero; [sp, xzr] has none."""
+    both = (0xF8616820).to_bytes(4, "little")
+    assert points_at("arm64", both, HOLE) is None
+    plan = plan_access(Failure(kind="run-error", arch="arm64", errno="ENOSYS", code=Code(tuple(both), 0)))
+    assert isinstance(plan, Access)
+    assert "what is shown at PC cannot be pointed at an address" in plan.assumed[0]
+    assert points_at("arm64", (0xF8626820).to_bytes(4, "little"), HOLE) == {"x1": HOLE}
+    assert points_at("arm64", (0xF87F6BE0).to_bytes(4, "little"), HOLE) == {"sp_el1": HOLE}
+
+
 def test_a_loop_is_what_comes_again_and_again(captured: Path) -> None:
     """Counted by the watch; once alone it is none."""
     failure = read((captured / "trace.txt").read_bytes()).failures[1]
@@ -145,6 +182,11 @@ def test_the_doctor_of_riscv64_reads_its_lines() -> None:
     assert finding.grade == "bad"
     (finding,) = riscv64.of_extension("kvm [1]: hypervisor extension not available", "")
     assert finding.grade == "bad"
+    (finding,) = riscv64.of_extension("", "isa\t\t: rv64imafdch_zicbom\n")
+    assert (finding.grade, "is there" in finding.text) == ("good", True)
+    for cpuinfo in ("", "processor\t: 0\nmmu\t\t: sv57\n"):
+        (finding,) = riscv64.of_extension("", cpuinfo)
+        assert (finding.grade, "not shown" in finding.text) == ("note", True)
 
 
 def test_cpus_of_several_kinds_are_named(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kvmwhy.abi.uname import arch_of
+from kvmwhy.live.doctor.device import ask_device
 from kvmwhy.machine import (
     BusyError,
     Guest,
@@ -35,8 +37,9 @@ def test_every_error_is_a_machine_error_and_a_builtin() -> None:
         assert kind is MachineError or issubclass(kind, (OSError, ValueError))
 
 
-def test_no_dev_kvm(tmp_path: Path) -> None:
+def test_no_dev_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An absent device is NoKvmError, a FileNotFoundError, with what to load."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     with pytest.raises(NoKvmError, match=r"no /dev/kvm: load kvm_intel or kvm_amd") as caught:
         KvmMachine(str(tmp_path / "kvm"))
     assert isinstance(caught.value, FileNotFoundError)
@@ -54,7 +57,7 @@ def test_a_device_that_is_not_kvm() -> None:
     [
         ("open", errno.EACCES, NotPermittedError, "not permitted: /dev/kvm: join the group"),
         ("open", errno.EPERM, NotPermittedError, "the container or sandbox"),
-        ("open", errno.ENODEV, NoKvmError, "no virtualization behind /dev/kvm: switch VMX or SVM on"),
+        ("open", errno.ENODEV, NoKvmError, "no virtualization behind /dev/kvm: switch VT-x or SVM on"),
         ("open", errno.EMFILE, IoctlError, "open failed with EMFILE"),
         ("KVM_CREATE_VM", errno.ENOMEM, IoctlError, "the host is out of memory"),
         ("KVM_SET_SREGS", errno.EINVAL, RefusedStateError, "CR0, CR4 and EFER"),
@@ -62,12 +65,37 @@ def test_a_device_that_is_not_kvm() -> None:
         ("KVM_RUN", 9999, IoctlError, "KVM_RUN failed with 9999"),
     ],
 )
-def test_an_errno_becomes_advice(ioctl: str, number: int, kind: type[IoctlError], text: str) -> None:
+def test_an_errno_becomes_advice(
+    ioctl: str, number: int, kind: type[IoctlError], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The error is the class that fits; its text has the ioctl or device, the errno and the advice."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     error = ioctl_errors.refused(ioctl, OSError(number, "x"))
     assert type(error) is kind
     assert text in str(error)
     assert (error.ioctl, error.errno) == (ioctl, number)
+
+
+@pytest.mark.parametrize(
+    ("machine", "number", "words"),
+    [
+        ("aarch64", errno.ENOENT, "start the kernel at EL2"),  # KVM is built in there: no module to load
+        ("aarch64", errno.ENODEV, "start the kernel at EL2"),
+        ("aarch64", errno.ENXIO, "start the kernel at EL2"),
+        ("riscv64", errno.ENOENT, "load kvm; it takes a CPU with the hypervisor extension"),
+        ("riscv64", errno.ENXIO, "load kvm"),
+    ],
+)
+def test_a_host_without_kvm_gets_the_advice_of_its_architecture(
+    machine: str, number: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of x86 on another host, and the same words from `kvmwhy doctor`."""
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    advice = ioctl_errors.refused("open", OSError(number, "x")).advice
+    assert advice.startswith(words)
+    assert not any(name in advice for name in ("kvm_intel", "VT-x", "VMX", "model"))
+    if number == errno.ENOENT:
+        assert ask_device(str(tmp_path / "kvm"), arch=arch_of(machine)).fix == advice
 
 
 def test_busy_names_the_other_hypervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

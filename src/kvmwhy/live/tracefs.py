@@ -146,9 +146,7 @@ class Instance:
             self.write(f"{directory}/enable", "1")
             enabled.append(name)
         if not enabled:
-            raise NoTracefsError(
-                "tracefs has no events of KVM: load kvm_intel or kvm_amd first, or this kernel has no tracepoints"
-            )
+            raise NoTracefsError("tracefs has no events of KVM: it is not loaded, or this kernel has no tracepoints")
         return tuple(enabled)
 
     def write(self, file: str, text: str) -> None:

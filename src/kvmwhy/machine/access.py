@@ -64,8 +64,8 @@ def points_at(arch: Arch, code: bytes, address: int) -> dict[str, int] | None:
     """The registers with which the instruction accesses ``address``; None if it is no load or store with a base."""
     if arch == "arm64":
         operand = arm64_operand.operand(int.from_bytes(code[:4], "little"))
-        if operand is None:
-            return None
+        if operand is None or (operand.added == operand.base != arm64_operand.STACK_POINTER):
+            return None  # an index that is the base register cannot be zero
         stack = arm64.ISA.stack if operand.base == arm64_operand.STACK_POINTER else f"x{operand.base}"
         return {stack: address - operand.offset & _U64}
     access = riscv64_operand.operand(code)

@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import Final
 
+from kvmwhy.abi.kvm_device import TO_HAVE_KVM
 from kvmwhy.abi.uname import Arch, arch_of
 from kvmwhy.machine.errors import (
     BusyError,
@@ -23,9 +24,6 @@ OTHER_HYPERVISORS: Final = ("vboxdrv", "vmmon", "haxm")
 
 # What the return codes mean in virt/kvm/kvm_main.c and arch/x86/kvm/x86.c.
 _ADVICE: Final = {
-    ("open", errno.ENOENT): "load kvm_intel or kvm_amd, switch virtualization on in the firmware, or run on the model",
-    ("open", errno.ENODEV): "switch VMX or SVM on in the firmware; in a VM, switch nesting on, or run on the model",
-    ("open", errno.ENXIO): "load kvm_intel or kvm_amd",
     ("open", errno.EACCES): "join the group that owns it (often kvm), or ask for an ACL (setfacl -m u:NAME:rw)",
     ("open", errno.EPERM): "the container or sandbox must pass the device through",
     ("KVM_CREATE_VM", errno.EINTR): "a signal came while it was made; try again",
@@ -47,6 +45,7 @@ _ADVICE: Final = {
     ("KVM_RUN", errno.EFAULT): "the guest's memory is not there for KVM: unmapped, or without backing",
     ("KVM_RUN", errno.ENOEXEC): "the vCPU is not ready to run",
 }
+_ABSENT: Final = {errno.ENOENT, errno.ENODEV, errno.ENXIO}
 _ANY: Final = {
     errno.EIO: "the VM belongs to another process (a fork?) or is dead",
     errno.EBADF: "it was closed",
@@ -79,9 +78,9 @@ def refused(ioctl: str, error: OSError) -> IoctlError:
     number = error.errno or 0
     advice = _ADVICE.get((ioctl, number)) or _ANY.get(number, "")
     if ioctl == "open":
-        if number in {errno.ENOENT, errno.ENODEV, errno.ENXIO}:
+        if number in _ABSENT:
             fact = f"no {DEVICE}" if number == errno.ENOENT else f"no virtualization behind {DEVICE}"
-            return NoKvmError(ioctl, number, advice, fact)
+            return NoKvmError(ioctl, number, _to_have_it(number, arch_of(platform.machine())), fact)
         if number in {errno.EACCES, errno.EPERM}:
             return NotPermittedError(ioctl, number, advice, f"not permitted: {DEVICE}")
     if ioctl == "KVM_CREATE_VM" and number == errno.EBUSY:
@@ -89,6 +88,15 @@ def refused(ioctl: str, error: OSError) -> IoctlError:
     if ioctl in _STATE and number == errno.EINVAL:
         return RefusedStateError(ioctl, number, advice)
     return IoctlError(ioctl, number, advice)
+
+
+def _to_have_it(number: int, arch: Arch | None) -> str:
+    """What would give this host a KVM; where there is a model of one, that instead."""
+    needed = TO_HAVE_KVM.get(arch)
+    if needed is None:
+        return ""
+    words = {errno.ENODEV: needed.start, errno.ENXIO: needed.load or needed.start}.get(number, needed.all)
+    return f"{words}; or run on the model" if arch == "x86" else words
 
 
 def holders(modules: Path = Path("/proc/modules")) -> tuple[str, ...]:

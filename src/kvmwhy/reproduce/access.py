@@ -6,6 +6,7 @@ riscv64: whether KVM decodes it), and what the VMM asked KVM for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -25,6 +26,7 @@ from kvmwhy.reproduce.outcome import Ended, Outcome, Row, Status, Where
 _NISV: Final = 28  # KVM_EXIT_ARM_NISV
 _WNR: Final = 1 << 6
 _ELSEWHERE: Final = 0x0D00_0000  # where no RAM will be, if the report does not say where it was
+_ZERO: Final = 31  # as an index it is XZR
 _PHYSICAL: Final = 1 << 48
 _FETCH: Final = 20  # SCAUSE: instruction guest-page fault
 _STORES: Final = {7, 15, 23}
@@ -87,7 +89,13 @@ def _made(failure: Failure, arch: Arch, expected: str, setup: Setup) -> Access:
     if code is None:
         text = _PAIRS[arch][_is_write(failure)]
         code = _CODES[text].to_bytes(4, "little")
-        assumed.append(f"the report does not show the instruction: {text} stands for it")
+        shown = failure.code is not None and failure.code.at_rip()
+        why = (
+            "what is shown at PC cannot be pointed at an address"
+            if shown
+            else "the report does not show the instruction"
+        )
+        assumed.append(f"{why}: {text} stands for it")
     address = _address(failure)
     if address is None and text is None and (address := _by_registers(failure, arch, code)) is not None:
         assumed.append("the address is that of the registers, taken as mapped one to one")
@@ -123,12 +131,21 @@ def _by_registers(failure: Failure, arch: Arch, code: bytes) -> int | None:
         where = arm64_operand.operand(int.from_bytes(code, "little"))
         assert where is not None  # noqa: S101 -- _instruction has looked
         base = registers.get("sp" if where.base == arm64_operand.STACK_POINTER else f"x{where.base}")
-        offset = where.offset + (0 if where.added is None else registers.get(f"x{where.added}", 0))
+        if (index := _index(where, registers)) is None:
+            return None
+        offset = where.offset + index
     else:
         access = riscv64_operand.operand(code)
         assert access is not None  # noqa: S101 -- as above
         base, offset = registers.get(BY_NUMBER[access.base]), access.offset
     return base + offset if base is not None and 0 <= base + offset < _PHYSICAL else None
+
+
+def _index(where: arm64_operand.Operand, registers: Mapping[str, int]) -> int | None:
+    """What the index register adds; None if it is not shown, or extended or shifted first."""
+    if where.added is None or where.added == _ZERO:
+        return 0
+    return None if where.is_changed else registers.get(f"x{where.added}")
 
 
 def _is_write(failure: Failure) -> bool:

@@ -13,11 +13,15 @@ STACK_POINTER: Final = 31
 
 
 class Operand(NamedTuple):
-    """``base`` is a register's number, 31 the stack pointer; ``added`` an index register's."""
+    """``base`` is a register's number, 31 the stack pointer; ``added`` an index register's, 31 zero.
+
+    ``is_changed``: of the index only 32 bits are taken, or it is shifted.
+    """
 
     base: int
     offset: int = 0
     added: int | None = None
+    is_changed: bool = False
 
 
 def operand(word: int) -> Operand | None:
@@ -45,7 +49,8 @@ def _register(word: int, base: int, access: LoadStore) -> Operand:
     low = _bits(word, 11, 10)
     if _bits(word, 21, 21):
         if low == 0b10:
-            return Operand(base, added=_bits(word, 20, 16))
+            whole = _bits(word, 14, 13) == 0b11 and not _bits(word, 12, 12)  # LSL #0 or SXTX, not UXTW or SXTW
+            return Operand(base, added=_bits(word, 20, 16), is_changed=not whole)
         if low & 1:  # LDRAA, LDRAB: ten bits, of which the first stands apart
             return Operand(base, (_signed(word, 22, 22) << 9 | _bits(word, 20, 12)) << 3)
         return Operand(base)

@@ -13,15 +13,11 @@ from typing import Final, NamedTuple
 
 from kvmwhy.abi.capabilities import capabilities_of
 from kvmwhy.abi.ioctl import API_VERSION, Ioctl
+from kvmwhy.abi.kvm_device import TO_HAVE_KVM
 from kvmwhy.abi.uname import Arch
 from kvmwhy.live.doctor.finding import Finding
 
 _DEVICE: Final = "/dev/kvm"
-_TO_HAVE_IT: Final[dict[Arch | None, str]] = {
-    "x86": "load kvm_intel or kvm_amd; switch VT-x or SVM on in the firmware",
-    "arm64": "start the kernel at EL2 (firmware, or nesting of the hypervisor around it), without kvm-arm.mode=none",
-    "riscv64": "load kvm, on a CPU with the hypervisor extension and firmware that has SBI 0.2 and RFENCE",
-}
 
 
 class Device(NamedTuple):
@@ -41,7 +37,8 @@ def ask_device(path: str = _DEVICE, *, arch: Arch | None = "x86") -> Device:
         if isinstance(error, PermissionError):
             return Device(f"not permitted to open {path}{_owner(path)}", _opening(path, error), permitted=False)
         words = (error.strerror or str(error)).lower()
-        return Device(f"{path}: {words}", _TO_HAVE_IT.get(arch))
+        needed = TO_HAVE_KVM.get(arch)
+        return Device(f"{path}: {words}", needed.all if needed else None)
     try:
         version = ioctl(fd, Ioctl.KVM_GET_API_VERSION, 0)
         answers = {}

@@ -39,5 +39,8 @@ def of_extension(lines: str, cpuinfo: str) -> Iterator[Finding]:
         yield Finding("mode", "bad", "the CPU has no hypervisor extension", "a CPU with the H extension")
     elif (stage := _STAGE.search(lines)) is not None:
         yield Finding("mode", "good", f"the hypervisor extension is there, guest memory is mapped by {stage[1]}")
+    elif isa is not None:
+        yield Finding("mode", "good", "the hypervisor extension is there, by /proc/cpuinfo")
     else:
-        yield Finding("mode", "good", "the hypervisor extension is there")
+        text = "whether the CPU has the hypervisor extension is not shown by the kernel's log or /proc/cpuinfo"
+        yield Finding("mode", "note", text)
