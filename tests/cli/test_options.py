@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kvmwhy.cli.main import kvmwhy
+from kvmwhy.machine.access import BARE
 
 ROOT = Path(__file__).parents[2]
 GOOD = str(ROOT / "examples" / "idt-not-in-ram.log")
@@ -94,3 +95,14 @@ def test_the_readmes_guest_fails_as_it_says(tmp_path: Path) -> None:
     out = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "fld dword ptr [rbx]" in out
     assert "KVM_EXIT_INTERNAL_ERROR" in out
+
+
+def test_help_of_other_architectures() -> None:
+    """Where a guest's RAM is, and how an instruction is named there; a kernel can differ, and --diff shows it."""
+    helped = {name: " ".join(run(name, "--help").output.split()) for name in ("run", "probe")}
+    for arch, bare in BARE.items():
+        assert f"{arch}: {bare.isa.ram:#x}" in helped["run"]
+    assert "of arm64 and riscv64 in GNU as's" in helped["probe"]
+    result = run("atlas", "--arch", "riscv64", "ld", "--since")
+    assert result.exit_code == 2
+    assert "--diff compares two" in result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,13 +15,14 @@ sys.path.insert(0, str(ROOT / "tools"))
 import knowledge_lint  # noqa: E402  a tool, not a package
 
 from kvmwhy.diagnosis.cause import FAMILIES  # noqa: E402
-from kvmwhy.diagnosis.knowledge import all_bugs, causes  # noqa: E402
+from kvmwhy.diagnosis.knowledge import all_bugs, causes, mechanism_of  # noqa: E402
 from kvmwhy.diagnosis.knowledge.bug import Bug  # noqa: E402
 from kvmwhy.diagnosis.knowledge.predicate import CONDITIONS, Shape  # noqa: E402
 from kvmwhy.diagnosis.knowledge.priors import COUNTS, EXPERT, prior  # noqa: E402
 from kvmwhy.diagnosis.knowledge.sign import ORIGINS, Sign  # noqa: E402
 from kvmwhy.diagnosis.knowledge.signs import SIGNS  # noqa: E402
 from kvmwhy.diagnosis.knowledge.weights import FITTED  # noqa: E402
+from kvmwhy.record import Kind  # noqa: E402
 
 # The slugs of a mechanism, as the labels of public reports use them.
 MECHANISMS = {
@@ -126,3 +128,13 @@ def test_ids_that_entries_name_exist() -> None:
 def test_the_conditions_are_the_fields() -> None:
     """Every field of a shape has its test and its words."""
     assert set(CONDITIONS) == set(Shape.__struct_fields__)
+
+
+def test_mechanisms_of_causes_are_mechanisms() -> None:
+    """A family, kind or suberror that there is leads to answers of the decision list, and to nothing else."""
+    tables = (mechanism_of.OF_FAMILY, mechanism_of.OF_KIND, mechanism_of.OF_SUBERROR)
+    named = {mechanism for table in tables for mechanisms in table.values() for mechanism in mechanisms}
+    assert named <= MECHANISMS
+    assert set(mechanism_of.OF_FAMILY) <= set(FAMILIES)
+    assert set(mechanism_of.OF_KIND) <= set(get_args(Kind))
+    assert set(mechanism_of.OF_SUBERROR) == set(range(1, 5)), "include/uapi/linux/kvm.h: KVM_INTERNAL_ERROR_*"

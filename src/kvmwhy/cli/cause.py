@@ -13,7 +13,7 @@ from kvmwhy.cli.status import DONE, NOTHING
 from kvmwhy.diagnosis import catalogue
 from kvmwhy.diagnosis.cause import FAMILIES, Cause
 from kvmwhy.diagnosis.knowledge import all_bugs
-from kvmwhy.diagnosis.knowledge.bug import Bug
+from kvmwhy.diagnosis.knowledge.mechanism_of import mechanisms_of
 from kvmwhy.diagnosis.knowledge.pages import MECHANISMS, NUMBERS, ORIGINS, PAGES, Page, page_of
 from kvmwhy.render.page import Line
 from kvmwhy.render.text import cause_page, page
@@ -25,36 +25,6 @@ _WIDTH: Final = 28
 
 _HEADS: Final = {"mechanism": "What happened", "origin": "Whose doing it was", "number": "Error lines"}
 
-# What KVM says of a failure, by the mechanisms that leave it; of a cause by its family, where its own data name none.
-_EMULATION: Final = "emulation-no-handler, emulation-gives-up, emulation-failed"
-_ENTRY: Final = "entry-refused-guest-state, entry-refused-controls, entry-vmfail-no-number"
-_OF_SUBERROR: Final = {1: _EMULATION, 2: "simultaneous-events", 3: "event-delivery", 4: "exit-unhandled"}
-_OF_KIND: Final = {
-    "entry-failure": _ENTRY,
-    "run-error": "run-errno",
-    "setup-refused": "setup-refused",
-    "shutdown": "triple-fault",
-    "exception-exit": "exception-exit",
-    "unknown-exit": "exit-unknown-to-kvm",
-    "other": "exit-unknown-to-vmm",
-    "undef-injected": "undef-injected",
-    "host-trouble": "host-trouble",
-}
-_OF_FAMILY: Final = {
-    "emulator-gap": _EMULATION,
-    "fetch-non-ram": "fetch-not-ram",
-    "memslot-race": "fetch-not-ram",
-    "event-delivery": "event-delivery",
-    "simultaneous-events": "simultaneous-events",
-    "invalid-guest-state": _ENTRY,
-    "smm": _ENTRY,
-    "unhandled-exit": "exit-unhandled",
-    "host-dying": "exit-unhandled",
-    "host-memory": "run-errno",
-    "arm64-no-syndrome": "run-errno",
-    "not-x86-kvm": "not-this",
-    "undecided": "not-shown",
-}
 _SEVERAL: Final = "of several mechanisms"
 
 
@@ -128,7 +98,10 @@ def _grouped(by: str) -> list[Entry]:
     if by == "family":
         return [entry for entry in _all() if entry.id in catalogue()]
     if by == "mechanism":
-        entries = [Entry(cause.id, cause.title, _mechanism(cause, bugs.get(cause.id))) for cause in causes]
+        entries = [
+            Entry(cause.id, cause.title, ", ".join(mechanisms_of(cause, bugs.get(cause.id))) or _SEVERAL)
+            for cause in causes
+        ]
     else:
         # What the evidence itself shows has no origin of its own: each failure's evidence is weighed for that.
         whose = {page.id: page.title for page in ORIGINS}
@@ -136,14 +109,6 @@ def _grouped(by: str) -> list[Entry]:
         heads = {bug.id: f"{bug.origin}: {whose[bug.origin]}" for bug in bugs.values()}
         entries = [Entry(cause.id, cause.title, heads.get(cause.id, depends)) for cause in causes]
     return sorted(entries, key=lambda entry: entry.head)
-
-
-def _mechanism(cause: Cause, bug: Bug | None) -> str:
-    if bug is not None and bug.shape.suberror is not None:
-        return _OF_SUBERROR.get(bug.shape.suberror, _SEVERAL)
-    if bug is not None and bug.shape.kind in _OF_KIND:
-        return _OF_KIND[bug.shape.kind]
-    return _OF_FAMILY.get(cause.family, _SEVERAL)
 
 
 def _search(wanted: str) -> list[Entry]:

@@ -184,7 +184,12 @@ Examples:
     type=click.Choice(["real16", "prot32", "long64"]),
     help="A guest of x86 in this mode; else one of this host: long64, or on arm64 and riscv64 its own, untranslated.",
 )
-@click.option("--mem", default="1M", show_default=True, help="RAM from address 0 on; K, M or G may follow.")
+@click.option(
+    "--mem",
+    default="1M",
+    show_default=True,
+    help="RAM from address 0 on (arm64: 0x40000000, riscv64: 0x80000000); K, M or G may follow.",
+)
 @click.option("--mmio", multiple=True, metavar="ADDR[:SIZE]", help="A hole in the RAM; may be given again.")
 @click.option("--reg", multiple=True, metavar="NAME=VALUE", help="A register to start with; may be given again.")
 @click.option("--cpl", type=click.Choice(["0", "3"]), default="0", show_default=True)
@@ -519,7 +524,7 @@ def atlas(arch: str, **options: Any) -> None:
 
     INSTRUCTION is in Intel's or AT&T's syntax; which registers and which address does not matter. A mnemonic alone
     asks about all of its forms. They are shown against the kernels, this host's first. Of arm64 and riscv64,
-    INSTRUCTION is in GNU as's syntax, and --bytes takes the word: a9401003.
+    INSTRUCTION is in GNU as's syntax, and --bytes takes the word, a9401003, or bytes in memory's order with spaces.
     """
     _only_one(options, "since", "diff", "code")
     if options["diff"] and (options["text"] or options["kernel"]):
@@ -528,7 +533,7 @@ def atlas(arch: str, **options: Any) -> None:
         raise click.UsageError("--json has since when with each form; --since is for text")
     if arch != "x86" and (options["since"] or _given("mode")):
         raise click.UsageError(
-            f"--mode and --since are of x86; on {arch} kernels do not differ, and --kernel tells one"
+            f"--mode and --since are of x86; of {arch}, --kernel shows one kernel and --diff compares two"
         )
     if options["text"] and options["code"]:
         raise click.UsageError("INSTRUCTION and --bytes are two ways to name one; give one")
@@ -554,12 +559,27 @@ Examples:
   kvmwhy probe --journal probe.journal --out probe.tsv
 """
 )
-@click.option("--instruction", "text", metavar="TEXT", help="Only forms like this one, in Intel's syntax.")
-@click.option("--bytes", "code", metavar="HEX", help="Only this encoding.")
-@click.option("--mode", type=click.Choice(["real16", "prot16", "prot32", "long64"]), help="Only this mode.")
-@click.option("--all", "everything", is_flag=True, help="Also encodings that no CPU defines, and register forms.")
+@click.option(
+    "--instruction",
+    "text",
+    metavar="TEXT",
+    help="Only forms like this one: of x86 in Intel's syntax, of arm64 and riscv64 in GNU as's.",
+)
+@click.option(
+    "--bytes",
+    "code",
+    metavar="HEX",
+    help="Only this encoding: of x86 its bytes, of arm64 and riscv64 its word, a9401003, or its bytes with spaces.",
+)
+@click.option("--mode", type=click.Choice(["real16", "prot16", "prot32", "long64"]), help="x86: only this mode.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="x86: also encodings that no CPU defines, and register forms. Else: every form of the atlas with an operand.",
+)
 @click.option("--out", type=click.Path(dir_okay=False), help="Write a table of all verdicts.")
-@click.option("--journal", type=click.Path(dir_okay=False), help="Go on from here after an interruption.")
+@click.option("--journal", type=click.Path(dir_okay=False), help="x86: go on from here after an interruption.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
 def probe(**options: Any) -> None:
     """Measure what this host's KVM can emulate, and compare it with the atlas.
@@ -567,7 +587,7 @@ def probe(**options: Any) -> None:
     Each form is one small guest, whose operand is where there is no memory. It runs in one VM of 64 KiB, and needs
     /dev/kvm. On arm64 and riscv64, where KVM emulates no instructions, each class of access is asked for: whether it
     reaches a VMM, for one that asks for nothing, for one with KVM_CAP_ARM_NISV_TO_USER, and for one that injects an
-    abort as QEMU does; with --all, every form of the atlas that has an operand.
+    abort as QEMU does.
     """
     _only_one(options, "text", "code")
     if options["everything"] and (options["text"] or options["code"]):
