@@ -145,16 +145,20 @@ def build(name: str, target: Path, architecture: Architecture = X86) -> Path:
 
 
 def first_process(name: str, kernel: Kernel, init: bytes, work: Path, settings: dict[str, str]) -> dict[str, bytes]:
-    """What every initramfs has: init, busybox, KVM's modules, and ``lab.conf``, which init reads.
+    """What every initramfs has: init, busybox, KVM's modules, and ``lab.conf``, which init reads. Raises BenchError.
 
     Its MODULES are KVM's in the order of insmod; DRAIN is how long the serial line takes after the last word.
     """
     bench = BENCHES[name]
-    modules = kernel.modules(bench.module)
+    try:
+        modules = kernel.modules(bench.module)
+        shell = busybox(work, bench.architecture).read_bytes()
+    except FileNotFoundError as error:
+        raise BenchError(f"not fetched whole: {error}") from None
     settings = {"MODULES": " ".join(path.stem for path in modules), "DRAIN": str(bench.drain), **settings}
     return {
         "init": init,
-        "bin/busybox": busybox(work, bench.architecture).read_bytes(),
+        "bin/busybox": shell,
         "lab.conf": "".join(f"{key}='{value}'\n" for key, value in settings.items()).encode(),
         **{f"modules/{path.name}": path.read_bytes() for path in modules},
     }

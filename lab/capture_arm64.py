@@ -14,6 +14,7 @@ import datetime as dt
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from lab import benches, command, kernels, userland
@@ -65,7 +66,27 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kernel", default="", metavar="SERIES")
     options = parser.parse_args(arguments)
     work = work_directory().absolute()
-    kernel = kernels.choose(work, [options.kernel] if options.kernel else [], ARM64)[-1]
+    try:
+        return _capture(work, _newest(work, options.kernel))
+    except benches.BenchError as error:
+        sys.stderr.write(f"lab: {error}\n")
+        return 3
+
+
+def _newest(work: Path, series: str) -> kernels.Kernel:
+    """Raises BenchError."""
+    try:
+        chosen = kernels.choose(work, [series] if series else [], ARM64)
+    except FileNotFoundError as error:
+        raise benches.BenchError(str(error)) from None
+    if not chosen:
+        fetch = "python lab/run.py fetch arm64 --kernel 7.3"
+        raise benches.BenchError(f"no kernel of arm64 in {work / 'kernels'}: run `{fetch}` first")
+    return chosen[-1]
+
+
+def _capture(work: Path, kernel: kernels.Kernel) -> int:
+    """Raises BenchError."""
     script = _SCRIPT.replace("EVENTS", repr(EVENTS))
     files = {**dict(checkout(())), "capture.py": script.encode()}
     root = userland.root_of(work, ARM64)

@@ -56,7 +56,7 @@ def run(
     limit: float = 300.0,
     scratch: str = "command",
 ) -> Output:
-    """Run it in a machine with these files. Raises StoppedError, or BenchError if its output was torn.
+    """Run it in a machine with these files. Raises StoppedError; BenchError if a file is missing, or its output torn.
 
     ``settings``: variables of lab/init, such as ARGS of the last module. ``scratch``: a name for the directory of
     what the boot leaves, lest two overwrite each other's.

@@ -16,6 +16,7 @@ from kvmwhy.probe.encodings import form_of
 from kvmwhy.probe.sweep_format import Probe, Raw
 from lab import atlas, benches, crosscheck, kernels, sweep
 from lab.run import work_directory
+from needs import missing
 
 MOV = form_of(bytes.fromhex("8b 13"), "long64")
 FLD = form_of(bytes.fromhex("d9 03"), "long64")
@@ -116,7 +117,7 @@ def test_measured_again(series: str, capsys: pytest.CaptureFixture[str]) -> None
     if "KVMWHY_LAB" not in os.environ:
         pytest.skip("KVMWHY_LAB is not set")
     if (lacks := benches.missing("svm")) or shutil.which("qemu-system-x86_64") is None:
-        pytest.skip(f"no {', '.join(lacks)}")
+        missing("lab", f"no {', '.join(lacks) or 'qemu-system-x86_64'}")
     try:
         kernels.choose(work_directory(), [series])
     except FileNotFoundError as error:

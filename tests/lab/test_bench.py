@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import architectures, benches, boot, command, initramfs, kernels, run
+from lab import architectures, benches, boot, capture_arm64, command, initramfs, kernels, run
 from lab.outcome import INTERNAL_ERROR, load
+from needs import missing
 
 
 def kernel(work: Path, release: str) -> None:
@@ -103,13 +104,36 @@ def test_nothing_fetched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "fetch" in capsys.readouterr().err
 
 
+def test_a_kernel_that_was_not_fetched_whole(tmp_path: Path) -> None:
+    """A module or busybox that is not there is the bench's error, and names what it is."""
+    kernel(tmp_path, "6.12.1-riscv64")
+    (there,) = kernels.fetched(tmp_path, architectures.RISCV64)
+    with pytest.raises(benches.BenchError, match="busybox"):
+        benches.first_process("riscv64", there, b"", tmp_path, {})
+    (there.directory / "kvm.ko").unlink()
+    with pytest.raises(benches.BenchError, match=r"6\.12\.1-riscv64: no module kvm"):
+        benches.first_process("riscv64", there, b"", tmp_path, {})
+
+
+@pytest.mark.parametrize("arguments", [[], ["--kernel", "7.3"]])
+def test_a_capture_without_a_kernel(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence with the command that fetches one, and status 3."""
+    monkeypatch.setenv("KVMWHY_LAB", str(tmp_path))
+    assert capture_arm64.main(arguments) == 3
+    written = capsys.readouterr().err
+    assert "fetch" in written
+    assert written.count("\n") == 1
+
+
 @pytest.mark.lab
 @pytest.mark.skipif("KVMWHY_LAB" not in os.environ, reason="KVMWHY_LAB is not set")
 def test_boot(tmp_path: Path) -> None:
     """A fetched kernel boots under QEMU, runs the fetch cases on kvm-amd and says which kernel it was."""
     fetched = kernels.fetched(run.work_directory())
     if not fetched:
-        pytest.skip("no kernel of x86 was fetched")
+        missing("lab", "no kernel of x86 was fetched")
     newest = fetched[-1]
     arguments = ["--kernel", newest.release, "--only", "long64/0/stock/fetch", "--results", str(tmp_path)]
     assert run.main(["svm", *arguments]) == 0
@@ -127,7 +151,7 @@ def test_command_elsewhere(name: str, tmp_path: Path) -> None:
     architecture = architectures.ARCHITECTURES[name]
     fetched = kernels.fetched(run.work_directory(), architecture)
     if not fetched or benches.missing(name):
-        pytest.skip(f"no kernel of {name}, or no machine for it")
+        missing("lab", f"no kernel of {name}, or no machine for it")
     root = tmp_path / "root"
     (root / "data").mkdir(parents=True)
     (root / "data/here").write_text("from the root\n")

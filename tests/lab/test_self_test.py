@@ -10,6 +10,7 @@ import pytest
 from lab import benches, kernels, self_test, userland
 from lab.architectures import ARCHITECTURES
 from lab.run import work_directory
+from needs import missing
 
 # A machine, an access of each kind, a VMM that is watched: half a minute with the boot.
 SAMPLE = ("machine/test_bare_guest.py", "live/test_other_hosts.py::test_watch_sees_where_the_access_was")
@@ -47,7 +48,7 @@ def test_kvmwhy_does_there_what_its_tests_say(architecture: str, capfd: pytest.C
     if architecture != "arm64" and not every:
         pytest.skip("without KVMWHY_EVERY_SELF_TEST, arm64 stands for both")
     if lacks := benches.missing(architecture):
-        pytest.skip(f"no {', '.join(lacks)}")
+        missing("lab", f"no {', '.join(lacks)}")
     work, known = work_directory(), ARCHITECTURES[architecture]
     if not kernels.fetched(work, known) or not userland.is_fetched(work, known):
         pytest.skip(f"nothing fetched: python -m lab.self_test {architecture} --fetch")

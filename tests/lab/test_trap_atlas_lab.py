@@ -48,7 +48,7 @@ def test_a_line_as_the_atlas_has_it(line: str, trap: Trap) -> None:
 def test_texts(arch: str, word: int, text: str, unknown: int) -> None:
     """binutils names the forms; an encoding that it does not know has no name."""
     if shutil.which(f"{trap_atlas.PREFIX[arch]}-objdump") is None:
-        pytest.skip(f"no binutils of {arch}")
+        missing("lab", f"no binutils of {arch}")
     assert trap_atlas.texts(arch, [word, unknown]) == {word: text, unknown: ""}
 
 
@@ -82,6 +82,6 @@ def test_measured_again(arch: str, series: str, every: int, capsys: pytest.Captu
         pytest.skip(str(error))
     status = trap_atlas.main(["sample", arch, "--kernel", series, "--every", str(every)])
     written = capsys.readouterr()
-    if status == kernels.MISSING:
-        pytest.skip(written.err)
+    if status == kernels.MISSING:  # another version of QEMU than any that the atlas was measured on
+        missing("lab", f"NOT CHECKED: {written.err}")
     assert status == 0, written
