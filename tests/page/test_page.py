@@ -213,6 +213,32 @@ def test_reading_can_be_stopped(chromium: Browser, site: Path, tmp_path: Path) -
         assert "vmovdqu" in explained(seen, GOOD)["json"]
 
 
+def test_a_failure_of_python_is_said_and_it_starts_again(chromium: Browser, site: Path) -> None:
+    """Whatever ends an explanation, as full memory does: what Python said is shown, and the next log is explained."""
+    with served(site) as url, opened(chromium, url) as seen:
+        seen.page.workers[0].evaluate("explain = () => { throw new Error('MemoryError: made to fail'); }; 0")
+        seen.page.evaluate("document.body.dataset.state = 'asked'")
+        seen.page.set_input_files("#file", GOOD)
+        seen.page.wait_for_selector("#answer pre")
+        assert seen.page.inner_text("#answer").startswith("It could not be explained")
+        assert "made to fail" in seen.page.inner_text("#answer pre")
+        seen.page.wait_for_selector("body[data-state=ready]")
+        assert "made to fail" in seen.page.inner_text("#answer pre")
+        assert "vmovdqu" in explained(seen, {"name": "b", "mimeType": "", "buffer": GOOD.read_bytes()})["json"]
+
+
+def test_the_last_log_is_the_one_that_is_explained(chromium: Browser, site: Path, tmp_path: Path) -> None:
+    """One that is given while another is read: the other is ended for it, and nothing of it is shown."""
+    path = tmp_path / "large.log"
+    path.write_bytes((GOOD.read_bytes() + b"\n" * 2000) * 4000)
+    with served(site) as url, opened(chromium, url) as seen:
+        seen.page.set_input_files("#file", path)
+        seen.page.wait_for_selector("body[data-state=busy]")
+        assert json.loads(explained(seen, GOOD)["json"])["source"]["path"] == GOOD.name
+        assert seen.page.evaluate("window.answers.length") == 1
+        assert seen.page.inner_text("#status").startswith("1 failure")
+
+
 def zstd(data: bytes) -> bytes:
     return subprocess.run(["zstd", "-q", "-c"], input=data, capture_output=True, check=True).stdout
 

@@ -1,7 +1,8 @@
 (function () {
   'use strict';
   var at = document.getElementById.bind(document);
-  var parts = null, worker = null, ready = false, asked = null, began = 0;
+  var parts = null, worker = null, started = false, began = 0;
+  var asked = null, reading = null; // the log that is to be read next, and the one that is read now
 
   function say(text) { at('status').textContent = text; }
   function progress(share) {
@@ -24,7 +25,6 @@
     return data;
   }
   async function unpacked(data) {
-    if (data[0] !== 0x1f || data[1] !== 0x8b) return new Uint8Array(data); // the server has said that it is compressed
     var stream = new Blob([data]).stream().pipeThrough(new DecompressionStream('gzip'));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
@@ -40,24 +40,22 @@
   }
 
   function start() {
-    ready = false;
+    started = false;
     progress(60);
     say('Starting Python …');
     var code = URL.createObjectURL(new Blob([parts['worker.js']], { type: 'text/javascript' }));
     worker = new Worker(code);
-    worker.onmessage = heard;
-    worker.onerror = function (event) { heard({ data: { kind: 'failed', text: event.message || 'it ended' } }); };
+    worker.onmessage = function (event) { if (event.target === worker) heard(event.data); }; // not one that was ended
+    worker.onerror = function (event) { if (event.target === worker) heard({ kind: 'failed', text: event.message || 'it ended' }); };
     worker.postMessage({ kind: 'start', parts: parts });
   }
   function restart() {
     worker.terminate();
-    at('stop').hidden = true;
     start();
   }
-  function heard(event) {
-    var data = event.data;
+  function heard(data) {
     if (data.kind === 'ready') {
-      ready = true;
+      started = true;
       progress(null);
       say('Ready.');
       document.body.dataset.state = 'ready';
@@ -67,10 +65,10 @@
       say('Reading, ' + data.percent + ' % …');
     } else if (data.kind === 'answer') {
       done(data);
-    } else if (ready) {
+    } else if (started) {
       finish('failed');
-      restart();
       failure('It could not be explained', data.text);
+      restart(); // its memory may be full
     } else {
       progress(null);
       failure('Python does not start in this browser', data.text);
@@ -89,28 +87,29 @@
     return made;
   }
 
+  // The last log that was given is the one that is read: another that is being read ends for it.
   function ask(file, name) {
     asked = { file: file, name: name };
-    if (ready) send();
+    if (reading) { finish('stopped'); restart(); } else if (started) send();
   }
   function send() {
-    ready = false;
+    reading = asked;
+    asked = null;
     began = performance.now();
     document.body.dataset.state = 'busy';
     at('stop').hidden = false;
     at('answer').replaceChildren();
     say('Reading …');
     progress(0);
-    worker.postMessage({ kind: 'explain', file: asked.file, name: asked.name });
+    worker.postMessage({ kind: 'explain', file: reading.file, name: reading.name });
   }
   function finish(state) {
-    asked = null;
+    reading = null;
     progress(null);
     at('stop').hidden = true;
     document.body.dataset.state = state;
   }
   function done(data) {
-    ready = true;
     finish('done');
     var seconds = ((performance.now() - began) / 1000).toFixed(1);
     var count = data.json ? data.json.split('\n').length - 1 : 0;
