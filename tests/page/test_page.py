@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import json
 import lzma
 import os
 import random
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -24,7 +26,9 @@ from hypothesis import strategies as st
 
 from browser import LOOKS, Visit, every, overflow, packaged, served, violations, visit
 from kvmwhy.ingest.multi_search import one_by_one
-from kvmwhy.page.packages import PACKAGES
+from kvmwhy.page import parts
+from kvmwhy.page import write as writing
+from kvmwhy.page.packages import PACKAGES, Package, PackageError
 from kvmwhy.page.parts import asset
 from kvmwhy.page.write import write
 from kvmwhy.probe.encodings import BITNESS, all_forms
@@ -318,6 +322,38 @@ def test_an_archive_of_the_folder_is_the_folder(tmp_path: Path, site: Path) -> N
         archive.extractall(tmp_path)  # noqa: S202 -- our own
     made = {file.relative_to(site): file.read_bytes() for file in site.rglob("*") if file.is_file()}
     assert {name: (tmp_path / "kvmwhy" / name).read_bytes() for name in made} == made
+
+
+def test_a_newer_page_replaces_an_older(tmp_path: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The document comes last, so that it never names what is not there; parts of the older go, other files stay."""
+    folder = tmp_path / "site"
+    shutil.copytree(site, folder)
+    old, other = folder / "files" / "python.wasm-0123456789ab.bin", folder / "files" / "notes.bin"
+    for path in (old, other):
+        path.write_bytes(b"x")
+    written, whole = [], writing._whole
+
+    def noted(path: str, fill: Any) -> int:
+        written.append(Path(path).name)
+        assert old.exists()
+        return whole(path, fill)
+
+    monkeypatch.setattr(writing, "_whole", noted)
+    write(str(folder))
+    assert written[-1] == "index.html"
+    assert len(written) == 7
+    other.unlink()
+    assert {path.name for path in folder.rglob("*")} == {path.name for path in site.rglob("*")}
+
+
+def test_a_package_without_its_file_is_refused(tmp_path: Path) -> None:
+    """Another edition of a package, which lacks what the page is made of."""
+    with tarfile.open(tmp_path / "a-1.tgz", "w:gz") as archive:
+        archive.add(GOOD, "package/readme")
+    digest = hashlib.sha256((tmp_path / "a-1.tgz").read_bytes()).hexdigest()
+    package = Package("npm", "a", "1", "a-1.tgz", "https://kvmwhy.invalid/", digest)
+    with pytest.raises(PackageError, match=r"a-1\.tgz has no wasm"):
+        parts._npm(package, str(tmp_path), ("wasm",))
 
 
 IN_WORKER = """([source, text]) => {

@@ -3,17 +3,21 @@
 # ruff: noqa: E501 -- markup
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from kvmwhy import __version__
 from kvmwhy.page.parts import Part, asset
 from kvmwhy.render.html.assets import SCRIPT, STYLE, csp_hash
+
+PARTS: Final = "files"  # the folder beside the document
+PART_NAME: Final = re.compile(r"[a-z0-9.]{1,40}-[0-9a-f]{12}\.bin")
 
 
 class File(NamedTuple):
@@ -25,7 +29,7 @@ class File(NamedTuple):
 
 def files(parts: Sequence[Part]) -> tuple[File, ...]:
     """Named by their content, so that a browser's cache never mixes two versions; not .gz, which servers treat specially."""
-    return tuple(File(f"files/{part.name}-{sha256(part.data).hexdigest()[:12]}.bin", part.data) for part in parts)
+    return tuple(File(f"{PARTS}/{part.name}-{sha256(part.data).hexdigest()[:12]}.bin", part.data) for part in parts)
 
 
 def folder(parts: Sequence[Part]) -> str:

@@ -74,7 +74,10 @@ def _npm(package: Package, folder: str | None, names: tuple[str, ...]) -> dict[s
     found = {}
     with tarfile.open(fileobj=io.BytesIO(obtain(package, folder))) as archive:
         for name in names:
-            member = archive.extractfile(f"package/{name}")
+            try:
+                member = archive.extractfile(f"package/{name}")
+            except KeyError:
+                member = None
             if member is None:
                 raise PackageError(f"{package.file} has no {name}")
             found[name] = member.read()

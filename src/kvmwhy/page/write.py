@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from kvmwhy.page.document import files, folder, single
+from kvmwhy.page.document import PART_NAME, PARTS, files, folder, single
 from kvmwhy.page.parts import parts
 
 _TIME: Final = (2020, 1, 1, 0, 0, 0)
@@ -19,14 +19,23 @@ def write(path: str, packages: str | None = None) -> int:
     made = parts(packages)
     if path.endswith((".html", ".htm")):
         return _whole(path, lambda out: out.write(single(made).encode()))
-    contents = [("index.html", folder(made).encode()), *files(made)]
+    beside = files(made)
+    contents = [*beside, ("index.html", folder(made).encode())]  # last: it never names what is not there
     if path.endswith(".zip"):
         return _whole(path, lambda out: _archive(out, contents))
     for name, data in contents:
         target = os.path.join(path, name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         _whole(target, lambda out, data=data: out.write(data))  # type: ignore[misc]  # the default binds it
+    _remove_others(os.path.join(path, PARTS), {os.path.basename(file.path) for file in beside})
     return sum(len(data) for _, data in contents)
+
+
+def _remove_others(folder_of_parts: str, named: set[str]) -> None:
+    """Parts of an older page, by the form of their names; whatever else lies there stays."""
+    for name in os.listdir(folder_of_parts):
+        if name not in named and PART_NAME.fullmatch(name):
+            os.unlink(os.path.join(folder_of_parts, name))
 
 
 def _archive(out: BinaryIO, contents: list[tuple[str, bytes]]) -> None:
