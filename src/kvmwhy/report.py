@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -137,15 +137,23 @@ class Report(NamedTuple):
 
 
 def report(
-    chunks: Iterable[bytes], path: str | None, *, made: datetime, limits: Limits = _USUAL, excerpts: bool = True
+    chunks: Iterable[bytes],
+    path: str | None,
+    *,
+    made: datetime,
+    limits: Limits = _USUAL,
+    excerpts: bool = True,
+    remarked: Sequence[str] = (),
 ) -> Report:
     """Explain one input, of which no file is opened. Raises nothing but what ``chunks`` does, and MemoryError.
 
-    With ``excerpts`` the page has the lines that were read.
+    With ``excerpts`` the page has the lines that were read; ``remarked`` comes before the remarks of this reading.
     """
     from kvmwhy.ingest.archives import Limits as Bounds
 
     distinct, remarks = Distinct(limits.failures, excerpts=excerpts), _Remarks()
+    for sentence in remarked:
+        remarks(sentence)
     bounds = Bounds(total=limits.unpacked, members=limits.members)
     for member in inputs(_up_to(chunks, limits.unpacked, remarks), path, remarks, bounds):
         for record in records_of(distinct.beside.watch(member.path, member.chunks), member.path, remarks):
@@ -172,7 +180,7 @@ def rendered(distinct: Distinct, remarks: _Remarks, *, made: datetime) -> Report
         remarks(f"{len(stories) - PAGE_MOST} more failures are not on the page")
     return Report(
         failures=tuple(failure for story in stories for failure in story),
-        page=page(shown, made=made) if shown else None,
+        page=page(shown, made=made, remarks=remarks.shown()) if shown else None,
         json=tuple(json),
         remarks=remarks.shown(),
     )

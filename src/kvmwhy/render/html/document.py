@@ -23,10 +23,10 @@ class Told(NamedTuple):
     excerpt: Excerpt = Excerpt()
 
 
-def page(failures: Sequence[Told], *, made: datetime) -> str:
-    """A document that loads nothing; ``made`` stands in its footer."""
+def page(failures: Sequence[Told], *, made: datetime, remarks: Sequence[str] = ()) -> str:
+    """A document that loads nothing; ``made`` stands in its footer, and ``remarks`` before the first failure."""
     title = plain(failures[0].diagnosis.answer) if len(failures) == 1 else f"{len(failures)} failures of KVM"
-    body = "".join(article(*story, ordinal=n) for n, story in enumerate(failures, 1))
+    body = _listed(remarks) + "".join(article(*story, ordinal=n) for n, story in enumerate(failures, 1))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -35,6 +35,12 @@ def page(failures: Sequence[Told], *, made: datetime) -> str:
         f"<footer>kvmwhy {__version__}, {made:%Y-%m-%d %H:%M %Z}. Nothing on this page is loaded from elsewhere.</footer>"
         f"<script>{SCRIPT}</script></body></html>\n"
     )
+
+
+def _listed(remarks: Sequence[str]) -> str:
+    """What was not read, or is not shown."""
+    items = "".join(f"<li>{plain(remark)}</li>" for remark in remarks)
+    return f'<ul class="remarks" aria-label="Remarks">{items}</ul>' if items else ""
 
 
 def _contents(failures: Sequence[Told]) -> str:
