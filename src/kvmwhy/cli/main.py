@@ -15,6 +15,7 @@ import click
 
 from kvmwhy import __version__
 from kvmwhy.cli.group import Group, shared
+from kvmwhy.serve import defaults
 
 if TYPE_CHECKING:
     from kvmwhy.arch.x86.instruction import Syntax
@@ -719,15 +720,33 @@ Examples:
   kvmwhy serve --keep kvmwhy.sqlite --name why.example.org   # behind a proxy of that name
 """
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--host", default=defaults.LOOPBACK[0], show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @click.option("--name", multiple=True, help="A name that clients call this server by; may be given again.")
 @click.option("--keep", type=click.Path(dir_okay=False), help="Keep redacted records in this file, for those who ask.")
-@click.option("--days", type=click.IntRange(min=1), default=30, show_default=True, help="How long they are kept.")
-@click.option("--body", type=click.IntRange(min=1), default=32, show_default=True, help="MiB of a log at most.")
-@click.option("--unpacked", type=click.IntRange(min=1), default=512, show_default=True, help="MiB out of an archive.")
-@click.option("--memory", type=click.IntRange(min=256), default=1024, show_default=True, help="MiB for one request.")
-@click.option("--seconds", type=click.IntRange(min=1), default=20, show_default=True, help="For one request.")
+@click.option(
+    "--days", type=click.IntRange(min=1), default=defaults.DAYS, show_default=True, help="How long they are kept."
+)
+@click.option(
+    "--body", type=click.IntRange(min=1), default=defaults.BODY, show_default=True, help="MiB of a log at most."
+)
+@click.option(
+    "--unpacked",
+    type=click.IntRange(min=1),
+    default=defaults.UNPACKED,
+    show_default=True,
+    help="MiB out of an archive.",
+)
+@click.option(
+    "--memory",
+    type=click.IntRange(min=256),
+    default=defaults.MEMORY,
+    show_default=True,
+    help="MiB for one request.",
+)
+@click.option(
+    "--seconds", type=click.IntRange(min=1), default=defaults.SECONDS, show_default=True, help="For one request."
+)
 @click.option("--workers", type=click.IntRange(min=1), help="Requests that are worked on at once; default: the CPUs.")
 def serve(**options: Any) -> None:
     """Serve the page of explanations to a team: a log is posted, its page or JSON comes back.
