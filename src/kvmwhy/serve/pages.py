@@ -31,14 +31,14 @@ FORM_POLICY: Final = (
 def form(*, keeps: int | None) -> str:
     """The page to start from. ``keeps`` is for how many days redacted records are kept, if they are."""
     keep = (
-        f'<button type="submit" class="other" formaction="?keep=1">Explain and keep a redacted copy for {keeps} days</button>'
+        f'<button type="submit" class="other" formaction="?form=1&amp;keep=1">Explain and keep a redacted copy for {keeps} days</button>'
         if keeps
         else ""
     )
     return _document(
         "kvmwhy: why KVM gave up on a guest",
         '<header><h1>kvmwhy</h1><p class="dim">Tells you why KVM gave up on a guest, whose doing it was, and what to do about it.</p></header>'
-        '<main><form id="ask" method="post" enctype="text/plain" action="?">'
+        '<main><form id="ask" method="post" enctype="text/plain" action="?form=1">'
         '<label for="text">Paste a log here, or drop a file on this page: what QEMU or another VMM printed, the host\'s kernel log, a trace, an archive of them.</label>'
         '<textarea id="text" name="log" required spellcheck="false" autocomplete="off" autocapitalize="off"></textarea>'
         f'<div class="row"><button type="submit">Explain</button>{keep}'

@@ -20,9 +20,16 @@
   }
   at('file').hidden = false;
   at('file').addEventListener('change', function () { if (at('file').files[0]) send(at('file').files[0]); });
-  document.addEventListener('dragover', function (event) { event.preventDefault(); at('ask').classList.add('over'); });
+  // Text that is dragged goes where the browser puts it.
+  function isFile(event) { return Array.from(event.dataTransfer.types).indexOf('Files') >= 0; }
+  document.addEventListener('dragover', function (event) {
+    if (!isFile(event)) return;
+    event.preventDefault();
+    at('ask').classList.add('over');
+  });
   document.addEventListener('dragleave', function (event) { if (!event.relatedTarget) at('ask').classList.remove('over'); });
   document.addEventListener('drop', function (event) {
+    if (!isFile(event)) return;
     event.preventDefault();
     at('ask').classList.remove('over');
     var file = event.dataTransfer.files[0];
