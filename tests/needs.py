@@ -8,7 +8,7 @@ from typing import Literal, NoReturn
 import pytest
 
 # CI promises what it can install: KVMWHY_REQUIRE_CC=1 and so on.
-Need = Literal["browser", "cc", "lab", "libvirt", "live", "packages", "recipes"]
+Need = Literal["browser", "cc", "lab", "libvirt", "live", "packages", "recipes", "web"]
 
 
 def missing(need: Need, reason: str) -> NoReturn:
