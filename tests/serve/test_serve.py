@@ -214,6 +214,13 @@ def test_other_sites_are_refused(server: Served) -> None:
     assert server.ask("PUT", "/").status == 405
 
 
+@pytest.mark.parametrize("quality", ["²", "1.2.3", "", "nan", "inf", "-1", "1e9", "0x1", ".", "1" * 400, "0.5;q=²"])
+def test_a_quality_that_is_none_is_no_fault(server: Served, quality: str) -> None:
+    """RFC 9110 has digits of ASCII, three after the point; whatever else comes, there is an answer."""
+    for accept in (f"text/html;q={quality}", f"text/html, application/json;q={quality}"):
+        assert server.post(GOOD.read_bytes(), Accept=accept).status == 200
+
+
 def test_counters_and_log_hold_nothing_of_a_log(server: Served) -> None:
     """Prometheus' text format, with labels of fixed lists; the log has a route, a status and a time."""
     server.post(SECRET + GOOD.read_bytes(), "/?name=secret.log")

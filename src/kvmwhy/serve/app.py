@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from kvmwhy.serve import pages
+from kvmwhy.serve.accept import prefers_page
 from kvmwhy.serve.limits import Limits
 from kvmwhy.serve.metrics import Metrics
 from kvmwhy.serve.pool import GaveUpError, Pool
@@ -222,10 +223,4 @@ def _page(text: str) -> Response:
 
 
 def _wants_page(request: Request) -> bool:
-    """A browser asks for HTML before all else; whoever asks for anything gets JSON."""
-    wanted: dict[str, float] = {}
-    for entry in request.headers.get("accept", "")[:1000].split(","):
-        kind, *parameters = (word.strip().lower() for word in entry.split(";"))
-        quality = next((word[2:] for word in parameters if word.startswith("q=")), "1")
-        wanted[kind] = float(quality) if quality.replace(".", "", 1).isdigit() else 0.0
-    return wanted.get("text/html", 0.0) > wanted.get("application/json", 0.0)
+    return prefers_page(request.headers.get("accept", ""))
