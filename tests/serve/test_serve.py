@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import sqlite3
@@ -14,20 +16,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from browser import LOOKS, overflow, violations, visit
+from needs import missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-pytest.importorskip("uvicorn", reason="the extra web is not installed")
-pytest.importorskip("starlette", reason="the extra web is not installed")
 
 ROOT = Path(__file__).parents[2]
 GOOD = ROOT / "examples" / "avx-move-on-mmio.log"
@@ -37,6 +38,18 @@ HOSTILE = (
     b"</pre></title></style></svg></main></body><iframe src=http://127.0.0.1:9/></iframe>\n"
     b"\x1b]0;owned\x07\x1b[2J\xe2\x80\xaedenwo\n" + b"A" * (1 << 20) + b"\n"
 )
+
+
+HTML = "text/html,application/xhtml+xml,*/*;q=0.8"
+# 160 MiB, of which the server reads 64.
+CUT_OFF = gzip.compress(GOOD.read_bytes() + b"nothing\n" * (20 << 20), 1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def web() -> None:
+    absent = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    if absent:
+        missing("web", f"no {' and no '.join(absent)}: the extra web is not installed")
 
 
 class Reply(NamedTuple):
@@ -155,19 +168,22 @@ def test_a_link_shows_the_redacted_record(server: Served) -> None:
 
 
 def test_records_are_forgotten(tmp_path: Path) -> None:
-    """When their days are over, and the oldest when there are too many."""
+    """When their days are over, and the oldest when there are too many, by number or bytes."""
     from kvmwhy.serve.store import Store
 
     path = str(tmp_path / "kept.sqlite")
-    store = Store(path, days=3, most=2)
+    store = Store(path, days=3, most=2, size=1000)
     tokens = [store.keep(b"record %d" % n) for n in range(3)]
-    assert [store.find(token) for token in tokens] == [None, b"record 1", b"record 2"]
+    assert [store.find(token) for token in tokens] == [None, (b"record 1", 0), (b"record 2", 0)]
     with sqlite3.connect(path) as database:
         database.execute("update records set made = made - 4 * 86400 where token = ?", (tokens[1],))
     database.close()
     assert store.find(tokens[1]) is None
     store.forget()
     assert store.count() == 1
+    large = store.keep(b"x" * 995)  # beside which the one of 8 bytes has no room
+    assert store.find(tokens[2]) is None
+    assert store.find(large) == (b"x" * 995, 0)
     store.close()
     assert os.stat(path).st_mode & 0o077 == 0
 
@@ -221,6 +237,119 @@ def test_a_quality_that_is_none_is_no_fault(server: Served, quality: str) -> Non
         assert server.post(GOOD.read_bytes(), Accept=accept).status == 200
 
 
+def test_every_answer_has_the_headers(server: Served) -> None:
+    """Also those that no route gives: an unknown path, another method, another name; and each is counted."""
+    cut_short = server.post(b"")
+    for status, reply in {
+        404: server.ask("GET", "/nothing/here"),
+        405: server.ask("PUT", "/"),
+        421: server.ask("GET", "/nothing/here", Host="evil.example"),
+        400: cut_short,
+    }.items():
+        assert reply.status == status
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.json()["error"]
+    page = server.ask("GET", "/nothing/here", Accept=HTML)
+    assert (page.status, page.headers["content-type"][:9]) == (404, "text/html")
+    text = server.ask("GET", "/metrics").body.decode()
+    for status in (404, 421):
+        assert f'kvmwhy_serve_requests_total{{route="other",status="{status}"}}' in text
+
+
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    """The kernel refuses the server's writes: 503, counted; a log that has room is answered. So is a broken store."""
+    kept = tmp_path / "kept.sqlite"
+    with serving(tmp_path, "--keep", str(kept), "--body", "8") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        refused = server.post(GOOD.read_bytes() + b"x" * (4 << 20))
+        assert refused.status == 503
+        assert "unable" in refused.json()["error"]
+        assert refused.headers["retry-after"]
+        assert refused.headers["content-security-policy"].startswith("default-src 'none'")
+        assert server.post(GOOD.read_bytes()).status == 200
+        text = server.ask("GET", "/metrics").body
+        assert b"kvmwhy_serve_unable_total 1" in text
+        assert b'kvmwhy_serve_requests_total{route="explain",status="503"} 1' in text
+        with sqlite3.connect(kept) as database:
+            database.execute("drop table records")
+        database.close()
+        assert server.post(GOOD.read_bytes(), "/?keep=1").status == 503
+        assert server.ask("GET", "/r/" + "A" * 22, Accept=HTML).status == 503
+        assert server.post(GOOD.read_bytes()).status == 200
+
+
+def test_what_was_left_out_is_on_the_page(server: Served) -> None:
+    """A remark of the command is on the page as well; behind a link it is said that there was one."""
+    page = server.post(CUT_OFF, Accept=HTML)
+    assert b"<article" in page.body
+    assert b"more than 64 MiB" in page.body
+    moved = server.post(CUT_OFF, "/?keep=1", Accept=HTML)
+    link = moved.headers["location"]
+    assert b"could not be read of the log: 1." in server.ask("GET", link, Accept=HTML).body
+    assert len(server.ask("GET", link).json()["remarks"]) == 1
+    whole = server.post(GOOD.read_bytes(), "/?keep=1")
+    assert server.ask("GET", whole.json()["permalink"]).json()["remarks"] == []
+
+
+def test_a_pasted_log_loses_the_name_of_its_field(server: Served) -> None:
+    """That of the form, and nothing of a log that is sent as it is."""
+    log = b"log=the first line\n" + GOOD.read_bytes()
+    pasted = server.post(log, "/?form=1", Accept=HTML, Content_Type="text/plain")
+    assert b"the first line" in pasted.body
+    assert b"log=the first line" not in pasted.body
+    sent = server.post(log, Accept=HTML, Content_Type="text/plain; charset=utf-8")
+    assert b"log=the first line" in sent.body
+
+
+def without_a_socket(application: Any, method: str, path: str) -> Reply:
+    """What the application itself answers, whether or not it raises after that."""
+    messages: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x"}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    headers = [(b"host", b"[::1]:1")]
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
+    with suppress(ZeroDivisionError):
+        asyncio.run(application(scope, receive, send))
+    sent = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+    return Reply(messages[0]["status"], sent, messages[1]["body"])
+
+
+def test_whoever_waits_is_counted(tmp_path: Path) -> None:
+    """Where nobody may wait, neither a log nor a link is worked on."""
+    from kvmwhy.serve.app import Settings, app
+    from kvmwhy.serve.limits import Limits
+    from kvmwhy.serve.store import Store
+
+    store = Store(str(tmp_path / "kept.sqlite"), days=1, most=1, size=1000)
+    token = store.keep(b"{}")
+    served = app(Settings(store=store, limits=Limits(waiting=0)))
+    statuses = [
+        without_a_socket(served, method, path).status
+        for method, path in (("POST", "/"), ("GET", f"/r/{token}"), ("GET", "/r/none"))
+    ]
+    store.close()
+    assert statuses == [503, 503, 404]
+
+
+def test_a_fault_of_the_server_has_the_headers_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody thought of: 500, with nothing of it in the answer."""
+    from kvmwhy.serve.app import Settings, app
+    from kvmwhy.serve.store import Store
+
+    store = Store(str(tmp_path / "kept.sqlite"), days=1, most=1, size=1000)
+    monkeypatch.setattr(Store, "find", lambda *_: 1 // 0)
+    reply = without_a_socket(app(Settings(store=store)), "GET", "/r/none")
+    store.close()
+    assert (reply.status, reply.body) == (500, b"Internal Server Error")
+    assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+
+
 def test_counters_and_log_hold_nothing_of_a_log(server: Served) -> None:
     """Prometheus' text format, with labels of fixed lists; the log has a route, a status and a time."""
     server.post(SECRET + GOOD.read_bytes(), "/?name=secret.log")
@@ -230,7 +359,7 @@ def test_counters_and_log_hold_nothing_of_a_log(server: Served) -> None:
         assert re.fullmatch(r"# TYPE \w+ \w+|\w+(\{[^}]*\})? [0-9.e+-]+", line)
     assert "secret" not in text + server.log.read_text()
     for line in server.log.read_text().splitlines()[1:]:
-        assert re.search(r" (explain|form|record|healthz|metrics) \d{3} \d+ ms$", line), line
+        assert re.search(r" (explain|form|record|healthz|metrics|other) \d{3} \d+ ms$", line), line
 
 
 def test_no_process_is_left(tmp_path: Path) -> None:
@@ -244,6 +373,81 @@ def test_no_process_is_left(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     pytest.fail("a worker outlives its server")
+
+
+def test_the_parent_of_the_processes_is_started_again(tmp_path: Path) -> None:
+    """Killed, it is missed at the next request: 503 until there is another, which answers."""
+    with serving(tmp_path) as server:
+        (parent,) = _children(server.process.pid)
+        os.kill(parent, signal.SIGKILL)
+        _wait(lambda: b") Z " in Path(f"/proc/{parent}/stat").read_bytes())
+        assert server.ask("GET", "/healthz").status == 503
+        refused = server.post(GOOD.read_bytes())
+        assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+        assert refused.headers["content-security-policy"].startswith("default-src 'none'")
+        _wait(lambda: server.ask("GET", "/healthz").status == 200)
+        assert server.post(GOOD.read_bytes()).json()["failures"]
+        assert len(_children(server.process.pid)) == 1
+
+
+def test_without_a_free_file_the_parent_waits(tmp_path: Path) -> None:
+    """It can accept no request (EMFILE), lives on, and answers when it can."""
+    with serving(tmp_path) as server:
+        (parent,) = _children(server.process.pid)
+        before = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, (3, before[1]))
+        timer = threading.Timer(1, lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE, before))
+        timer.start()
+        assert server.post(GOOD.read_bytes()).status == 200
+        timer.join()
+        assert _children(server.process.pid) == [parent]
+
+
+def test_without_a_process_it_is_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fork fails once (EAGAIN): that task may be given again, and the next is answered by the same parent."""
+    from kvmwhy.serve.limits import Limits
+    from kvmwhy.serve.pool import NoWorkerError, Pool
+    from kvmwhy.serve.worker import Answer, Task
+
+    failing = tmp_path / "python"
+    failing.write_text(
+        f"#!{sys.executable}\n"
+        "import errno, os, sys\n"
+        "fork, failures = os.fork, [BlockingIOError(errno.EAGAIN, 'made to fail')]\n"
+        "def once():\n"
+        "    if failures:\n"
+        "        raise failures.pop()\n"
+        "    return fork()\n"
+        "os.fork = once\n"
+        "del sys.argv[1:3]\n"
+        "from kvmwhy.serve import worker\n"
+        "worker.main()\n"
+    )
+    failing.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(failing))
+
+    async def twice() -> tuple[str, Answer]:
+        pool = Pool(Limits())
+        await asyncio.to_thread(pool.start)
+        try:
+            with GOOD.open("rb") as log:
+                with pytest.raises(NoWorkerError) as refused:
+                    await pool.explain(log, Task())
+                return str(refused.value), await pool.explain(log, Task())
+        finally:
+            await pool.close()
+
+    said, answer = asyncio.run(twice())
+    assert "no process" in said
+    assert len(answer.json) == 1
+
+
+def _wait(done: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if done():
+            return
+        time.sleep(0.1)
+    pytest.fail("it does not come")
 
 
 def _children(pid: int) -> list[int]:
@@ -303,3 +507,22 @@ def test_a_hostile_log_executes_nothing(chromium: Browser, server: Served) -> No
         assert "owned" not in seen.page.title()
         assert seen.outside(server.url) == []
         assert seen.errors == []
+
+
+DRAG = """(kinds) => kinds.map((kind) => {
+  const data = new DataTransfer();
+  if (kind === 'file') data.items.add(new File(['x'], 'a.log')); else data.setData('text/plain', 'x');
+  const event = new DragEvent('dragover', { dataTransfer: data, cancelable: true, bubbles: true });
+  document.getElementById('text').dispatchEvent(event);
+  return event.defaultPrevented;
+})"""
+
+
+def test_only_files_that_are_dragged_are_taken(chromium: Browser, server: Served) -> None:
+    """Text goes where the browser puts it. Of a file that was cut off, that is said beside the answer."""
+    with visit(chromium, server.url) as seen:
+        assert seen.page.evaluate(DRAG, ["file", "text"]) == [True, False]
+        seen.page.set_input_files("#file", {"name": "a.gz", "mimeType": "application/gzip", "buffer": CUT_OFF})
+        seen.page.wait_for_selector("#answer article")
+        assert "more than 64 MiB" in seen.page.inner_text("#answer ul.remarks")
+        assert violations(seen.page) == []

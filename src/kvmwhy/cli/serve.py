@@ -10,25 +10,25 @@ from typing import Final, NamedTuple
 
 from kvmwhy.cli.output import complain
 from kvmwhy.cli.status import BAD_INPUT, DONE
+from kvmwhy.serve.defaults import LOOPBACK
 from kvmwhy.serve.limits import Limits
 
-_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _CONNECTIONS: Final = 4  # for each request that may wait; idle ones are among them
 
 
 class ServeOptions(NamedTuple):
-    """What the user asked for; sizes in MiB."""
+    """What the user asked for; sizes in MiB. The command has the defaults."""
 
-    host: str = "127.0.0.1"
-    port: int = 8080
-    name: tuple[str, ...] = ()
-    keep: str | None = None
-    days: int = 30
-    body: int = 32
-    unpacked: int = 512
-    memory: int = 1024
-    seconds: int = 20
-    workers: int | None = None
+    host: str
+    port: int
+    name: tuple[str, ...]
+    keep: str | None
+    days: int
+    body: int
+    unpacked: int
+    memory: int
+    seconds: int
+    workers: int | None
 
 
 def run(options: ServeOptions) -> int:
@@ -36,7 +36,8 @@ def run(options: ServeOptions) -> int:
     try:
         import uvicorn
 
-        from kvmwhy.serve.app import LOOPBACK, Settings, app
+        from kvmwhy.serve.app import Settings, app
+        from kvmwhy.serve.edge import in_request
         from kvmwhy.serve.store import Store
     except ImportError as error:
         complain(f"{error.name} is not installed: install kvmwhy[web]")
@@ -50,15 +51,18 @@ def run(options: ServeOptions) -> int:
         days=options.days,
     )
     try:
-        store = Store(options.keep, days=options.days, most=limits.kept) if options.keep else None
+        store = None
+        if options.keep:
+            store = Store(options.keep, days=limits.days, most=limits.kept, size=limits.kept_bytes)
     except sqlite3.Error as error:
         complain(f"{options.keep}: {error}")
         return BAD_INPUT
-    if options.host not in _LOOPBACK:
+    if options.host not in LOOPBACK:
         complain(f"anybody who reaches {options.host} can send logs: put a server with TLS and log-in in front")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    settings = Settings(hosts=(*LOOPBACK, *_names(options)), store=store, limits=limits)
+    names = (in_request(options.host), *map(str.lower, options.name))
+    settings = Settings(hosts=(*map(in_request, LOOPBACK), *names), store=store, limits=limits)
     config = uvicorn.Config(
         app(settings),
         host=options.host,
@@ -74,12 +78,7 @@ def run(options: ServeOptions) -> int:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=limits.seconds,
     )
-    complain(f"serving on http://{_names(options)[0]}:{options.port}/")
+    complain(f"serving on http://{names[0]}:{options.port}/")
     server = uvicorn.Server(config)
     server.run()
     return DONE if server.started else BAD_INPUT
-
-
-def _names(options: ServeOptions) -> tuple[str, ...]:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    return (host.lower(), *(name.lower() for name in options.name))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import IO, Any, Final, NamedTuple
 
 import msgspec
@@ -16,40 +16,32 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from kvmwhy.serve import pages
 from kvmwhy.serve.accept import prefers_page
+from kvmwhy.serve.defaults import LOOPBACK
+from kvmwhy.serve.edge import LOG, Edge, in_request
 from kvmwhy.serve.limits import Limits
 from kvmwhy.serve.metrics import Metrics
-from kvmwhy.serve.pool import GaveUpError, Pool
+from kvmwhy.serve.pool import GaveUpError, NoWorkerError, Pool
 from kvmwhy.serve.store import Store
 from kvmwhy.serve.worker import Answer, Task
 
-LOG: Final = logging.getLogger("kvmwhy.serve")
-LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 _FIELD: Final = b"log="  # how a form of text/plain names its only field
 _LONGEST_NAME: Final = 200
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",  # a link is a secret; without it a form would have no origin
-    "X-Content-Type-Options": "nosniff",
-}
-_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
-
-Handler = Callable[[Request], Awaitable[Response]]
+_AGAIN: Final = {"Retry-After": "2"}
 
 
 class Settings(NamedTuple):
     """``hosts`` are the names that the server answers to; ``store`` has the redacted records, if any are kept."""
 
-    hosts: tuple[str, ...] = LOOPBACK
+    hosts: tuple[str, ...] = tuple(map(in_request, LOOPBACK))
     store: Store | None = None
     limits: Limits = Limits()
 
 
-def app(settings: Settings) -> Starlette:
+def app(settings: Settings) -> ASGIApp:
     """The application. Its processes start and end with it."""
     server = Server(settings)
 
@@ -59,62 +51,50 @@ def app(settings: Settings) -> Starlette:
         try:
             yield
         finally:
-            await asyncio.to_thread(server.pool.close)
+            await server.pool.close()
             if server.store:
                 server.store.close()
 
-    return Starlette(
+    routes = Starlette(
         lifespan=lifespan,
         routes=[
-            Route("/", server.route("form", server.form), methods=["GET"]),
-            Route("/", server.route("explain", server.explain), methods=["POST"]),
-            Route("/r/{token:str}", server.route("record", server.record), methods=["GET"]),
-            Route("/healthz", server.route("healthz", server.healthz), methods=["GET"]),
-            Route("/metrics", server.route("metrics", server.show_metrics), methods=["GET"]),
+            Route("/", server.form, methods=["GET"]),
+            Route("/", server.explain, methods=["POST"]),
+            Route("/r/{token:str}", server.record, methods=["GET"]),
+            Route("/healthz", server.healthz, methods=["GET"]),
+            Route("/metrics", server.metrics, methods=["GET"]),
         ],
+        exception_handlers={
+            HTTPException: server.refused,
+            ClientDisconnect: server.disconnected,
+            OSError: server.unable,
+            sqlite3.Error: server.unable,
+            NoWorkerError: server.unable,
+        },
     )
+    return Edge(routes, settings.hosts, server.counts, _refusal)
 
 
 class Server:
-    """What the requests share."""
+    """What the requests share. Its handlers' names are those that are counted and logged."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.limits = settings, settings.limits
-        self.pool, self.metrics = Pool(self.limits), Metrics()
-        self.store = settings.store
+        self.limits, self.store = settings.limits, settings.store
+        self.pool, self.counts = Pool(self.limits), Metrics()
 
-    def route(self, name: str, handler: Handler) -> Handler:
-        """Held to the hosts' names, counted, and logged without address, query or body."""
+    async def refused(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101 -- the type that it is registered for
+        return _refusal(request, error)
 
-        async def handle(request: Request) -> Response:
-            began = time.perf_counter()
-            try:
-                self._same_site(request)
-                response = await handler(request)
-            except HTTPException as error:
-                response = _refusal(request, error)
-            except ClientDisconnect:
-                response = PlainTextResponse("", status_code=400)
-            for header, value in _HEADERS.items():
-                response.headers[header] = value
-            response.headers.setdefault("Content-Security-Policy", _NOTHING)
-            self.metrics.requests[name, response.status_code] += 1
-            LOG.info("%s %d %.0f ms", name, response.status_code, (time.perf_counter() - began) * 1000)
-            return response
+    async def disconnected(self, _: Request, __: Exception) -> Response:
+        return PlainTextResponse("", status_code=400)
 
-        return handle
-
-    def _same_site(self, request: Request) -> None:
-        """Refuse what another site's page sends here, and names that another site gave this address."""
-        host = request.headers.get("host", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name.lower() not in self.settings.hosts:
-            raise HTTPException(421, "this server has another name: see --name")
-        origin = request.headers.get("origin")
-        if request.headers.get("sec-fetch-site") in {"cross-site", "same-site"} and request.method != "GET":
-            raise HTTPException(403, "another site's page may not send logs here")
-        if origin and origin.partition("://")[2] != host:
-            raise HTTPException(403, "another site's page may not send logs here")
+    async def unable(self, request: Request, error: Exception) -> Response:
+        """The disk is full, the store fails, or no process can be had: it is the server's fault, and may pass."""
+        self.counts.unable += 1
+        # Its text has nothing of a log or request: the server opens no file by a name that it was sent.
+        LOG.error("%s: %s", type(error).__name__, error)
+        return _refusal(request, HTTPException(503, "the server is unable to do it now", _AGAIN))
 
     async def form(self, _: Request) -> Response:
         text = pages.form(keeps=self.limits.days if self.store else None)
@@ -126,41 +106,49 @@ class Server:
         if keep and self.store is None:
             raise HTTPException(404, "this server keeps nothing")
         name = request.query_params.get("name", "")[:_LONGEST_NAME] or None
-        if self.metrics.waiting >= self.limits.waiting:
-            raise HTTPException(503, "too many requests wait", {"Retry-After": "2"})
-        self.metrics.waiting += 1
-        try:
-            with tempfile.TemporaryFile() as log:
-                await self._receive(request, log)
-                answer = await self._answer(log, Task(name=name, keep=keep))
-        finally:
-            self.metrics.waiting -= 1
-        token = self.store.keep(answer.record) if self.store and answer.record else None
+        with self._place(), tempfile.TemporaryFile() as log:
+            await self._receive(request, log)
+            skip = len(_FIELD) if request.query_params.get("form") == "1" and _begins(log, _FIELD) else 0
+            answer = await self._answer(log, Task(name=name, keep=keep, skip=skip))
+        token = self.store.keep(answer.record, len(answer.remarks)) if self.store and answer.record else None
         if token and _wants_page(request):
             return RedirectResponse(f"/r/{token}", status_code=303)
         return _response(request, answer, token)
 
     async def record(self, request: Request) -> Response:
         """The same page and JSON, made anew of the redacted record."""
-        record = self.store.find(request.path_params["token"]) if self.store else None
-        if record is None:
+        kept = self.store.find(request.path_params["token"]) if self.store else None
+        if kept is None:
             raise HTTPException(404, "there is no such record, or not any more")
-        with tempfile.TemporaryFile() as log:
-            log.write(record)
-            return _response(request, await self._answer(log, Task(is_record=True)), None)
+        with self._place(), tempfile.TemporaryFile() as log:
+            log.write(kept.record)
+            return _response(request, await self._answer(log, Task(is_record=True, remarks=kept.remarks)), None)
 
     async def healthz(self, _: Request) -> Response:
+        if not self.pool.lives():
+            raise HTTPException(503, "the processes are being started again", _AGAIN)
         return PlainTextResponse("ok\n")
 
-    async def show_metrics(self, _: Request) -> Response:
-        return PlainTextResponse(self.metrics.text(self.store.count() if self.store else 0))
+    async def metrics(self, _: Request) -> Response:
+        return PlainTextResponse(self.counts.text(self.store.count() if self.store else 0))
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of those that may send or wait."""
+        if self.counts.waiting >= self.limits.waiting:
+            raise HTTPException(503, "too many requests wait", _AGAIN)
+        self.counts.waiting += 1
+        try:
+            yield
+        finally:
+            self.counts.waiting -= 1
 
     async def _receive(self, request: Request, log: IO[bytes]) -> None:
         """The body into a file without a name, within its size and times."""
         stated = request.headers.get("content-length", "")
         if stated.isdigit() and int(stated) > self.limits.body:
             raise self._too_large()
-        size, is_form = 0, request.headers.get("content-type", "").startswith("text/plain")
+        size = 0
         parts = request.stream().__aiter__()
         try:
             async with asyncio.timeout(self.limits.upload):
@@ -170,10 +158,10 @@ class Server:
                     if part is None:
                         break
                     size += len(part)
-                    self.metrics.bytes += len(part)
+                    self.counts.bytes += len(part)
                     if size > self.limits.body:
                         raise self._too_large()
-                    log.write(part.removeprefix(_FIELD) if is_form and size == len(part) else part)
+                    log.write(part)
         except TimeoutError:
             raise HTTPException(408, "the log came too slowly") from None
         if not size:
@@ -188,9 +176,9 @@ class Server:
         try:
             answer = await self.pool.explain(log, task)
         except GaveUpError:
-            self.metrics.gave_up += 1
+            self.counts.gave_up += 1
             raise HTTPException(422, "it was too much: it could not be explained within this server's limits") from None
-        self.metrics.explained(time.perf_counter() - began, len(answer.json))
+        self.counts.explained(time.perf_counter() - began, len(answer.json))
         return answer
 
 
@@ -224,3 +212,8 @@ def _page(text: str) -> Response:
 
 def _wants_page(request: Request) -> bool:
     return prefers_page(request.headers.get("accept", ""))
+
+
+def _begins(log: IO[bytes], text: bytes) -> bool:
+    log.seek(0)
+    return log.read(len(text)) == text

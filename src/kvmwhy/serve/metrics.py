@@ -16,6 +16,7 @@ class Metrics:
         self.failures = 0
         self.bytes = 0
         self.gave_up = 0
+        self.unable = 0
         self.waiting = 0
         self._buckets = [0] * len(_BOUNDS)
         self._seconds, self._explained = 0.0, 0
@@ -38,6 +39,7 @@ class Metrics:
             ("failures_total", "counter", self.failures),
             ("body_bytes_total", "counter", self.bytes),
             ("gave_up_total", "counter", self.gave_up),
+            ("unable_total", "counter", self.unable),
             ("waiting", "gauge", self.waiting),
             ("kept_records", "gauge", kept),
         ):

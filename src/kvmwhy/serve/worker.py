@@ -25,6 +25,12 @@ from kvmwhy.serve.limits import Limits
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 4096
 _FILES: Final = 64
+_PAUSE: Final = 0.1
+BEGUN: Final = b"+"  # in front of an answer, and sent before the log is read: without it no process took the task
+_NOT_KEPT: Final = (
+    "Remarks on what could not be read of the log: {}. They can name files, so they are not kept with the redacted "
+    "record. Send the log without keeping a copy to see them"
+)
 _WARM_UP: Final = b"""KVM internal error. Suberror: 1
 RAX=0000000000000000 RBX=00000000d0000000 RCX=0000000000000000 RDX=0000000000000000
 RIP=0000000000008086 RFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0
@@ -38,6 +44,8 @@ class Task(msgspec.Struct, frozen=True):
     name: str | None = None
     keep: bool = False  # a redacted record is wanted
     is_record: bool = False  # the log is one of ours: there are no lines to show
+    remarks: int = 0  # that were made when a record's log was read
+    skip: int = 0  # bytes in front of the log
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -64,14 +72,22 @@ def main() -> None:
         ready, _, _ = select.select([listener.fileno(), sys.stdin.fileno()], [], [])
         if sys.stdin.fileno() in ready:
             return
-        connection, _ = listener.accept()
-        if os.fork() == 0:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # no file is free, or the client is gone
+            time.sleep(_PAUSE)
+            continue
+        with connection:
             try:
-                listener.close()
-                _serve(connection, limits)
-            finally:
-                os._exit(0)
-        connection.close()
+                child = os.fork()
+            except OSError:  # no process or memory is to be had: the server sees that nothing has begun
+                continue
+            if child == 0:
+                try:
+                    listener.close()
+                    _serve(connection, limits)
+                finally:
+                    os._exit(0)
 
 
 def _warm_up() -> None:
@@ -88,8 +104,9 @@ def _serve(connection: socket.socket, limits: Limits) -> None:
     head, files, _, _ = socket.recv_fds(connection, _HEAD, 1)
     if len(files) != 1:
         return
+    connection.sendall(BEGUN)
     task = msgspec.json.decode(head, type=Task)
-    answer = explain(_chunks(files[0]), task, limits)
+    answer = explain(_chunks(files[0], task.skip), task, limits)
     connection.sendall(msgspec.msgpack.encode(answer))
 
 
@@ -99,7 +116,12 @@ def explain(chunks: Iterator[bytes], task: Task, limits: Limits) -> Answer:
 
     bounds = explained.Limits(failures=limits.failures, unpacked=limits.unpacked, members=limits.members)
     found = explained.report(
-        chunks, task.name, made=datetime.fromtimestamp(time.time(), UTC), limits=bounds, excerpts=not task.is_record
+        chunks,
+        task.name,
+        made=datetime.fromtimestamp(time.time(), UTC),
+        limits=bounds,
+        excerpts=not task.is_record,
+        remarked=[_NOT_KEPT.format(task.remarks)] if task.remarks else [],
     )
     record = b""
     if task.keep and found.failures:
@@ -124,8 +146,8 @@ def _confine(limits: Limits) -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _chunks(file: int) -> Iterator[bytes]:
-    os.lseek(file, 0, os.SEEK_SET)
+def _chunks(file: int, skip: int) -> Iterator[bytes]:
+    os.lseek(file, skip, os.SEEK_SET)
     while chunk := os.read(file, _CHUNK):
         yield chunk
 
