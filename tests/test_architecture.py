@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "abi": set[str](),
     "record": {"abi"},
     "deferred_re": set[str](),
+    "whole_file": set[str](),
     "contract": {"record"},
     "outputs": {"contract"},
     "vmms": set[str](),
@@ -29,14 +30,14 @@ MAY_IMPORT = {
     "pipeline": {"abi", "record", "ingest", "readers"},
     "diagnosis": {"abi", "record", "arch", "emulator", "vmms"},
     "machine": {"abi", "arch", "emulator"},
-    "live": {"abi", "record", "arch", "ingest", "readers"},
+    "live": {"abi", "record", "arch", "ingest", "readers", "whole_file"},
     "testing": {"abi"},
     "symbols": set[str](),
-    "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "pipeline", "diagnosis"},
+    "fleet": {"abi", "record", "arch", "emulator", "ingest", "readers", "pipeline", "diagnosis", "whole_file"},
     "render": {"abi", "record", "contract", "arch", "emulator", "diagnosis", "fleet", "vmms"},
     "report": {"abi", "record", "ingest", "readers", "pipeline", "diagnosis", "render"},
     "api": {"abi", "record", "arch", "readers", "pipeline", "diagnosis", "render", "report"},
-    "page": {"report", "render"},
+    "page": {"report", "render", "whole_file"},
     "serve": {"fleet", "page", "render", "report"},
     "pytest": set[str](),  # only what `import kvmwhy` offers
     "probe": {"abi", "arch", "emulator", "machine"},
@@ -62,11 +63,12 @@ MAY_IMPORT = {
         "report",
         "page",
         "serve",
+        "whole_file",
     },
     "__main__": {"cli"},
 }
 # Nothing else opens a file, a socket or a process; the emulator reads its own table.
-MAY_DO_IO = {"api", "pytest", "cli", "machine", "live", "fleet", "emulator", "symbols", "page", "serve"}
+MAY_DO_IO = {"api", "pytest", "cli", "machine", "live", "fleet", "emulator", "symbols", "page", "serve", "whole_file"}
 IO_MODULES = {"os", "io", "pathlib", "socket", "subprocess", "mmap", "fcntl", "tempfile", "shutil", "ctypes"}
 
 

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from browser import LOOKS, Visit, every, overflow, packaged, served, violations, visit
 from kvmwhy.ingest.multi_search import one_by_one
 from kvmwhy.page import parts
-from kvmwhy.page import write as writing
 from kvmwhy.page.packages import PACKAGES, Package, PackageError
 from kvmwhy.page.parts import asset
 from kvmwhy.page.write import write
@@ -331,14 +330,14 @@ def test_a_newer_page_replaces_an_older(tmp_path: Path, site: Path, monkeypatch:
     old, other = folder / "files" / "python.wasm-0123456789ab.bin", folder / "files" / "notes.bin"
     for path in (old, other):
         path.write_bytes(b"x")
-    written, whole = [], writing._whole
+    written, replace = [], os.replace
 
-    def noted(path: str, fill: Any) -> int:
+    def noted(draft: str, path: str) -> None:
         written.append(Path(path).name)
         assert old.exists()
-        return whole(path, fill)
+        replace(draft, path)
 
-    monkeypatch.setattr(writing, "_whole", noted)
+    monkeypatch.setattr(os, "replace", noted)
     write(str(folder))
     assert written[-1] == "index.html"
     assert len(written) == 7

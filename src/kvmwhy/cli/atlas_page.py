@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from kvmwhy.cli.html_page import write_whole
+from kvmwhy.cli.html_page import write_page
 from kvmwhy.cli.output import complain
 from kvmwhy.cli.status import BAD_INPUT, DONE
 from kvmwhy.emulator.atlas import Atlas, Version
@@ -35,7 +35,7 @@ def write(known: Atlas, path: str, here: Version | None) -> int:
         panels=panels(rows, columns),
     )
     try:
-        write_whole(path, page(content, made=datetime.now(UTC)))
+        write_page(path, page(content, made=datetime.now(UTC)))
     except OSError as error:
         complain(f"{path}: {(error.strerror or os.strerror(error.errno or 0)).lower()}")
         return BAD_INPUT

@@ -15,7 +15,8 @@ from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, INTERRUPTED, NOTHING
 from kvmwhy.fleet.checkpoint import Parts, Report, Task
 from kvmwhy.fleet.executor import Engine, Tell, here, processes
 from kvmwhy.fleet.input_splits import SIZE, Unread
-from kvmwhy.fleet.store import StoreError, whole
+from kvmwhy.fleet.store import StoreError
+from kvmwhy.whole_file import write_whole
 
 _MOST_SHOWN: Final = 20
 _WORTH_PROCESSES: Final = 256 << 20  # bytes; a process is copied in a few milliseconds, and then has all to itself
@@ -116,7 +117,7 @@ def _say_unread(unread: list[Unread], out: str | None) -> None:
     if out and more > 0:
         import msgspec
 
-        whole(f"{out}.unread", (msgspec.json.encode(item) + b"\n" for item in unread))
+        write_whole(f"{out}.unread", (msgspec.json.encode(item) + b"\n" for item in unread), durable=True)
         complain(f"{more:,} more could not be read; {out}.unread lists all")
     elif more > 0:
         complain(f"{more:,} more could not be read")

@@ -16,6 +16,7 @@ from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.record import Failure
 from kvmwhy.render.timeline import Owner, Timeline
+from kvmwhy.whole_file import write_whole
 
 if TYPE_CHECKING:
     from kvmwhy.readers.trace.events import TraceEvent
@@ -71,9 +72,7 @@ class _Job:
             sys.stdout.buffer.writelines(self._blocks_of(self._packets()))
             sys.stdout.buffer.flush()
             return
-        from kvmwhy.fleet.store import whole
-
-        whole(out, self._blocks_of(self._packets()), durable=False)
+        write_whole(out, self._blocks_of(self._packets()))
 
     def close(self, out: str) -> int:
         """Say what was written, and what of the trace is not in it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOTHING
-from kvmwhy.fleet.store import StoreError, whole
+from kvmwhy.fleet.store import StoreError
 
 if TYPE_CHECKING:
     from kvmwhy.fleet.triage import Triage
@@ -67,6 +67,7 @@ def run(wish: TriageOptions) -> int:
     try:
         result = _triage(wish)
         if wish.html:
+            from kvmwhy.cli.html_page import write_page
             from kvmwhy.render.fleet_html import page
             from kvmwhy.render.fleet_words import summary
 
@@ -77,7 +78,7 @@ def run(wish: TriageOptions) -> int:
                 pages, remarks = write_pages(result, wish.html)
                 for remark in remarks:
                     complain(remark)
-            whole(wish.html, (page(result, made=datetime.now(UTC), pages=pages).encode(),))
+            write_page(wish.html, page(result, made=datetime.now(UTC), pages=pages))
             if result.groups:
                 complain(f"{summary(result)} The page is in {wish.html}.")
     except StoreError as error:

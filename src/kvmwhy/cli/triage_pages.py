@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from kvmwhy.cli.html_page import write_whole
+from kvmwhy.cli.html_page import write_page
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.signature import VERSIONS, sign
 from kvmwhy.fleet.triage import Group, Triage
@@ -30,7 +30,7 @@ def write_pages(found: Triage, beside: str) -> tuple[dict[int, str], list[str]]:
         if told is None:
             continue
         path = f"{stem}-{number}.html"
-        write_whole(path, page([told], made=datetime.now(UTC)))
+        write_page(path, page([told], made=datetime.now(UTC)))
         pages[number] = os.path.basename(path)
     return pages, remarks
 

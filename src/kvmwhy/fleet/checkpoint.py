@@ -19,8 +19,9 @@ import msgspec
 
 from kvmwhy.fleet.input_splits import SIZE, Piece, Unread, batches, plan
 from kvmwhy.fleet.row import KNOWN, SCHEMA, Row, rows
-from kvmwhy.fleet.store import join, pack, suffix_of, whole
+from kvmwhy.fleet.store import join, pack, suffix_of
 from kvmwhy.fleet.worker import Meter, look
+from kvmwhy.whole_file import replacing, write_whole
 
 _PLAN: Final = "plan.json"
 _MOST_COMPLAINTS: Final = 10_000  # of one batch
@@ -97,8 +98,8 @@ def _digest(part: bytes) -> str:
 
 def keep(task: Task, part: bytes, report: Report) -> Report:
     """Write a part and then its report. Done twice, it writes the same again."""
-    whole(task.part, (part,), durable=False)
-    whole(_report(task.part), (msgspec.json.encode(report),), durable=False)
+    write_whole(task.part, (part,))
+    write_whole(_report(task.part), (msgspec.json.encode(report),))
     return report
 
 
@@ -124,7 +125,7 @@ class Parts:
             self.plan = _made(list(paths), size)
             shutil.rmtree(self.directory, ignore_errors=True)
             os.mkdir(self.directory)
-            whole(os.path.join(self.directory, _PLAN), (msgspec.json.encode(self.plan),))
+            write_whole(os.path.join(self.directory, _PLAN), (msgspec.json.encode(self.plan),), durable=True)
         self.tasks = [
             Task(n, tuple(batch), os.path.join(self.directory, f"{n:08d}{self.suffix}"), self.suffix)
             for n, batch in enumerate(self.plan.batches)
@@ -155,16 +156,8 @@ class Parts:
 
     def finish(self) -> int:
         """Put the parts together, in order, and remove them; the number of rows."""
-        tmp = f"{self.out}.{os.getpid()}.tmp"
-        try:
-            with open(tmp, "wb") as file:
-                number = join((task.part for task in self.tasks), file, self.suffix)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(tmp, self.out)
-        finally:
-            if os.path.exists(tmp):
-                os.unlink(tmp)
+        with replacing(self.out, durable=True) as file:
+            number = join((task.part for task in self.tasks), file, self.suffix)
         shutil.rmtree(self.directory, ignore_errors=True)
         return number
 

@@ -5,7 +5,6 @@ Parquet is written in row groups as rows come, so that memory does not grow with
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from io import BytesIO
@@ -99,22 +98,6 @@ def suffix_of(path: str) -> str:
     if suffix == ".parquet" and find_spec("pyarrow") is None:
         _arrow()
     return suffix
-
-
-def whole(path: str, fill: Iterable[bytes], *, durable: bool = True) -> None:
-    """Write a file, or nothing: a reader never sees a part of it. ``durable``: nor after a crash of the machine."""
-    tmp = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(tmp, "wb") as file:
-            file.writelines(fill)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(tmp, path)
-    except BaseException:
-        if os.path.exists(tmp):
-            os.unlink(tmp)
-        raise
 
 
 def join(names: Iterable[str], out: BinaryIO, suffix: str) -> int:

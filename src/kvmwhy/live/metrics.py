@@ -5,7 +5,6 @@ Labels take values from fixed lists only (kinds, suberrors, causes): no guest ca
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from kvmwhy.live.errors import CaptureError, NotPermittedError
+from kvmwhy.whole_file import write_whole
 
 _HELP: Final = {
     "kvmwhy_failures_total": ("counter", "Failures of vCPUs, by kind, suberror, and whether a VMM heard of it."),
@@ -95,11 +95,8 @@ def _number(value: float) -> str:
 
 def write_file(metrics: Metrics, path: str) -> None:
     """Replace ``path`` at once: a reader sees the old text or the new one. Raises NotPermittedError, CaptureError."""
-    beside = f"{path}.{os.getpid()}.new"
     try:
-        with open(beside, "w", encoding="utf-8") as stream:
-            stream.write(metrics.text())
-        os.replace(beside, path)
+        write_whole(path, [metrics.text().encode()])
     except PermissionError:
         raise NotPermittedError(f"not permitted to write {path}: it takes write access to its directory") from None
     except OSError as error:

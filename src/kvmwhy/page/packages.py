@@ -11,6 +11,8 @@ import tempfile
 import urllib.request
 from typing import Final, Literal, NamedTuple
 
+from kvmwhy.whole_file import write_whole
+
 
 class Package(NamedTuple):
     """One release of a package. ``file`` is the name of its archive, which all clients give it."""
@@ -141,12 +143,9 @@ def _read(path: str) -> bytes | None:
 
 
 def _keep(path: str, data: bytes) -> None:
-    """Whole or not at all; without a cache the next build fetches again."""
+    """Without a cache the next build fetches again."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=os.path.dirname(path))
-        with os.fdopen(handle, "wb") as out:
-            out.write(data)
-        os.replace(draft, path)
+        write_whole(path, [data])
     except OSError:
         return

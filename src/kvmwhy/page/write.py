@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
-from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from kvmwhy.page.document import PART_NAME, PARTS, files, folder, single
 from kvmwhy.page.parts import parts
+from kvmwhy.whole_file import replacing, write_whole
 
 _TIME: Final = (2020, 1, 1, 0, 0, 0)
 
@@ -18,15 +17,17 @@ def write(path: str, packages: str | None = None) -> int:
     """Write a folder, or by the name's ending an archive or one file; return its size. Raises OSError, PackageError."""
     made = parts(packages)
     if path.endswith((".html", ".htm")):
-        return _whole(path, lambda out: out.write(single(made).encode()))
+        return write_whole(path, [single(made).encode()])
     beside = files(made)
     contents = [*beside, ("index.html", folder(made).encode())]  # last: it never names what is not there
     if path.endswith(".zip"):
-        return _whole(path, lambda out: _archive(out, contents))
+        with replacing(path) as out:
+            _archive(out, contents)
+            return out.tell()
     for name, data in contents:
         target = os.path.join(path, name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        _whole(target, lambda out, data=data: out.write(data))  # type: ignore[misc]  # the default binds it
+        write_whole(target, [data])
     _remove_others(os.path.join(path, PARTS), {os.path.basename(file.path) for file in beside})
     return sum(len(data) for _, data in contents)
 
@@ -44,18 +45,3 @@ def _archive(out: BinaryIO, contents: list[tuple[str, bytes]]) -> None:
             entry = zipfile.ZipInfo(f"kvmwhy/{name}", _TIME)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
-
-
-def _whole(path: str, fill: Callable[[BinaryIO], object]) -> int:
-    """Write a file whole or not at all."""
-    handle, draft = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)), prefix=".kvmwhy-")
-    try:
-        with os.fdopen(handle, "wb") as out:
-            fill(out)
-            size = out.tell()
-        os.chmod(draft, 0o644)
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
-    return size

@@ -6,10 +6,10 @@ import io
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 from kvmwhy.ingest.exec_record import FAILURES, MANIFEST, ROOT
 from kvmwhy.live.errors import CaptureError
+from kvmwhy.whole_file import is_replaceable, replacing
 
 
 def path_for(given: str, pid: int) -> str:
@@ -23,6 +23,8 @@ def path_for(given: str, pid: int) -> str:
         raise CaptureError(f"{directory} is no directory: the record cannot be kept there")
     if not os.access(directory, os.W_OK | os.X_OK):
         raise CaptureError(f"not permitted to make a file in {directory}")
+    if not is_replaceable(path):
+        raise CaptureError(f"{path} is no file: the record cannot be kept there")
     return path
 
 
@@ -30,16 +32,8 @@ def write(path: str, manifest: bytes, failures: bytes, members: Mapping[str, byt
     """Replace the file at once. Raises OSError."""
     import tarfile
 
-    part = f"{path}.{os.getpid()}.part"
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as stream, tarfile.open(fileobj=stream, mode="w") as tar:
-            for name, data in {MANIFEST: manifest, FAILURES: failures, **members}.items():
-                info = tarfile.TarInfo(f"{ROOT}/{name}")
-                info.size, info.mode, info.mtime = len(data), 0o600, int(time.time())
-                tar.addfile(info, io.BytesIO(data))
-        os.rename(part, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
+    with replacing(path, private=True) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, data in {MANIFEST: manifest, FAILURES: failures, **members}.items():
+            info = tarfile.TarInfo(f"{ROOT}/{name}")
+            info.size, info.mode, info.mtime = len(data), 0o600, int(time.time())
+            tar.addfile(info, io.BytesIO(data))
