@@ -11,6 +11,7 @@ import pytest
 from asking import asked
 from kvmwhy.ingest.normalize import clean
 from kvmwhy.readers import not_kvm
+from kvmwhy.readers import read as reading
 from kvmwhy.readers.precedence import standing
 from kvmwhy.record import ControlBlock, Cpu, Failure, Source, Speaker, Symptom
 
@@ -120,3 +121,46 @@ def test_a_control_block_in_xens_lines_is_xens() -> None:
 def test_a_symptom_stands_where_nothing_else_is() -> None:
     """It is better than nothing."""
     assert standing((PAUSED,)) == (PAUSED,)
+
+
+# QEMU target/i386/kvm/kvm.c: kvm_handle_exit; strace of a program that tries one device after the other
+ENTRY_FAILED = "KVM: entry failed, hardware error 0x80000021\n"
+LOOKED_FOR = [
+    'openat(AT_FDCWD, "/dev/gunyah", O_RDWR|O_CLOEXEC) = -1 ENOENT (No such file or directory)\n',
+    'openat(AT_FDCWD, "/dev/gzvm", O_RDWR|O_CLOEXEC) = -1 ENOENT (No such file or directory)\n',
+    "crw------- 1 root root 10, 115 Jan  1 00:00 /dev/gunyah\n",
+    "gunyah_vm_mgr          16384  0\n",
+    "Failed to open /dev/gunyah: No such file or directory\n",  # a sample program of the driver's patches
+]
+
+
+@pytest.mark.parametrize("text", LOOKED_FOR)
+def test_a_device_that_was_looked_for_takes_nothing_from_kvm(text: str) -> None:
+    """Only a VMM that says on which hypervisor it runs can tell that KVM's words are not KVM's."""
+    (failure,) = reading((text + ENTRY_FAILED).encode()).failures
+    assert failure.kind == "entry-failure"
+    assert failure.hardware_error == 0x80000021
+
+
+@pytest.mark.parametrize("text", LOOKED_FOR[:4])
+def test_a_device_alone_is_no_failure(text: str) -> None:
+    """Nothing failed on it."""
+    assert not reading(text.encode()).failures
+
+
+# crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor, Debug of HypervisorKind; --hypervisor of its command line
+@pytest.mark.parametrize(
+    ("speaker", "text"),
+    [
+        ("gunyah", 'creating hypervisor: Gunyah { device: Some("/dev/gunyah"), qcom_trusted_vm_id: None }\n'),
+        ("gunyah", "crosvm run --hypervisor gunyah --mem 4096 kernel\n"),
+        ("geniezone", 'creating hypervisor: Geniezone { device: Some("/dev/gzvm") }\n'),
+    ],
+)
+def test_a_vmm_on_another_hypervisor_prints_errors_that_read_as_kvms(speaker: str, text: str) -> None:
+    """crosvm's words are the same whatever its backend."""
+    failed = "[ERROR:src/crosvm/sys/linux/vcpu.rs:100] vcpu hit unknown error: No such file or directory (os error 2)\n"
+    (failure,) = reading((text + failed).encode()).failures
+    assert failure.kind == "not-kvm"
+    assert failure.speaker is not None
+    assert failure.speaker.name == speaker

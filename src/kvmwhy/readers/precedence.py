@@ -11,7 +11,7 @@ from kvmwhy.record import Failure
 # From what says least on.
 _YIELDS: Final = {"unread": 0, "healthy": 0, "symptom": 1, "not-kvm": 2, "host-trouble": 3}
 _GENUINE: Final = 9
-_IN_PLACE_OF_KVM: Final = frozenset({"gunyah", "geniezone"})  # backends of a VMM whose errors read as KVM's
+_BACKEND: Final = "backend"  # a VMM says so: it runs on another hypervisor, and its errors read as KVM's
 _HEADLESS: Final = "the line that names the failure is missing"  # readers.qemu.pairing says so of a dump alone
 
 
@@ -24,7 +24,7 @@ def standing(failures: tuple[Failure, ...]) -> tuple[Failure, ...]:
     if len(failures) < 2:
         return failures
     others = [failure for failure in failures if failure.kind == "not-kvm"]
-    if any(other.speaker is not None and other.speaker.name in _IN_PLACE_OF_KVM for other in others):
+    if any(other.speaker is not None and _BACKEND in other.speaker.fields for other in others):
         return tuple(others)
     if others:
         failures = _adopted(failures, others)

@@ -17,7 +17,7 @@ TEXTS: Final = (
     "virtual processor that caused", "MSHV_", "mshv", "outside RAM or ROM", ": fatal: ", "hardware error: ",
     "unhandled CPU exception", "uncaught target signal", "CCS=", ": v=", "check_exception old", "(UC_ERR_",
     "ypervisor: Gunyah", "/dev/gunyah", "ypervisor gunyah", "ypervisor=gunyah", "gunyah_vm_mgr", "GUNYAH_ERROR_",
-    "ypervisor: Geniezone", "/dev/gzvm",
+    "ypervisor: Geniezone", "ypervisor geniezone", "ypervisor=geniezone", "/dev/gzvm",
     "with no resolution", "[CPU", "[NoirVisor]", "Kernel panic - not syncing", "This host supports", "vmkernel: cpu",
     "the hypervisor is not running", "WSL2 is", "WSL 2 is", "HCS_E_HYPERV", "VZErrorDomain", "vcpu_run_vmx: ",
     "vcpu_run_svm: ", "_handle_exit: ", "vmx_fault_page: ", "vmx_enter_guest: ", "FATAL: VM-Entry failure",

@@ -18,7 +18,9 @@ from kvmwhy.record import Failure, Source, Speaker
 
 FORMAT: Final = "other hypervisor"
 _MOST: Final = 5000
-_TEXTS: Final = frozenset({"message", "cause", "where", "call", "error", "module", "insn", "version", "vendor"})
+_TEXTS: Final = frozenset(
+    {"message", "cause", "where", "call", "error", "module", "insn", "version", "vendor", "backend"}
+)
 _DECIMAL: Final = frozenset({"domain", "vcpu", "cpu", "status", "errno", "exit_code"})
 _NOT_HERE: Final = re.compile(r"#define|\bcase\b|%[ds]|\bprintk?\(|\breturn\b|;\s*$|->")
 # A guest's own panic, in a VM that KVM runs well.

@@ -32,6 +32,7 @@ def _form(speaker: str, pattern: str, *anchors: str, failure: bool = True, sourc
 
 
 _HEX: Final = r"(?:0x)?[0-9a-fA-F]{1,16}"
+_NOT_OPENED: Final = r"\b(?:[Ff]ailed to|[Cc]ould not|[Cc]annot|[Uu]nable to) open(?: device)? ['\"]?"
 
 FORMS: Final[tuple[Form, ...]] = (
     # Xen: xen/arch/x86/hvm/vmx/{vmx,vmcs}.c, svm/svm.c, domain.c
@@ -228,25 +229,34 @@ FORMS: Final[tuple[Form, ...]] = (
         "-accel hvf",
         source="QEMU accel/hvf",
     ),
-    # Gunyah of Qualcomm and GenieZone of MediaTek: crosvm has a backend for each, and prints errors as with KVM
+    # Gunyah of Qualcomm and GenieZone of MediaTek: crosvm has a backend for each, and prints errors as with KVM. With
+    # ``backend`` a VMM says that it runs on the one; programs that only look for the device name it, too.
     _form(
         "gunyah",
-        r"creating hypervisor: Gunyah\b|/dev/gunyah\b|--hypervisor[ =]gunyah\b|gunyah_vm_mgr|GUNYAH_ERROR_[A-Z_]{2,30}",
+        r"(?P<backend>creating hypervisor: Gunyah\b|--hypervisor[ =]gunyah\b|\bGUNYAH_ERROR_[A-Z_]{2,30})",
         "ypervisor: Gunyah",
-        "/dev/gunyah",
         "ypervisor gunyah",
         "ypervisor=gunyah",
-        "gunyah_vm_mgr",
         "GUNYAH_ERROR_",
-        source="crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor; drivers/virt/gunyah",
+        source="crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor; include/linux/gunyah.h: enum gunyah_error",
     ),
     _form(
-        "geniezone",
-        r"creating hypervisor: Geniezone\b|/dev/gzvm\b",
-        "ypervisor: Geniezone",
-        "/dev/gzvm",
-        source="crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor; drivers/virt/geniezone",
+        "gunyah",
+        rf"{_NOT_OPENED}/dev/gunyah\b",
+        "/dev/gunyah",
+        source="crosvm hypervisor/src/gunyah/mod.rs; samples/gunyah of the driver's patches",
     ),
+    _form("gunyah", r"/dev/gunyah\b|\bgunyah_vm_mgr\b", "/dev/gunyah", "gunyah_vm_mgr", failure=False, source="many"),
+    _form(
+        "geniezone",
+        r"(?P<backend>creating hypervisor: Geniezone\b|--hypervisor[ =]geniezone\b)",
+        "ypervisor: Geniezone",
+        "ypervisor geniezone",
+        "ypervisor=geniezone",
+        source="crosvm src/crosvm/sys/linux.rs: create_guest_hypervisor",
+    ),
+    _form("geniezone", rf"{_NOT_OPENED}/dev/gzvm\b", "/dev/gzvm", source="crosvm hypervisor/src/geniezone/mod.rs"),
+    _form("geniezone", r"/dev/gzvm\b", "/dev/gzvm", failure=False, source="many"),
     # Windows Hypervisor Platform
     _form("whpx", r"WHPX: (?P<message>[^\n]{3,160})", "WHPX:", source="QEMU target/i386/whpx/whpx-all.c"),
     _form(
