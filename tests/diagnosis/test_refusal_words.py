@@ -88,3 +88,37 @@ def test_an_ignored_register_is_no_exception() -> None:
     assert mechanism is not None
     assert mechanism.certainty == "likely"
     assert "no exception" in mechanism.text
+
+
+# What each architecture's kernel prints where KVM cannot be had, with the words of the answer that its reason needs.
+OTHER_KERNELS = {
+    # arch/arm64/kvm/arm.c: kvm_arm_init, for kvm-arm.mode=none
+    "arm64-off": (b"kvm [1]: KVM disabled from command line\n", "arm64", "kvm-arm.mode=none", "/proc/cmdline"),
+    # the same: init_subsystems
+    "arm64-nested": (b"kvm [1]: NV support requires GICv3, giving up\n", "arm64", "a GICv3", "without kvm-arm.mode"),
+    # the same: kvm_arm_init
+    "arm64-vmid": (b"kvm [1]: Failed to initialize VMID allocator.\n", "arm64", "to set itself up", "Boot another"),
+    # arch/s390/kvm/kvm-s390.c: kvm_s390_init; with CONFIG_KMSG_IDS a number stands behind the component
+    "s390x": (b"kvm-s390.a3074b: SIE is not available\n", "s390x", "does not offer what KVM needs", "LPAR"),
+    # arch/loongarch/kvm/main.c: kvm_loongarch_init
+    "loongarch": (b"kvm [1]: Hardware virtualization not available\n", "loongarch", "does not offer", "nested virt"),
+    # arch/mips/kvm/mips.c: kvm_mips_init
+    "mips": (b"kvm: KVM does not yet support MMIDs. KVM Disabled\n", "mips", "does not offer", "nested virtualization"),
+    # arch/riscv/kvm/main.c: riscv_kvm_init
+    "riscv64": (b"kvm [1]: hypervisor extension not available\n", "riscv64", "does not offer", "nested virtualization"),
+    "riscv64-sbi": (b"kvm [1]: require SBI v0.2 or higher\n", "riscv64", "SBI firmware", "OpenSBI"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "arch", "meaning", "fix"), OTHER_KERNELS.values(), ids=OTHER_KERNELS)
+def test_a_kernel_without_vmx_and_svm_is_told_of_neither(text: bytes, arch: str, meaning: str, fix: str) -> None:
+    """Each has a reason of its own, and nothing of x86's firmware helps it."""
+    (failure,) = read(b"[    0.1] " + text).failures
+    answer = diagnose(failure)
+    assert failure.arch == arch
+    assert answer.mechanism is not None
+    assert answer.mechanism.id == "setup-refused"
+    assert meaning in answer.mechanism.text
+    advice = " ".join(each.text for each in answer.advice)
+    assert fix in advice
+    assert not {"VMX", "SVM", "VT-x"} & set((answer.mechanism.text + " " + advice).replace(",", " ").split())

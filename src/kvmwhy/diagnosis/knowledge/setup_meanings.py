@@ -53,6 +53,17 @@ _BY_DETAIL: Final[dict[str, str]] = {
         "virtualization is switched off in the firmware's set-up (VT-x, SVM), or an outer hypervisor shows it as locked"
     ),
     "no-hardware": ("the kernel sees no VMX or SVM (a CPU without it, or a VM to which none is given)"),
+    "not-offered-by-cpu": (
+        "the CPU, or the VM that this host is, does not offer what KVM needs of it (the virtualization extension is"
+        " missing, or not given to this machine)"
+    ),
+    "disabled-by-parameter": "the kernel was told on its command line to do without KVM (kvm-arm.mode=none)",
+    "mode-not-possible": (
+        "the kernel's command line asks for a mode of KVM that this machine cannot offer (kvm-arm.mode=nested needs a"
+        " GICv3, kvm-arm.mode=protected needs PSCI)"
+    ),
+    "init-failed": "virtualization is there, and KVM failed to set itself up (no memory, or a CPU's erratum)",
+    "firmware-too-old": "the SBI firmware of this machine is older than KVM needs (v0.2 with RFENCE)",
     "enable-failed": (
         "virtualization failed on a CPU (another hypervisor is active there, or an outer one refuses VMXON)"
     ),

@@ -6,6 +6,8 @@ import re
 from functools import cache
 from typing import Final, NamedTuple
 
+from kvmwhy.record import Arch
+
 NUMBER: Final = r"(?:0x[0-9a-fA-F]{1,16}|[0-9]{1,20})(?![0-9a-zA-Z])"
 
 
@@ -26,6 +28,7 @@ class Form(NamedTuple):
     source: str
     follows: bool
     errno: str | None
+    arch: Arch | None
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -44,10 +47,11 @@ def form(
     source: str,
     follows: bool = False,
     errno: str | None = None,
+    arch: Arch | None = None,
 ) -> Form:
     """A space in ``pattern`` stands for any run of spaces and one line's end: mail folds lines.
 
-    ``errno`` is what the message means where it prints none.
+    ``errno`` is what the message means where it prints none; ``arch`` the one whose kernel prints it.
     """
     spaced = pattern.replace(" ", r"[ \t]{0,8}(?:\n[ \t]{0,8})?")
-    return Form(call, detail, spaced, anchors, vmm, source, follows, errno)
+    return Form(call, detail, spaced, anchors, vmm, source, follows, errno, arch)

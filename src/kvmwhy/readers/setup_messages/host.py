@@ -11,6 +11,7 @@ from typing import Final
 from kvmwhy.readers.setup_messages.form import Form, form
 
 _X86: Final = "arch/x86/kvm/x86.c: kvm_arch_init (__kvm_x86_vendor_init)"
+_PREFIX: Final = r"\bkvm(?: \[[0-9]{1,7}\])?: "  # kvm_info and kvm_err, include/linux/kvm_host.h
 _MAIN: Final = "virt/kvm/kvm_main.c"
 _WITHIN: Final = r"(?:.|\n){0,240}"
 
@@ -101,7 +102,7 @@ FORMS: Final[tuple[Form, ...]] = (
         "Inconsistent VMCS config",
         source="arch/x86/kvm/vmx/vmx.c: vmx_check_processor_compat",
     ),
-    # arm64, riscv64, s390x, ppc64
+    # arm64, loongarch, s390x, mips, riscv64, ppc64
     form(
         "module",
         "no-hyp-mode",
@@ -131,23 +132,56 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     form(
         "module",
-        "no-hardware",
-        r"\bkvm(?: \[[0-9]{1,7}\])?: (?:KVM disabled from command line|Hardware virtualization not available"
-        r"|SIE is not available|NV support requires GICv3[^\n]{0,60}"
-        r"|Error initializing system register tables|Failed to initialize VMID allocator"
-        r"|Cannot initialise vector slots|Cannot initialize protected mode without PSCI)"
-        r"|KVM does not yet support MMIDs\. KVM Disabled|CP0_EBase\.WG required for guest exception base",
+        "disabled-by-parameter",
+        rf"{_PREFIX}KVM disabled from command line",
         "KVM disabled from command",
-        "virtualization not available",
-        "SIE is not available",
+        source="arch/arm64/kvm/arm.c: kvm_arm_init, for kvm-arm.mode=none",
+        arch="arm64",
+    ),
+    form(
+        "module",
+        "mode-not-possible",
+        rf"{_PREFIX}(?:NV support requires GICv3[^\n]{{0,60}}|Cannot initialize protected mode without PSCI)",
         "NV support requires",
+        "mode without PSCI",
+        source="arch/arm64/kvm/arm.c: init_subsystems, init_psci_relay",
+        arch="arm64",
+    ),
+    form(
+        "module",
+        "init-failed",
+        rf"{_PREFIX}(?:Error initializing system register tables|Failed to initialize VMID allocator"
+        r"|Cannot initialise vector slots)",
         "system register tables",
         "initialize VMID allocator",
         "initialise vector slots",
-        "mode without PSCI",
+        source="arch/arm64/kvm/arm.c: kvm_arm_init",
+        arch="arm64",
+    ),
+    form(
+        "module",
+        "not-offered-by-cpu",
+        rf"{_PREFIX}Hardware virtualization not available",
+        "virtualization not available",
+        source="arch/loongarch/kvm/main.c: kvm_loongarch_init",
+        arch="loongarch",
+    ),
+    form(
+        "module",
+        "not-offered-by-cpu",
+        r"\bkvm(?:-s390(?:\.[0-9a-f]{6})?)?: SIE is not available",
+        "SIE is not available",
+        source="arch/s390/kvm/kvm-s390.c: kvm_s390_init",
+        arch="s390x",
+    ),
+    form(
+        "module",
+        "not-offered-by-cpu",
+        r"KVM does not yet support MMIDs\. KVM Disabled|CP0_EBase\.WG required for guest exception base",
         "support MMIDs",
         "CP0_EBase.WG required",
-        source="arch/arm64/kvm/arm.c: kvm_arm_init; arch/loongarch/kvm/main.c; arch/s390/kvm/kvm-s390.c; arch/mips/kvm",
+        source="arch/mips/kvm/mips.c: kvm_mips_init; arch/mips/kvm/vz.c",
+        arch="mips",
     ),
     form(
         "module",
@@ -165,19 +199,28 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     form(
         "module",
-        "no-hardware",
-        r"hypervisor extension not available|require SBI (?:v0\.2 or higher|RFENCE extension)",
+        "not-offered-by-cpu",
+        r"hypervisor extension not available",
         "hypervisor extension not available",
-        "require SBI ",
         source="arch/riscv/kvm/main.c: riscv_kvm_init",
+        arch="riscv64",
     ),
     form(
         "module",
-        "no-hardware",
+        "firmware-too-old",
+        r"require SBI (?:v0\.2 or higher|RFENCE extension)",
+        "require SBI ",
+        source="arch/riscv/kvm/main.c: riscv_kvm_init",
+        arch="riscv64",
+    ),
+    form(
+        "module",
+        "not-offered-by-cpu",
         r"KVM-HV: Host does not support[^\n]{0,60}|kvm_hv: (?:Host|Failed)[^\n]{2,60}",
         "KVM-HV: ",
         "kvm_hv: ",
         source="arch/powerpc/kvm/book3s_hv.c: kvmppc_book3s_init_hv",
+        arch="ppc64",
     ),
     # Loading the modules
     form(

@@ -183,7 +183,7 @@ def _arch(form: Form, call: str) -> Arch | None:
         return "x86"
     if call.startswith("KVM_S390_"):
         return "s390x"
-    return _BY_DETAIL.get(form.detail)
+    return form.arch or _BY_DETAIL.get(form.detail)
 
 
 def _tolerant(text: str, taken: list[tuple[int, int]]) -> list[Message]:

@@ -298,11 +298,35 @@ SIGNS: Final = (
         _SETUP,
         lambda scene: (
             scene.event("virtualization-off", "no-virtualization")
-            or _detail("no-hardware", "disabled-by-bios", "no-hyp-mode")(scene)
+            or _detail("no-hardware", "not-offered-by-cpu", "disabled-by-bios", "no-hyp-mode")(scene)
         ),
         "the kernel found no virtualization to use",
         weights(host_setup=1.5, outer_hypervisor=0.5, cpu=0.5),
         "Switched off in the firmware, held by another hypervisor, hidden from this VM, or not there.",
+    ),
+    Sign(
+        "kvm-off-by-parameter",
+        _SETUP,
+        _detail("disabled-by-parameter", "mode-not-possible"),
+        "the host's kernel was started with a mode of KVM that rules it out",
+        weights(host_setup=2.5),
+        "arch/arm64/kvm/arm.c: early_kvm_mode_cfg. Nothing else is behind it.",
+    ),
+    Sign(
+        "firmware-of-the-board-too-old",
+        _SETUP,
+        _detail("firmware-too-old"),
+        "the board's SBI firmware is older than KVM needs",
+        weights(host_setup=1.5, cpu=1),
+        "arch/riscv/kvm/main.c: KVM asks for SBI v0.2 and RFENCE.",
+    ),
+    Sign(
+        "kvm-init-failed",
+        _SETUP,
+        _detail("init-failed"),
+        "KVM failed to set itself up, though virtualization is there",
+        weights(host_kernel=1.5),
+        "arch/arm64/kvm/arm.c: kvm_arm_init. Each step fails for want of memory, or by a bug.",
     ),
     Sign(
         "enable-failed",
