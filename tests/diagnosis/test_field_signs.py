@@ -309,6 +309,11 @@ def test_an_xcr0_of_another_cpu_is_the_vms_definition() -> None:
         "CPU: AMD EPYC 9754, in an ESXI VM with nested virtualization enabled.",
         "Nested virtualization is on in VirtualBox.",
         "Linux box 6.6.87.2-microsoft-standard-WSL2 #1 SMP",
+        "The host is itself a VMware virtual machine.",
+        "Our host runs under Hyper-V.",
+        "We run Proxmox in VirtualBox.",
+        "I'm running QEMU in WSL2.",
+        "The same image boots fine elsewhere. This is on an Azure instance.",
     ],
 )
 def test_the_layer_below_is_taken_from_what_people_write(where: str) -> None:
@@ -322,7 +327,20 @@ def test_the_layer_below_is_taken_from_what_people_write(where: str) -> None:
 
 @pytest.mark.parametrize(
     "where",
-    ["It works with VirtualBox.", "-vga vmware -device vmware-svga", "a vmdk, migrated from VMware."],
+    [
+        "It works with VirtualBox.",
+        "-vga vmware -device vmware-svga",
+        "a vmdk, migrated from VMware.",
+        "The same image boots fine in a VirtualBox VM.",
+        "It runs fine inside a VMware Workstation VM.",
+        "I enabled nested virtualization because the Windows guest uses Hyper-V.",
+        "I install WSL2 in the guest.",
+        "It happens when I start something in WSL2 inside the Windows VM.",
+        "This host is not a VMware VM.",
+        "The host runs VirtualBox as well.",
+        "The guest was created in an ESXi VM.",
+        "I ran Windows 10 in VirtualBox.",
+    ],
 )
 def test_another_hypervisor_that_is_only_named_is_not_below(where: str) -> None:
     """Comparisons, devices and formats."""

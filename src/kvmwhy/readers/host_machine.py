@@ -81,17 +81,44 @@ _SAID_NAMES: Final = {
     "Parallels": "Parallels",
     "Azure": "Hyper-V",
 }
-_SAID_NAME: Final = "(?P<{0}>" + "|".join(name for name in _SAID_NAMES if "WSL" not in name and "-s" not in name) + ")"
-_SAID: Final = (
-    deferred(r"\b(?P<a>WSL ?2|microsoft-standard)(?![0-9A-Za-z])"),
-    deferred(
-        r"\b(?:[Ii]n|[Ii]nside|[Ww]ithin|[Uu]nder|[Oo]n|on top of) (?:of )?(?:an? |my |our |the |some )?(?:nested )?"
-        + _SAID_NAME.format("a")
-        + r"(?: [\w.-]{1,16}){0,2}? (?:VMs?|virtual machines?|guests?|instances?)\b"
-    ),
-    deferred(_SAID_NAME.format("a") + r"\b[^\n.]{0,60}\b[Nn]est(?:ed|ing)\b"),
-    deferred(r"\b[Nn]est(?:ed|ing)\b[^\n.]{0,60}\b" + _SAID_NAME.format("a")),
+_SAID_NAME: Final = "(?P<a>" + "|".join(name for name in _SAID_NAMES if "WSL" not in name and "-s" not in name) + r")\b"
+_WITHIN: Final = r"\b(?:[Ii]n|[Ii]nside|[Ww]ithin|[Uu]nder|[Oo]n|on top of) (?:an? |my |our |the |this )?(?:nested )?"
+_NOUN: Final = r"(?: [\w.-]{1,16}){0,2}? (?:VM|virtual machine|instance)\b"
+# What a reporter runs KVM as, and not a guest of KVM's, which another hypervisor may have run before.
+_RUN: Final = (
+    r"(?:it|this|everything|KVM|kvm|QEMU|qemu|QEMU/KVM|qemu-kvm|libvirt|Proxmox|Firecracker|Linux|Ubuntu|Debian|Fedora"
+    r"|the host|the hypervisor|the VMM|nested KVM)"
 )
+# Clauses about the host itself.
+_SAID: Final = (
+    deferred(_WITHIN + r"(?P<a>WSL ?2)(?![0-9A-Za-z])"),
+    deferred(_WITHIN + _SAID_NAME + _NOUN),
+    deferred(r"\b[Hh]ost\b[^\n.;,]{0,20}? is (?:itself )?(?:an? |our |my )?(?:nested )?" + _SAID_NAME + _NOUN),
+    deferred(r"\b[Hh]ost\b[^\n.;,]{0,20}? (?:runs|running|sits|is) " + _WITHIN + _SAID_NAME),
+    deferred(
+        r"\b(?:I|[Ww]e)(?:'m|'re| am| are)?(?: [a-z]{1,12})? (?:run|running|ran) (?:"
+        + _RUN
+        + r" )?"
+        + _WITHIN
+        + _SAID_NAME
+    ),
+    deferred(
+        r"\b[Nn]est(?:ed|ing)\b(?: virtuali[sz]ation)? (?:is |was )?(?:on|enabled|switched on|turned on|active) "
+        + _WITHIN
+        + _SAID_NAME
+    ),
+)
+# The kernel that Microsoft builds for WSL2, by its release.
+_OF_WSL: Final = deferred(r"\b[0-9]{1,2}\.[0-9]{1,4}[\w.+-]{0,40}-microsoft-standard\b")
+# A clause with one of these compares, tells of a guest, or denies.
+_OF_ANOTHER: Final = deferred(
+    r"\b(?:guests?|images?|works?|worked|working|boots?|booted|booting|fine|okay|ok|same|instead|not|never|no|unlike"
+    r"|whereas|compared?|install(?:s|ed|ing)?|import(?:s|ed)?|export(?:s|ed)?|migrat(?:e|es|ed|ion)|convert(?:s|ed)?"
+    r"|created|originally|previously|formerly|(?:in|inside|within) (?:the|a|my) (?:Windows )?VM)\b|n't\b",
+    re.IGNORECASE,
+)
+_CLAUSE_ENDS: Final = deferred(r"[.!?;](?:\s|$)|\n")
+_WIDEST_CLAUSE: Final = 240
 _APPLE: Final = deferred(
     r"Hypervisor\.framework|Virtualization\.framework|\bvmType: vz\b|\bUTM\b|\bParallels\b|\blima(?:ctl)?\b"
     r"|\b(?:V[Mm]|guest|machine)\b[^\n]{0,40}\bM[1-9] (?:Mac|MacBook|Macbook|Pro|Max|Air|mini)"
@@ -178,8 +205,27 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
     if not names and not beside_vmm and any(mark in text for mark in _RUNS_KVM):
         names |= {name for board in boards for start, name in _OF_KVM if board.startswith(start)}
     if not names and any(mark in text for mark in _SAID_NAMES):
-        names |= {_SAID_NAMES.get(match["a"], "Hyper-V") for said in _SAID for match in said.finditer(text)}
+        names |= _said_layers(text)
     return _only(names)
+
+
+def _said_layers(text: str) -> set[str]:
+    """The layers below the host that a reporter names in a clause about the host itself."""
+    layers = {"Hyper-V"} if _OF_WSL.search(text) else set()
+    for about_the_host in _SAID:
+        for match in about_the_host.finditer(text):
+            if _OF_ANOTHER.search(_clause(text, match.start(), match.end())) is None:
+                layers.add(_SAID_NAMES[match["a"]])
+    return layers
+
+
+def _clause(text: str, start: int, stop: int) -> str:
+    """The clause, or so much of it as can matter, in which text[start:stop] stands."""
+    before = text[max(0, start - _WIDEST_CLAUSE) : start]
+    begin = max((end.end() for end in _CLAUSE_ENDS.finditer(before)), default=0)
+    behind = text[stop : stop + _WIDEST_CLAUSE]
+    end = _CLAUSE_ENDS.search(behind)
+    return before[begin:] + text[start:stop] + (behind if end is None else behind[: end.start()])
 
 
 def _parameters(text: str) -> dict[str, str]:
