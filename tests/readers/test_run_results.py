@@ -137,6 +137,56 @@ def _of_exit(event: dict[str, Any]) -> tuple[str, str] | None:
     return None
 
 
+# For each line of our own: the architecture, the mechanisms that are right, and words that must be there.
+OWN = Path(__file__).parents[1] / "fixtures" / "run-results" / "results.jsonl"
+OF_OWN = [
+    ("arm64", "emulation-no-handler", "0xa000000.*read"),  # ESR_EL2.ISS: ISV 0, WnR 0, translation fault, level 2
+    ("arm64", "emulation-no-handler", "0xa000010.*write"),  # WnR 1
+    ("arm64", "run-errno", "ENOEXEC.*KVM_ARM_VCPU_INIT"),
+    ("arm64", "emulation-no-handler", "no valid syndrome"),
+    (None, "run-errno", "EFAULT.*memory"),
+    (None, "host-trouble", "SIGBUS"),
+    ("arm64", "undef-injected", "S3_0_C15_C1_2"),
+    ("arm64", "undef-injected", "synchronous external abort, read"),
+    ("arm64", "not-shown", "read of 4 bytes at guest physical address 0xa000004"),
+    ("arm64", "setup-refused", "VCPU_INIT"),
+    ("arm64", "setup-refused", "PSTATE to 0x3d was refused with EINVAL"),
+    (None, "not-shown", "switched off"),
+    (None, "guest-loops|not-shown", "a signal ended KVM_RUN"),
+    ("riscv64", "undef-injected", "illegal-instruction"),
+    ("riscv64", "undef-injected", "access fault"),
+    ("riscv64", "emulation-no-handler|fetch-not-ram", "no handler|cannot emulate"),
+    ("riscv64", "not-shown", "SBI call 0x9000001"),
+    ("ppc64", "undef-injected", "data storage"),
+    ("ppc64", "not-shown", "system call"),
+    ("ppc64", "run-errno", "EINVAL"),
+    ("ppc64", "not-shown", "PAPR_HCALL"),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), list(zip(OWN.read_text(encoding="utf-8").splitlines(), OF_OWN, strict=True))
+)
+def test_each_form_of_a_result(line: str, expected: tuple[str | None, str, str]) -> None:
+    """One line of each documented form, explained alone."""
+    arch, mechanism, words = expected
+    (record,) = records([line.encode()])
+    answer = diagnose(record.failure).mechanism
+    assert answer is not None
+    assert record.failure.arch == arch if arch else record.failure.arch != "x86"
+    assert re.fullmatch(mechanism, answer.id)
+    assert re.search(words, answer.text, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"api":12,"cap_nisv":1,"cap_sve":1}', '{"target":5}', '{"insn":"d503201f","text":"nop","events":[]}', '{"errno'],
+)
+def test_a_line_that_tells_of_no_call_is_none(line: str) -> None:
+    """What a probe says of itself, and a torn line."""
+    assert not [record.failure for record in records([line.encode()])]
+
+
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="no samples beside the checkout: KVMWHY_SAMPLES names where they are")
 @pytest.mark.parametrize(("arch", "name"), FILES, ids=[name for _, name in FILES])
 def test_every_result_line(arch: str, name: str) -> None:
