@@ -18,8 +18,6 @@ _OWNERS: Final[dict[int, Arch]] = {
     13: "s390x", 14: "s390x", 20: "s390x", 22: "s390x", 25: "s390x", 15: "ppc64", 18: "ppc64", 19: "ppc64", 21: "ppc64",
     23: "ppc64", 28: "arm64", 35: "riscv64", 36: "riscv64", 38: "loongarch", 41: "arm64", 42: "arm64",
 }  # fmt: skip
-# What KVM asks of its VMM in the ordinary course of things.
-ORDINARY: Final = frozenset({2, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15, 18, 19, 22, 24, 25, 26, 31, 35, 36, 38})
 _SEA_GPA_VALID: Final = 1
 _HYPERCALL_SMC: Final = 1
 _RESET2: Final = 1  # KVM_SYSTEM_EVENT_RESET_FLAG_PSCI_RESET2, _SHUTDOWN_FLAG_PSCI_OFF2

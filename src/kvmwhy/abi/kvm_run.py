@@ -30,6 +30,7 @@ RUN_FLAGS: Final = {0: "SMM", 1: "BUS_LOCK", 2: "GUEST_MODE"}
 
 EXIT_UNKNOWN: Final = 0
 EXIT_EXCEPTION: Final = 1
+EXIT_HYPERCALL: Final = 3
 EXIT_SHUTDOWN: Final = 8
 EXIT_FAIL_ENTRY: Final = 9
 EXIT_INTERNAL_ERROR: Final = 17
@@ -42,6 +43,9 @@ EXIT_ARM_LDST64B: Final = 42
 # Exits of arm64 by which KVM leaves to its VMM what it cannot do; a VMM that has no case for them enters again, for
 # ever (QEMU: target/arm/kvm.c, kvm_arch_handle_exit).
 ARM_LEFT_TO_VMM: Final = frozenset({EXIT_ARM_NISV, EXIT_ARM_SEA, EXIT_ARM_LDST64B})
+# What KVM asks of its VMM in the ordinary course of things, or a signal: on every architecture, and on one only.
+ROUTINE: Final = frozenset({2, 4, 5, 6, 7, 10, 11, 12, 26, 31})
+ROUTINE_OF_ONE_ARCH: Final = frozenset({13, 14, 15, 18, 19, 22, 25, 35, 36, 38})
 
 _MMIO = "phys_addr:u64 data:u8[8] len:u32 is_write:u8"
 _MSR = "error:u8 pad:u8[7] reason:u32 index:u32 data:u64"

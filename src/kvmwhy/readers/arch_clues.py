@@ -27,15 +27,6 @@ _UNAME: Final = re.compile(
     rf"\b({_NAMES}) GNU/Linux|\bArchitecture:\s{{1,40}}({_NAMES})\b"
     rf"|\b\d{{1,2}}\.\d{{1,3}}\.\d[\w.+-]{{0,60}}?[.-]({_NAMES})(?![\w-])"
 )
-# A field of a bug report, or the target that a Rust program was built for.
-_FIELD: Final = re.compile(
-    rf"\b(?:[Aa]rch|ARCH|[Aa]rchitecture|[Mm]achine|ISA) ?[:=] ?[`'\"]?({_NAMES})\b|\b({_NAMES})-unknown-linux"
-)
-_PROSE: Final = re.compile(
-    r"(?<![\w./-])(aarch64|arm64|ARM64|riscv64|RISC-V|ppc64le|ppc64|s390x|loongarch64|LoongArch)(?![\w./-])"
-)
-_PROSE_NAMES: Final = {"ARM64": "arm64", "RISC-V": "riscv64", "LoongArch": "loongarch64"}
-_X86_WORDS: Final = re.compile(r"x86|amd64|i[36]86|\bIntel\b|\bAMD\b|\bVMX\b|\bSVM\b|\bRIP\b")
 # The last resort: what a program or a package is called.
 _FILE: Final = re.compile(rf"(?<=[-_./])({_NAMES})(?![\w-])")
 _SMT_HINT: Final = "because your SMT is enabled"
@@ -85,9 +76,13 @@ def arch_of(text: str, at: int, errno: str | None = None) -> Clue:
     """The architecture and what shows it near ``at``; ``errno`` is what KVM_RUN returned."""
     block = at // _NEAR  # failures of one block have one answer, which is remembered
     arch, why = _named(text[max(0, block - 1) * _NEAR : (block + 2) * _NEAR])
-    if arch is None and errno in _ERRNOS:
-        return _ERRNOS[errno], f"KVM_RUN returns {errno} on this architecture only"
-    return arch, why
+    return arch_of_errno(errno) if arch is None else (arch, why)
+
+
+def arch_of_errno(name: str | None) -> Clue:
+    """The one architecture on which KVM_RUN returns this errno, and the sentence that says so."""
+    arch = _ERRNOS.get(name or "")
+    return (arch, f"KVM_RUN returns {name} on this architecture only") if arch else (None, None)
 
 
 @lru_cache(maxsize=16)

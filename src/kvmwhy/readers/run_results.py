@@ -19,6 +19,7 @@ import msgspec
 from kvmwhy.abi import exit_words, kvm_run, one_reg
 from kvmwhy.ingest.normalize import Text
 from kvmwhy.readers import Evidence
+from kvmwhy.readers.arch_clues import arch_of_errno
 from kvmwhy.readers.errno_spelled import NAMES
 from kvmwhy.readers.run_page import failure_of
 from kvmwhy.record import Arch, Code, Cpu, Failure, Kind, Setup, Source
@@ -48,13 +49,14 @@ _ARCH_OF_KEY: Final[dict[str, tuple[Arch, str]]] = {
     "guest_trap_scause": ("riscv64", "SCAUSE"), "guest_vector": ("ppc64", "SRR0 and SRR1"),
     "run_before_papr": ("ppc64", "KVM_CAP_PPC_PAPR"), "icptcode": ("s390x", "icptcode"),
 }  # fmt: skip
-_ARCH_OF_ERRNO: Final[dict[int, Arch]] = {8: "arm64", 38: "arm64", 95: "riscv64"}
 _ARCH_OF_TEXT: Final[tuple[tuple[re.Pattern[str], Arch], ...]] = (
     (re.compile(r"\[(?:[xw]\d{1,2}|sp)\b|\b[xw]\d{1,2},|\b(?:hvc|smc|svc|eret|brk|hlt|udf|br [xw])\b"), "arm64"),
     (re.compile(r"\((?:a|s|t)\d{1,2}\)|\b(?:wfi|jr a\d|csr\w{1,3}|ecall|ebreak|[sm]ret|fence)\b"), "riscv64"),
     (re.compile(r"\b\d{1,2},-?\d{1,6}\(\d{1,2}\)|^\w{2,8}\.? \d{1,2},\d{1,4}(?:,\d{1,2}){0,3}$"), "ppc64"),
 )
 _A64_SYSTEM: Final = "d5"  # the top byte of WFI, MSR, MRS, DC, IC, AT
+# What a test program asks for, and a guest that switches itself off.
+_NO_FAILURE: Final = kvm_run.ROUTINE | kvm_run.ROUTINE_OF_ONE_ARCH | {kvm_run.EXIT_SYSTEM_EVENT}
 _IPA: Final = re.compile(r"\bipa\b")
 _ESR_IN_DATA: Final = "ESR_EL1"
 
@@ -65,7 +67,7 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     for number, line in enumerate(text.text.split("\n"), first_line):
         if '"' in line and len(line) <= _LONGEST and (start := _OBJECT.search(line)) is not None:
             source = Source(path=path, line=number)
-            failures += [msgspec.structs.replace(seen, source=source) for seen in _results(line[start.start() :])]
+            failures += [msgspec.structs.replace(failure, source=source) for failure in _results(line[start.start() :])]
         if len(failures) >= _MOST:
             break
     return Evidence(tuple(failures), format="results of KVM_RUN" if failures else None)
@@ -126,7 +128,9 @@ def _read_event(event: Mapping[str, Any], around: Mapping[str, Any]) -> Failure 
         payload = {"esr_iss": iss}
         if (ipa := _int(event.get("fault_ipa"))) is not None:
             payload["fault_ipa"] = ipa
-        return Failure(kind="other", exit_reason=28 if reason is None else reason, exit_fields=payload, cpu=cpu)
+        return Failure(
+            kind="other", exit_reason=kvm_run.EXIT_ARM_NISV if reason is None else reason, exit_fields=payload, cpu=cpu
+        )
     if reason is not None and ("words" in event or "errno" in event):
         return _exit(reason, event, cpu)
     return None
@@ -142,7 +146,7 @@ def _exit(reason: int, event: Mapping[str, Any], cpu: Cpu | None) -> Failure | N
     if cpu is not None and _ESR_IN_DATA in str(event.get("what")) and len(numbers) > 1 and numbers[1] is not None:
         return Failure(kind="other", cpu=Cpu(registers={**cpu.registers, "esr_el1": numbers[1]}))
     kind = failure.kind
-    if kind == "other" and failure.exit_reason in exit_words.ORDINARY:
+    if kind == "other" and failure.exit_reason in _NO_FAILURE:
         kind = "healthy"
     return msgspec.structs.replace(failure, kind=kind, cpu=cpu or failure.cpu)
 
@@ -213,8 +217,8 @@ def _arch(event: Mapping[str, Any], around: Mapping[str, Any], failure: Failure)
             return arch, what
     if (number := _int(event.get("set_reg"))) is not None and (by_register := one_reg.arch_of(number)) is not None:
         return by_register, "the register's id"
-    if failure.kind == "run-error" and (by_errno := _ARCH_OF_ERRNO.get(_int(event.get("errno")) or 0)) is not None:
-        return by_errno, f"KVM_RUN returns {failure.errno} on this architecture only"
+    if failure.kind == "run-error" and "errno" in event and (by_errno := arch_of_errno(failure.errno))[0] is not None:
+        return by_errno
     if failure.exit_reason is not None and (by_exit := exit_words.owner(failure.exit_reason)) is not None:
         return by_exit, f"{kvm_run.exit_name(failure.exit_reason)} is of this architecture only"
     text = around.get("text")

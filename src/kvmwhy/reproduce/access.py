@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from kvmwhy.abi import kvm_run
 from kvmwhy.abi.riscv64.one_reg import BY_NUMBER
 from kvmwhy.abi.uname import Arch
 from kvmwhy.arch.arm64 import operand as arm64_operand
@@ -23,7 +24,6 @@ from kvmwhy.record import Event, Failure
 from kvmwhy.reproduce.guest_plan import Cannot
 from kvmwhy.reproduce.outcome import Ended, Outcome, Row, Status, Where
 
-_NISV: Final = 28  # KVM_EXIT_ARM_NISV
 _WNR: Final = 1 << 6
 _ELSEWHERE: Final = 0x0D00_0000  # where no RAM will be, if the report does not say where it was
 _ZERO: Final = 31  # as an index it is XZR
@@ -66,7 +66,7 @@ def plan_access(failure: Failure) -> Access | Cannot:
     exit_ = failure.exit_reason if failure.kind == "other" else None
     if failure.kind == "run-error" and failure.errno in _OF_THE_GUEST[arch]:
         expected, setup = failure.errno, "plain"
-    elif exit_ == _NISV:
+    elif exit_ == kvm_run.EXIT_ARM_NISV:
         expected, setup = "nisv", "nisv"
     elif failure.kind == "run-error":
         named = failure.errno or "an errno that is not shown"
@@ -159,8 +159,8 @@ def _is_write(failure: Failure) -> bool:
 
 def _traced_syndrome(events: tuple[Event, ...]) -> int | None:
     for event in reversed(events):
-        if event.name == "kvm_mmio_nisv" and isinstance(found := event.fields.get("esr"), int):
-            return found
+        if event.name == "kvm_mmio_nisv" and isinstance(esr := event.fields.get("esr"), int):
+            return esr
     return None
 
 
@@ -218,13 +218,13 @@ def _reason(access: Access) -> str | None:
 
 def _ended(stopped: Stopped) -> Ended:
     last = stopped.exits[-1] if stopped.exits else None
-    words = (last.esr_iss, last.fault_ipa) if isinstance(last, ArmNisv) else ()
+    fields = (last.esr_iss, last.fault_ipa) if isinstance(last, ArmNisv) else ()
     number = stopped.trap.cause if stopped.trap else None
     how = {"errno": "error", "trap": "other", "end": "halted", "timeout": "looped", "many": "looped"}
     return Ended(
         how.get(stopped.how, "other"),
         tuple(exit_.name for exit_ in stopped.exits),
-        words=words,
+        words=fields,
         number=number,
         error=stopped.errno_name if stopped.how == "errno" else None,
     )

@@ -19,8 +19,6 @@ _SHUTDOWN: Final = 8
 _TRIPLE_FAULTS: Final = (frozenset({2, "TRIPLE_FAULT"}), frozenset({0x7F, "shutdown"}))
 _AC: Final = 17
 _NMI: Final = 2  # the type of an event, in bits 10:8
-# KVM asks its VMM for these in the ordinary course of things, or lets a signal through: no VMM calls them unknown.
-_ORDINARY: Final = frozenset({2, 4, 5, 6, 7, 10, 11, 12, 26, 31})
 
 
 def internal_error_elsewhere(facts: Facts) -> Mechanism | None:
@@ -231,19 +229,6 @@ def unknown_to_kvm(facts: Facts) -> Mechanism | None:
     return None
 
 
-def _undescribed_access(facts: Facts) -> Mechanism:
-    """KVM_EXIT_ARM_NISV (arch/arm64/kvm/mmio.c: io_mem_abort): what the VMM does about it is not seen here."""
-    address = facts.failure.exit_fields.get("fault_ipa")
-    where = "an address without RAM" if address is None else f"{address:#x}, where no RAM is,"
-    return Mechanism(
-        "emulation-no-handler",
-        f"The guest touched {where} by an instruction that the CPU does not describe to KVM (no valid syndrome), and"
-        " KVM left it to the VMM (KVM_EXIT_ARM_NISV).",
-        "certain",
-        (Proof("the exit is KVM_EXIT_ARM_NISV", facts.at("exit_reason")),),
-    )
-
-
 def unknown_to_vmm(facts: Facts) -> Mechanism | None:
     """A valid exit for which this VMM has no case."""
     failure = facts.failure
@@ -252,10 +237,8 @@ def unknown_to_vmm(facts: Facts) -> Mechanism | None:
         return None
     if reason in {kvm_run.EXIT_INTERNAL_ERROR, kvm_run.EXIT_FAIL_ENTRY}:
         return None
-    if reason == kvm_run.EXIT_ARM_NISV and failure.arch == "arm64":
-        return _undescribed_access(facts)
     name = kvm_run.exit_name(reason)
-    if reason in _ORDINARY and failure.speaker is None and failure.source.vmm is None:
+    if reason in kvm_run.ROUTINE and failure.speaker is None and failure.source.vmm is None:
         return None  # a page of a vCPU that runs
     text = f"KVM left the guest with {name} ({reason}), which this VMM does not handle."
     if failure.arch not in {None, "x86"} and failure.exit_fields:
@@ -271,6 +254,6 @@ def unknown_to_vmm(facts: Facts) -> Mechanism | None:
     return Mechanism(
         "exit-unknown-to-vmm",
         text,
-        "certain" if reason not in _ORDINARY else "likely",
+        "certain" if reason not in kvm_run.ROUTINE else "likely",
         (Proof(f"the VMM calls exit {reason} unknown or unexpected", facts.at("exit_reason")),),
     )

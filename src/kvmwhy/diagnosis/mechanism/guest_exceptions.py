@@ -6,33 +6,42 @@ arch/powerpc/kvm: powerpc.c (kvmppc_emulate_mmio), book3s_hv.c.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from signal import Signals
 from typing import Final
 
 from kvmwhy.abi import exit_words, kvm_run
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 
-_NISV, _SEA, _LDST64B = 28, 41, 42
 _INTR: Final = 10
 _RISCV_ILLEGAL: Final = 2
 _DSI, _SEGMENT, _PROGRAM = 0x300, 0x380, 0x700
-_VECTOR_SIZE: Final = 0x7FF  # of VBAR_EL1's table
+_IN_VECTOR_TABLE: Final = 0x7FF  # the bits of an address below VBAR_EL1's
 _SYNCHRONOUS: Final = {0x000, 0x200, 0x400, 0x600}
 _SIGBUS, _MCEERR_AR, _MCEERR_AO = 7, 4, 5
 _SIGSEGV: Final = 11
 
 
 def undescribed_access(facts: Facts) -> Mechanism | None:
-    """KVM_EXIT_ARM_NISV and ARM_LDST64B, with their fields, of which no VMM complains."""
+    """KVM_EXIT_ARM_NISV (mmio.c: io_mem_abort), or ARM_LDST64B with its fields, of which no VMM complains."""
     failure = facts.failure
-    if failure.exit_reason not in {_NISV, _LDST64B} or "esr_iss" not in failure.exit_fields or failure.source.vmm:
+    fields, reason = failure.exit_fields, failure.exit_reason
+    if reason is None or reason not in {kvm_run.EXIT_ARM_NISV, kvm_run.EXIT_ARM_LDST64B}:
         return None
-    text = exit_words.words(failure.exit_reason, failure.exit_fields, "arm64")
-    name = kvm_run.exit_name(failure.exit_reason)
-    why = "KVM on Arm decodes no instruction" if failure.exit_reason == _NISV else "KVM has no such access in itself"
+    is_nisv = reason == kvm_run.EXIT_ARM_NISV
+    without_complaint = "esr_iss" in fields and not failure.source.vmm
+    if not without_complaint and not (is_nisv and failure.arch == "arm64"):
+        return None
+    how = exit_words.words(reason, fields, "arm64")
+    if how is None:  # without the syndrome's fields
+        at = f"at guest physical address {fields['fault_ipa']:#x} " if "fault_ipa" in fields else ""
+        how = f"an access {at}that the CPU does not describe to KVM (no valid syndrome)"
+    name = kvm_run.exit_name(reason)
+    why = "KVM on Arm decodes no instruction" if is_nisv else "KVM has no such access in itself"
     return Mechanism(
         "emulation-no-handler",
-        f"The guest touched an address without RAM: {text}; {why}, and left it to the VMM ({name}).",
+        f"The guest touched an address without RAM, by {how}; {why}, and left it to the VMM ({name}).",
         "certain",
         (Proof(f"the exit was {name}", facts.at("exit_reason")),),
     )
@@ -41,8 +50,8 @@ def undescribed_access(facts: Facts) -> Mechanism | None:
 def host_memory_failed(facts: Facts) -> Mechanism | None:
     """KVM_EXIT_ARM_SEA, or SIGBUS of a poisoned page in the vCPU's thread."""
     failure = facts.failure
-    if failure.exit_reason == _SEA and "esr" in failure.exit_fields:
-        text = exit_words.words(_SEA, failure.exit_fields, "arm64") or ""
+    if failure.exit_reason == kvm_run.EXIT_ARM_SEA and "esr" in failure.exit_fields:
+        text = exit_words.words(kvm_run.EXIT_ARM_SEA, failure.exit_fields, "arm64") or ""
         proof = Proof("the exit was KVM_EXIT_ARM_SEA", facts.at("exit_reason"))
         return Mechanism("host-trouble", f"{text[0].upper()}{text[1:]}.", "certain", (proof,))
     signal, code = failure.exit_fields.get("signal"), failure.exit_fields.get("si_code")
@@ -50,8 +59,11 @@ def host_memory_failed(facts: Facts) -> Mechanism | None:
         text = "A page of the guest's memory is damaged in the host: the VMM was sent SIGBUS (BUS_MCEERR) for it."
         return Mechanism("host-trouble", text, "certain", (Proof(f"SIGBUS, si_code {code}", facts.at("kind")),))
     if signal is not None:
-        what = "memory that it may not touch, such as a protected guest's" if signal == _SIGSEGV else "something"
-        text = f"The VMM was sent signal {signal} for {what}; KVM_RUN returned nothing."
+        name = f"signal {signal}"
+        with suppress(ValueError):
+            name = Signals(signal).name
+        why = ": it touched memory that it may not, such as a protected guest's" if signal == _SIGSEGV else ""
+        text = f"{name} ended the VMM inside KVM_RUN{why}."
         return Mechanism("host-trouble", text, "possible", (Proof(f"signal {signal}", facts.at("kind")),))
     return None
 
@@ -74,8 +86,8 @@ def guest_exception(facts: Facts) -> Mechanism | None:
 
 def _word(facts: Facts) -> int | None:
     code = facts.failure.code
-    found = code.at_rip() if code else b""
-    return int.from_bytes(found, "little") if len(found) in {2, 4} else None
+    insn = code.at_rip() if code else b""
+    return int.from_bytes(insn, "little") if len(insn) in {2, 4} else None
 
 
 def _own(text: str, proof: Proof) -> Mechanism:
@@ -149,9 +161,10 @@ def _ppc64(facts: Facts, vector: int, srr1: int | None) -> Mechanism:
     proof = Proof(f"the guest's vector is {vector:#x}: {name}" + (f", {why}" if why else ""), facts.at("vector"))
     if vector in {_DSI, _SEGMENT}:
         text = (
-            "The guest touched an address without RAM by an instruction that KVM cannot carry out, or whose page is not"
+            "The guest touched a page that is not mapped, or, by an instruction that KVM cannot carry out, an address"
+            f" without RAM: it was given a {name}; the VM goes on."
         )
-        return _injected(f"{text} mapped: it was given a {name}; the VM goes on.", proof)
+        return _injected(text, proof)
     if vector == _PROGRAM and why != "trap instruction":
         text = (
             f"KVM or the CPU refused the guest an instruction: it was given a program interrupt ({why or 'no reason'})"
@@ -183,7 +196,7 @@ def _interrupted(facts: Facts) -> Mechanism:
     proof = Proof("KVM_RUN ended with EINTR, KVM_EXIT_INTR", facts.at("errno"))
     pc = registers.get("pc")
     text = "No failure is reported: a signal ended KVM_RUN (EINTR) while the guest waited for an interrupt, or looped."
-    if failure.arch == "arm64" and pc is not None and pc & _VECTOR_SIZE in _SYNCHRONOUS and pc & _VECTOR_SIZE:
+    if failure.arch == "arm64" and pc is not None and pc & _IN_VECTOR_TABLE in _SYNCHRONOUS - {0}:
         text = (
             "No failure is reported: a signal ended KVM_RUN (EINTR), and the guest stands at what looks like its"
             " exception vector. Where the vector itself has no RAM the guest takes the same exception again for ever."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kvmwhy.abi import kvm_run
 from kvmwhy.diagnosis.cause import Cause, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
 
@@ -41,12 +42,11 @@ CAUSE = Cause(
     ),
     example="ldp x29, x30, [sp], #16 with SP outside RAM: KVM_RUN fails with ENOSYS",
 )
-_NISV = 28  # KVM_EXIT_ARM_NISV
 
 
 def rule(facts: Facts) -> Finding | None:
     failure = facts.failure
-    if failure.arch == "arm64" and failure.exit_reason == _NISV:
+    if failure.arch == "arm64" and failure.exit_reason == kvm_run.EXIT_ARM_NISV:
         return Finding(CAUSE, "certain", _SENTENCE, ("the exit is KVM_EXIT_ARM_NISV",))
     if failure.kind != "run-error" or failure.errno != "ENOSYS" or failure.arch not in {None, "arm64"}:
         return None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from kvmwhy.abi import kvm_run
 from kvmwhy.readers.qemu.banner import Banner, errno_of
 from kvmwhy.record import Arch, Cpu, Symptom
 
@@ -17,7 +18,6 @@ GUEST_CRASHED: Final = "guest-crashed"
 _KINDS: Final = {0: "unknown-exit", 1: "exception-exit", 8: "shutdown", 9: "entry-failure", 17: "internal-error"}
 _MOST_EXIT_NUMBERS: Final = 64  # KVM_EXIT_*: higher numbers are the hardware's
 _SIEIC: Final = 13  # KVM_EXIT_S390_SIEIC
-_NISV: Final = 28  # KVM_EXIT_ARM_NISV
 _RISCV_SBI, _RISCV_CSR = 35, 36  # KVM_EXIT_RISCV_*
 _LOW_BITS: Final = "this VMM printed only the low 16 bits of the reason"
 
@@ -96,7 +96,7 @@ def _intercept(_: re.Match[str]) -> Fields:
 
 
 def _nisv(_: re.Match[str]) -> Fields:
-    return _exit(_NISV)
+    return _exit(kvm_run.EXIT_ARM_NISV)
 
 
 def _sbi(message: re.Match[str]) -> Fields:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.abi.kvm_run import EXITS
+from kvmwhy.abi.kvm_run import EXIT_HYPERCALL, EXITS, ROUTINE
 from kvmwhy.record import Kind
 
 # Variants of kvm-ioctls' and crosvm's VcpuExit that are not the kernel's name.
@@ -28,7 +28,7 @@ _OTHER_NAMES: Final = {
 }
 _NUMBERS: Final = {each.name.replace("_", ""): number for number, each in EXITS.items()} | _OTHER_NAMES
 # Exits that a VMM meets all the time. Named alone they report no failure.
-ORDINARY: Final = frozenset({2, 3, 4, 5, 6, 7, 10, 26})
+ORDINARY: Final = ROUTINE | {EXIT_HYPERCALL}
 FAILURES: Final = frozenset({0, 1, 8, 9, 17, 39})
 _KINDS: Final[dict[int, Kind]] = {
     0: "unknown-exit",
