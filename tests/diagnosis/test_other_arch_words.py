@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
-from kvmwhy.record import Arch, Code, Cpu, Exit, Failure
+from kvmwhy.diagnosis import diagnose
+from kvmwhy.readers import read
+from kvmwhy.record import Arch, Code, Cpu, Exit, Failure, Host, HostEvent
 from kvmwhy.render.describe.other_arch import exit_words, hardware_reason, instruction, state
 
 
@@ -97,3 +100,31 @@ def test_a32_code_is_not_read_as_a64s() -> None:
     """The decoder is the 64-bit one."""
     window = Code(tuple(bytes.fromhex("e0031faa")), 0)
     assert instruction(Failure(kind="other", arch="arm64", code=window, cpu=Cpu(registers={"psr": 0x1D3}))) is None
+
+
+# arch/powerpc/kvm/book3s_pr.c, arch/loongarch/kvm/exit.c: the words with the fields' values put in
+EVENTS = [
+    (b"Couldn't emulate instruction 0x00000000 (op 0 xop 0)\n", "ppc64", "instruction 0x00000000"),
+    (b"kvm: Read not supported Inst=0x28800000 @9000000000001000 BadVaddr:0x1fe00000\n", "loongarch", "0x28800000"),
+    (b"kvm: Load not yet supported (inst=0x00000000)\n", "mips", "instruction 0x00000000 (nop)"),
+]
+
+
+@pytest.mark.parametrize(("line", "arch", "words"), EVENTS, ids=[arch for _, arch, _ in EVENTS])
+def test_an_instruction_that_the_kernel_names(line: bytes, arch: Arch, words: str) -> None:
+    """In the encoding of the line's own architecture; a word of zeros is one, too."""
+    (failure,) = read(b"[   10.1] " + line).failures
+    mechanism = diagnose(replace(failure, arch=arch)).mechanism
+    assert mechanism is not None
+    assert words in mechanism.text
+
+
+def test_a_detail_is_told_of_the_event_that_it_is_of() -> None:
+    """Of two panics at EL2 the one whose syndrome is known is named, whatever stands between them."""
+    torn = HostEvent(kind="hyp-panic")
+    whole = HostEvent(kind="hyp-panic", fields={"esr": 0x86000004, "far": 0x8, "pc": 0x8})
+    events = (torn, HostEvent(kind="warning", fields={"path": "mm/slub.c", "line": 5}), whole)
+    failure = Failure(kind="host-trouble", arch="arm64", host=Host(events=events))
+    mechanism = diagnose(failure).mechanism
+    assert mechanism is not None
+    assert "KVM panicked at EL2 (ESR 0x86000004" in mechanism.text

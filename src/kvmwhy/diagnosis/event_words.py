@@ -33,8 +33,12 @@ def detail(event: HostEvent) -> str:
 
             at = f", at {numbers['pc']:#x}" if "pc" in numbers else ""
             return f"{trap(numbers['trap']) or format(numbers['trap'], '#x')}{at}"
-        case "ppc-emulation-failed" | "loongarch-access-refused" | "mips-access-refused" | "mips-instruction-refused":
-            return ", ".join(_instruction({"p": "ppc64", "l": "loongarch", "m": "mips"}[event.kind[0]], numbers))
+        case "ppc-emulation-failed":
+            return ", ".join(_instruction("ppc64", numbers))
+        case "loongarch-access-refused":
+            return ", ".join(_instruction("loongarch", numbers))
+        case "mips-access-refused" | "mips-instruction-refused":
+            return ", ".join(_instruction("mips", numbers))
         case "s390-validity" if "code" in numbers:
             from kvmwhy.abi.s390x.intercepts import validity
 
@@ -78,9 +82,9 @@ def _syndrome(kind: str, numbers: dict[str, int]) -> str:
 
 
 def _instruction(arch: str, numbers: dict[str, int]) -> tuple[str, ...]:
-    """The instruction's text, or its word."""
+    """The instruction's text, or its word; zero is a word like any other."""
     word = numbers.get("instruction")
-    if not word:
+    if word is None:
         return ()
     from kvmwhy.arch.disassembly import disassemble
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from kvmwhy.diagnosis.answer import Mechanism, Proof
@@ -197,11 +198,7 @@ def host_trouble(facts: Facts) -> Mechanism | None:
         return other
     order = (_BREAKDOWNS, TROUBLE, _ENDS, REFUSED_AT_START)
     events = sorted(facts.failure.host.events, key=lambda event: [event.kind not in kinds for kinds in order])
-    what = f": {said(events[0])}" if events else ""
-    if words := next(
-        (words for event in events if event.kind == events[0].kind and (words := _detail(facts, event))), ""
-    ):
-        what += f" ({words})"
+    what = _most_telling(facts, [event for event in events if event.kind == events[0].kind])
     text = f"Only trouble of the host's own is shown{what}. What became of a guest is not shown."
     killed = next((event for event in events if event.kind == "oom-kill" and is_vmm(event)), None)
     if killed is not None and events[0].kind in _ENDS:
@@ -211,6 +208,14 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     once = {said(event): event for event in reversed(events)}  # the first of equal ones
     proofs = tuple(Proof(said(event), event.at) for event in events if once[said(event)] is event)[:3]
     return Mechanism("host-trouble", text, "likely", proofs)
+
+
+def _most_telling(facts: Facts, events: Sequence[HostEvent]) -> str:
+    """One of several events of a kind in words: the first of which more than its kind is known."""
+    for event in events:
+        if detail := _detail(facts, event):
+            return f": {said(event)} ({detail})"
+    return f": {said(events[0])}" if events else ""
 
 
 def _detail(facts: Facts, event: HostEvent) -> str:
