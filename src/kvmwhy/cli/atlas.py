@@ -155,8 +155,8 @@ def _page(row: Row, text: str, wish: AtlasOptions) -> list[Line]:
     lines = [Line(f"{safe(text)}: {_headline(row)}", "answer")]
     if wish.kernel:
         version = kernel_version(wish.kernel)
-        said = wording.say_answer(row.in_kernel(version)) if version else ""
-        lines.append(Line(said or f"Nothing is known of Linux {safe(wish.kernel)}.", indent=2))
+        outcome = wording.say_answer(row.in_kernel(version)) if version else ""
+        lines.append(Line(outcome or f"Nothing is known of Linux {safe(wish.kernel)}.", indent=2))
     for vendor, label in (("svm", "kvm-amd"), ("vmx", "kvm-intel")):
         for span in wording.spans(row, vendor):
             style = "bad" if span.verdict.wrong else _STYLE.get(span.verdict.kind, "plain")

@@ -248,7 +248,7 @@ class Session:
         if self.status is not None:
             manifest["exited"] = os.WEXITSTATUS(self.status) if os.WIFEXITED(self.status) else None
             manifest["signal"] = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
-        failures = b"".join(line + b"\n" for line in self.failures)
+        failures = b"".join(failure + b"\n" for failure in self.failures)
         try:
             record_file.write(self.options.record, msgspec.json.encode(manifest), failures, members)
         except OSError as error:

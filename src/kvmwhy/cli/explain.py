@@ -100,20 +100,20 @@ def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
     if wish.as_json:
         _print_json([failure for _, story in numbered for failure in story], wish)
         return
-    told = [(n, diagnose(first, syntax=wish.syntax), others) for n, (first, *others) in numbered]
+    diagnoses = [(n, diagnose(first, syntax=wish.syntax), others) for n, (first, *others) in numbered]
     if wish.depth in {"markdown", "github"}:
         from kvmwhy.render.markdown import annotation, markdown
 
-        for n, (_, diagnosis, others) in enumerate(told):
+        for n, (_, diagnosis, others) in enumerate(diagnoses):
             text = annotation(diagnosis) + "\n" if wish.depth == "github" else markdown(diagnosis, others)
             sys.stdout.write("\n" + text if n and wish.depth == "markdown" else text)
     elif wish.depth == "full":
         from kvmwhy.render.text import explanation
 
-        pages = [explanation(diagnosis, others) + names_of(diagnosis, wish) for _, diagnosis, others in told]
+        pages = [explanation(diagnosis, others) + names_of(diagnosis, wish) for _, diagnosis, others in diagnoses]
         show(_one_by_one(pages), paged=True)
-    elif told:
-        show(_screens(told, wish), paged=True)
+    elif diagnoses:
+        show(_screens(diagnoses, wish), paged=True)
 
 
 def _write_page(
@@ -125,13 +125,13 @@ def _write_page(
     """One page of all failures, or of the one that was asked for."""
     from kvmwhy.cli.html_page import write
 
-    told = [
+    diagnoses = [
         (diagnose(first, syntax=wish.syntax), others, distinct.excerpt(first))
         for n, (first, *others) in enumerate(stories, 1)
         if wish.number in {None, n}
     ]
     try:
-        left_out = write(path, told)
+        left_out = write(path, diagnoses)
     except OSError as error:
         complain(f"{path}: {(error.strerror or str(error)).lower()}")
         return BAD_INPUT

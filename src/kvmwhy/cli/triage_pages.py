@@ -26,11 +26,11 @@ def write_pages(found: Triage, beside: str) -> tuple[dict[int, str], list[str]]:
     pages: dict[int, str] = {}
     remarks: list[str] = []
     for number, group in enumerate(found.groups, 1):
-        told = _one_of(group, remarks)
-        if told is None:
+        explained = _one_of(group, remarks)
+        if explained is None:
             continue
         path = f"{stem}-{number}.html"
-        write_page(path, page([told], made=datetime.now(UTC)))
+        write_page(path, page([explained], made=datetime.now(UTC)))
         pages[number] = os.path.basename(path)
     return pages, remarks
 

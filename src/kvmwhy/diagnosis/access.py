@@ -70,8 +70,8 @@ def nothing_at_rip(facts: Facts) -> bool:
 
 def _vectored_access(facts: Facts) -> Access | None:
     """Suberror 1 while an event was being delivered: the words are about the delivery's access."""
-    words = facts.said
-    gpa = words.gpa if words else None
+    word_access = facts.word_access
+    gpa = word_access.gpa if word_access else None
     place = facts.place_of(gpa)
     delivery = facts.delivery
     what = "; ".join(t for t in (delivery.what if delivery else None, place.text if place else None) if t) or None
@@ -81,17 +81,21 @@ def _vectored_access(facts: Facts) -> Access | None:
 
 
 def _emulation_access(facts: Facts) -> Access | None:
-    words = facts.said
+    word_access = facts.word_access
     straddles = straddling(facts)
-    if straddles is None and (facts.fetch_failed or (words and words.kind == "fetch")):
-        return _fetch(facts, words.gpa if words else None, words.why if words and words.kind == "fetch" else None)
+    if straddles is None and (facts.fetch_failed or (word_access and word_access.kind == "fetch")):
+        return _fetch(
+            facts,
+            word_access.gpa if word_access else None,
+            word_access.why if word_access and word_access.kind == "fetch" else None,
+        )
     if straddles is not None:
         return _placed(
             facts, "fetch", straddles, None, "the instruction goes on in the next page, and its bytes end here"
         )
     operand = _memory_operand(facts)
-    gpa = words.gpa if words else None
-    kind = words.kind if words else None
+    gpa = word_access.gpa if word_access else None
+    kind = word_access.kind if word_access else None
     if operand is None and kind is None:
         # Old kernels said nothing: the VMM's own view of the code must do.
         if facts.window == Window.UNREADABLE:
@@ -100,7 +104,7 @@ def _emulation_access(facts: Facts) -> Access | None:
         if rip_outside_ram(facts) or nothing_at_rip(facts):
             return _fetch(facts, None, None)
         return None
-    why = words.why if words and words.kind else "the instruction's own operand"
+    why = word_access.why if word_access and word_access.kind else "the instruction's own operand"
     if kind is None and operand is not None:
         saves = (facts.instruction.mnemonic or "").startswith(("xsave", "fxsave")) if facts.instruction else False
         kind = "write" if saves or operand.access in {"write", "cond-write"} else "read"
@@ -135,7 +139,7 @@ def straddling(facts: Facts) -> int | None:
 def _memory_operand(facts: Facts) -> Operand | None:
     """The operand that was accessed: the one at the reported GPA, else the one spelt out."""
     candidates = [o for o in facts.operands if o.linear is not None]
-    gpa = facts.said.gpa if facts.said else None
+    gpa = facts.word_access.gpa if facts.word_access else None
     if gpa is not None:
         near = [o for o in candidates if o.linear is not None and (gpa - o.linear) & 0xFFF < max(o.size, 1)]
         if near:
@@ -147,11 +151,11 @@ def _memory_operand(facts: Facts) -> Operand | None:
 
 
 def _delivery_access(facts: Facts) -> Access | None:
-    delivery, words = facts.delivery, facts.said
-    if delivery is None or words is None:
+    delivery, word_access = facts.delivery, facts.word_access
+    if delivery is None or word_access is None:
         return None
     kind: AccessKind = (
-        "page-walk" if words.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
+        "page-walk" if word_access.kind == "page-walk" or delivery.structure == "page tables" else "event-delivery"
     )
     place = facts.place_of(delivery.gpa)
     what = "; ".join(text for text in (delivery.what, place.text if place else None) if text) or None

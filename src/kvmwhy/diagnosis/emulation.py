@@ -65,14 +65,14 @@ def walk_error(failure: Failure) -> int | None:
     """
     if failure.emulation is None:
         return None
-    found = None
+    error_code = None
     for event in failure.trace:
         if event.name == "kvm_exit":
-            found = None
+            error_code = None
         elif event.name == "kvm_mmu_walker_error":
             code = event.fields.get("pferr", event.fields.get("error_code"))
-            found = code if isinstance(code, int) else PRESENT | RESERVED if "RSVD" in str(code) else 0
-    return found
+            error_code = code if isinstance(code, int) else PRESENT | RESERVED if "RSVD" in str(code) else 0
+    return error_code
 
 
 def fetch_of(

@@ -79,7 +79,7 @@ class Facts(Struct, frozen=True):
     words: ExitWords | None
     explained: Explained | None
     entry: EntryFailure | None
-    said: WordAccess | None  # what the words say about the access
+    word_access: WordAccess | None  # what the words say about the access
     vectoring: int | None  # the event-information word of an event being delivered, if there was one
     delivery: Delivery | None  # of that event, or of suberror 3
     mode: Mode | None
@@ -188,14 +188,14 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
     if paging is None and mode and mode.name in {"long64", "compat32", "compat16"}:
         paging = True  # long mode has no other way
     vectoring = _vectoring(failure, vendor.vendor, words)
-    said = None
+    word_access = None
     if failure.suberror == 3:
-        said = access_of_delivery(vendor.vendor, failure.data)
+        word_access = access_of_delivery(vendor.vendor, failure.data)
     elif words:
-        said = access_of_exit(vendor.vendor, words)
+        word_access = access_of_exit(vendor.vendor, words)
     delivery = None
     if vectoring is not None or failure.suberror == 3:
-        delivery = delivery_of(failure, vectoring, said.gpa if said else None, mode)
+        delivery = delivery_of(failure, vectoring, word_access.gpa if word_access else None, mode)
     facts = Facts(
         failure=failure,
         arch=failure.arch,
@@ -205,7 +205,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         words=words,
         explained=_explained(failure, vendor.vendor, words),
         entry=None if failure.hardware_error is None else describe_entry_failure(failure.hardware_error),
-        said=said,
+        word_access=word_access,
         vectoring=vectoring,
         delivery=delivery,
         mode=mode,
@@ -221,7 +221,7 @@ def gather(failure: Failure, *, syntax: Syntax = "intel") -> Facts:
         foreign_bytes=None,
         operands=(),
         verdict=None,
-        fetch=fetch_of(failure, reading, words, said, vendor.vendor),
+        fetch=fetch_of(failure, reading, words, word_access, vendor.vendor),
         walk_error=walk_error(failure),
         why=Why.NOT_SHOWN,
         unrestricted=_unrestricted(failure, words, reset),
@@ -246,7 +246,7 @@ def _foreign(failure: Failure) -> Facts:
         words=None,
         explained=None,
         entry=None,
-        said=None,
+        word_access=None,
         vectoring=None,
         delivery=None,
         mode=None,
@@ -359,7 +359,7 @@ def _why(facts: Facts) -> Why:
     insn = facts.instruction
     if insn is not None and insn.mnemonic in VIRTUALIZATION and facts.vectoring is None:
         return Why.NESTED
-    why = why_by_words(facts.words, facts.said, facts.vendor.vendor, delivering=facts.vectoring is not None)
+    why = why_by_words(facts.words, facts.word_access, facts.vendor.vendor, delivering=facts.vectoring is not None)
     if why != Why.NOT_SHOWN:
         return why
     access = facts.access

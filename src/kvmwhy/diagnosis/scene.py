@@ -229,8 +229,8 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
     kernel = host.kernel or _field(events, "kernel")
     checked = facts.checked
     gpa = facts.access.gpa if facts.access else None
-    if gpa is None and facts.said:
-        gpa = facts.said.gpa
+    if gpa is None and facts.word_access:
+        gpa = facts.word_access.gpa
     return Scene(
         mechanism=mechanism,
         facts=facts,

@@ -67,9 +67,9 @@ def redact(failure: Failure) -> Redacted:
     kept = [
         "the CPU's state at the failure: RIP, flags, control registers, selectors, tables and the access's addresses"
     ]
-    made = failure
+    kept_failure = failure
     for take in (_source, _host, _fields, _remarks, _window, _code, _control):
-        made, what = take(made, before)
+        kept_failure, what = take(kept_failure, before)
         removed += what
     for take, name in (
         (_trace, "the trace"),
@@ -78,13 +78,13 @@ def redact(failure: Failure) -> Redacted:
         (_bases, "hidden bases"),
         (_others, "CR2, CR3 and debug registers"),
     ):
-        less, what = take(made, before)
-        if what and _same(before, diagnose(less)):
-            made = less
+        candidate, what = take(kept_failure, before)
+        if what and _same(before, diagnose(candidate)):
+            kept_failure = candidate
             removed += what
         elif what:
             kept.append(f"{name}: without them the answer would be another")
-    return Redacted(made, tuple(removed), tuple(kept))
+    return Redacted(kept_failure, tuple(removed), tuple(kept))
 
 
 def _same(one: Diagnosis, other: Diagnosis) -> bool:

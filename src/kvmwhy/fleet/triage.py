@@ -205,7 +205,7 @@ class _Asked:
         named = self._named(keys)
         outliers = self._outliers(keys)
         parts = self._by(keys, by)
-        made = tuple(
+        new = tuple(
             Group(
                 signature=key,
                 **dict(zip((*_SAID, *_OF_ONE), words[key], strict=True)),
@@ -225,13 +225,13 @@ class _Asked:
             for key, n, on, inputs, bare, first, last, example in largest
         )
         return Triage(
-            made,
+            new,
             int(count),
             hosts,
             files,
             unnamed,
             population,
-            groups - len(made),
+            groups - len(new),
             _utc(start),
             _utc(end),
             step,

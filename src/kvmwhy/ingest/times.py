@@ -16,14 +16,14 @@ def instant(time: str, *, near: float) -> datetime | None:
 
     A time without zone is taken as UTC. A time since boot is none.
     """
-    match: datetime | None
+    moment: datetime | None
     try:
-        match = datetime.fromisoformat(time.removesuffix(" UTC").replace(",", "."))
+        moment = datetime.fromisoformat(time.removesuffix(" UTC").replace(",", "."))
     except ValueError:
-        match = _without_year(time, near) if _SYSLOG_TIME.match(time) else _since_1970(time)
-    if match is None:
+        moment = _without_year(time, near) if _SYSLOG_TIME.match(time) else _since_1970(time)
+    if moment is None:
         return None
-    return match.replace(tzinfo=UTC) if match.tzinfo is None else match.astimezone(UTC)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _without_year(time: str, near: float) -> datetime | None:

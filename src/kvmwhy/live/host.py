@@ -59,10 +59,10 @@ def cpu_info(path: str = "/proc/cpuinfo") -> CpuInfo:
 
 def _model_of_other(text: str) -> str | None:
     """arm64's and riscv64's files name no model: the numbers of the maker and the part, or the ISA string."""
-    found = dict(_OTHER_CPUINFO.findall(text))
-    if "CPU part" in found:
-        return f"implementer {found.get('CPU implementer', '?')}, part {found['CPU part']}"
-    return found.get("isa")
+    fields = dict(_OTHER_CPUINFO.findall(text))
+    if "CPU part" in fields:
+        return f"implementer {fields.get('CPU implementer', '?')}, part {fields['CPU part']}"
+    return fields.get("isa")
 
 
 def kernel_version(release: str) -> tuple[int, int] | None:

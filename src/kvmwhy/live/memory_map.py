@@ -79,11 +79,11 @@ def _ranges(mtree: str) -> tuple[Range, ...]:
         spaces = set(_SPACE.findall(block[:20_000]))
         if not spaces & {"memory", "cpu-memory-0"}:
             continue
-        match = [
+        ranges = [
             Range(int(m[1], 16), int(m[2], 16), m[3], m[4].split(" @")[0].removesuffix(" KVM").strip())
             for m, _ in zip(_RANGE.finditer(block), range(_MAX_RANGES), strict=False)
         ]
-        best = tuple(sorted(match))
+        best = tuple(sorted(ranges))
         if "cpu-memory-0" in spaces:
             break
     return best

@@ -99,7 +99,7 @@ def read(monitor: Monitor, guest: GuestView, gpa: int, size: int) -> bytes | Non
     if region is None or not region.memory or gpa + size - 1 > region.end:
         return None
     text = monitor.human(f"xp /{size}xb {gpa:#x}")
-    data = bytes(int(byte, 16) for line in _BYTES.findall(text) for byte in line.split())
+    data = bytes(int(byte, 16) for row in _BYTES.findall(text) for byte in row.split())
     return data if len(data) == size else None
 
 

@@ -180,7 +180,7 @@ class Virsh:
         arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
         check(command, arguments)
         message = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
-        line = [
+        words = [
             self._program,
             "-q",
             *self._connect,
@@ -189,7 +189,7 @@ class Virsh:
             f"--cmd={message}",
         ]
         try:
-            done = self._run(line, capture_output=True, check=False, timeout=self._timeout, stdin=subprocess.DEVNULL)
+            done = self._run(words, capture_output=True, check=False, timeout=self._timeout, stdin=subprocess.DEVNULL)
         except FileNotFoundError:
             raise CaptureError(f"there is no {self._program} here; it comes with libvirt's clients") from None
         except (OSError, subprocess.TimeoutExpired) as error:

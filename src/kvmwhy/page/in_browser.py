@@ -27,9 +27,9 @@ def explain(read: Callable[[int, int], bytes], size: int, name: str | None, now:
         for at in range(0, size, _READ_AHEAD):
             yield read(at, min(size, at + _READ_AHEAD))
 
-    found = report(chunks(), name or None, made=datetime.fromtimestamp(now, UTC), limits=_LIMITS)
+    answer = report(chunks(), name or None, made=datetime.fromtimestamp(now, UTC), limits=_LIMITS)
     return Answer(
-        page=found.page or "",
-        json="".join(line.decode() + "\n" for line in found.json),
-        remarks=list(found.remarks),
+        page=answer.page or "",
+        json="".join(line.decode() + "\n" for line in answer.json),
+        remarks=list(answer.remarks),
     )

@@ -15,11 +15,11 @@ _TIME: Final = (2020, 1, 1, 0, 0, 0)
 
 def write(path: str, packages: str | None = None) -> int:
     """Write a folder, or by the name's ending an archive or one file; return its size. Raises OSError, PackageError."""
-    made = parts(packages)
+    page_parts = parts(packages)
     if path.endswith((".html", ".htm")):
-        return write_whole(path, [single(made).encode()])
-    beside = files(made)
-    contents = [*beside, ("index.html", folder(made).encode())]  # last: it never names what is not there
+        return write_whole(path, [single(page_parts).encode()])
+    beside = files(page_parts)
+    contents = [*beside, ("index.html", folder(page_parts).encode())]  # last: it never names what is not there
     if path.endswith(".zip"):
         with replacing(path) as out:
             _archive(out, contents)

@@ -129,11 +129,11 @@ def _vendor(text: str) -> tuple[Vendor | None, str | None]:
 def _processors(text: str) -> dict[Vendor, str]:
     """Whose processors the text names, the guest's left out."""
     named: dict[Vendor, str] = {}
-    for n, found in enumerate(_PROCESSOR.finditer(text)):
-        start = max(text.rfind("\n", 0, found.start()) + 1, found.start() - 400)
-        if n >= _MOST_NAMES or _GUESTS.search(text, start, found.end() + 40):
+    for n, processor in enumerate(_PROCESSOR.finditer(text)):
+        start = max(text.rfind("\n", 0, processor.start()) + 1, processor.start() - 400)
+        if n >= _MOST_NAMES or _GUESTS.search(text, start, processor.end() + 40):
             continue
-        vendor: Vendor = "vmx" if found["vmx"] else "svm"
+        vendor: Vendor = "vmx" if processor["vmx"] else "svm"
         named.setdefault(vendor, f"the text names a processor of {'Intel' if vendor == 'vmx' else 'AMD'}")
     return named
 

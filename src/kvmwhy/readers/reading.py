@@ -23,7 +23,7 @@ _OF_ONE_VM: Final = frozenset({"qemu", "ram_bytes"})
 def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     """Every failure of a text in the order of its lines, those of one failure in one record."""
     parts = streams(data)
-    hosts: list[tuple[str, Stream, list[Evidence]]] = []
+    read_streams: list[tuple[str, Stream, list[Evidence]]] = []
     names: dict[str, None] = {}
     logs: list[Stream] = []  # with lines of the host's kernel
     for stream in parts:
@@ -42,26 +42,26 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
                 placed = tuple(_placed(failure, stream, first_line) for failure in known)
                 pieces.append(evidence._replace(failures=placed))
         if pieces:
-            hosts.append((stream.host, stream, pieces))
-    if not hosts:
+            read_streams.append((stream.host, stream, pieces))
+    if not read_streams:
         return Evidence()
-    _, _, (only, *more) = hosts[0]
+    _, _, (only, *more) = read_streams[0]
     if len(parts) == 1 and not more:  # as nearly always: there is nothing to put together
-        said = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
+        remarks_of_one = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
         failures = _with_events(list(only.failures), logs, first_line)
-        return Evidence(standing(settle(failures)), said, " + ".join(names) or None)
+        return Evidence(standing(settle(failures)), remarks_of_one, " + ".join(names) or None)
     by_host: dict[str, list[Evidence]] = {}
-    for host, _, pieces in hosts:
+    for host, _, pieces in read_streams:
         by_host.setdefault(host, []).extend(pieces)
     remarks = _Remarks(parts)
     failures = []
     for host, pieces in by_host.items():
-        alone = sum(h == host and any(p.failures for p in ps) for h, _, ps in hosts) == 1
+        alone = sum(other == host and any(p.failures for p in ps) for other, _, ps in read_streams) == 1
         about = remarks.of(host)
         failures += [_with_host(f, about, alone=alone) for f in combine(pieces)]
-    if len(by_host) > 1 or len(hosts) > 1:
+    if len(by_host) > 1 or len(read_streams) > 1:
         failures.sort(key=lambda f: f.source.line or 0)
-    damage = dict.fromkeys(remark for _, _, pieces in hosts for piece in pieces for remark in piece.damage)
+    damage = dict.fromkeys(remark for _, _, pieces in read_streams for piece in pieces for remark in piece.damage)
     failures = _with_events(failures, logs, first_line)
     return Evidence(standing(settle(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
 

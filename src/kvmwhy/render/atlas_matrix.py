@@ -83,10 +83,10 @@ def _key(rows: Sequence[tuple[Row, str]], here: Version | None, used: set[str]) 
         "hang": "never ends", "loop": "the same accesses for ever", "triple": "the guest ends in a triple fault",
         "?": "it changed between the measured kernels around this one", "-": "not measured",
     }  # fmt: skip
-    said = [f"{word}: {meaning}" for word, meaning in meanings.items() if word in used]
-    said += ["#…: the guest gets this exception"] if any(word.startswith("#") for word in used) else []
+    legend = [f"{word}: {meaning}" for word, meaning in meanings.items() if word in used]
+    legend += ["#…: the guest gets this exception"] if any(word.startswith("#") for word in used) else []
     modes = dict.fromkeys(_MODES[row.mode] for row, _ in rows)
-    lines = [Line("; ".join(said) + f". In {', '.join(modes)}.", "dim")]
+    lines = [Line("; ".join(legend) + f". In {', '.join(modes)}.", "dim")]
     if here is not None:
         measured = any(kernel.series == here for kernel in rows[0][0].kernels)
         note = "" if measured else ", which was not measured: what its neighbours do"

@@ -110,19 +110,19 @@ class Timeline:
         if self.failures == 1:
             yield self._writer.track(_FAILURES, "Failures", parent=_ROOT)
         source = failure.source
-        said = [Argument("answer", safe(answer, 1000)), Argument("kind", failure.kind)]
-        said += [Argument("line", source.line, decimal=True)] if source.line else []
-        said += [Argument("time", safe(source.time, 60))] if source.time else []
-        said += [Argument("vcpu", source.vcpu, decimal=True)] if source.vcpu is not None else []
+        arguments = [Argument("answer", safe(answer, 1000)), Argument("kind", failure.kind)]
+        arguments += [Argument("line", source.line, decimal=True)] if source.line else []
+        arguments += [Argument("time", safe(source.time, 60))] if source.time else []
+        arguments += [Argument("vcpu", source.vcpu, decimal=True)] if source.vcpu is not None else []
         lane = self._lanes.get((owner, source.vcpu)) or self._current.get(owner)
         ns = self.latest
         if lane is not None:
             if lane.held is not None:
                 yield from self._name(lane)
             ns = lane.last
-            yield self._mark(lane.uuid, ns, "FAILURE", "failure", said)
+            yield self._mark(lane.uuid, ns, "FAILURE", "failure", arguments)
         self._failed = max(self._failed, ns)
-        yield self._mark(_FAILURES, self._failed, safe(answer, 160), "failure", said)
+        yield self._mark(_FAILURES, self._failed, safe(answer, 160), "failure", arguments)
 
     def lost(self, count: int | None) -> Iterator[bytes]:
         """Events are missing: no slice is known to go on over the gap."""
@@ -130,8 +130,8 @@ class Timeline:
             if lane.held is not None:  # what waits for a name was before the gap
                 yield from self._name(lane)
             yield from self._close(lane, lane.last)
-        said = [Argument("events", count, decimal=True)] if count else []
-        yield self._mark(_ROOT, self.latest, "events lost", "lost", said)
+        arguments = [Argument("events", count, decimal=True)] if count else []
+        yield self._mark(_ROOT, self.latest, "events lost", "lost", arguments)
 
     def end(self) -> Iterator[bytes]:
         """Whatever is still open ends with the last event of all."""
@@ -200,11 +200,11 @@ class Timeline:
 
     def _begin(self, lane: _Lane, ns: int, category: str, name: str, event: Shown) -> bytes:
         lane.open.append(category)
-        said = self._said(event)
-        return self._writer.event("begin", lane.uuid, ns, name=safe(name, 80), category=category, arguments=said)
+        arguments = self._said(event)
+        return self._writer.event("begin", lane.uuid, ns, name=safe(name, 80), category=category, arguments=arguments)
 
-    def _mark(self, track: int, ns: int, name: str, category: str, said: list[Argument]) -> bytes:
-        return self._writer.event("instant", track, ns, name=name, category=category, arguments=said)
+    def _mark(self, track: int, ns: int, name: str, category: str, arguments: list[Argument]) -> bytes:
+        return self._writer.event("instant", track, ns, name=name, category=category, arguments=arguments)
 
     def _close(self, lane: _Lane, ns: int, *, down_to: int = 0) -> Iterator[bytes]:
         if len(lane.open) > down_to:

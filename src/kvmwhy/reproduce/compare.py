@@ -204,7 +204,9 @@ def happened(plan: Plan, ended: Ended) -> str:
         return _said(ended)
     text = f"`{plan.text}`" if plan.text else "the instruction"
     holes = {hole.gpa & -0x1000 for hole in plan.holes}
-    mmio = [line for line, _ in zip((e for e in ended.exits if e.startswith("MMIO")), ended.touched, strict=False)]
+    mmio = [
+        exit_text for exit_text, _ in zip((e for e in ended.exits if e.startswith("MMIO")), ended.touched, strict=False)
+    ]
     if ended.alone is not None and ended.alone != "carried out":
         ud = "; this CPU may lack it" if ended.vector == _UD or "#UD" in ended.alone else ""
         return f"at {text} the guest {ended.alone}{ud}"

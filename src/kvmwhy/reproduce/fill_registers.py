@@ -24,7 +24,7 @@ def steer(seen: Facts, cpu: Cpu, mode: Mode, code: bytes) -> tuple[Cpu, tuple[st
     """Let what the report lacks lead to where nothing is: RIP of a failed fetch, the operand's registers."""
     shown = seen.failure.cpu or Cpu()
     registers, segments = dict(cpu.registers), dict(cpu.segments)
-    gpa = seen.said.gpa if seen.said else None
+    gpa = seen.word_access.gpa if seen.word_access else None
     low = mode.bitness == 16
     target = (HOLE16 if low else HOLE) | (gpa or 0) & 0xFFF
     if gpa is not None and not registers["cr0"] >> 31 and gpa < (1 << 20 if low else 1 << 32):

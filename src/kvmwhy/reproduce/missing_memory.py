@@ -47,16 +47,22 @@ def aim(facts: Facts) -> Aim:
         return _delivery(facts)
     if not facts.emulated or not about_memory(facts):
         return NOTHING
-    access, words = facts.access, facts.said
-    if words is not None and words.kind == "page-walk":
-        return _walk(facts, words.gpa)
+    access, word_access = facts.access, facts.word_access
+    if word_access is not None and word_access.kind == "page-walk":
+        return _walk(facts, word_access.gpa)
     if access is None:
         return _without_words(facts)
     if access.kind == "fetch":
         linear = access.gva if access.gva is not None else facts.linear_rip
         if linear is None:
             return NOTHING
-        gpa = access.gpa if access.gpa is not None else words.gpa if words and words.kind == "fetch" else None
+        gpa = (
+            access.gpa
+            if access.gpa is not None
+            else word_access.gpa
+            if word_access and word_access.kind == "fetch"
+            else None
+        )
         return Aim("fetch", linear, 1, gpa, _known(facts), rights=_rights(facts))
     if access.gva is None or (access.gpa is None and access.place is not None and access.place.ram):
         return NOTHING
@@ -201,9 +207,11 @@ def _walk(facts: Facts, gpa: int | None) -> Aim:
 
 
 def _delivery(facts: Facts) -> Aim:
-    delivery, words = facts.delivery, facts.said
+    delivery, word_access = facts.delivery, facts.word_access
     gpa = delivery.gpa if delivery else None
-    walk = (words is not None and words.kind == "page-walk") or (delivery and delivery.structure == "page tables")
+    walk = (word_access is not None and word_access.kind == "page-walk") or (
+        delivery and delivery.structure == "page tables"
+    )
     if delivery is None:
         return NOTHING
     if walk and _paging(facts) != "none":

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from kvmwhy.diagnosis.code_window import Window
-from kvmwhy.diagnosis.knowledge.setup_meanings import said_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import slugs_of
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.phrasing import at
 from kvmwhy.diagnosis.scene import Scene
@@ -410,7 +410,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "vmm",
         "Give the VM the CPU model of this CPU in its newest version (QEMU: -cpu EPYC-v4, EPYC-Milan-v2, EPYC-Genoa): the firmware compares its CPUID with what the CPU has.",
         _SETUP,
-        lambda scene: scene.failure.setup is not None and "snp-cpuid" in said_of(scene.failure.setup),
+        lambda scene: scene.failure.setup is not None and "snp-cpuid" in slugs_of(scene.failure.setup),
     ),
     Entry(
         "vm-configuration",

@@ -85,7 +85,7 @@ _BY_DETAIL: Final[dict[str, str]] = {
 }
 
 
-def said_of(setup: Setup) -> tuple[str, ...]:
+def slugs_of(setup: Setup) -> tuple[str, ...]:
     """What the message was, and those behind it, by slugs."""
     return (setup.detail or "", *str(setup.fields.get("followed_by", "")).split())
 
@@ -94,4 +94,4 @@ def meaning_of(setup: Setup, errno: str | None) -> str | None:
     """A message that says why is more exact than an errno with several reasons."""
     by_errno = _BY_ERRNO.get((setup.call, errno or ""))
     by_call = _BY_CALL.get(setup.call) if setup.msr is not None else None
-    return next((_BY_DETAIL[slug] for slug in said_of(setup) if slug in _BY_DETAIL), by_errno or by_call)
+    return next((_BY_DETAIL[slug] for slug in slugs_of(setup) if slug in _BY_DETAIL), by_errno or by_call)

@@ -65,8 +65,8 @@ def _elsewhere(facts: Facts) -> Mechanism | None:
     from kvmwhy.diagnosis.mechanism import guest_exceptions as steps
 
     for step in (steps.undescribed_access, steps.host_memory_failed, steps.guest_exception, steps.nothing_failed):
-        if (found := step(facts)) is not None:
-            return found
+        if (mechanism := step(facts)) is not None:
+            return mechanism
     return None
 
 

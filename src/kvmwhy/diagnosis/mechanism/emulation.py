@@ -100,11 +100,11 @@ def _not_fetched(facts: Facts) -> Mechanism | None:
                 ),
             ),
         )
-    if facts.fetch == Fetch.FAULTED and facts.said is not None:
-        walk = facts.said.kind == "page-walk"
+    if facts.fetch == Fetch.FAULTED and facts.word_access is not None:
+        walk = facts.word_access.kind == "page-walk"
         if walk and facts.instruction_source == "report":
             return None  # KVM has read the instruction all the same
-        return _no_ram(facts, [Proof(facts.said.why, facts.at_word("info1"))], "certain")
+        return _no_ram(facts, [Proof(facts.word_access.why, facts.at_word("info1"))], "certain")
     if facts.fetch == Fetch.NO_BYTES:
         proof = Proof("KVM reports no instruction bytes: it could not read one byte at RIP", facts.at("data[0]"))
         return _no_ram(facts, [proof], "likely" if facts.paging or facts.words is None else "certain")
@@ -117,7 +117,7 @@ def _own_walk(facts: Facts) -> Mechanism:
         code = describe_page_fault_error(facts.walk_error, nested=False) if facts.walk_error else "an error"
         proof = Proof(f"in the trace KVM's walk of the guest's page tables ends with {code}", _walked(facts))
     else:
-        why = facts.said.why if facts.said else "the exit was a data access"
+        why = facts.word_access.why if facts.word_access else "the exit was a data access"
         proof = Proof(f"{why}: the CPU had fetched the instruction, KVM reports no byte of it", facts.at_word("info1"))
     return Mechanism(
         "emulation-gives-up",
@@ -198,7 +198,7 @@ def _touches_by_itself(facts: Facts) -> bool:
 
     vmx.c: vmx_handle_exit traces ``idt_vectoring_info`` before vmx_complete_interrupts has it.
     """
-    return facts.vectoring is None and facts.said is not None and facts.said.kind in {"read", "write"}
+    return facts.vectoring is None and facts.word_access is not None and facts.word_access.kind in {"read", "write"}
 
 
 def _by_verdict(facts: Facts) -> Mechanism | None:

@@ -78,11 +78,11 @@ def _no_syndrome(facts: Facts, proof: Proof) -> Mechanism:
 def instruction(facts: Facts) -> str:
     """The text of the one that is shown, with its blank."""
     code = facts.failure.code
-    if code is None or not (found := code.at_rip()):
+    if code is None or not (insn := code.at_rip()):
         return ""
     from kvmwhy.arch.disassembly import disassemble
 
-    text = disassemble(facts.failure.arch, found)
+    text = disassemble(facts.failure.arch, insn)
     return f" ({text.text})" if text else ""
 
 

@@ -163,10 +163,10 @@ def _read(line: Line, following: Sequence[str], origin: Origin) -> tuple[Reading
 
 
 def _quoted(line: Line) -> tuple[Reading, dict[str, Value], int] | None:
-    for said in quotes(line):
-        for message in messages(Line(line.number, said, None, None)):
-            if found := _message(message.text):
-                return found, message.fields | found.fields, line.number
+    for quoted in quotes(line):
+        for message in messages(Line(line.number, quoted, None, None)):
+            if reading := _message(message.text):
+                return reading, message.fields | reading.fields, line.number
     return None
 
 

@@ -109,12 +109,12 @@ def quotes(line: Line) -> Iterator[str]:
     """What a sentence quotes: a message of the kernel may be among it."""
     if line.stamped or not any(mark in line.text for mark in '"`“'):
         return
-    for n, found in enumerate(_QUOTED.finditer(line.text)):
-        said = found[found.lastgroup or 0]
+    for n, match in enumerate(_QUOTED.finditer(line.text)):
+        quoted = match[match.lastgroup or 0]
         if n >= _MOST_QUOTES:
             return
-        if not _OF_SOURCE.search(said):
-            yield said
+        if not _OF_SOURCE.search(quoted):
+            yield quoted
 
 
 def messages(line: Line, more: str = "") -> Iterator[Message]:

@@ -150,8 +150,8 @@ def _text(data: bytes) -> str:
 
 def _header_page(text: str) -> tuple[int, tuple[int, int]]:
     """Size of a page, and where its ``commit`` is; a 64-bit kernel's with 4 KiB pages where that is not said."""
-    match = {m[1].split()[-1]: (int(m[2]), int(m[3])) for m in _FIELD.finditer(text)}
-    commit, data = match.get("commit"), match.get("data")
+    fields = {m[1].split()[-1]: (int(m[2]), int(m[3])) for m in _FIELD.finditer(text)}
+    commit, data = fields.get("commit"), fields.get("data")
     if commit is None or data is None or commit[1] not in {4, 8}:
         return _PAGE
     size = data[0] + data[1]

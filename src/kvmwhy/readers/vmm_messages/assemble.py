@@ -148,15 +148,15 @@ def _is_same(text: str, before: Message, after: Message, *, near: bool, dumps: l
     if before.kind != after.kind and not (before.weak or after.weak):
         return False
     for name in _FACTS:
-        first, two = getattr(before, name), getattr(after, name)
-        if first != two and _shown(first) and _shown(two):
+        value, value_after = getattr(before, name), getattr(after, name)
+        if value != value_after and _shown(value) and _shown(value_after):
             return False
     between = text[before.stop : after.start]
     dumped = any(before.stop <= dump.start and dump.stop <= after.start for dump in dumps)
     if not (near or (dumped and between.count("\n") <= _FAR)):
         return False
     # The same words again are another failure, or the same one again: both are counted.
-    return before.said != after.said or "Caused by" in between
+    return before.template != after.template or "Caused by" in between
 
 
 def _shown(value: object) -> bool:
@@ -168,7 +168,7 @@ def _joined(before: Message, after: Message) -> Message:
     kind = after.kind if before.weak else before.kind
     more = {name: value for name in _FACTS if _shown(value := getattr(after, name))}
     return before._replace(
-        stop=after.stop, said=after.said, kind=kind, weak=before.weak and after.weak, **(more | kept)
+        stop=after.stop, template=after.template, kind=kind, weak=before.weak and after.weak, **(more | kept)
     )
 
 

@@ -36,7 +36,7 @@ class Message(NamedTuple):
     details: tuple[tuple[str, int], ...] = ()  # of KVM_EXIT_MEMORY_FAULT and SYSTEM_EVENT, by linux/kvm.h's names
     second: int | None = None  # the number of kvmtool's second line
     code: bytes = b""  # at RIP
-    said: str = ""  # in which words: the form, or the line without its digits
+    template: str = ""  # the form that read it, or the line without its digits
     weak: bool = False  # says only that a run failed; the lines around it may say how
 
 

@@ -23,7 +23,7 @@ _LONG: Final = 4096
 _MOST_JOINED: Final = 8
 _DIGITS: Final = re.compile(r"[0-9]+")
 _MOST_WORDINGS: Final = 1000
-_MOST_SAID: Final = 120
+_LONGEST_TEMPLATE: Final = 120
 _SPACES: Final = re.compile(r" {2,}")
 _OPENS: Final = re.compile(r"[A-Za-z]{3,20} ?[({]$")
 _VCPU: Final = re.compile(
@@ -64,12 +64,12 @@ class _Reader:
     def message(self, begin: int, stop: int) -> Message | None:
         """The message of text[begin:stop], a line, if it is one."""
         line = self.text[begin:stop]
-        words = _DIGITS.sub("0", line)
-        wording = self.wordings.get(words)
+        template = _DIGITS.sub("0", line)
+        wording = self.wordings.get(template)
         if wording is None:
             wording = _judge(line)
             if len(self.wordings) < _MOST_WORDINGS:
-                self.wordings[words] = wording
+                self.wordings[template] = wording
         if wording.is_code:
             return None
         whole = _joined(self.text, begin, stop) if _OPENS.search(line) else line
@@ -82,24 +82,24 @@ class _Reader:
                 continue
             if not facts:
                 return None  # this form speaks of an exit that is no failure
-            return self._placed(facts, place, form.vmm, words=form.form, shows_host_cpu="{host_cpu" in form.form)
+            return self._placed(facts, place, form.vmm, template=form.form, shows_host_cpu="{host_cpu" in form.form)
         if facts := thrown_at(self.text, begin, stop):
-            return self._placed(facts, place, "gvisor", words=words, shows_host_cpu=True)
+            return self._placed(facts, place, "gvisor", template=template, shows_host_cpu=True)
         if facts := exception_in(place.text):
-            return make_message(facts, begin, stop, vmm="kvm-unit-tests", said=words)
+            return make_message(facts, begin, stop, vmm="kvm-unit-tests", template=template)
         if facts := read_line(place.text):
-            return self._placed(facts, place, None, words=words)
+            return self._placed(facts, place, None, template=template)
         if kind := failed_somehow(place.text):
-            return self._placed({"kind": kind, "weak": True}, place, None, words=words)
+            return self._placed({"kind": kind, "weak": True}, place, None, template=template)
         return None
 
     def _placed(
-        self, facts: dict[str, Any], line: _Line, vmm: str | None, *, words: str, shows_host_cpu: bool = False
+        self, facts: dict[str, Any], line: _Line, vmm: str | None, *, template: str, shows_host_cpu: bool = False
     ) -> Message:
         if "vcpu" not in facts:
             facts["vcpu"] = _vcpu_in(line.text, line.before, shows_host_cpu=shows_host_cpu)
         named = vmm or self.namer.name(line.start, line.stop)
-        return make_message(facts, line.start, line.stop, vmm=named, said=words[-_MOST_SAID:])
+        return make_message(facts, line.start, line.stop, vmm=named, template=template[-_LONGEST_TEMPLATE:])
 
 
 def messages_of(text: str) -> list[Message]:

@@ -88,7 +88,9 @@ def _what_to_do(diagnosis: Diagnosis) -> str:
     wanted = _bullets(diagnosis.collect)
     parts = [f"<dl>{rows}</dl>" if rows else "", f"<h3>What would settle it</h3>{wanted}" if wanted else ""]
     path = diagnosis.failure.source.path or "FILE"
-    lines = [f"kvmwhy {line}" + ("" if line.startswith("cause") else f" {path}") for line in commands(diagnosis)]
+    lines = [
+        f"kvmwhy {command}" + ("" if command.startswith("cause") else f" {path}") for command in commands(diagnosis)
+    ]
     parts.append(f"<h3>Go on with</h3><pre>{chr(10).join(map(plain, lines))}</pre>")
     return "".join(parts)
 
@@ -156,10 +158,10 @@ def _log(diagnosis: Diagnosis, excerpt: Excerpt) -> str:
     if not excerpt.lines:
         return ""
     source = diagnosis.failure.source
-    said = {source.line, *diagnosis.failure.seen_at.values()}
+    fact_lines = {source.line, *diagnosis.failure.seen_at.values()}
     width = len(str(excerpt.numbers.stop))
     lines = "".join(
-        f'<span class="l{" said" if n in said else ""}" id="L{n}">{n:>{width}}  {linked(line)}</span>'
+        f'<span class="l{" said" if n in fact_lines else ""}" id="L{n}">{n:>{width}}  {linked(line)}</span>'
         for n, line in zip(excerpt.numbers, excerpt.lines, strict=True)
     )
     return f'<pre tabindex="0">{lines}</pre>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.diagnosis.knowledge.setup_meanings import said_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import slugs_of
 from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
@@ -272,7 +272,7 @@ SIGNS: Final = (
     Sign(
         "snp-cpuid-page-refused",
         _SETUP,
-        lambda scene: scene.failure.setup is not None and "snp-cpuid" in said_of(scene.failure.setup),
+        lambda scene: scene.failure.setup is not None and "snp-cpuid" in slugs_of(scene.failure.setup),
         "the table of CPUID is what the SNP firmware refused",
         weights(vm_configuration=2, vmm=1, confidential_stack=-1.5),
         "QEMU fills the CPUID page from -cpu, and the firmware compares it with what the CPU has.",

@@ -74,15 +74,15 @@ def _value(text: str, is_hex: bool | None) -> Value:
 def _compile(text: str) -> tuple[re.Pattern[str], tuple[bool | None, ...]]:
     pieces: list[str] = []
     is_hex: list[bool | None] = []
-    match = list(_PIECE.finditer(text.rstrip("\n")))
-    for n, piece in enumerate(match):
+    parts = list(_PIECE.finditer(text.rstrip("\n")))
+    for n, piece in enumerate(parts):
         kind = piece["as"]
         if piece["width"] and "0" not in piece["flags"] and kind != "s":
             pieces.append(" {0,24}")
         if piece[0] == "%%":
             pieces.append("%")
         elif piece[0].isspace():
-            pieces.append(r"\s{1,40}" if n + 1 < len(match) else "")
+            pieces.append(r"\s{1,40}" if n + 1 < len(parts) else "")
         elif kind is None:
             pieces.append(re.escape(piece[0]))
         elif kind in {"x", "X"}:
@@ -98,9 +98,9 @@ def _compile(text: str) -> tuple[re.Pattern[str], tuple[bool | None, ...]]:
             pieces.append(_POINTER)
             is_hex.append(None)
         else:
-            pieces.append(_LAST_WORDS if n + 1 == len(match) else _WORDS)
+            pieces.append(_LAST_WORDS if n + 1 == len(parts) else _WORDS)
             is_hex.append(None)
-    tail = r"(?![0-9A-Za-z])" if match and match[-1]["as"] not in {"s", None} else ""
+    tail = r"(?![0-9A-Za-z])" if parts and parts[-1]["as"] not in {"s", None} else ""
     return re.compile("".join(pieces) + tail), tuple(is_hex)
 
 
