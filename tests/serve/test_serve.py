@@ -442,6 +442,18 @@ def test_without_a_process_it_is_not_the_log(tmp_path: Path, monkeypatch: pytest
     assert len(answer.json) == 1
 
 
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """A connection leaves objects in cycles, 1 KiB: a thousand of them are collected while the server runs."""
+    with serving(tmp_path) as server:
+        held = []
+        for _ in range(3):
+            for _ in range(1000):
+                server.ask("GET", "/healthz")
+            status = Path(f"/proc/{server.process.pid}/status").read_text()
+            held.append(int(status.partition("RssAnon:")[2].split()[0]))
+        assert held[2] - held[0] < 700, held  # KiB; 2,000 if nothing is collected
+
+
 def _wait(done: Callable[[], bool]) -> None:
     for _ in range(300):
         if done():

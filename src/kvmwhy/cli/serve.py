@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sqlite3
@@ -13,6 +14,7 @@ from kvmwhy.cli.status import BAD_INPUT, DONE
 from kvmwhy.serve.defaults import LOOPBACK
 from kvmwhy.serve.limits import Limits
 
+_GARBAGE: Final = 700  # objects, as Python has it; a command's short life is let gather more (cli/__init__.py)
 _CONNECTIONS: Final = 4  # for each request that may wait; idle ones are among them
 
 
@@ -78,6 +80,9 @@ def run(options: ServeOptions) -> int:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=limits.seconds,
     )
+    gc.collect()
+    gc.freeze()  # modules stay
+    gc.set_threshold(_GARBAGE)
     complain(f"serving on http://{names[0]}:{options.port}/")
     server = uvicorn.Server(config)
     server.run()
