@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmwhy.arch.x86.mode import LONG64, PROT16, PROT32, REAL16, VM86, Mode
-from kvmwhy.emulator.verdict import Verdict, kernel_version, verdict
+from kvmwhy.emulator.verdict import Verdict, verdict
 
 MODES: dict[str, Mode] = {"real": REAL16, "vm86": VM86, "16": PROT16, "32": PROT32, "64": LONG64}
 DEBIAN = "6.1.0-56-cloud-amd64"
@@ -278,16 +278,6 @@ def test_slot_names() -> None:
     assert ask("c5fe6f00").slot == "VEX.0f.f3 6f, memory"
     assert ask("62f17f486f00").slot == "62 (EVEX)"
     assert ask("8b00").slot == "8b"
-
-
-def test_kernel_release() -> None:
-    """Releases of distributions are read down to major and minor; nonsense is no version."""
-    assert kernel_version(DEBIAN) == (6, 1)
-    assert kernel_version("7.3.4+deb13-cloud-amd64") == (7, 3)
-    assert kernel_version("Linux version 5.14.0-362.el9.x86_64") == (5, 14)
-    assert kernel_version("6.19-rc3") == (6, 19)
-    for nothing in (None, "", "unknown", "6"):
-        assert kernel_version(nothing) is None
 
 
 @given(

@@ -23,10 +23,11 @@ form). The rest was debated on the list and may live in vendor kernels.
 
 from __future__ import annotations
 
-import re
 from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
+
+from kvmwhy.abi.uname import series_of
 
 MAX_NDATA: Final = 16
 
@@ -37,7 +38,6 @@ _LEAST_WORDS: Final[dict[int, tuple[tuple[tuple[int, int], int], ...]]] = {
     3: (((6, 14), 5), ((5, 9), 4)),
     4: (((5, 9), 2),),
 }
-_RELEASE: Final = re.compile(r"(\d{1,3})\.(\d{1,4})")
 MAX_DEBUG: Final = 4
 INSN_BYTES: Final = 15
 NOP: Final = 0x90
@@ -81,9 +81,8 @@ def least_words(suberror: int, kernel: str) -> int:
     ``kernel`` is a release as ``uname -r`` gives it. Vendors' kernels have what is newer more often than not, so they
     may write more.
     """
-    match = _RELEASE.match(kernel)
-    release = (int(match[1]), int(match[2])) if match else (0, 0)
-    return next((words for since, words in _LEAST_WORDS.get(suberror, ()) if release >= since), 0)
+    series = series_of(kernel) or (0, 0)
+    return next((words for since, words in _LEAST_WORDS.get(suberror, ()) if series >= since), 0)
 
 
 class EmulationFailure(Struct, frozen=True):

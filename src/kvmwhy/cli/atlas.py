@@ -7,6 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvmwhy.abi.uname import series_of
 from kvmwhy.arch.x86.mode import Bitness, ModeName
 from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.cli.output import complain, show
@@ -14,7 +15,7 @@ from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, Version, atlas
 from kvmwhy.emulator.encoding_key import MODES, Mode
 from kvmwhy.emulator.measured import Measured
-from kvmwhy.emulator.verdict import by_table, kernel_version
+from kvmwhy.emulator.verdict import by_table
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 
@@ -46,7 +47,7 @@ def run(wish: AtlasOptions) -> int:
     except (OSError, AtlasError) as error:
         complain(f"the atlas cannot be read: {error}")
         return USAGE
-    if wish.kernel and kernel_version(wish.kernel) is None:
+    if wish.kernel and series_of(wish.kernel) is None:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.18")
         return USAGE
     if wish.html is not None:
@@ -110,9 +111,9 @@ def _instead(known: Atlas, text: str, mode: Mode) -> str:
 def _here(wish: AtlasOptions) -> Version | None:
     """The kernel that stands first: the one that was asked for, or this host's where it has KVM for x86."""
     if wish.kernel:
-        return kernel_version(wish.kernel)
+        return series_of(wish.kernel)
     host = os.uname()
-    return kernel_version(host.release) if (host.sysname, host.machine) == ("Linux", "x86_64") else None
+    return series_of(host.release) if (host.sysname, host.machine) == ("Linux", "x86_64") else None
 
 
 def _show(wish: AtlasOptions, rows: list[tuple[Row, str]]) -> int:
@@ -154,7 +155,7 @@ def _fare_alike(row: Row, other: Row) -> bool:
 def _page(row: Row, text: str, wish: AtlasOptions) -> list[Line]:
     lines = [Line(f"{safe(text)}: {_headline(row)}", "answer")]
     if wish.kernel:
-        version = kernel_version(wish.kernel)
+        version = series_of(wish.kernel)
         outcome = wording.say_answer(row.in_kernel(version)) if version else ""
         lines.append(Line(outcome or f"Nothing is known of Linux {safe(wish.kernel)}.", indent=2))
     for vendor, label in (("svm", "kvm-amd"), ("vmx", "kvm-intel")):
@@ -232,7 +233,7 @@ def _column(known: Atlas, name: str) -> int | None:
     names = [kernel.name for kernel in known.kernels]
     if name in names:
         return names.index(name)
-    version = kernel_version(name)
+    version = series_of(name)
     for number, kernel in enumerate(known.kernels):
         if kernel.release == name or (kernel.name == f"{version[0]}.{version[1]}" if version else False):
             return number

@@ -10,6 +10,7 @@ import sys
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kvmwhy.abi.uname import Series, series_of
 from kvmwhy.arch.arm64.assembly import form_of as form_of_text
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.forms import is_compressed
@@ -20,7 +21,6 @@ from kvmwhy.emulator.packed import AtlasError
 from kvmwhy.emulator.trap_atlas import (
     Outcome,
     Row,
-    Series,
     TrapAtlas,
     is_undefined,
     of_columns,
@@ -28,7 +28,6 @@ from kvmwhy.emulator.trap_atlas import (
     trap_atlas,
 )
 from kvmwhy.emulator.trap_file import Column, Trap
-from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.render.page import Line
 from kvmwhy.render.safe import safe
 
@@ -68,7 +67,7 @@ def run(wish: TrapOptions) -> int:
     except (OSError, AtlasError) as error:
         complain(f"the atlas cannot be read: {error}")
         return USAGE
-    if wish.kernel and kernel_version(wish.kernel) is None:
+    if wish.kernel and series_of(wish.kernel) is None:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.12")
         return USAGE
     if wish.diff:
@@ -189,7 +188,7 @@ def _manual(manual: LoadStore) -> str:
 
 
 def _on_kernel(row: Row, release: str) -> str:
-    version = kernel_version(release)
+    version = series_of(release)
     setup = row.setups[0]
     if version is not None and (here := of_series(row, setup, version)):
         on = {column.release: None for outcome in here for column in outcome.columns}
@@ -229,7 +228,7 @@ def _plain(subject: Subject, wish: TrapOptions) -> TrappedForm:
             MeasuredTrap(release=column.release, bench=column.bench, setup=setup, **_verdict(trap, row.arch))
             for setup in row.setups
             for column, trap in row.in_setup(setup)
-            if wish.kernel is None or column.series == kernel_version(wish.kernel)
+            if wish.kernel is None or column.series == series_of(wish.kernel)
         ]
         if row
         else [],
@@ -251,7 +250,7 @@ def _verdict(trap: Trap, arch: str) -> dict[str, Any]:
 
 def _columns(columns: tuple[Column, ...], name: str) -> tuple[Column, ...]:
     """Those that a person means by 6.1, by ``7.3 on QEMU 10.0``, or by a whole release."""
-    version: Series | None = None if " " in name else kernel_version(name)
+    version: Series | None = None if " " in name else series_of(name)
     exact = tuple(column for column in columns if name in {column.name, column.release})
     return exact or tuple(column for column in columns if column.series == version)
 

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvmwhy.abi.uname import series_of
 from kvmwhy.cli.output import complain, require_writable, show
 from kvmwhy.cli.probe_journal import Journal
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Answer, AtlasError, atlas
 from kvmwhy.emulator.measured import Measured
-from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.errors import MachineError, NoKvmError, NotPermittedError
 from kvmwhy.probe.encodings import MODES, Form, Mode, all_forms, form_of, require_encoder
 from kvmwhy.probe.host import Prober
@@ -146,7 +146,7 @@ def _known(form: Form, release: str, vendor: str) -> Answer | None:
         row = atlas().look_up(form.code, form.mode)
     except (OSError, AtlasError):
         return None
-    if row is None or (version := kernel_version(release)) is None:
+    if row is None or (version := series_of(release)) is None:
         return None
     answer = row.in_kernel(version, vendor)
     return answer if answer.status == "measured" else row.in_kernel(version)

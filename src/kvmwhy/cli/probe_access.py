@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.abi.kvm_run import exit_name
-from kvmwhy.abi.uname import Arch
+from kvmwhy.abi.uname import Arch, series_of
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.instruction import kind_of
 from kvmwhy.cli.instruction_word import code_of, word_of
@@ -18,7 +18,6 @@ from kvmwhy.cli.output import complain, require_writable, show
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.emulator.trap_atlas import Row, is_undefined, of_columns, of_series, trap_atlas
 from kvmwhy.emulator.trap_file import Trap
-from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine.access import Setup, ask, in_words, kind, points_at, setups
 from kvmwhy.machine.bare_guest import Stopped
 from kvmwhy.machine.errors import MachineError, NoKvmError, NotPermittedError
@@ -172,7 +171,7 @@ def known(arch: Arch, form: AccessClass, release: str) -> dict[Setup, tuple[str,
     row = None if form.off else trap_atlas(arch).look_up(int.from_bytes(form.code, "little"))
     if row is None:
         return {}
-    version = kernel_version(release)
+    version = series_of(release)
     kinds_of: dict[Setup, tuple[str, ...]] = {}
     for setup, name in _ATLAS_SETUPS[arch].items():
         outcomes = of_series(row, name, version) if version is not None else []

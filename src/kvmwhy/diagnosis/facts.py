@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvmwhy.abi.internal_error import Reading, decode_emulation
+from kvmwhy.abi.uname import series_of
 from kvmwhy.abi.x86.describe import (
     ExitWords,
     Explained,
@@ -46,7 +47,7 @@ from kvmwhy.diagnosis.emulation import (
 )
 from kvmwhy.diagnosis.loops import Loop, loop_of
 from kvmwhy.diagnosis.vendor import vendor_of
-from kvmwhy.emulator.verdict import Verdict, kernel_version, verdict
+from kvmwhy.emulator.verdict import Verdict, verdict
 from kvmwhy.record import Arch, At, Failure, HostEvent
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ def _foreign(failure: Failure) -> Facts:
 
 def _age(failure: Failure) -> Age:
     """The kernel's own name counts; where it is not shown, the form of the record."""
-    version = kernel_version(failure.host.kernel)
+    version = series_of(failure.host.kernel)
     if version is not None:
         return Age(version, version)
     return age_of(failure.suberror, failure.data, failure.ndata)

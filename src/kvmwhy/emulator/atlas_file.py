@@ -15,8 +15,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from kvmwhy.abi.uname import Series, series_of
 from kvmwhy.emulator import packed
-from kvmwhy.emulator.measured import Measured, series_of
+from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.packed import AtlasError
 
 MAGIC: Final = b"kvmwhy atlas\n"
@@ -44,8 +45,8 @@ class Kernel(msgspec.Struct, frozen=True):
     killers: tuple[str, ...] = ()  # mode and bytes of forms that ended the machine
 
     @property
-    def series(self) -> tuple[int, int]:
-        return series_of(self.release)
+    def series(self) -> Series:
+        return series_of(self.release) or (0, 0)
 
     @property
     def name(self) -> str:

@@ -46,9 +46,3 @@ class Measured(NamedTuple):
     def same_outcome(self, other: Measured) -> bool:
         """Equal but for the layout of the failure's record, and for the comparison with a CPU."""
         return (self.kind, self.code, self.accesses) == (other.kind, other.code, other.accesses)
-
-
-def series_of(release: str) -> tuple[int, int]:
-    """``(6, 1)`` of the release of a kernel that was measured, 6.1.0-56-cloud-amd64."""
-    major, minor = release.split(".")[:2]
-    return int(major), int("".join(c for c in minor if c.isdecimal()) or 0)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Container, Iterator
 from functools import cache, cached_property
 from typing import Final, NamedTuple
 
+from kvmwhy.abi.uname import Series
 from kvmwhy.arch.arm64 import forms as arm64_forms
 from kvmwhy.arch.riscv64 import forms as riscv64_forms
 from kvmwhy.emulator.assembly_shape import shape
 from kvmwhy.emulator.trap_file import Column, Contents, Head, Trap, texts_of, unpack
 
-Series = tuple[int, int]
 _UNDEFINED: Final = {"arm64": {0x2000000}, "riscv64": {2, 22}}  # ESR_EL1 of an unknown reason; SCAUSE
 _FORM_OF: Final[dict[str, Callable[[int], int | None]]] = {
     "arm64": arm64_forms.form_of,

@@ -12,8 +12,8 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from kvmwhy.abi.uname import Series, series_of
 from kvmwhy.emulator import packed
-from kvmwhy.emulator.measured import series_of
 
 MAGIC: Final = b"kvmwhy traps\n"
 VERSION: Final = 1
@@ -56,8 +56,8 @@ class Column(msgspec.Struct, frozen=True):
     forms: int
 
     @property
-    def series(self) -> tuple[int, int]:
-        return series_of(self.release)
+    def series(self) -> Series:
+        return series_of(self.release) or (0, 0)
 
     @property
     def emulator(self) -> str:

@@ -7,11 +7,9 @@ there is the instruction decoder's question.
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
-
 from msgspec import Struct
 
+from kvmwhy.abi.uname import series_of
 from kvmwhy.arch.x86.mode import Mode
 from kvmwhy.emulator import caveats, result
 from kvmwhy.emulator.opcode_table import OLDEST, Row, Slot, Version, by_modrm, slot, version_of
@@ -19,14 +17,13 @@ from kvmwhy.emulator.prefixes import Prefixes, read_prefixes
 from kvmwhy.emulator.result import Outcome, Verdict, older_record
 from kvmwhy.emulator.vex import is_vex, vex_verdict
 
-__all__ = ["Outcome", "Verdict", "kernel_version", "verdict"]
+__all__ = ["Outcome", "Verdict", "verdict"]
 
 _RESERVED_NOPS_SINCE: Version = (5, 8)
 _CET_SINCE: Version = (6, 18)
 _MOVNTDQA_RIGHT: Version = (7, 1)
 _ANY_CLFLUSH: Version = (3, 11)  # the newest table read that has one entry for all of 0f ae, CLFLUSH's
 _REAL = ("real16", "vm86")  # what KVM's table calls real: everything below protected mode
-_KERNEL = re.compile(r"\D{0,16}?(\d{1,3})\.(\d{1,4})")
 _ESCAPE = {"0": "", "0f": "0f ", "0f38": "0f 38 ", "0f3a": "0f 3a "}
 
 
@@ -41,20 +38,13 @@ class _Opcode(Struct, frozen=True):
     found: Slot
 
 
-@lru_cache(maxsize=64)
-def kernel_version(release: str | None) -> Version | None:
-    """Major and minor number of a kernel release: ``6.1.0-56-cloud-amd64`` is (6, 1)."""
-    match = _KERNEL.match(release) if release else None
-    return (int(match[1]), int(match[2])) if match else None
-
-
 def verdict(code: bytes, *, mode: Mode, kernel: str | None = None, newest: Version | None = None) -> Verdict:
     """What KVM's emulator makes of the first instruction in ``code``.
 
     Where that was measured on a kernel of this series (see ``atlas``), the sentence says so. ``newest``: the
     newest release that the host can run, where its name is not known.
     """
-    version = kernel_version(kernel)
+    version = series_of(kernel)
     by_source = by_table(code, mode=mode, version=version)
     if version is None and newest is not None and by_source.since is not None and by_source.outcome == "handler":
         first = version_of(by_source.since)

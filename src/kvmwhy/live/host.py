@@ -65,12 +65,6 @@ def _model_of_other(text: str) -> str | None:
     return fields.get("isa")
 
 
-def kernel_version(release: str) -> tuple[int, int] | None:
-    """The series of a release: 6.12.96+deb13 is (6, 12)."""
-    numbers = re.match(r"(\d{1,3})\.(\d{1,3})", release)
-    return (int(numbers[1]), int(numbers[2])) if numbers else None
-
-
 def modules(root: str = "/sys/module") -> tuple[Module, ...]:
     """KVM and what drives the hardware for it, as modules or built in, with their parameters."""
     return tuple(_module(root, name) for name in ("kvm", *_VENDOR_OF) if os.path.isdir(f"{root}/{name}"))

@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("unicorn")
 
+from kvmwhy.abi.uname import series_of
 from kvmwhy.abi.x86 import pvm
-from kvmwhy.emulator.verdict import kernel_version
 from kvmwhy.machine import (
     Exit,
     Guest,
@@ -156,7 +156,7 @@ def _vendor(machine: KvmMachine) -> Vendor:
 
 @pytest.fixture(scope="module")
 def vendor(_kvm_works: None) -> Iterator[Vendor]:
-    version = kernel_version(platform.release())
+    version = series_of(platform.release())
     if version is None or not (6, 1) <= version <= (7, 3):
         pytest.skip(f"the model does not know {platform.release()}")
     with KvmMachine() as machine:

@@ -12,10 +12,11 @@ from typing import Final
 
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.ioctl import Ioctl
+from kvmwhy.abi.uname import series_of
 from kvmwhy.live.doctor.device import Device
 from kvmwhy.live.doctor.finding import Finding
 from kvmwhy.live.doctor.kernel_lines import kernel_lines
-from kvmwhy.live.host import CpuInfo, kernel_version, read_text
+from kvmwhy.live.host import CpuInfo, read_text
 
 # arch/arm64/kvm/arm.c: kvm_arm_init; "Hyp mode" is nVHE's name up to 6.2 or so.
 _MODE: Final = re.compile(r"kvm \[\d{1,7}\]: ((?:Protected )?[nh]?VHE(?:\+NV2)?|Hyp) mode initialized successfully")
@@ -97,7 +98,7 @@ def of_capabilities(capabilities: dict[str, int], release: str) -> Iterator[Find
             "no KVM_CAP_ARM_NISV_TO_USER (Linux 5.5): an access that the CPU does not describe always fails with ENOSYS"
         )
         yield Finding("capabilities", "note", text, "a newer kernel")
-    if (kernel_version(release) or (0, 0)) >= _SILENT_SINCE:
+    if (series_of(release) or (0, 0)) >= _SILENT_SINCE:
         text = "since Linux 6.7 the kernel's log is silent on accesses that the CPU does not describe"
         yield Finding("capabilities", "note", text, "kvmwhy watch, or trace kvm:kvm_mmio_nisv")
     offered = [words for name, words in _OFFERED.items() if capabilities.get(name)]

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from kvmwhy.abi.encode_page import ExitInfo, emulation_failure_words
 from kvmwhy.abi.internal_error import FLAG_INSTRUCTION_BYTES, instruction_words
-from kvmwhy.emulator.verdict import kernel_version
+from kvmwhy.abi.uname import series_of
 from kvmwhy.machine.errors import MachineError
 
 Vendor = Literal["vmx", "svm", "pvm"]
@@ -89,7 +89,7 @@ class Kernel(NamedTuple):
 
 def kernel(release: str) -> Kernel:
     """Raises UnknownKernelError."""
-    version = kernel_version(release)
+    version = series_of(release)
     if version is None or not OLDEST <= version <= NEWEST:
         raise UnknownKernelError(release)
     return Kernel(release, version)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self, get_args
 
 from kvmwhy.abi.ioctl import CAPABILITIES
-from kvmwhy.emulator.verdict import kernel_version
+from kvmwhy.abi.uname import series_of
 from kvmwhy.machine.errors import (
     CapabilityAbsentError,
     ClosedError,
@@ -127,7 +127,7 @@ class Model:
         self._check_open()
         name = _name(cap)
         info = CAPABILITIES.get(name)
-        since = kernel_version(info.since) if info else None
+        since = series_of(info.since) if info else None
         if since is not None and self._settings.kernel.version < since:
             return 0
         return _OFFERED.get(name, 0)

@@ -139,14 +139,14 @@ def kernels(facts: Facts) -> str:
     insn, mode = facts.instruction, facts.code_mode
     if not facts.emulated or insn is None or not insn.complete or mode is None:
         return ""
+    from kvmwhy.abi.uname import series_of
     from kvmwhy.emulator import wording
     from kvmwhy.emulator.atlas import atlas
-    from kvmwhy.emulator.verdict import kernel_version
 
     row = atlas().look_up(insn.bytes, mode.name)
     if row is None:
         return ""
-    here = kernel_version(facts.failure.host.kernel)
+    here = series_of(facts.failure.host.kernel)
     measured = {
         kernel.series: verdict.is_right
         for kernel, verdict in zip(row.kernels, row.verdicts, strict=True)
