@@ -11,6 +11,7 @@ import pytest
 from kvmwhy.abi import ioctl
 from kvmwhy.abi.arm64 import ioctl as arm64_ioctl
 from kvmwhy.abi.arm64 import one_reg as arm64
+from kvmwhy.abi.one_reg import register_of
 from kvmwhy.abi.riscv64 import one_reg as riscv64
 
 _HEAD = "#include <stddef.h>\n#include <linux/kvm.h>\n"
@@ -59,3 +60,38 @@ def test_riscv64_has_these_numbers(tmp_path: Path) -> None:
     }
     shared = ("KVM_GET_ONE_REG", "KVM_SET_ONE_REG", "KVM_CREATE_DEVICE", "KVM_SET_MP_STATE", "KVM_ENABLE_CAP")
     holds(tmp_path, "riscv64-linux-gnu-gcc", claims | {name: ioctl.Ioctl[name].value for name in shared})
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        # arch/arm64/include/uapi/asm/kvm.h: struct kvm_regs, in words of 32 bits
+        (0x6030_0000_0010_0000, "X0"),
+        (0x6030_0000_0010_003C, "X30"),
+        (0x6030_0000_0010_003D, None),  # the upper half of one
+        (0x6030_0000_0010_003E, "SP_EL0"),
+        (0x6030_0000_0010_0040, "PC"),
+        (0x6030_0000_0010_0042, "PSTATE"),
+        (0x6030_0000_0010_0044, "SP_EL1"),
+        (0x6030_0000_0010_0046, "ELR_EL1"),
+        (0x6030_0000_0010_0048, "SPSR 0"),
+        (0x6030_0000_0010_0050, "SPSR 4"),
+        (0x6040_0000_0010_0054, "V0"),
+        (0x6040_0000_0010_00D0, "V31"),
+        (0x6020_0000_0010_00D4, "FPSR"),
+        (0x6020_0000_0010_00D5, "FPCR"),
+        (0x6030_0000_0010_00D6, None),
+        # arch/riscv/include/uapi/asm/kvm.h: struct kvm_riscv_core, kvm_riscv_csr, kvm_riscv_config
+        (0x8030_0000_0200_0000, "pc"),
+        (0x8030_0000_0200_001F, "t6"),
+        (0x8030_0000_0200_0020, "mode"),
+        (0x8030_0000_0200_0021, None),
+        (0x8030_0000_0300_0009, "scounteren"),
+        (0x8030_0000_0300_000A, "senvcfg"),
+        (0x8030_0000_0100_0006, "satp_mode"),
+        (0xF030_0000_0000_0000, None),  # no architecture has this number
+    ],
+)
+def test_the_name_of_an_id(number: int, name: str | None) -> None:
+    """As KVM's structures have them one after another."""
+    assert register_of(number) == name

@@ -21,3 +21,36 @@ REGISTERS: Final = {
     **{name: _RISCV_U64 | _CSR | n for n, name in enumerate(CSR)},
     "isa": _RISCV_U64 | _CONFIG,
 }
+
+_CSRS: Final = (*CSR, "senvcfg")  # the last one came with Linux 6.7
+_CONFIGS: Final = (
+    "isa", "zicbom_block_size", "mvendorid", "marchid", "mimpid", "zicboz_block_size", "satp_mode",
+)  # fmt: skip
+_TIMER: Final = ("frequency", "time", "compare", "state")
+
+
+def register_of(number: int) -> str | None:
+    """The register of an id, for people; ``None``: not known."""
+    low = number & 0xFFFF
+    match number >> 24 & 0xFF:
+        case 1:
+            return _nth(_CONFIGS, low)
+        case 2:
+            return _nth(CORE, low)
+        case 3:
+            return _nth(_CSRS, low) if not number >> 16 & 0xFF else f"AIA or state-enable CSR {low}"
+        case 4:
+            return f"timer {_nth(_TIMER, low)}"
+        case 5 | 6:
+            return f"f{low}" if low < 32 else "fcsr"
+        case 7:
+            return f"ISA extension {low}"
+        case 8:
+            return f"SBI extension {low}"
+        case 9:
+            return f"vector register {low}"
+    return None
+
+
+def _nth(names: tuple[str, ...], number: int) -> str | None:
+    return names[number] if number < len(names) else None
