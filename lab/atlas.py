@@ -34,7 +34,9 @@ from kvmwhy.probe.classify import judge, prefer
 from kvmwhy.probe.encodings import Form, all_forms
 from kvmwhy.probe.sweep_format import Probe, Raw, probes_of
 from lab import benches, kernels
-from lab.run import ROOT, complain, fetch, say, work_directory
+from lab.console import complain, say
+from lab.ready import NotReadyError, kernels_for, work_directory
+from lab.run import ROOT, fetch
 from lab.sweep import SweepError, Swept, journals, sweep
 
 ATLAS: Final = ROOT / "src" / "kvmwhy" / "emulator" / "data" / "atlas.bin"
@@ -49,16 +51,10 @@ def main(arguments: Sequence[str]) -> int:
             return fetch(options.work, options.kernel)
         case "write":
             return _write(options)
-    if lacks := benches.missing(options.bench):
-        complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
-        return 3
     try:
-        chosen = kernels.choose(options.work, options.kernel)
-    except FileNotFoundError as error:
+        chosen = kernels_for(options.bench, options.work, options.kernel, fetch="python -m lab.atlas fetch")
+    except NotReadyError as error:
         complain(str(error))
-        return 3
-    if not chosen:
-        complain(f"no kernels in {options.work}: run `python -m lab.atlas fetch` first")
         return 3
     return _sample(options, chosen) if options.command == "sample" else _sweep(options, chosen)
 

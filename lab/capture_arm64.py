@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import datetime as dt
 import json
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,9 @@ from typing import Final
 
 from lab import benches, command, kernels, userland
 from lab.architectures import ARM64
-from lab.run import work_directory
+from lab.console import complain
+from lab.outcome import today
+from lab.ready import NotReadyError, kernels_for, work_directory
 from lab.self_test import ROOT, checkout
 
 TARGET: Final = ROOT / "tests" / "fixtures" / "arm64"
@@ -67,22 +68,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     work = work_directory().absolute()
     try:
-        return _capture(work, _newest(work, options.kernel))
-    except benches.BenchError as error:
-        sys.stderr.write(f"lab: {error}\n")
+        chosen = kernels_for("arm64", work, [options.kernel] if options.kernel else [])
+        return _capture(work, chosen[-1])
+    except (NotReadyError, benches.BenchError) as error:
+        complain(str(error))
         return 3
-
-
-def _newest(work: Path, series: str) -> kernels.Kernel:
-    """Raises BenchError."""
-    try:
-        chosen = kernels.choose(work, [series] if series else [], ARM64)
-    except FileNotFoundError as error:
-        raise benches.BenchError(str(error)) from None
-    if not chosen:
-        fetch = "python lab/run.py fetch arm64 --kernel 7.3"
-        raise benches.BenchError(f"no kernel of arm64 in {work / 'kernels'}: run `{fetch}` first")
-    return chosen[-1]
 
 
 def _capture(work: Path, kernel: kernels.Kernel) -> int:
@@ -92,7 +82,7 @@ def _capture(work: Path, kernel: kernels.Kernel) -> int:
     root = userland.root_of(work, ARM64)
     output = command.run("arm64", kernel, _COMMAND, work, files=files, root=root, memory=_MEMORY, scratch="capture")
     if output.status:
-        sys.stderr.write(f"lab: {'; '.join(output.failed)}\n")
+        complain("; ".join(output.failed))
         return 1
     captured = json.loads(output.data)
     target = TARGET / kernel.release
@@ -106,7 +96,7 @@ def _capture(work: Path, kernel: kernels.Kernel) -> int:
         "made_by": "python -m lab.capture_arm64",
         "kernel": f"{output.marks['release']} {output.marks['version']}",
         "bench": benches.version("arm64"),
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "date": today(),
         "guest": "ldp x1, x2, [x0] with x0 = 0xd000000, MMU off; no memory there",
     }
     (target / "provenance.json").write_text(json.dumps(provenance, indent=1) + "\n")

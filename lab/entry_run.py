@@ -25,8 +25,10 @@ if str(ROOT) not in sys.path:  # started as a script, so that lab/ is there inst
 
 from lab import benches, boot, command, kernels  # noqa: E402
 from lab.cases import pack_all  # noqa: E402
+from lab.console import complain  # noqa: E402
 from lab.entry_states import states  # noqa: E402
-from lab.outcome import Outcome, Provenance, open_results  # noqa: E402
+from lab.outcome import Outcome, Provenance, open_results, today  # noqa: E402
+from lab.ready import NotReadyError, kernels_for, work_directory  # noqa: E402
 
 
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,20 +101,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--work", type=Path, default=None)
     parser.add_argument("--results", type=Path, default=ROOT / "lab" / "results" / "entry-states")
     options = parser.parse_args(arguments)
-    from lab.run import _today, work_directory
-
     work = (options.work or work_directory()).absolute()
     bundle = pack_all(state.case for state in states())
     status = 0
-    for kernel in kernels.choose(work, options.kernel):
+    try:
+        chosen = kernels_for(options.bench, work, options.kernel)
+    except NotReadyError as error:
+        complain(str(error))
+        return 3
+    for kernel in chosen:
         try:
             said, kept = run(options.bench, kernel, work, options.module_args, 900)
         except benches.BenchError as error:
-            sys.stderr.write(f"lab: {kernel.release}: {error}\n")
+            complain(f"{kernel.release}: {error}")
             status = 1
             continue
         for failure in said.failed:
-            sys.stderr.write(f"lab: {kernel.release}: {failure}\n")
+            complain(f"{kernel.release}: {failure}")
         head = Provenance(
             vendor=options.bench,
             release=said.marks["release"],
@@ -122,7 +127,7 @@ def main(arguments: Sequence[str]) -> int:
             parameters=said.parameters,
             bench=benches.version(options.bench),
             cpu=said.marks["cpu"],
-            date=_today(),
+            date=today(),
             cases=len(states()),
             outcomes=len(kept),
             bundle=hashlib.sha256(bundle).hexdigest(),

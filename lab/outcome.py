@@ -6,6 +6,7 @@ by side.
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 from pathlib import Path
 from typing import Final, Literal
@@ -116,6 +117,11 @@ class Provenance(msgspec.Struct, frozen=True):
     cases: int  # asked for
     outcomes: int  # that came back
     bundle: str  # SHA-256
+
+
+def today() -> str:
+    """The date of a Provenance."""
+    return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 def open_results(path: Path) -> bytes:

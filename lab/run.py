@@ -18,10 +18,8 @@ mirror does not answer, or has no such kernel.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import gzip
 import hashlib
-import os
 import platform
 import subprocess
 import sys
@@ -41,18 +39,25 @@ from lab import command as lab_command  # noqa: E402
 from lab.architectures import ARCHITECTURES, X86, Architecture  # noqa: E402
 from lab.cases import Case, pack_all  # noqa: E402
 from lab.catalogue import catalogue  # noqa: E402
-from lab.outcome import Provenance  # noqa: E402
+from lab.console import complain, say  # noqa: E402
+from lab.outcome import Provenance, today  # noqa: E402
+from lab.ready import NotReadyError, kernels_for, work_directory  # noqa: E402
 
 _LIMIT: Final = {"svm": 300.0, "vmx": 900.0}  # seconds for one kernel
 _PLAIN_LIMIT: Final = 300_000  # bytes; a larger results file is compressed
 
 
-def work_directory() -> Path:
-    return Path(os.environ.get("KVMWHY_LAB") or Path.home() / ".cache" / "kvmwhy-lab")
-
-
 def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
+    try:
+        return _run(options)
+    except NotReadyError as error:
+        complain(str(error))
+        return 3
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Raises NotReadyError."""
     match options.command:
         case "fetch":
             return fetch(options.work, options.kernel, ARCHITECTURES[options.where or "x86"], options.mirror)
@@ -99,15 +104,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def complain(text: str) -> None:
-    sys.stderr.write(f"lab: {text}\n")
-
-
 def fetch(work: Path, wanted: Sequence[str], architecture: Architecture = X86, mirror: str = kernels.MIRROR) -> int:
     """Fetch kernels and say how it went; the exit status."""
     if not Path(kernels.KEYRING).exists():
@@ -120,29 +116,10 @@ def fetch(work: Path, wanted: Sequence[str], architecture: Architecture = X86, m
     return kernels.status_of(steps)
 
 
-def _chosen(options: argparse.Namespace, bench: str) -> list[kernels.Kernel] | None:
-    """The kernels that are wanted; ``None``, and a complaint, if the bench or they are not here."""
-    if lacks := benches.missing(bench):
-        complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
-        return None
-    architecture = benches.BENCHES[bench].architecture
-    try:
-        chosen = kernels.choose(options.work, options.kernel, architecture)
-    except FileNotFoundError as error:
-        complain(str(error))
-        return None
-    if not chosen:
-        name = "" if architecture is X86 else f" {architecture.name}"
-        complain(f"no kernels in {options.work}: run `python lab/run.py fetch{name}` first")
-    return chosen or None
-
-
 def _command(options: argparse.Namespace) -> int:
+    """Raises NotReadyError."""
     status = 0
-    chosen = _chosen(options, options.where)
-    if chosen is None:
-        return 3
-    for kernel in chosen:
+    for kernel in kernels_for(options.where, options.work, options.kernel):
         try:
             output = lab_command.run(
                 *(options.where, kernel, options.run, options.work),
@@ -166,9 +143,8 @@ def _command(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    chosen = _chosen(options, options.command)
-    if chosen is None:
-        return 3
+    """Raises NotReadyError."""
+    chosen = kernels_for(options.command, options.work, options.kernel)
     cases = _cases(options)
     bundle = pack_all(cases)
     status = 0
@@ -194,7 +170,7 @@ def _bench(options: argparse.Namespace) -> int:
             parameters=output.parameters,
             bench=benches.version(options.command),
             cpu=output.marks["cpu"],
-            date=_today(),
+            date=today(),
             cases=len(cases),
             outcomes=output.data.count(b"\n"),
             bundle=hashlib.sha256(bundle).hexdigest(),
@@ -210,12 +186,11 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _traps(options: argparse.Namespace) -> int:
+    """Raises NotReadyError."""
     from lab import traps
 
     bench = options.command
-    chosen = _chosen(options, bench)
-    if chosen is None:
-        return 3
+    chosen = kernels_for(bench, options.work, options.kernel)
     forms, setups = traps.FORMS[bench](), traps.SETUPS[bench]
     status = 0
     for kernel in chosen:
@@ -234,7 +209,7 @@ def _traps(options: argparse.Namespace) -> int:
             parameters=output.parameters,
             bench=benches.version(bench),
             cpu=output.marks["cpu"],
-            date=_today(),
+            date=today(),
             cases=len(forms) * len(setups),
             outcomes=output.data.count(b"\n"),
             bundle=hashlib.sha256(traps.words_of(forms)).hexdigest(),
@@ -271,7 +246,7 @@ def _here(options: argparse.Namespace) -> int:
         parameters=_parameters(),
         bench="this host",
         cpu=_cpu_name(),
-        date=_today(),
+        date=today(),
         cases=len(cases),
         outcomes=ran.stdout.count(b"\n"),
         bundle=hashlib.sha256(bundle).hexdigest(),
@@ -283,10 +258,6 @@ def _here(options: argparse.Namespace) -> int:
 
 def _cases(options: argparse.Namespace) -> tuple[Case, ...]:
     return tuple(case for case in catalogue() if case.id.startswith(options.only))
-
-
-def _today() -> str:
-    return dt.datetime.now(dt.UTC).date().isoformat()
 
 
 def _save(options: argparse.Namespace, head: Provenance, outcomes: bytes, suffix: str = "") -> Path:

@@ -9,7 +9,6 @@ Exit status: 0; 1 if a test failed; 2 usage; 3 if something is missing here; 4 i
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Final
 
 from lab import benches, command, kernels, userland
 from lab.architectures import ARCHITECTURES
+from lab.console import complain, say
 from lab.kernels import Kernel
+from lab.ready import NotReadyError, kernels_for, work_directory
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 # What needs nothing but Python, capstone and KVM, for each architecture: files and directories below tests/.
@@ -55,9 +56,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--kernel-args", default="", help="such as kvm-arm.mode=nvhe")
     parser.add_argument("--fetch", action="store_true")
     parser.add_argument("--mirror", default=kernels.MIRROR)
-    parser.add_argument("--work", type=Path, default=os.environ.get("KVMWHY_LAB") or Path.home() / ".cache/kvmwhy-lab")
+    parser.add_argument("--work", type=Path, default=work_directory())
     options = parser.parse_intermixed_args(arguments)
-    options.work = Path(options.work).absolute()
+    options.work = options.work.absolute()
     architecture = ARCHITECTURES[options.architecture]
     if options.fetch:
         steps = [
@@ -65,18 +66,16 @@ def main(arguments: Sequence[str]) -> int:
             *userland.fetch(options.work, architecture, options.mirror),
         ]
         for step in steps:
-            sys.stdout.write(f"{step.text}\n")
+            say(step.text)
         return kernels.status_of(steps)
-    if lacks := benches.missing(options.architecture):
-        sys.stderr.write(f"lab: no {', '.join(lacks)}: apt-get install {' '.join(lacks.values())}\n")
-        return 3
+    command_to_fetch = f"python -m lab.self_test {options.architecture} --fetch"
     try:
-        chosen = kernels.choose(options.work, options.kernel, architecture)
-    except FileNotFoundError as error:
-        sys.stderr.write(f"lab: {error}\n")
+        chosen = kernels_for(options.architecture, options.work, options.kernel, fetch=command_to_fetch)
+    except NotReadyError as error:
+        complain(str(error))
         return 3
-    if not chosen or not userland.is_fetched(options.work, architecture):
-        sys.stderr.write(f"lab: nothing fetched: python -m lab.self_test {options.architecture} --fetch\n")
+    if not userland.is_fetched(options.work, architecture):
+        complain(f"no Python for it in {options.work}: run `{command_to_fetch}` first")
         return 3
     outcomes = [run(options, kernel) for kernel in (chosen if options.kernel else chosen[-1:])]
     return max(outcomes)
@@ -97,7 +96,7 @@ def run(options: argparse.Namespace, kernel: Kernel) -> int:
             scratch="self-test",
         )
     except benches.BenchError as error:
-        sys.stderr.write(f"lab: {kernel.release}: {error}\n")
+        complain(f"{kernel.release}: {error}")
         return 1
     sys.stdout.write(output.data.decode("utf-8", "replace"))
     sys.stdout.write(f"{kernel.release}: status {output.status}, {output.seconds:.0f} s with the boot\n")

@@ -24,8 +24,10 @@ from kvmwhy.arch.riscv64.forms import is_compressed
 from kvmwhy.emulator.trap_atlas import TrapAtlas
 from kvmwhy.emulator.trap_file import Column, Entry, Trap, pack
 from lab import benches, kernels, traps
+from lab.console import complain, say
 from lab.outcome import Provenance, open_results
-from lab.run import ROOT, complain, say, work_directory
+from lab.ready import NotReadyError, kernels_for, work_directory
+from lab.run import ROOT
 
 DATA: Final = ROOT / "src" / "kvmwhy" / "emulator" / "data"
 # As in trap_sweep.c and its headers.
@@ -170,12 +172,9 @@ def wrong_data(lines: Sequence[traps.Line], arch: str) -> Iterator[str]:
 
 def _sample(options: argparse.Namespace) -> int:
     arch = options.arch
-    if lacks := benches.missing(arch):
-        complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
-        return 3
     try:
-        chosen = kernels.choose(options.work, options.kernel, benches.BENCHES[arch].architecture)
-    except FileNotFoundError as error:
+        chosen = kernels_for(arch, options.work, options.kernel)
+    except NotReadyError as error:
         complain(str(error))
         return 3
     atlas = TrapAtlas((DATA / f"traps-{arch}.bin").read_bytes())

@@ -27,7 +27,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path[:0] = [os.fspath(ROOT), os.fspath(ROOT / "tests")]
 
 from lab import benches, command, kernels  # noqa: E402
-from lab.run import _today, work_directory  # noqa: E402
+from lab.console import complain  # noqa: E402
+from lab.outcome import today  # noqa: E402
+from lab.ready import NotReadyError, kernels_for, work_directory  # noqa: E402
 
 if TYPE_CHECKING:
     from guests.wild import Wild
@@ -170,10 +172,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--target", type=Path, default=ROOT / "tests" / "fixtures" / "truths-lab")
     options = parser.parse_args(arguments)
     work = (options.work or work_directory()).absolute()
-    lacks = benches.missing(options.bench)
-    chosen = kernels.choose(work, options.kernel)
-    if lacks or not chosen:
-        sys.stderr.write(f"truths: no {', '.join(lacks) or 'kernels; run python lab/run.py fetch'}\n")
+    try:
+        chosen = kernels_for(options.bench, work, options.kernel)
+    except NotReadyError as error:
+        complain(str(error))
         return 3
     guests = [WILD[name] for name in options.only if name in WILD and name != "touches-all"]
     acts = [name for name in options.only if name in _HOST_ACTS]
@@ -182,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             said, taken = run(options.bench, kernel, (guests, acts), work, options.module_args)
         except benches.BenchError as error:
-            sys.stderr.write(f"truths: {kernel.release}: {error}\n")
+            complain(f"{kernel.release}: {error}")
             status = 1
             continue
         series = ".".join(kernel.release.split(".")[:2])
@@ -196,7 +198,7 @@ def main(arguments: Sequence[str]) -> int:
             "module": benches.BENCHES[options.bench].module,
             "module_args": options.module_args,
             "bench": benches.version(options.bench),
-            "date": _today(),
+            "date": today(),
             "command": f"python lab/truths.py {options.bench} --kernel {series}"
             + (f" --module-args '{options.module_args}'" if options.module_args else ""),
         }

@@ -295,6 +295,6 @@ if __name__ == "__main__":
     from lab import benches, boot, initramfs, kernels
     from lab.cases import pack_all
     from lab.catalogue import catalogue
-    from lab.run import work_directory
+    from lab.ready import work_directory
 
     sys.exit(main())

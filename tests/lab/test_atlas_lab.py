@@ -15,7 +15,7 @@ from kvmwhy.emulator.measured import Measured
 from kvmwhy.probe.encodings import form_of
 from kvmwhy.probe.sweep_format import Probe, Raw
 from lab import atlas, benches, crosscheck, kernels, sweep
-from lab.run import work_directory
+from lab.ready import work_directory
 from needs import missing
 
 MOV = form_of(bytes.fromhex("8b 13"), "long64")

@@ -11,6 +11,7 @@ import pytest
 
 from lab import architectures, benches, boot, capture_arm64, command, initramfs, kernels, run
 from lab.outcome import INTERNAL_ERROR, load
+from lab.ready import NotReadyError, kernels_for, work_directory
 from needs import missing
 
 
@@ -115,12 +116,30 @@ def test_a_kernel_that_was_not_fetched_whole(tmp_path: Path) -> None:
         benches.first_process("riscv64", there, b"", tmp_path, {})
 
 
+def test_what_is_missing_comes_with_the_command_that_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs before kernels; those of another architecture are fetched by its name."""
+    monkeypatch.setattr(benches, "missing", lambda _: {"qemu-system-arm": "qemu-system-arm", "gcc": "gcc"})
+    with pytest.raises(NotReadyError, match=r"no qemu-system-arm, gcc: apt-get install .* qemu-system-arm gcc$"):
+        kernels_for("arm64", tmp_path, [])
+    monkeypatch.setattr(benches, "missing", lambda _: {})
+    for wanted, fetch, words in (
+        ([], "", "run `python lab/run.py fetch arm64` first"),
+        ([], "python -m lab.self_test arm64 --fetch", "run `python -m lab.self_test arm64 --fetch` first"),
+        (["7.3"], "", "no kernel 7.3 for arm64"),
+    ):
+        with pytest.raises(NotReadyError, match=words):
+            kernels_for("arm64", tmp_path, wanted, fetch=fetch)
+    kernel(tmp_path, "6.12.1-cloud-arm64")
+    assert [each.release for each in kernels_for("arm64", tmp_path, ["6.12"])] == ["6.12.1-cloud-arm64"]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--kernel", "7.3"]])
 def test_a_capture_without_a_kernel(
     arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One sentence with the command that fetches one, and status 3."""
     monkeypatch.setenv("KVMWHY_LAB", str(tmp_path))
+    monkeypatch.setattr(benches, "missing", lambda _: {})
     assert capture_arm64.main(arguments) == 3
     written = capsys.readouterr().err
     assert "fetch" in written
@@ -131,7 +150,7 @@ def test_a_capture_without_a_kernel(
 @pytest.mark.skipif("KVMWHY_LAB" not in os.environ, reason="KVMWHY_LAB is not set")
 def test_boot(tmp_path: Path) -> None:
     """A fetched kernel boots under QEMU, runs the fetch cases on kvm-amd and says which kernel it was."""
-    fetched = kernels.fetched(run.work_directory())
+    fetched = kernels.fetched(work_directory())
     if not fetched:
         missing("lab", "no kernel of x86 was fetched")
     newest = fetched[-1]
@@ -149,14 +168,14 @@ def test_boot(tmp_path: Path) -> None:
 def test_command_elsewhere(name: str, tmp_path: Path) -> None:
     """A command that runs in another architecture's machine has /dev/kvm there, and its status and output come back."""
     architecture = architectures.ARCHITECTURES[name]
-    fetched = kernels.fetched(run.work_directory(), architecture)
+    fetched = kernels.fetched(work_directory(), architecture)
     if not fetched or benches.missing(name):
         missing("lab", f"no kernel of {name}, or no machine for it")
     root = tmp_path / "root"
     (root / "data").mkdir(parents=True)
     (root / "data/here").write_text("from the root\n")
     output = command.run(
-        *(name, fetched[0], "cat /data/here; test -c /dev/kvm && uname -r; exit 3", run.work_directory()),
+        *(name, fetched[0], "cat /data/here; test -c /dev/kvm && uname -r; exit 3", work_directory()),
         root=root,
     )
     assert output.data.decode() == f"from the root\n{fetched[0].release}\n"

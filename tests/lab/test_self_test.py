@@ -9,7 +9,7 @@ import pytest
 
 from lab import benches, kernels, self_test, userland
 from lab.architectures import ARCHITECTURES
-from lab.run import work_directory
+from lab.ready import work_directory
 from needs import missing
 
 # A machine, an access of each kind, a VMM that is watched: half a minute with the boot.

@@ -11,7 +11,7 @@ import pytest
 from kvmwhy.emulator.trap_atlas import TrapAtlas
 from kvmwhy.emulator.trap_file import Trap
 from lab import benches, kernels, trap_atlas, traps
-from lab.run import work_directory
+from lab.ready import work_directory
 from needs import missing
 
 # What CI has time for: arm64 on two kernels, riscv64 on one.
