@@ -19,6 +19,7 @@ PAGES: Final = {
     "explain": (("explain", "examples/avx-move-on-mmio.log", "--html"), (1000, 985)),
     "triple-fault": (("explain", "tests/fixtures/truths-lab/svm-6.1/triple-pf/trace.txt", "--html"), (1000, 705)),
     "atlas": (("atlas", "--kernel", "7.3", "--html"), (1200, 800)),
+    "atlas-arm64": (("atlas", "--arch", "arm64", "--kernel", "7.3", "--html"), (1280, 1420)),
 }
 
 

@@ -35,16 +35,6 @@ def test_it_is_well_formed_and_loads_nothing(page: Path) -> None:
     assert len(text) < 2_000_000
 
 
-@pytest.mark.parametrize("arch", ["arm64", "riscv64"])
-def test_it_is_of_x86_only(tmp_path: Path, arch: str) -> None:
-    """Of another architecture the option is refused as a usage error that says why, and no file is written."""
-    path = tmp_path / "atlas.html"
-    refused = CliRunner().invoke(kvmwhy, ["atlas", "--arch", arch, "--html", str(path)])
-    assert refused.exit_code == 2
-    assert "--html is a map of x86's opcodes" in refused.output
-    assert not path.exists()
-
-
 def test_each_cell_is_the_atlas(page: Path) -> None:
     """Of every opcode of the seven maps: the letter of each kernel, worked out anew from the rows."""
     maps = {(LEGACY, 0): "0", (LEGACY, 1): "0f", (LEGACY, 2): "0f38", (LEGACY, 3): "0f3a"}

@@ -51,9 +51,9 @@ def run(wish: AtlasOptions) -> int:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.18")
         return USAGE
     if wish.html is not None:
-        from kvmwhy.cli.atlas_page import write
+        from kvmwhy.cli.atlas_page import Here, write
 
-        return write(known, wish.html, _here(wish))
+        return write(known, wish.html, Here(_here(wish), wish.kernel is not None))
     if wish.diff:
         return _diff(known, wish, *wish.diff)
     if wish.code is not None:

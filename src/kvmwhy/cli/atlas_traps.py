@@ -6,11 +6,12 @@ manual decides (arch/arm64/load_store). KVM of riscv64 decodes some loads and st
 
 from __future__ import annotations
 
+import os
 import sys
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvmwhy.abi.uname import Series, series_of
+from kvmwhy.abi.uname import Series, arch_of, series_of
 from kvmwhy.arch.arm64.assembly import form_of as form_of_text
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64.forms import is_compressed
@@ -50,6 +51,7 @@ class TrapOptions(NamedTuple):
     kernel: str | None = None
     diff: tuple[str, str] | None = None
     as_json: bool = False
+    html: str | None = None
 
 
 class Subject(NamedTuple):
@@ -70,6 +72,10 @@ def run(wish: TrapOptions) -> int:
     if wish.kernel and series_of(wish.kernel) is None:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.12")
         return USAGE
+    if wish.html is not None:
+        from kvmwhy.cli.atlas_page import Here, write_traps
+
+        return write_traps(atlas, wish.html, Here(_here(wish), wish.kernel is not None))
     if wish.diff:
         return _diff(atlas, wish, *wish.diff)
     if wish.code is not None:
@@ -243,6 +249,14 @@ def _verdict(trap: Trap, arch: str) -> dict[str, Any]:
         "offset": trap.offset,
         "says": trap_wording.say(trap, arch),
     }
+
+
+def _here(wish: TrapOptions) -> Series | None:
+    """The kernel that was asked for, or this host's if it is of that architecture."""
+    if wish.kernel:
+        return series_of(wish.kernel)
+    host = os.uname()
+    return series_of(host.release) if host.sysname == "Linux" and arch_of(host.machine) == wish.arch else None
 
 
 # -- all of them ---------------------------------------------------------------------------------------

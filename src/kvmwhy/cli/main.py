@@ -511,7 +511,11 @@ Examples:
 @click.option("--kernel", metavar="RELEASE", help="What holds on this kernel, measured or not.")
 @click.option("--since", is_flag=True, help="Only since when KVM carries it out.")
 @click.option("--diff", nargs=2, metavar="OLD NEW", help="All forms whose outcome differs between two kernels.")
-@click.option("--html", type=click.Path(dir_okay=False, allow_dash=True), help="Write a heat map of x86's opcodes.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write a heat map, of opcodes or of accesses.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per form, one a line.")
 @click.option(
     "--arch",
@@ -542,9 +546,7 @@ def atlas(arch: str, **options: Any) -> None:
         from kvmwhy.cli.atlas_traps import TrapOptions
         from kvmwhy.cli.atlas_traps import run as run_traps
 
-        if options["html"]:
-            raise click.UsageError("--html is a map of x86's opcodes")
-        del options["mode"], options["since"], options["html"]
+        del options["mode"], options["since"]
         sys.exit(run_traps(TrapOptions(arch, **options)))
     from kvmwhy.cli.atlas import AtlasOptions
     from kvmwhy.cli.atlas import run as run_atlas

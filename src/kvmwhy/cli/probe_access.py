@@ -18,6 +18,7 @@ from kvmwhy.cli.output import complain, require_writable, show
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.emulator.trap_atlas import Row, is_undefined, of_columns, of_series, trap_atlas
 from kvmwhy.emulator.trap_file import Trap
+from kvmwhy.emulator.trap_wording import VMMS
 from kvmwhy.machine.access import Setup, ask, in_words, kind, points_at, setups
 from kvmwhy.machine.bare_guest import Stopped
 from kvmwhy.machine.errors import MachineError, NoKvmError, NotPermittedError
@@ -31,13 +32,6 @@ if TYPE_CHECKING:
 _ADDRESS: Final = 0x0D00_0000
 _LACKS: Final = "this CPU does not have the instruction, or KVM hides it from the guest"
 _MANY: Final = 40
-SETUP_WORDS: Final[dict[Setup, str]] = {
-    "plain": "a VMM that asks for nothing",
-    "nisv": "a VMM with KVM_CAP_ARM_NISV_TO_USER",
-    "abort": "a VMM that then injects an external abort, as QEMU does",
-}
-
-
 # What the atlas calls the set-ups of a guest without address translation (lab/trap_atlas: SETUPS).
 _ATLAS_SETUPS: Final[dict[Arch, dict[Setup, str]]] = {
     "arm64": {"plain": "mmu-off", "nisv": "mmu-off-nisv"},
@@ -237,7 +231,7 @@ def _summary(arch: Arch, rows: Sequence[Asked]) -> list[Line]:
     for n, (setup, _) in enumerate(rows[0].answers[1:], start=1):
         changed = Counter(in_words(arch, row.answers[n][1]) for row in rows if row.answers[n][1] != row.answers[0][1])
         said = "; ".join(f"{count} become {words}" for words, count in changed.most_common())
-        lines.append(Line(said or "the same", "plain", f"For {SETUP_WORDS[setup]}: ", 2))
+        lines.append(Line(said or "the same", "plain", f"For {VMMS[setup]}: ", 2))
     if lacking := sum(row.lacks for row in rows):
         lines.append(Line(f"{lacking} say nothing of KVM: {_LACKS}", "dim", indent=2))
     for sentence, differing in (
@@ -258,7 +252,7 @@ def _short(row: Asked) -> Line:
 def _one(row: Asked) -> list[Line]:
     lines = [Line(f"{safe(row.form.text)} ({row.form.code.hex(' ')}), {row.form.name}:", "answer")]
     for setup, stopped in row.answers:
-        lines.append(Line(in_words(row.arch, stopped), "plain", f"for {SETUP_WORDS[setup]}: ", 2))
+        lines.append(Line(in_words(row.arch, stopped), "plain", f"for {VMMS[setup]}: ", 2))
     if row.lacks:
         lines.append(Line(_LACKS, "dim", indent=2))
     if row.differs:

@@ -28,9 +28,16 @@ _SETUPS: Final = {
 }
 # What the VMM does besides, by the end of the setup's name.
 _OPTIONS: Final = {
-    "": "",
-    "-nisv": "With KVM_CAP_ARM_NISV_TO_USER: ",
-    "-abort": "With it, and an abort that the VMM injects, as QEMU does since 5.1: ",
+    "plain": "",
+    "nisv": "With KVM_CAP_ARM_NISV_TO_USER: ",
+    "abort": "With it, and an abort that the VMM injects, as QEMU does since 5.1: ",
+}
+
+# The same for a VMM alone, whatever its guest does.
+VMMS: Final = {
+    "plain": "a VMM that asks for nothing",
+    "nisv": "a VMM with KVM_CAP_ARM_NISV_TO_USER",
+    "abort": "a VMM that then injects an external abort, as QEMU does",
 }
 
 
@@ -65,6 +72,32 @@ def say(trap: Trap, arch: str) -> str:
             return f"the same accesses for ever: {accesses(trap.accesses)}"
 
 
+def short(trap: Trap, arch: str) -> str:
+    """The same in a word or three, without sizes and addresses."""
+    match trap.kind:
+        case "mmio":
+            return "MMIO"
+        case "done":
+            return "no fault"
+        case "error":
+            return NAMES.get(trap.code, str(trap.code))
+        case "nisv":
+            return "NISV"
+        case "exit":
+            return f"exit {trap.code}"
+        case "timeout":
+            return "no return"
+        case "endless":
+            return "no end"
+    if is_undefined(trap, arch):
+        return "undefined instruction" if arch == "arm64" else cause(trap.code)
+    if arch == "riscv64":
+        return cause(trap.code)
+    if esr.exception_class(trap.code) in {0x24, 0x25}:
+        return esr.fault_status(trap.code & 0x3F).partition(",")[0].removeprefix("synchronous ")
+    return esr.CLASSES.get(esr.exception_class(trap.code), "an exception")
+
+
 def _exception(trap: Trap, arch: str) -> str:
     if is_undefined(trap, arch):
         unknown = "undefined instruction" if arch == "arm64" else cause(trap.code)
@@ -77,13 +110,18 @@ def _exception(trap: Trap, arch: str) -> str:
     return f"{esr.CLASSES.get(esr.exception_class(trap.code), 'an exception')} (ESR_EL1 {trap.code:#x})"
 
 
+def split(setup: str) -> tuple[str, str]:
+    """How the guest accesses, in words, and which of VMMS it runs on: by the end of the setup's name."""
+    name, _, last = setup.rpartition("-")
+    return (_SETUPS[name], last) if last in VMMS else (_SETUPS[setup], "plain")
+
+
 def setup_names(setups: Sequence[str]) -> str:
     """Several, such as "MMU off; EL0. With KVM_CAP_ARM_NISV_TO_USER: EL0"."""
     groups: dict[str, list[str]] = {}
     for setup in setups:
-        name, _, last = setup.rpartition("-")
-        option = f"-{last}" if f"-{last}" in _OPTIONS else ""
-        groups.setdefault(option, []).append(_SETUPS[name if option else setup])
+        name, option = split(setup)
+        groups.setdefault(option, []).append(name)
     return ". ".join(words + "; ".join(groups[option]) for option, words in _OPTIONS.items() if option in groups)
 
 

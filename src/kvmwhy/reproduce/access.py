@@ -17,6 +17,7 @@ from kvmwhy.abi.uname import Arch
 from kvmwhy.arch.arm64 import operand as arm64_operand
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.arch.riscv64 import operand as riscv64_operand
+from kvmwhy.emulator.trap_wording import VMMS
 from kvmwhy.machine.access import BARE, Setup, ask, in_words, kind, points_at, setups
 from kvmwhy.machine.bare_guest import Stopped
 from kvmwhy.machine.exits import ArmNisv
@@ -38,11 +39,6 @@ _CODES: Final = {
     "stp x1, x2, [x0]": 0xA9000801,
     "fld fa1, 0(a0)": 0x00053587,
     "fsd fa1, 0(a0)": 0x00B53027,
-}
-_SETUPS: Final[dict[Setup, str]] = {
-    "plain": "for a VMM that asks for nothing",
-    "nisv": "with KVM_CAP_ARM_NISV_TO_USER",
-    "abort": "with an abort injected for it, as QEMU does",
 }
 
 
@@ -177,7 +173,7 @@ def reproduce_access(access: Access, where: Where) -> Outcome:
     rows = [
         Row("failure", _expected_words(access), here, same),
         *(
-            Row(_SETUPS[setup], "", in_words(access.arch, answer), None)
+            Row(f"for {VMMS[setup]}", "", in_words(access.arch, answer), None)
             for setup, answer in answers.items()
             if setup != access.setup
         ),
