@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from kvmwhy.abi.kvm_run import exit_name
+from kvmwhy.abi.tracepoints import ENTRIES, EXITS, RETURNS
 from kvmwhy.record import Failure
 from kvmwhy.render.perfetto import Argument, Writer
 from kvmwhy.render.safe import safe
@@ -22,9 +23,6 @@ _MOST_LANES: Final = 4096
 _HELD: Final = 64  # events of a thread that wait for one that names the vCPU
 _STEP: Final = 1000  # nanoseconds between events without a time
 _LATEST: Final = (1 << 63) - 1
-_ENTRIES: Final = frozenset({"kvm_entry", "kvm_guest_enter", "kvm_s390_sie_enter"})
-_EXITS: Final = frozenset({"kvm_exit", "kvm_guest_exit", "kvm_s390_sie_exit"})
-_RETURNS: Final = frozenset({"kvm_userspace_exit", "kvmppc_run_vcpu_exit"})
 
 
 class Shown(Protocol):
@@ -185,13 +183,13 @@ class Timeline:
         ns = self._forward(lane, ns)
         if lane.open[-1:] == ["userspace"]:
             yield from self._close(lane, ns, down_to=len(lane.open) - 1)
-        if name in _ENTRIES:
+        if name in ENTRIES:
             yield from self._close(lane, ns)
             yield self._begin(lane, ns, "guest", "guest", event)
-        elif name in _EXITS:
+        elif name in EXITS:
             yield from self._close(lane, ns)
             yield self._begin(lane, ns, "host", reason(fields, self._isa) or "exit", event)
-        elif name in _RETURNS:
+        elif name in RETURNS:
             if lane.open[-1:] == ["guest"]:  # an exit was not traced, or lost
                 yield from self._close(lane, ns)
             yield self._begin(lane, ns, "userspace", _returned(event), event)

@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from typing import Final
 
 from kvmwhy.abi import kvm_run
+from kvmwhy.abi.tracepoints import ENTRIES, EXITS, RETURNS
 from kvmwhy.readers.trace import to_record
 from kvmwhy.readers.trace.events import STORY, TraceEvent
 from kvmwhy.record import Arch, Failure
@@ -32,11 +33,8 @@ BENIGN_ERRNOS: Final = {-4, -11}  # EINTR; EAGAIN: the vCPU waits to be started
 # Events that come only after KVM has decided what to do about a failed emulation.
 _WENT_ON: Final = {"kvm_entry", "kvm_exit", "kvm_page_fault", "kvm_emulate_insn"}
 _WALKS: Final = {"kvm_mmu_pagetable_walk", "kvm_mmu_walker_error"}
-_EXITS: Final = {"kvm_exit", "kvm_guest_exit", "kvm_s390_sie_exit"}
-_ENTRIES: Final = {"kvm_entry", "kvm_guest_enter", "kvm_s390_sie_enter"}
 _FAULTS: Final = {"kvm_guest_fault", "kvm_mmio_nisv"}
 _NESTED_EXITS: Final = {"kvm_nested_vmexit", "kvm_nested_vmexit_inject"}
-_RETURNS: Final = {"kvm_userspace_exit", "kvmppc_run_vcpu_exit"}
 _UD: Final = to_record.UD
 _INJECTS_UD: Final = 0x80000306  # valid, hardware exception, #UD: the same in VMX and SVM
 
@@ -122,9 +120,9 @@ class Story:
             self._walked(vcpu, event)
             return self._handed_out() + ended if self._given_up else ended
         vcpu.recent.append(event)
-        if name in _EXITS:
+        if name in EXITS:
             ended += self._exited(vcpu, event)
-        elif name in _ENTRIES:
+        elif name in ENTRIES:
             ended += self._entered(vcpu, event)
         elif name == "kvm_emulate_insn":
             if event.number("failed"):
@@ -138,7 +136,7 @@ class Story:
             self._arch = self._arch or to_record.arch_of(event)
         elif name in _NESTED_EXITS:
             vcpu.fatal = None  # the nested guest's: its own hypervisor gets it
-        elif name in _RETURNS:
+        elif name in RETURNS:
             ended += self._left(thread, vcpu, event)
         return self._handed_out() + ended if self._given_up else ended
 

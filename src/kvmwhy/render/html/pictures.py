@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import isfinite, log2
 from typing import Final
 
+from kvmwhy.abi.tracepoints import ENTRIES
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Event
 from kvmwhy.render.address_bar import Segment, address_bar, amount
@@ -21,7 +22,6 @@ _PLACES: Final = {
     (0xA_0000, "unknown"): "VGA, ROMs", (0xA_0000, "device"): "VGA, ROMs", (2 << 30, "unknown"): "RAM or PCI",
     (3 << 30, "unknown"): "RAM or PCI", (0xFEC0_0000, "device"): "APICs, flash",
 }  # fmt: skip
-_ENTRIES: Final = frozenset({"kvm_entry", "kvm_guest_enter", "kvm_s390_sie_enter"})
 _LANE: Final = 800
 _LEAST_EVENTS: Final = 3
 _LONGEST: Final = 1e6  # seconds
@@ -76,10 +76,10 @@ def time_line(events: Sequence[Event]) -> str:
     scale, x, parts = _LANE / sum(weights), 0.0, []
     for (event, _), weight in zip(timed, weights, strict=False):
         width = weight * scale
-        kind = "ram" if event.name in _ENTRIES else "device"
+        kind = "ram" if event.name in ENTRIES else "device"
         parts.append(f'<rect class="{kind} edge" x="{x:.0f}" y="2" width="{width:.0f}" height="22"/>')
         x += width
-    guest = sum(gap for (event, _), gap in zip(timed, gaps, strict=False) if event.name in _ENTRIES)
+    guest = sum(gap for (event, _), gap in zip(timed, gaps, strict=False) if event.name in ENTRIES)
     described = f"{len(timed)} events over {sum(gaps) * 1e6:,.0f} µs, of these {guest * 1e6:,.0f} µs in the guest"
     return (
         f'<svg class="lane" viewBox="0 0 {_LANE} 34" role="img" aria-label="{described}">{"".join(parts)}'
