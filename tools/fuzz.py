@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from kvmwhy.fleet.extract import Known, Place, is_image, sightings
-from kvmwhy.ingest.archives import Limits, members
+from kvmwhy.ingest.archives import UnpackBudget, members
 from kvmwhy.ingest.normalize import clean
 from kvmwhy.pipeline import records
 from kvmwhy.readers import read
@@ -104,7 +104,7 @@ def mutate(pick: random.Random, pool: list[bytes]) -> bytes:
 def through_containers(data: bytes) -> None:
     packed = gzip.compress(data, 1)
     for blob in (data, packed[:-3], packed):
-        for member in members(iter((blob,)), "in", lambda _: None, Limits(total=1 << 24)):
+        for member in members(iter((blob,)), "in", lambda _: None, UnpackBudget(total=1 << 24)):
             for _ in member.chunks:
                 pass
 

@@ -26,7 +26,7 @@ from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import At, Failure, Host, Kind, Source
 
 if TYPE_CHECKING:
-    from kvmwhy.ingest.archives import Limits
+    from kvmwhy.ingest.archives import UnpackBudget
 
 _WHOLE_TRACE: Final = 512 << 20
 _TRACE: Final = b"\x17\x08\x44tracing"
@@ -88,7 +88,7 @@ def inputs(
     chunks: Iterable[bytes],
     path: str | None = None,
     complain: Complain | None = None,
-    limits: Limits | None = None,
+    limits: UnpackBudget | None = None,
 ) -> Iterator[Input]:
     """The files of an archive, with the names that lead to them; the input itself, if it is none."""
     stream = iter(chunks)

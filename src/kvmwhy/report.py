@@ -116,7 +116,7 @@ def excerpt_of(window: Window | None, failure: Failure) -> Excerpt:
     return Excerpt(first, tuple(line[:_LONGEST] for line in shown))
 
 
-class Limits(NamedTuple):
+class InputLimits(NamedTuple):
     """What one input of a stranger may cost."""
 
     failures: int = 1000
@@ -124,7 +124,7 @@ class Limits(NamedTuple):
     members: int = 10_000  # of archives
 
 
-_USUAL: Final = Limits()
+_USUAL: Final = InputLimits()
 
 
 class Report(NamedTuple):
@@ -141,7 +141,7 @@ def report(
     path: str | None,
     *,
     made: datetime,
-    limits: Limits = _USUAL,
+    limits: InputLimits = _USUAL,
     excerpts: bool = True,
     remarked: Sequence[str] = (),
 ) -> Report:
@@ -149,12 +149,12 @@ def report(
 
     With ``excerpts`` the page has the lines that were read; ``remarked`` comes before the remarks of this reading.
     """
-    from kvmwhy.ingest.archives import Limits as Bounds
+    from kvmwhy.ingest.archives import UnpackBudget
 
-    distinct, remarks = Distinct(limits.failures, excerpts=excerpts), _Remarks()
+    distinct, remarks = Distinct(limits.failures, excerpts=excerpts), Remarks()
     for sentence in remarked:
         remarks(sentence)
-    bounds = Bounds(total=limits.unpacked, members=limits.members)
+    bounds = UnpackBudget(total=limits.unpacked, members=limits.members)
     for member in inputs(_up_to(chunks, limits.unpacked, remarks), path, remarks, bounds):
         for record in records_of(distinct.beside.watch(member.path, member.chunks), member.path, remarks):
             distinct.add(record)
@@ -163,7 +163,7 @@ def report(
     return rendered(distinct, remarks, made=made)
 
 
-def rendered(distinct: Distinct, remarks: _Remarks, *, made: datetime) -> Report:
+def rendered(distinct: Distinct, remarks: Remarks, *, made: datetime) -> Report:
     """The page and the JSON of what was found."""
     from kvmwhy.diagnosis import diagnose
     from kvmwhy.render.html.document import Told, page
@@ -186,7 +186,7 @@ def rendered(distinct: Distinct, remarks: _Remarks, *, made: datetime) -> Report
     )
 
 
-class _Remarks:
+class Remarks:
     """Sentences about what could not be read: the first few, and how many more there are."""
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ class _Remarks:
         return (*map(safe, self.first), *more)
 
 
-def _up_to(chunks: Iterable[bytes], most: int, remarks: _Remarks) -> Iterator[bytes]:
+def _up_to(chunks: Iterable[bytes], most: int, remarks: Remarks) -> Iterator[bytes]:
     left = most
     for chunk in chunks:
         if len(chunk) > left:

@@ -15,7 +15,7 @@ from backports import zstd  # compression.zstd from Python 3.14 on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvmwhy.ingest.archives import Limits, members
+from kvmwhy.ingest.archives import UnpackBudget, members
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
@@ -26,7 +26,9 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 LOG = b"KVM: entry failed, hardware error 0x7\n" * 5000
 
 
-def unpack(data: bytes, size: int = 777, limits: Limits | None = None) -> tuple[list[tuple[str, bytes]], list[str]]:
+def unpack(
+    data: bytes, size: int = 777, limits: UnpackBudget | None = None
+) -> tuple[list[tuple[str, bytes]], list[str]]:
     said: list[str] = []
     chunks: Iterator[bytes] = (data[at : at + size] for at in range(0, len(data), size))
     return [(m.path, b"".join(m.chunks)) for m in members(chunks, "in", said.append, limits)], said
@@ -109,7 +111,7 @@ def test_one_in_another() -> None:
 @pytest.mark.parametrize("kind", PACKERS)
 def test_a_bomb_is_stopped(kind: str) -> None:
     """What came out before the limit is kept, and one sentence says so."""
-    ((_, data),), said = unpack(PACKERS[kind](bytes(8 << 20)), 1 << 16, Limits(ratio=50, free=1 << 20))
+    ((_, data),), said = unpack(PACKERS[kind](bytes(8 << 20)), 1 << 16, UnpackBudget(ratio=50, free=1 << 20))
     assert 1 << 19 <= len(data) <= 2 << 20
     assert said == ["in: it unpacks to more than 50 times its size; the rest is not read"]
 
@@ -117,11 +119,11 @@ def test_a_bomb_is_stopped(kind: str) -> None:
 def test_many_members_and_all_of_them_bombs() -> None:
     """The limits are one input's, not one member's."""
     many = tar({str(n): b"" for n in range(50)})
-    found, said = unpack(many, limits=Limits(members=10))
+    found, said = unpack(many, limits=UnpackBudget(members=10))
     assert len(found) == 10
     assert "too many members" in said[0]
     bombs = tar({str(n): gzip.compress(bytes(2 << 20)) for n in range(20)})
-    found, said = unpack(bombs, limits=Limits(ratio=20, free=1 << 20))
+    found, said = unpack(bombs, limits=UnpackBudget(ratio=20, free=1 << 20))
     assert sum(len(data) for _, data in found) <= 4 << 20
     assert len(said) == 1
 

@@ -323,12 +323,12 @@ def without_a_socket(application: Any, method: str, path: str) -> Reply:
 def test_whoever_waits_is_counted(tmp_path: Path) -> None:
     """Where nobody may wait, neither a log nor a link is worked on."""
     from kvmwhy.serve.app import Settings, app
-    from kvmwhy.serve.limits import Limits
+    from kvmwhy.serve.limits import ServerLimits
     from kvmwhy.serve.store import Store
 
     store = Store(str(tmp_path / "kept.sqlite"), days=1, most=1, size=1000)
     token = store.keep(b"{}")
-    served = app(Settings(store=store, limits=Limits(waiting=0)))
+    served = app(Settings(store=store, limits=ServerLimits(waiting=0)))
     statuses = [
         without_a_socket(served, method, path).status
         for method, path in (("POST", "/"), ("GET", f"/r/{token}"), ("GET", "/r/none"))
@@ -405,7 +405,7 @@ def test_without_a_free_file_the_parent_waits(tmp_path: Path) -> None:
 
 def test_without_a_process_it_is_not_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fork fails once (EAGAIN): that task may be given again, and the next is answered by the same parent."""
-    from kvmwhy.serve.limits import Limits
+    from kvmwhy.serve.limits import ServerLimits
     from kvmwhy.serve.pool import NoWorkerError, Pool
     from kvmwhy.serve.worker import Answer, Task
 
@@ -427,7 +427,7 @@ def test_without_a_process_it_is_not_the_log(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sys, "executable", str(failing))
 
     async def twice() -> tuple[str, Answer]:
-        pool = Pool(Limits())
+        pool = Pool(ServerLimits())
         await asyncio.to_thread(pool.start)
         try:
             with GOOD.open("rb") as log:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from kvmwhy.cli.output import complain
 from kvmwhy.cli.status import BAD_INPUT, DONE
 from kvmwhy.serve.defaults import LOOPBACK
-from kvmwhy.serve.limits import Limits
+from kvmwhy.serve.limits import ServerLimits
 
 _GARBAGE: Final = 700  # objects, as Python has it; a command's short life is let gather more (cli/__init__.py)
 _CONNECTIONS: Final = 4  # for each request that may wait; idle ones are among them
@@ -44,7 +44,7 @@ def run(options: ServeOptions) -> int:
     except ImportError as error:
         complain(f"{error.name} is not installed: install kvmwhy[web]")
         return BAD_INPUT
-    limits = Limits(
+    limits = ServerLimits(
         body=options.body << 20,
         unpacked=options.unpacked << 20,
         memory=options.memory << 20,

@@ -29,7 +29,7 @@ class TooMuchError(ValueError):
     """More came out of an archive than its limits allow."""
 
 
-class Limits:
+class UnpackBudget:
     """What may come out of one input: bytes in all, bytes for each byte of the input, members."""
 
     def __init__(
@@ -92,9 +92,11 @@ class _Pull:
             yield chunk
 
 
-def members(chunks: Iterable[bytes], path: str, complain: Complain, limits: Limits | None = None) -> Iterator[Member]:
+def members(
+    chunks: Iterable[bytes], path: str, complain: Complain, limits: UnpackBudget | None = None
+) -> Iterator[Member]:
     """Every file in the input: the input itself if it is no archive. Never raises for what the bytes are."""
-    bounds = limits or Limits()
+    bounds = limits or UnpackBudget()
 
     def taken() -> Iterator[bytes]:
         for chunk in chunks:
@@ -108,7 +110,7 @@ def members(chunks: Iterable[bytes], path: str, complain: Complain, limits: Limi
             complain(f"{path}: {error}")
 
 
-def _leaf(pull: _Pull, path: str, complain: Complain, limits: Limits) -> Iterator[bytes]:
+def _leaf(pull: _Pull, path: str, complain: Complain, limits: UnpackBudget) -> Iterator[bytes]:
     """A file's bytes, up to the limits; whoever takes them sees an end, not an error."""
     try:
         yield from pull.rest()
@@ -117,7 +119,7 @@ def _leaf(pull: _Pull, path: str, complain: Complain, limits: Limits) -> Iterato
         complain(f"{path}: {error}")
 
 
-def _members(pull: _Pull, path: str, complain: Complain, limits: Limits, depth: int) -> Iterator[Member]:
+def _members(pull: _Pull, path: str, complain: Complain, limits: UnpackBudget, depth: int) -> Iterator[Member]:
     head = pull.peek(_TAR_BLOCK)
     unpack = next((make for magic, make in _UNPACK if head.startswith(magic)), None)
     kind = "tar" if head[TAR_AT] == TAR else "zip" if head.startswith(ZIP) else None
@@ -180,7 +182,9 @@ _UNPACK: Final[tuple[tuple[bytes, Callable[[], Any]], ...]] = (
 )
 
 
-def _unpacked(pull: _Pull, make: Callable[[], Any], path: str, complain: Complain, limits: Limits) -> Iterator[bytes]:
+def _unpacked(
+    pull: _Pull, make: Callable[[], Any], path: str, complain: Complain, limits: UnpackBudget
+) -> Iterator[bytes]:
     """One file after another, as rotated logs are put together; padding behind the last is no damage."""
     first = True
     while True:
@@ -208,7 +212,7 @@ def _unpacked(pull: _Pull, make: Callable[[], Any], path: str, complain: Complai
             return
 
 
-def _run(engine: Any, pull: _Pull, limits: Limits) -> Iterator[bytes]:
+def _run(engine: Any, pull: _Pull, limits: UnpackBudget) -> Iterator[bytes]:
     data = pull.some()
     while not engine.eof:
         if engine.needs_input and not data:
@@ -224,7 +228,7 @@ def _run(engine: Any, pull: _Pull, limits: Limits) -> Iterator[bytes]:
 # -- tar ------------------------------------------------------------------------------------------
 
 
-def _tar(pull: _Pull, path: str, complain: Complain, limits: Limits, depth: int) -> Iterator[Member]:
+def _tar(pull: _Pull, path: str, complain: Complain, limits: UnpackBudget, depth: int) -> Iterator[Member]:
     import tarfile
 
     try:
@@ -244,7 +248,7 @@ def _tar(pull: _Pull, path: str, complain: Complain, limits: Limits, depth: int)
         complain(f"{path}: the tar archive is broken ({str(error)[:80]}); what came before is read")
 
 
-def _counted(chunks: Iterator[bytes], limits: Limits) -> Iterator[bytes]:
+def _counted(chunks: Iterator[bytes], limits: UnpackBudget) -> Iterator[bytes]:
     for chunk in chunks:
         yield limits.count(chunk)
 
@@ -256,7 +260,7 @@ def _joined(path: str, name: str) -> str:
 # -- zip ------------------------------------------------------------------------------------------
 
 
-def _zip(pull: _Pull, path: str, complain: Complain, limits: Limits, depth: int) -> Iterator[Member]:
+def _zip(pull: _Pull, path: str, complain: Complain, limits: UnpackBudget, depth: int) -> Iterator[Member]:
     """By the local headers (APPNOTE.TXT 4.3.7): the directory at the end says nothing that is needed here."""
     while pull.peek(4) == ZIP:
         header = pull.read(_ZIP_HEADER)
@@ -331,7 +335,7 @@ def _skip(pull: _Pull, size: int) -> None:
         pass
 
 
-def _one(body: _Pull, make: Callable[[], Any], path: str, complain: Complain, limits: Limits) -> Iterator[bytes]:
+def _one(body: _Pull, make: Callable[[], Any], path: str, complain: Complain, limits: UnpackBudget) -> Iterator[bytes]:
     engine = make()
     try:
         yield from _run(engine, body, limits)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-from kvmwhy.report import Limits, report
+from kvmwhy.report import InputLimits, report
 
-_LIMITS: Final = Limits(unpacked=1 << 30)
+_LIMITS: Final = InputLimits(unpacked=1 << 30)
 _READ_AHEAD: Final = 1 << 20
 
 

@@ -22,7 +22,7 @@ from kvmwhy.serve import pages
 from kvmwhy.serve.accept import prefers_page
 from kvmwhy.serve.defaults import LOOPBACK
 from kvmwhy.serve.edge import LOG, Edge, in_request
-from kvmwhy.serve.limits import Limits
+from kvmwhy.serve.limits import ServerLimits
 from kvmwhy.serve.metrics import Metrics
 from kvmwhy.serve.pool import GaveUpError, NoWorkerError, Pool
 from kvmwhy.serve.store import Store
@@ -38,7 +38,7 @@ class Settings(NamedTuple):
 
     hosts: tuple[str, ...] = tuple(map(in_request, LOOPBACK))
     store: Store | None = None
-    limits: Limits = Limits()
+    limits: ServerLimits = ServerLimits()
 
 
 def app(settings: Settings) -> ASGIApp:

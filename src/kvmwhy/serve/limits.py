@@ -7,7 +7,7 @@ import msgspec
 from kvmwhy.serve import defaults
 
 
-class Limits(msgspec.Struct, frozen=True):
+class ServerLimits(msgspec.Struct, frozen=True):
     """Sizes are bytes. The server refuses what is above ``body``; the rest is what a request's own process may use."""
 
     body: int = defaults.BODY << 20

@@ -14,7 +14,7 @@ from typing import IO, Final
 
 import msgspec
 
-from kvmwhy.serve.limits import Limits
+from kvmwhy.serve.limits import ServerLimits
 from kvmwhy.serve.worker import BEGUN, Answer, Task
 
 _LOG: Final = logging.getLogger("kvmwhy.serve")
@@ -37,7 +37,7 @@ class Pool:
     If that process ends, whyever, it is noticed by the next request and started again.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.workers)
         self._folder: tempfile.TemporaryDirectory[str] | None = None  # nobody else can reach the socket in it

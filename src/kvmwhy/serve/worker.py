@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from kvmwhy.serve.limits import Limits
+from kvmwhy.serve.limits import ServerLimits
 
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 4096
@@ -59,7 +59,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Wait for tasks on the socket whose number is the last argument; end when stdin does, with the server."""
-    limits = msgspec.json.decode(sys.argv[1].encode(), type=Limits)
+    limits = msgspec.json.decode(sys.argv[1].encode(), type=ServerLimits)
     listener = socket.socket(fileno=int(sys.argv[2]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who ends is forgotten
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server is told, and ends this
@@ -99,7 +99,7 @@ def _warm_up() -> None:
         redact(failure)
 
 
-def _serve(connection: socket.socket, limits: Limits) -> None:
+def _serve(connection: socket.socket, limits: ServerLimits) -> None:
     _confine(limits)
     head, files, _, _ = socket.recv_fds(connection, _HEAD, 1)
     if len(files) != 1:
@@ -110,11 +110,11 @@ def _serve(connection: socket.socket, limits: Limits) -> None:
     connection.sendall(msgspec.msgpack.encode(answer))
 
 
-def explain(chunks: Iterator[bytes], task: Task, limits: Limits) -> Answer:
+def explain(chunks: Iterator[bytes], task: Task, limits: ServerLimits) -> Answer:
     """The answer to one task, in whatever process."""
     from kvmwhy import report as explained
 
-    bounds = explained.Limits(failures=limits.failures, unpacked=limits.unpacked, members=limits.members)
+    bounds = explained.InputLimits(failures=limits.failures, unpacked=limits.unpacked, members=limits.members)
     found = explained.report(
         chunks,
         task.name,
@@ -132,7 +132,7 @@ def explain(chunks: Iterator[bytes], task: Task, limits: Limits) -> Answer:
     return Answer(found.page, list(found.json), list(found.remarks), record)
 
 
-def _confine(limits: Limits) -> None:
+def _confine(limits: ServerLimits) -> None:
     """What the kernel holds this process to. The alarm's action is to end it."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(limits.seconds)
