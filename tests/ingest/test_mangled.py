@@ -6,6 +6,7 @@ import html
 import json
 import quopri
 import re
+import textwrap
 from collections.abc import Callable
 
 import msgspec
@@ -201,3 +202,50 @@ def test_the_mark_of_a_hypervisor_is_no_prefix() -> None:
         for quote in ("", "> "):
             text = "".join(f"{quote}{mark}{line}\n" for line in lines * 2)
             assert all(line.startswith(mark) for line in clean(text.encode()).text.splitlines())
+
+
+# Firecracker src/vmm/src/vstate/vcpu.rs and its logger; uhyve src/vm.rs; openvmm vmm_core/virt_kvm
+LONG_LINES = {
+    "firecracker": (
+        "2026-01-02T03:04:05.123456789 [anonymous-instance:fc_vcpu 1:ERROR:src/vmm/src/vstate/vcpu.rs:469] "
+        "Received KVM_EXIT_FAIL_ENTRY signal: 0x80000021 on cpu 3\n"
+    ),
+    "uhyve": (
+        "[2026-01-02T03:04:05Z ERROR uhyvelib::vm] CPU 1 VcpuExitFailEntry "
+        "{ hardware_entry_failure_reason: 0x80000021, cpu: 3 }\n"
+    ),
+    "openvmm": "ERROR vp{index=1}: virt_kvm::arch: VP entry failed hardware_entry_failure_reason=0x80000021\n",
+}
+
+
+@pytest.mark.parametrize("line", LONG_LINES.values(), ids=LONG_LINES)
+def test_one_line_alone_may_be_broken_twice(line: str) -> None:
+    """Cut at a column, and folded at spaces, where the words that a reader looks for are themselves torn."""
+    whole = said(line.encode())
+    assert whole[0].hardware_error == 0x80000021
+    for width in (64, 68, 72, 74, 76, 78, 84, 90, 92, 96, 100):
+        cut = "\n".join(line[at : at + width] for at in range(0, len(line), width))
+        assert said(cut.encode()) == whole, width
+        folded = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False) + "\n"
+        assert said(folded.encode()) == whole, width
+
+
+def test_equal_lines_are_no_parts_of_a_broken_one() -> None:
+    """All lines have one width, as if a terminal had cut them."""
+    line = b"Error: Unexpected VM exit: Unknown KVM VCPU exit: InternalError\n"  # hyperlight
+    other = b"lorem ipsum dolor sit amet consetetur sadipscing elitr sed diam\n"
+    assert len(line) == len(other)
+    (failure,) = read(line + 50 * other).failures
+    assert failure.kind == "internal-error"
+
+
+@pytest.mark.parametrize(
+    ("line", "below"),
+    [
+        # what QEMU prints below a daemon's line; a shell's
+        ("2026-01-02T03:04:05.123456Z host daemon[12]: vcpu thread started on", "error: kvm run failed Bad address"),
+        ("[   12.345678] kvm: vcpu 1 got an exit that no handler wanted to take", "signal: killed"),
+    ],
+)
+def test_a_line_of_its_own_stays_apart(line: str, below: str) -> None:
+    assert clean(f"{line}\n{below}\n".encode()).text.split("\n")[1] == below

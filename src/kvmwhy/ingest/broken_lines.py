@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Final
 
+from kvmwhy.abi.kvm_run import EXITS
 from kvmwhy.ingest.line_starts import BREAKABLE, DUMPED, KNOWN, SPEAKS, STAMPED, STRONG
 
 _LEAST_COLUMN: Final = 56  # where mailers break lines, less the word that had no room
@@ -29,6 +30,7 @@ _HEX: Final = re.compile("[0-9a-f]")
 _CAPITAL: Final = re.compile("[A-Z]")
 _DIGITS: Final = re.compile(r"(?:=|0x|[ :]|\A)([0-9a-f]{1,16})\Z")
 _DIGITS_FIRST: Final = re.compile(r"[0-9a-f]{1,16}(?![\w=])")
+_AFTER_ZERO: Final = re.compile(r"x[0-9a-f]{1,16}\b")
 _WIDTHS: Final = {2, 4, 8, 16}
 _PADDED: Final = {8, 16}  # a number that is shorter may have any width
 _STOPS: Final = (",", ";")
@@ -55,9 +57,16 @@ _LEXICON: Final = (
     "reason:", "signal", "signal:", "entry", "run", "during", "vm", "VM", "on", "to", "of", "the", "at", "with",
     "from", "in", "is", "cpu", "Bad", "address", "Device", "or", "resource", "busy", "os", "Invalid", "argument",
     "Cannot", "allocate", "memory", "Function", "not", "implemented", "generated", "WARN", "ERROR", "INFO", "host",
-    "guest", "thread", "panicked",
+    "guest", "thread", "panicked", "system", "event", "type", "flag", "flags", "instruction", "emulation", "emulate",
+    "shutdown", "command", "received", "unhandled", "exception", "error_code", "starting", "when", "Unknown",
+    "Unsupported", "unsupported", "KVM_SYSTEM_EVENT", "MemoryFault", "Shutdown", "SystemEvent", "Hypercall",
+    "src", "vmm", "vstate", "linux", "ndata",
+    *(f"KVM_EXIT_{each.name}" for each in EXITS.values()),
 )  # fmt: skip
 _MOST_WORDS: Final = 20_000
+_TEARABLE: Final = frozenset(word.rstrip(":") for word in _LEXICON)
+_LAST_PART: Final = re.compile(r"(?<![\w.-])\w{1,40}\Z")
+_FIRST_PART: Final = re.compile(r"\w{1,40}(?![\w-])")
 
 Matches = Callable[[str], object]
 
@@ -231,6 +240,10 @@ class _Paragraph:
     def _word(self, n: int) -> int:
         return self.words[n] if n < len(self.words) else 0
 
+    def _is_repeated(self, n: int) -> bool:
+        """Whether a neighbour is the same line: of a flood of one line all have one width, and none is broken."""
+        return any(0 <= m < len(self.lines) and self.lines[m].text == self.lines[n].text for m in (n - 1, n + 1))
+
     def _continues(self, first: int, n: int, *, sure: bool | None = None) -> bool:
         """Whether a line can be a part of the one that begins at ``first``."""
         head, text = self.lines[first].text, self.lines[n].text
@@ -245,18 +258,31 @@ class _Paragraph:
         if not stamped and DUMPED.match(head):
             return _VALUES.fullmatch(text) is not None
         above = self.lines[n - 1].text
+        if self._is_repeated(n) and _VALUES.fullmatch(text) is None:  # of values pieces can be equal
+            return False
         if not self.cut and text[:1] in " \t":
             return False
         if not (stamped or BREAKABLE.match(head)) and _outline(head) == _outline(text):
             return False
+        if _tears_a_word(above, text):
+            return True
         labelled = _LABEL.match(text)
-        if self.sure if sure is None else sure:
+        # What was broken once is broken again where it is as long as that.
+        if n - first > 1 or (self.sure if sure is None else sure):
             return not (labelled and above.rstrip()[-1:] in _CLOSED)
         if above.rstrip()[-1:] in _OPEN or _is_open(above):
             return True
         if stamped:
             return not labelled
         return not labelled and _NEW.match(text) is None and above.rstrip()[-1:] not in _CLOSED
+
+
+def _tears_a_word(above: str, below: str) -> bool:
+    """Whether a word that VMMs print stands across the break, of which at least one part is none."""
+    last, first = _LAST_PART.search(above), _FIRST_PART.match(below)
+    if last is None or first is None or last[0] + first[0] not in _TEARABLE:
+        return False
+    return not {last[0], first[0]} <= _TEARABLE
 
 
 def _is_open(text: str) -> bool:
@@ -282,7 +308,11 @@ def _votes(lines: Sequence[Piece], chains: list[list[int]]) -> tuple[int, int]:
                 votes -= 1
             else:
                 last, first = _LAST_WORD.search(above), _NEXT_WORD.match(below)
-                votes += _vote(last[0] if last else "", first[0] if first else "", known)
+                votes += (
+                    1
+                    if _tears_a_word(above, below)
+                    else _vote(last[0] if last else "", first[0] if first else "", known)
+                )
     return votes, spaces
 
 
@@ -297,6 +327,9 @@ def _vote(head: str, tail: str, known: set[str]) -> int:
         size, rest = len(digits[1]), len(more[0])
         both = size in _WIDTHS and rest in _WIDTHS
         return int(not both) if size + rest in _WIDTHS else -int(size in _PADDED)
+    if head.endswith("0") and _AFTER_ZERO.match(tail):
+        return 1
+    tail = tail.rstrip(":")
     whole, parts = _shape(head + tail) in known, (_shape(head) in known, _shape(tail) in known)
     return (whole and not all(parts)) - (all(parts) and not whole)
 
