@@ -56,6 +56,7 @@ def write_traps(known: TrapAtlas, path: str, here: Here) -> int:
     chosen = _chosen([column.series for column in columns], here)
     what = "ARM64" if known.head.arch == "arm64" else "RISC-V"
     content = trap_map.Content(
+        known.head.arch,
         title=f"What becomes of {what} accesses where there is no memory",
         about=(
             f"{len(known):,} forms of loads, stores and maintenance operations were asked of each kernel, under QEMU's"

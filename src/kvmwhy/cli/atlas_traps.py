@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvmwhy.abi.uname import Series, arch_of, series_of
 from kvmwhy.arch.arm64.assembly import form_of as form_of_text
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
-from kvmwhy.arch.riscv64.forms import is_compressed
 from kvmwhy.cli.instruction_word import word_of
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import trap_wording
@@ -93,15 +92,11 @@ def _word(atlas: TrapAtlas, wish: TrapOptions, code: str) -> int:
         return USAGE
     manual = load_store(word) if wish.arch == "arm64" else None
     row = atlas.look_up(word)
-    name = _hex(word, wish.arch)
+    name = trap_wording.digits(word, wish.arch)
     if row is None and manual is None:
         complain(f"{name} is no load, store or cache maintenance that is known here")
         return NOTHING
     return _show(wish, [Subject(name, row, manual)])
-
-
-def _hex(word: int, arch: str) -> str:
-    return f"{word:04x}" if arch == "riscv64" and is_compressed(word) else f"{word:08x}"
 
 
 def _text(atlas: TrapAtlas, wish: TrapOptions, text: str) -> int:
@@ -176,7 +171,7 @@ def _page(subject: Subject, wish: TrapOptions) -> list[Line]:
             lines.append(Line(f"access the device by {advice}", "plain", "Instead:    ", 2))
             lines.append(Line("kvmwhy cause arm64-no-syndrome", "plain", "More:       ", 2, whole=True))
     if row:
-        how = "the same word" if row.exact else f"as {_hex(row.word, row.arch)}"
+        how = "the same word" if row.exact else f"as {trap_wording.digits(row.word, row.arch)}"
         lines.append(Line(f"{how} ({row.text or 'no name'}), under QEMU's TCG, no silicon", "dim", "Measured:   ", 2))
     if manual is not None:
         lines.append(Line(_SOURCE, "dim", "Source:     ", 2))
@@ -228,7 +223,7 @@ def _plain(subject: Subject, wish: TrapOptions) -> TrappedForm:
         form=described.form if described else "undefined" if manual == "undefined" else None,
         syndrome=described.described if described else None,
         text=row.text if row else None,
-        measured=_hex(row.word, row.arch) if row else None,
+        measured=trap_wording.digits(row.word, row.arch) if row else None,
         exact=row.exact if row else False,
         kernels=[
             MeasuredTrap(release=column.release, bench=column.bench, setup=setup, **_verdict(trap, row.arch))
@@ -295,7 +290,7 @@ def _diff(atlas: TrapAtlas, wish: TrapOptions, old: str, new: str) -> int:
             if wish.as_json:
                 _emit_difference(row, setup, before, after)
             else:
-                label = f"{_hex(row.word, row.arch)}  {row.text:32}  {setup:16}  "
+                label = f"{trap_wording.digits(row.word, row.arch)}  {row.text:32}  {setup:16}  "
                 lines.append(Line(f"{_says(before, row.arch)} → {_says(after, row.arch)}", label=label))
     if not wish.as_json:
         first, second = (trap_wording.series(side) for side in sides)
@@ -311,7 +306,7 @@ def _emit_difference(row: Row, setup: str, before: list[Outcome], after: list[Ou
     for old, new in product(before, after):
         difference = TrapDifference(
             text=row.text,
-            measured=_hex(row.word, row.arch),
+            measured=trap_wording.digits(row.word, row.arch),
             setup=setup,
             from_=TrapPart(**_verdict(old.trap, row.arch)),
             to=TrapPart(**_verdict(new.trap, row.arch)),

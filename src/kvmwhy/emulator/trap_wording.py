@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from kvmwhy.abi.arm64 import esr
 from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.abi.riscv64.causes import cause
+from kvmwhy.arch.riscv64.forms import is_compressed
 from kvmwhy.emulator.trap_atlas import Outcome, Row, is_undefined, of_columns
 from kvmwhy.emulator.trap_file import Column, Trap
 from kvmwhy.emulator.wording import accesses
@@ -47,6 +48,11 @@ class Span(NamedTuple):
     setups: tuple[str, ...]
     columns: tuple[Column, ...]
     trap: Trap
+
+
+def digits(word: int, arch: str) -> str:
+    """An instruction as a disassembler prints it."""
+    return f"{word:04x}" if arch == "riscv64" and is_compressed(word) else f"{word:08x}"
 
 
 def say(trap: Trap, arch: str) -> str:

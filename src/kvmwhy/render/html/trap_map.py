@@ -37,6 +37,7 @@ _STYLE: Final = """
 class Content(NamedTuple):
     """What the page shows. ``setups`` are the columns of the map, kernels on emulated CPUs the ``columns`` to choose."""
 
+    arch: str
     title: str
     about: str
     columns: Sequence[Column]
@@ -67,7 +68,7 @@ def page(content: Content, *, made: datetime) -> str:
         content.chosen,
         classes=(class_of(cell.fates) for family in content.families for cell in family.cells),
         sections=sections,
-        main=_map(content) + "".join(_section(family) for family in content.families),
+        main=_map(content) + "".join(_section(family, content.arch) for family in content.families),
         rules=_STYLE + chosen,
     )
     return map_page.page(shown, look, made=made)
@@ -123,22 +124,23 @@ def _brief(counts: Sequence[tuple[str, int]]) -> str:
     return words + (" …" if len(counts) > _MOST else "")
 
 
-def _section(family: Family) -> str:
+def _section(family: Family, arch: str) -> str:
     count = sum(form.alike for form in family.forms)
-    rows = "".join(_form(form) for form in family.forms)
+    rows = "".join(_form(form, arch) for form in family.forms)
     return (
         f'<section id="{_id(family)}"><h2>{plain(family.name)}</h2><details><summary>{count} forms, one of those that fare alike</summary>'
         f'<div class="scroll" tabindex="0" role="group" aria-label="Forms: {plain(family.name)}"><table class="list"><thead><tr>'
-        '<th scope="col">form</th><th scope="col">word</th><th scope="col">like it</th><th scope="col">what becomes of it</th>'
+        '<th scope="col">form</th><th scope="col">word</th><th scope="col">forms</th><th scope="col">what becomes of it</th>'
         f"</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
     )
 
 
-def _form(form: Form) -> str:
+def _form(form: Form, arch: str) -> str:
     ends = "".join(_end(end, is_only=len(form.ends) == 1) for end in form.ends)
-    name = form.text or f".inst {form.word:#x}"
+    digits = trap_wording.digits(form.word, arch)
+    name = form.text or f".inst 0x{digits}"
     return (
-        f'<tr data-m="{plain(name.lower())}"><th scope="row" class="c">{plain(name)}</th><td class="c">{form.word:x}</td>'
+        f'<tr data-m="{plain(name.lower())}"><th scope="row" class="c">{plain(name)}</th><td class="c">{digits}</td>'
         f"<td>{form.alike}</td><td>{ends}</td></tr>"
     )
 
@@ -147,7 +149,8 @@ def _end(end: End, *, is_only: bool) -> str:
     where = "" if is_only else f'<span class="dim">{plain(", ".join(column.name for column in end.columns))}: </span>'
     if len(end.outcomes) == 1:
         return f"<div>{where}{plain(end.outcomes[0][0])} in every setup</div>"
-    outcomes = "; ".join(
-        f"<b>{plain(words)}</b> ({plain(trap_wording.setup_names(setups))})" for words, setups in end.outcomes
+    usual, *others = sorted(end.outcomes, key=lambda outcome: len(outcome[1]), reverse=True)
+    special = "; ".join(
+        f"<b>{plain(words)}</b> ({plain(trap_wording.setup_names(setups))})" for words, setups in others
     )
-    return f"<div>{where}{outcomes}</div>"
+    return f"<div>{where}{special}; else <b>{plain(usual[0])}</b></div>"
