@@ -52,3 +52,22 @@ def test_a_device_of_a_guest_is() -> None:
     line = b"DMAR: [DMA Read NO_PASID] Request device [03:00.0] fault addr 0x7f000 [fault reason 0x06] PTE Read\n"
     assert read(b"[   12.1] vfio-pci 0000:03:00.0: enabling device (0000 -> 0003)\n[   12.3] " + line).failures
     assert read(b"When the VM starts, the host logs:\n[   12.3] " + line).failures
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "meaning"),
+    [
+        (b"VMRESUME failed: error 7\n", 7, "invalid control fields"),
+        (b"[hv] VMLAUNCH failed with error code: 8\n", 8, "invalid host-state fields"),
+        (b"[*] VMLAUNCH Error : 0x5\n", 5, "not launched"),
+        (b"hv: __vmx_vmlaunch failed, error=7\n", 7, "invalid control fields"),
+    ],
+)
+def test_a_failed_entry_of_an_unknown_hypervisor(line: bytes, number: int, meaning: str) -> None:
+    """KVM prints no such line, but a person may: the error is told (SDM vol. 3C, 31.4), and nothing is certain."""
+    answer = diagnose(read(line).failures[0])
+    assert answer.mechanism is not None
+    assert (answer.mechanism.id, answer.mechanism.certainty) == ("not-this", "likely")
+    assert f"error {number} (" in answer.mechanism.text
+    assert meaning in answer.mechanism.text
+    assert not any("no KVM is in this" in each.text for each in answer.advice)

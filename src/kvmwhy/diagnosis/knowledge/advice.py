@@ -220,6 +220,15 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Update the hypervisor that reports it, and ask its makers: no KVM is in this.",
         ("not-this",),
+        lambda scene: scene.speaker != "own",
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Look that error up in the SDM (vol. 3C, 31.4), and hold the VMCS against it: for 7 the control fields against the CPU's"
+        " capability MSRs. If the hypervisor itself runs in a VM of KVM, KVM made the check: see the outer host's log, too.",
+        ("not-this",),
+        lambda scene: scene.speaker == "own",
     ),
     # -- how the host is set up
     Entry(

@@ -105,9 +105,25 @@ def not_kvm(facts: Facts) -> Mechanism | None:
         where, first = _SPEAKERS.get(name, name), first_words(failure)
         text = f"The guest shut down under {where}; the first exception that it could not take: {first} (triple fault)."
         return Mechanism("triple-fault", text, "certain", (Proof("the log says so", facts.at("speaker")),))
+    if name == "own":
+        return _own_entry(facts)
     who = _SPEAKERS.get(name, name or "another hypervisor")
     text = f"This is a failure of {who}, not of KVM."
     return Mechanism("not-this", text, "certain", (Proof(f"the text is that of {who}", facts.at("speaker")),))
+
+
+def _own_entry(facts: Facts) -> Mechanism:
+    """VMLAUNCH or VMRESUME failed in words that no program's source is known for.
+
+    KVM prints none: arch/x86/kvm/vmx/vmx.c, vmx_handle_exit, has the number in kvm_run. But people write it so, too.
+    """
+    number = facts.failure.speaker.fields.get("instruction_error") if facts.failure.speaker else None
+    from kvmwhy.abi.x86.vmx import VM_INSTRUCTION_ERRORS
+
+    meaning = VM_INSTRUCTION_ERRORS.get(number) if isinstance(number, int) else None
+    error = f" with VM-instruction error {number}" + (f" ({meaning})" if meaning else "") if number is not None else ""
+    text = f"VMLAUNCH or VMRESUME failed{error} in a hypervisor that prints so itself; KVM does not."
+    return Mechanism("not-this", text, "likely", (Proof("KVM has no such line in its log", facts.at("speaker")),))
 
 
 def setup_refused(facts: Facts) -> Mechanism | None:

@@ -453,10 +453,15 @@ FORMS: Final[tuple[Form, ...]] = (
     # Hypervisors that people write themselves, and where their VM entry ends
     _form(
         "own",
-        r"\bVM(?:LAUNCH|RESUME)\b[^\n]{0,40}?(?:[Ff]ailed|[Ee]rror)[^\n]{0,40}?(?:error(?: code)?|code|:)"
+        r"(?<![A-Za-z])(?:VM(?:LAUNCH|RESUME)|vm(?:launch|resume))\b[^\n]{0,40}?"
+        r"(?:[Ff]ailed|[Ee]rror)[^\n]{0,40}?(?:error(?: code)?|code|:)"
         rf"[:= ]{{1,4}}(?P<instruction_error>{_HEX})\b",
         "VMLAUNCH",
         "VMRESUME",
+        "vmlaunch failed",
+        "vmlaunch error",
+        "vmresume failed",
+        "vmresume error",
         source="hypervisors of GitHub: what stands behind __vmx_vmlaunch() prints VM_INSTRUCTION_ERROR",
     ),
 )
