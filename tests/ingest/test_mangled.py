@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import quopri
@@ -249,3 +250,15 @@ def test_equal_lines_are_no_parts_of_a_broken_one() -> None:
 )
 def test_a_line_of_its_own_stays_apart(line: str, below: str) -> None:
     assert clean(f"{line}\n{below}\n".encode()).text.split("\n")[1] == below
+
+
+@pytest.mark.parametrize("mark", ["kvm.mbox:", "archive/2024-05.mbox:{}:"])
+def test_base64_behind_the_names_of_files(mark: str) -> None:
+    """As ``grep -r ''`` or ``grep -n ''`` shows a mail: each line has the file's name, the encoded ones, too."""
+    log = "KVM internal error. Suberror: 1\nemulation failure\nRAX=0000000000000001 RBX=0000000000000002\n"
+    mail = f"From: a@b\nContent-Transfer-Encoding: base64\n\n{base64.encodebytes(log.encode()).decode()}"
+    shown = "".join(f"{mark.format(n)}{line}\n" for n, line in enumerate(mail.splitlines(), 1))
+    (failure,) = read(shown.encode()).failures
+    assert failure.suberror == 1
+    assert failure.cpu is not None
+    assert failure.cpu.registers["rax"] == 1

@@ -24,6 +24,11 @@ _BASE64: Final = deferred(
     r"(?:^Content-Transfer-Encoding: *base64[^\n]*\n(?:[^\n]+\n){0,16}\n)((?:[A-Za-z0-9+/]{1,76}={0,2}\n?)+)",
     re.IGNORECASE | re.MULTILINE,
 )
+# grep's "FILE:" or "FILE:123:" before a header: every line of that mail has it.
+_NAMED_HEADER: Final = deferred(
+    r"^([^\s:][^:\n]{0,200}[:-])(?:[0-9]{1,9}[:-])?Content-Transfer-Encoding: *base64", re.IGNORECASE | re.MULTILINE
+)
+_MOST_FILES: Final = 16
 _NO_TEXT: Final = bytes(range(9)) + bytes(range(14, 32))
 
 DECODED_QUOTED_PRINTABLE: Final = "the text was quoted-printable mail; it was decoded"
@@ -99,8 +104,17 @@ def undo_base64(text: str) -> str | None:
     """The text with each of its parts decoded that is declared to be base64, and is text."""
     if "base64" not in text and "BASE64" not in text:
         return None
-    plain = _BASE64.sub(_decoded, text)
-    return None if plain is text or plain == text else plain
+    bare = _without_file_names(text)
+    plain = _BASE64.sub(_decoded, bare)
+    return None if plain == bare else plain
+
+
+def _without_file_names(text: str) -> str:
+    """Without grep's names of files before the lines of mails in which a part is declared to be base64."""
+    names = {match[1] for match, _ in zip(_NAMED_HEADER.finditer(text), range(_MOST_FILES), strict=False)}
+    for name in names:
+        text = re.sub(rf"^{re.escape(name)}(?:[0-9]{{1,9}}[:-])?", "", text, flags=re.MULTILINE)
+    return text
 
 
 def _decoded(part: re.Match[str]) -> str:
