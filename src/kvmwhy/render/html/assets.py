@@ -24,7 +24,7 @@ article > section, nav { background: var(--card); border: 1px solid var(--line);
   margin: 1rem 0; }
 article > section.answer { border-left: 6px solid var(--mark); }
 .dim, small, caption { color: var(--dim); } .good { color: var(--good); } .bad { color: var(--bad); }
-ul { margin: .3rem 0; padding-left: 1.2rem; } dl { display: grid; grid-template-columns: 8rem minmax(0, 1fr);
+ul { margin: .3rem 0; padding-left: 1.2rem; } dl { display: grid; grid-template-columns: 9rem minmax(0, 1fr);
   gap: .3rem 1rem; margin: .6rem 0; } dt { color: var(--dim); } dd { margin: 0; }
 table { border-collapse: collapse; } th, td { padding: .15rem .9rem .15rem 0; text-align: left; vertical-align: top; }
 th { font-weight: 400; color: var(--dim); } code, pre, td.c { font: .87em/1.45 ui-monospace, monospace; }
