@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -50,6 +51,20 @@ def test_what_would_be_ignored_is_refused(line: str) -> None:
     assert (type(result.exception).__name__, result.exit_code) == ("SystemExit", 2)
     named = re.findall(r"--[a-z-]+", line)
     assert any(option in result.stderr for option in named), result.stderr
+
+
+def test_no_option_takes_another_for_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--html --help` is a mistake in each command, and no file named --help comes of it."""
+    monkeypatch.chdir(tmp_path)
+    asked = 0
+    for name, command in kvmwhy.commands.items():
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.is_flag and not option.count:
+                ending = run(name, option.opts[0], "--help")
+                assert ending.exit_code == 2, (name, option.opts, ending.output)
+                asked += isinstance(option.type, click.types.StringParamType | click.Path)
+    assert asked > 20
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_devices_are_no_files() -> None:

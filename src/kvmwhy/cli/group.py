@@ -16,6 +16,21 @@ class Command(click.Command):
         taken = {flag for parameter in self.params for flag in parameter.opts}
         self.params += [option for option in shared(hidden=True) if not taken & set(option.opts)]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, and refuse an option as the value of another: `--html --full` would write a file named --full."""
+        rest = super().parse_args(ctx, args)
+        parameters = self.get_params(ctx)
+        spellings = {spelling for parameter in parameters for spelling in parameter.opts + parameter.secondary_opts}
+        for option in parameters:
+            value = ctx.params.get(option.name or "")
+            for word in value if isinstance(value, tuple) else (value,):
+                if isinstance(option, click.Option) and isinstance(word, str) and word[:1] == "-" and word in spellings:
+                    message = (
+                        f"{option.opts[0]} needs a value, and {word} is an option; a file of that name is ./{word}"
+                    )
+                    raise click.UsageError(message, ctx)
+        return rest
+
 
 class Group(click.Group):
     """The commands. `kvmwhy FILE` is `kvmwhy explain FILE`."""
