@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from kvmwhy.abi.error_numbers import NAMES
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.pipeline import inputs, records_of
+from kvmwhy.pipeline import inputs
 from kvmwhy.readers import run_page
 from kvmwhy.record import Failure
 from kvmwhy.render.json import to_json
@@ -49,8 +49,7 @@ def explain(
     for source in sources:
         path = None if isinstance(source, bytes) else str(source)
         for member in inputs(_chunks(source), path, complain):
-            for record in records_of(distinct.beside.watch(member.path, member.chunks), member.path, complain):
-                distinct.add(record)
+            distinct.read(member, complain, is_given=len(sources) > 1 and member.path == path)
     if distinct.left_out:
         complain(f"{distinct.left_out} more failures differ from these and are left out")
     stories = stories_of(distinct.failures(several=len(sources) > 1))

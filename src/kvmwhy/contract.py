@@ -185,6 +185,7 @@ class HostPart(_Part, kw_only=True):
     vendor: Vendor | None = None
     vendor_from: str | None = None
     hypervisor: Annotated[str | None, Meta(description="The host is itself a virtual machine, of this.")] = None
+    is_physical: Annotated[bool, Meta(description="The host said that it is no virtual machine.")] = False
     rivals: Annotated[list[str], Meta(description="Other hypervisors' modules.")] = msgspec.field(default_factory=list)
     unrestricted_guest_hint: bool = False
     events: list[HostEventPart] = msgspec.field(default_factory=list)

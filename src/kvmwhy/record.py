@@ -198,6 +198,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     vendor: Literal["vmx", "svm", "tdx", "pvm"] | None = None  # named by the text, not by numbers
     vendor_from: str | None = None
     hypervisor: str | None = None  # the host is itself a virtual machine, of this hypervisor
+    is_physical: bool = False  # the host said that it is no virtual machine
     rivals: tuple[str, ...] = ()  # other hypervisors' modules on this host: vboxdrv, vmmon
     unrestricted_guest_hint: bool = False  # QEMU printed its "without unrestricted mode" advice
     events: tuple[HostEvent, ...] = ()  # lines of the host's kernel near the failure

@@ -13,7 +13,7 @@ import msgspec
 
 from kvmwhy.ingest.normalize import line_ends
 from kvmwhy.ingest.window import Window
-from kvmwhy.pipeline import Record, identity, inputs, order, records_of
+from kvmwhy.pipeline import Complain, Input, Record, identity, inputs, order, records_of
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_files import Beside
 from kvmwhy.readers.moments import moments
@@ -29,6 +29,7 @@ _MOST_REMARKS: Final = 20
 _BEFORE: Final = 10  # lines in front of the first that was read
 _BEHIND: Final = 30
 _MOST_LINES: Final = 400
+_MOST_NOTE: Final = 1 << 20  # bytes of a file that tells of the host: cpuinfo of a large one
 _LONGEST: Final = 2000  # characters of a line
 
 Story = tuple[Failure, ...]  # what happened in one moment, the first of it first
@@ -47,6 +48,22 @@ class Distinct:
         self.bytes_seen = 0
         self.beside = Beside()  # files of bundles that tell of the host
         self.excerpts: dict[tuple[str | None, int | None], Excerpt] | None = {} if excerpts else None  # by place
+
+    def read(self, member: Input, complain: Complain, *, is_given: bool = False) -> None:
+        """Add what failed in a file. One that was given by itself, and shows no failure, may tell of the host."""
+        chunks, held = self.beside.watch(member.path, member.chunks), bytearray()
+
+        def kept() -> Iterator[bytes]:
+            for chunk in chunks:
+                held.extend(chunk[: _MOST_NOTE + 1 - len(held)])
+                yield chunk
+
+        any_failed = False
+        for record in records_of(kept() if is_given else chunks, member.path, complain):
+            any_failed = True
+            self.add(record)
+        if held and not any_failed and len(held) <= _MOST_NOTE:
+            self.beside.note(bytes(held))
 
     def add(self, record: Record) -> None:
         failure, format_ = record.failure, record.format
@@ -156,8 +173,7 @@ def report(
         remarks(sentence)
     bounds = UnpackBudget(total=limits.unpacked, members=limits.members)
     for member in inputs(_up_to(chunks, limits.unpacked, remarks), path, remarks, bounds):
-        for record in records_of(distinct.beside.watch(member.path, member.chunks), member.path, remarks):
-            distinct.add(record)
+        distinct.read(member, remarks)
     if distinct.left_out:
         remarks(f"{distinct.left_out} more failures differ from these and are not shown")
     return rendered(distinct, remarks, made=made)

@@ -519,3 +519,15 @@ def test_no_option_is_ignored(arguments: list[str]) -> None:
     assert result.returncode == 2
     assert result.stdout == b""
     one_sentence(result)
+
+
+def test_what_was_missing_can_be_given_in_a_file(tmp_path: Path) -> None:
+    """The answers of the two commands that `missing` names, in files beside the log, are taken and asked for no more."""
+    log = str(ROOT / "examples" / "jump-into-vga-window.log")
+    assert "systemd-detect-virt" in kvmwhy("explain", log).stdout.decode()
+    (tmp_path / "virt.txt").write_text("none\n")
+    (tmp_path / "uname.txt").write_text("6.12.9-amd64\n")
+    files = [str(tmp_path / "virt.txt"), log, str(tmp_path / "uname.txt")]
+    assert "  missing " not in kvmwhy("explain", *files).stdout.decode()
+    host = json.loads(kvmwhy("explain", "--json", *files).stdout)["host"]
+    assert (host["kernel"], host["is_physical"]) == ("6.12.9-amd64", True)

@@ -65,6 +65,35 @@ def test_the_failures_own_words_stand_above() -> None:
     assert bundle("a/").with_host(outside) == outside
 
 
+@pytest.mark.parametrize(
+    ("note", "host"),
+    [
+        ("6.8.12-4-pve\n", Host(kernel="6.8.12-4-pve")),
+        ("none\n", Host(is_physical=True)),
+        ("oracle\n", Host(hypervisor="VirtualBox")),
+        ("5.10.0-46-amd64\nmicrosoft\n", Host(kernel="5.10.0-46-amd64", hypervisor="Hyper-V")),
+        (FILES["sos_commands/kernel/uname_-a"], Host(kernel="6.8.12-4-pve")),
+        ("It was none of these: kvm, xen.\n", Host()),
+        ("", Host()),
+    ],
+)
+def test_a_note_answers_what_is_asked_for(note: str, host: Host) -> None:
+    """The bare answers of ``uname -r`` and ``systemd-detect-virt``, and those files as they are; prose is none."""
+    beside = Beside()
+    beside.note(note.encode())
+    assert beside.with_host(Failure(kind="other", source=Source(path="vm.log"))).host == host
+
+
+def test_notes_of_two_hosts_say_nothing() -> None:
+    """Whose log it is cannot be told; and what the log itself says stands above."""
+    beside = Beside()
+    beside.note(b"6.8.12-4-pve")
+    own = Failure(kind="other", source=Source(), host=Host(kernel="5.4.0"))
+    assert beside.with_host(own).host.kernel == "5.4.0"
+    beside.note(b"6.1.0-56-amd64")
+    assert beside.with_host(Failure(kind="other", source=Source())).host == Host()
+
+
 def test_paths_that_tell_of_no_host() -> None:
     """Logs are no such files, and a domain is told by its name."""
     assert member_of("var/log/libvirt/qemu/web.log") is None

@@ -54,6 +54,7 @@ hosts = st.builds(
     hypervisor=st.none() | texts,
     rivals=st.lists(texts, max_size=2).map(tuple),
     unrestricted_guest_hint=st.booleans(),
+    is_physical=st.booleans(),
     cpu_name=st.none() | texts,
     dmi=st.none() | texts,
     parameters=st.dictionaries(texts, texts, max_size=2),

@@ -12,7 +12,7 @@ from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import Diagnosis, diagnose
-from kvmwhy.pipeline import inputs, records_of
+from kvmwhy.pipeline import inputs
 from kvmwhy.record import Failure
 from kvmwhy.render.page import Line
 from kvmwhy.report import Distinct, stories_of
@@ -25,7 +25,6 @@ _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20
 _MOST_COMPLAINTS: Final = 20
 _MOST_SCREENS: Final = 3  # of more failures, the table and the first
-_MOST_COMBINED: Final = 256  # distinct failures of several inputs that are compared with each other
 
 
 class _Complaints:
@@ -242,7 +241,7 @@ def _read_file(path: str, distinct: Distinct, complaints: _Complaints, *, is_nam
     """Read one input; complain in one sentence if it cannot be read. What was read before stays."""
     try:
         if path == "-":
-            _read_stream(sys.stdin.buffer, None, 0, distinct, complaints)
+            _read_stream(sys.stdin.buffer, None, 0, distinct, complaints, is_named=True)
             return DONE
         info = os.stat(path)
         if stat.S_ISBLK(info.st_mode) or (
@@ -251,7 +250,7 @@ def _read_file(path: str, distinct: Distinct, complaints: _Complaints, *, is_nam
             complain(f"{path} is a device, not a file; nothing of it is read")
             return BAD_INPUT
         with open(path, "rb") as stream:
-            _read_stream(stream, path, info.st_size, distinct, complaints)
+            _read_stream(stream, path, info.st_size, distinct, complaints, is_named=is_named)
     except PermissionError:
         complaints(f"{path}: not permitted to read it")
         return NOT_PERMITTED if is_named else DONE
@@ -261,11 +260,17 @@ def _read_file(path: str, distinct: Distinct, complaints: _Complaints, *, is_nam
     return DONE
 
 
-def _read_stream(stream: BinaryIO, path: str | None, size: int, distinct: Distinct, complaints: _Complaints) -> None:
+def _read_stream(
+    stream: BinaryIO,
+    path: str | None,
+    size: int,
+    distinct: Distinct,
+    complaints: _Complaints,
+    *,
+    is_named: bool = False,
+) -> None:
     for member in inputs(_counted(_chunks(stream, size), distinct), path, complaints):
-        chunks = distinct.beside.watch(member.path, member.chunks)
-        for record in records_of(chunks, member.path, complaints):
-            distinct.add(record)
+        distinct.read(member, complaints, is_given=is_named and member.path == path)
 
 
 def _counted(chunks: Iterator[bytes], distinct: Distinct) -> Iterator[bytes]:

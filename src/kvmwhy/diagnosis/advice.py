@@ -105,7 +105,7 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append(_TRACE)
     if mechanism.id == "setup-refused" and failure.errno is None and scene.msr is None:
         wanted.append("the errno: what the program printed behind the call's name")
-    if scene.outer is None and scene.dmi is None and mechanism.id in _NESTED:
+    if scene.outer is None and scene.dmi is None and not scene.is_physical and mechanism.id in _NESTED:
         wanted.append("whether the host is itself a virtual machine: `systemd-detect-virt`")
     if scene.kernel is None and mechanism.id != "not-shown":
         wanted.append("the host's kernel: `uname -r`")

@@ -82,6 +82,7 @@ class Scene(Struct, frozen=True):
     release: Release | None
     outer: str | None
     dmi: str | None
+    is_physical: bool  # the host said so
     rivals: tuple[str, ...]
     devices: frozenset[str]
     confidential: str | None
@@ -251,6 +252,7 @@ def scene_of(facts: Facts, mechanism: str) -> Scene:
         release=release_of(kernel),
         outer=host.hypervisor or _field(events, "hypervisor") or _machine(hardware),
         dmi=hardware,
+        is_physical=host.is_physical,
         rivals=host.rivals,
         devices=_devices(host.devices, events),
         confidential=host.confidential

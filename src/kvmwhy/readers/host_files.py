@@ -13,10 +13,31 @@ from msgspec.structs import asdict, replace
 
 from kvmwhy.deferred_re import deferred
 from kvmwhy.ingest.bundles import MOST, Member, domain_of, in_bundle, member_of
+from kvmwhy.readers.host_context import host_of
 from kvmwhy.record import Failure, Host
 
 _MOST_BUNDLES: Final = 4096
 _MOST_PARTS: Final = 256
+_MOST_NOTES: Final = 16
+_RELEASE: Final = re.compile(r"[0-9]{1,2}\.[0-9]{1,4}[\w.+~-]{0,80}")
+# systemd-detect-virt(1): what it answers on a virtual machine. On a physical one it says "none".
+_VIRTS: Final = {
+    "qemu": "QEMU",
+    "kvm": "KVM",
+    "amazon": "Amazon EC2",
+    "zvm": "z/VM",
+    "vmware": "VMware",
+    "microsoft": "Hyper-V",
+    "oracle": "VirtualBox",
+    "powervm": "PowerVM",
+    "xen": "Xen",
+    "bochs": "Bochs",
+    "parallels": "Parallels",
+    "bhyve": "bhyve",
+    "acrn": "ACRN",
+    "apple": "Apple's Hypervisor framework",
+    "google": "Google Compute Engine",
+}
 _UNAME: Final = deferred(r"^Linux \S{1,200} ([0-9]{1,2}\.[0-9]{1,4}\S{0,80}) #", re.MULTILINE)
 _CPU_NAME: Final = deferred(r"^(?:model name\s{0,8}|Model name): {0,40}(\S[^\n]{0,100})", re.MULTILINE)
 _CPU_VENDOR: Final = deferred(r"^(?:vendor_id\s{0,8}|Vendor ID): {0,40}(GenuineIntel|AuthenticAMD)", re.MULTILINE)
@@ -57,10 +78,14 @@ _CONFIDENTIAL: Final[dict[str, Confidential]] = {"sev": "sev", "sev-snp": "snp",
 
 
 class Beside:
-    """What the files of bundles say of their hosts, gathered as they pass by, and given to the failures at the end."""
+    """What files say of hosts, gathered as they pass by, and given to the failures at the end.
+
+    A bundle's files speak for the logs of that bundle; notes, which a person put beside a log, for all.
+    """
 
     def __init__(self) -> None:
         self.parts: dict[str, list[tuple[Member, Host]]] = {}
+        self.notes: list[Host] = []
 
     def watch(self, path: str | None, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """The same bytes; a file that tells of a host is kept as it passes."""
@@ -74,22 +99,51 @@ class Beside:
             yield chunk
         self.parts.setdefault(member.root, []).append((member, read(member, bytes(held))))
 
+    def note(self, data: bytes) -> None:
+        """Keep what a file says of the host that was given beside a log, and in which nothing failed."""
+        told = note_of(data.decode("utf-8", "replace"))
+        if told != Host() and len(self.notes) < _MOST_NOTES:
+            self.notes.append(told)
+
     def with_host(self, failure: Failure) -> Failure:
         """The failure with what lies beside its log.
 
         Of two files that contradict each other the first is taken; cpuinfo comes last, as it does not name the
-        hypervisor that it shows.
+        hypervisor that it shows. Notes that contradict each other are of two hosts, and say nothing.
         """
-        path = failure.source.path
+        path, host = failure.source.path, failure.host
         root = in_bundle(path, frozenset(self.parts)) if path and self.parts else None
-        if path is None or root is None:
+        if path is not None and root is not None:
+            for member, part in sorted(self.parts[root][:_MOST_PARTS], key=lambda pair: pair[0].role == "cpuinfo"):
+                if is_of(member, path):
+                    host = fill(host, part)
+        if self.notes and len({note.kernel for note in self.notes if note.kernel}) < 2:
+            for note in self.notes:
+                host = fill(host, note)
+        if host is failure.host:
             return failure
-        host = failure.host
-        for member, part in sorted(self.parts[root][:_MOST_PARTS], key=lambda pair: pair[0].role == "cpuinfo"):
-            if is_of(member, path):
-                host = fill(host, part)
         changed: Failure = replace(failure, host=host)
         return changed
+
+
+def note_of(text: str) -> Host:
+    """What a text says of the host: the bare answers of ``uname -r`` and ``systemd-detect-virt``, or a file's."""
+    words = text.split()
+    answers = [_answer(word) for word in words[:4]]
+    if not words or len(words) > len(answers) or None in answers:
+        return host_of(text)
+    host = Host()
+    for answer in answers:
+        host = fill(host, answer or Host())
+    return host
+
+
+def _answer(word: str) -> Host | None:
+    if _RELEASE.fullmatch(word):
+        return Host(kernel=word)
+    if word == "none":
+        return Host(is_physical=True)
+    return Host(hypervisor=_VIRTS[word]) if word in _VIRTS else None
 
 
 def read(member: Member, data: bytes) -> Host:
@@ -105,8 +159,7 @@ def read(member: Member, data: bytes) -> Host:
             match = _NODE_KERNEL.search(text)
             return Host(kernel=match[1] if match else None)
         case "virt":
-            name = text.strip()
-            return Host(hypervisor=name if re.fullmatch(r"[a-z0-9-]{2,30}", name) and name != "none" else None)
+            return _answer(text.strip()) or Host()
     return _of_host(text)
 
 

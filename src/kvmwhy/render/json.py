@@ -255,6 +255,7 @@ def _host(host: Host) -> HostPart:
         vendor=host.vendor,
         vendor_from=_text(host.vendor_from),
         hypervisor=_text(host.hypervisor),
+        is_physical=host.is_physical,
         rivals=[safe(name) for name in host.rivals],
         unrestricted_guest_hint=host.unrestricted_guest_hint,
         events=[

@@ -176,7 +176,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "If this host is itself a virtual machine (`systemd-detect-virt`), update the hypervisor around it, or use a physical machine.",
         None,
-        lambda scene: scene.outer is None and scene.dmi is None,
+        lambda scene: scene.outer is None and scene.dmi is None and not scene.is_physical,
     ),
     # -- the host's kernel
     Entry(

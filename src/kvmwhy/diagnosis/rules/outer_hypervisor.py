@@ -48,6 +48,8 @@ def rule(facts: Facts) -> Finding | None:
     outer = failure.host.hypervisor
     if outer:
         for_.append(f"this host is itself a virtual machine ({outer})")
+    elif failure.host.is_physical:
+        against.append("the host says that it is a physical machine")
     else:
         against.append("nothing here says whether this host is itself a virtual machine")
     return Finding(

@@ -89,6 +89,6 @@ def _collect(facts: Facts) -> list[str]:
             wanted.append("the host's dmesg of that second")
     if host.kernel is None:
         wanted.append("the host's kernel (uname -r)")
-    if host.hypervisor is None:
+    if host.hypervisor is None and not host.is_physical:
         wanted.append("whether the host is itself a virtual machine (hypervisor in /proc/cpuinfo)")
     return wanted

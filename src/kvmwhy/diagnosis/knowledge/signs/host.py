@@ -48,8 +48,12 @@ def _cloud_kernel(scene: Scene) -> Answer:
 
 
 def _metal(scene: Scene) -> Answer:
+    if scene.outer:
+        return None
+    if scene.is_physical:
+        return "it says so itself"
     name = scene.dmi
-    if name is None or scene.outer or any(mark in name for mark in _VIRTUAL):
+    if name is None or any(mark in name for mark in _VIRTUAL):
         return None
     return name if name.startswith(_METAL) else None
 
@@ -146,7 +150,7 @@ SIGNS: Final = (
         _metal,
         "the host is a physical machine ({})",
         weights(outer_hypervisor=-2),
-        "DMI names a board of its own, and no hypervisor.",
+        "DMI names a board of its own, and no hypervisor; or systemd-detect-virt says none.",
     ),
     Sign(
         "development-kernel",
