@@ -63,6 +63,7 @@ def _on_machine(choice: str, refused: MachineError | None) -> Story:
     """``refused``: why it is not the machine that was wanted."""
     from kvmwhy.cli.from_vcpu import convey
     from kvmwhy.cli.run import describe, open_machine
+    from kvmwhy.cli.what_runs import what_runs
     from kvmwhy.machine import Mmio
 
     guest = Guest("long64", _CODE, regs={"rbx": _HOLE})
@@ -75,10 +76,10 @@ def _on_machine(choice: str, refused: MachineError | None) -> Story:
             if not isinstance(exit_, Mmio):
                 break
             vcpu.complete(bytes(exit_.len))
-        live = choice == "kvm"
-        where = "on /dev/kvm of this host" if live else "on the model of KVM"
+        where = "on /dev/kvm of this host" if choice == "kvm" else "on the model of KVM"
         where += f", for lack of /dev/kvm ({refused})" if refused else ""
-        return Story(where, tuple(exits), vcpu.page(), convey(machine, vcpu, ram_bytes=guest.memory, live=live))
+        failure = convey(machine, vcpu, ram_bytes=guest.memory, kernel=what_runs(machine, choice).kernel)
+        return Story(where, tuple(exits), vcpu.page(), failure)
 
 
 def _tell(story: Story) -> list[Line]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import msgspec
 
 from kvmwhy.machine import Machine, Vcpu
@@ -16,10 +14,10 @@ from kvmwhy.record import Code, Cpu, Failure, Host, Segment, Source
 _BEFORE, _WINDOW = 20, 50
 
 
-def convey(machine: Machine, vcpu: Vcpu, *, ram_bytes: int | None, live: bool) -> Failure:
+def convey(machine: Machine, vcpu: Vcpu, *, ram_bytes: int | None, kernel: str | None) -> Failure:
     """The failure that this vCPU's page holds, with everything that the machine can add.
 
-    ``live`` says that the host's own kernel wrote the page, so that its release is a fact of it.
+    ``kernel`` is the release of the one that wrote the page: this host's, or the modelled one.
     """
     (failure,) = run_page.read(vcpu.page()).failures
     regs, sregs = vcpu.get_regs(), vcpu.get_sregs()
@@ -33,7 +31,7 @@ def convey(machine: Machine, vcpu: Vcpu, *, ram_bytes: int | None, live: bool) -
         source=Source(vmm="kvmwhy", vcpu=vcpu.id),
         cpu=Cpu(registers=values, segments=segments, cpl=cpl),
         code=_code(machine, sregs, regs.rip),
-        host=Host(kernel=platform.release() if live else None, ram_bytes=ram_bytes),
+        host=Host(kernel=kernel, ram_bytes=ram_bytes),
     )
 
 

@@ -13,7 +13,7 @@ from kvmwhy.abi import literal
 from kvmwhy.abi.uname import Arch
 from kvmwhy.cli.from_vcpu import convey
 from kvmwhy.cli.other_host import bare_host, refusal
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.cli.status import BAD_INPUT, DONE, NOT_PERMITTED
 from kvmwhy.cli.what_runs import sentence, what_runs
 from kvmwhy.contract import MachinePart
@@ -187,14 +187,14 @@ def _run(machine: Machine, part: MachinePart, vcpu: Vcpu, guest: Guest, wish: Ru
             case _:
                 break
     else:
-        complain(f"stopped after {wish.max_exits} exits; --max-exits allows more")
+        complain(f"stopped after {counted(wish.max_exits, 'exit')}; --max-exits allows more")
         return DONE
     if wish.page:
         with open(wish.page, "wb") as out:
             out.write(vcpu.page())
     if isinstance(last, _FAILURES):
         ram_bytes = None if guest.mmio else guest.memory
-        failure = convey(machine, vcpu, ram_bytes=ram_bytes, live=isinstance(machine, KvmMachine))
+        failure = convey(machine, vcpu, ram_bytes=ram_bytes, kernel=part.kernel)
         diagnosis = diagnose(failure)
         if wish.as_json:
             line = msgspec.json.encode({**to_object(diagnosis), "machine": part})
