@@ -522,7 +522,7 @@ def test_no_option_is_ignored(arguments: list[str]) -> None:
 
 
 def test_what_was_missing_can_be_given_in_a_file(tmp_path: Path) -> None:
-    """The answers of the two commands that `missing` names, in files beside the log, are taken and asked for no more."""
+    """The answers of the two commands that `missing` names, in files beside the log, are asked for no more."""
     log = str(ROOT / "examples" / "jump-into-vga-window.log")
     assert "systemd-detect-virt" in kvmwhy("explain", log).stdout.decode()
     (tmp_path / "virt.txt").write_text("none\n")

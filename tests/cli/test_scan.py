@@ -36,7 +36,7 @@ def test_it_writes_rows_and_says_how_many(tmp_path: Path, log: Path, name: str) 
     result = run(str(log), "--out", str(out))
     assert result.exit_code == 0
     assert result.stdout == ""
-    assert f"2 failures in 1 rows of {out}" in result.stderr
+    assert f"2 failures in 1 row of {out}" in result.stderr
     assert [row.count for row in read_rows(str(out))] == [2]
 
 

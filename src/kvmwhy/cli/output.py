@@ -122,8 +122,8 @@ def _columns() -> int:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 record, 2 records."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    """A number with its noun: 1 record, 2,000 records."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def require_writable(path: str) -> None:

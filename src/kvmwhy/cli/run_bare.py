@@ -10,7 +10,7 @@ import msgspec
 
 from kvmwhy.abi.arm64 import esr
 from kvmwhy.abi.uname import Arch
-from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.cli.run import image, number, print_exit, what_is_named
 from kvmwhy.cli.status import DONE
 from kvmwhy.contract import MachinePart
@@ -93,7 +93,7 @@ def _end(ran: Ran, part: MachinePart, *, as_json: bool) -> None:
     stopped = ran.stopped
     last = stopped.exits[-1] if stopped.exits else None
     if stopped.how == "many":
-        complain(f"stopped after {len(stopped.exits)} exits; --max-exits allows more")
+        complain(f"stopped after {counted(len(stopped.exits), 'exit')}; --max-exits allows more")
     elif stopped.how == "errno" or (stopped.how == "exit" and isinstance(last, _FAILURES)):
         diagnosis = diagnose(convey(ran))
         if as_json:

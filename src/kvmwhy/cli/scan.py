@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final, NamedTuple
 
-from kvmwhy.cli.output import complain
+from kvmwhy.cli.output import complain, counted
 from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, INTERRUPTED, NOTHING
 from kvmwhy.fleet.checkpoint import Parts, Report, Task
 from kvmwhy.fleet.executor import Engine, Tell, here, processes
@@ -82,7 +82,8 @@ def _to_file(wish: ScanOptions, out: str, stack: ExitStack) -> int:
     rows = parts.finish()
     count = sum(report.failures for report in done)
     read = sum(report.read for report in done)
-    complain(f"{count:,} failures in {rows:,} rows of {out}; {_size(read)} read in {progress.seconds:.1f} s")
+    failures = f"{counted(count, 'failure')} in {counted(rows, 'row')} of {out}"
+    complain(f"{failures}; {_size(read)} read in {progress.seconds:.1f} s")
     _say_unread(unread, out)
     return _status(count, unread)
 
@@ -167,7 +168,7 @@ class _Progress:
         left = max(0, self.total - self.before - read)
         there = f"{_size(self.before + read)} of {_size(self.total)}"
         time_left = f", {_duration(left / rate)} left" if rate and left else ""
-        return f"{there}, {_size(rate)}/s{time_left}; {self.failures:,} failures"
+        return f"{there}, {_size(rate)}/s{time_left}; {counted(self.failures, 'failure')}"
 
     def close(self) -> None:
         if self.on:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
-from kvmwhy.cli.output import complain
+from kvmwhy.cli.output import complain, counted
 from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.record import Failure
@@ -80,15 +80,20 @@ class _Job:
         where = "" if out == "-" else f" in {out}: open it at https://ui.perfetto.dev, which reads it in the browser"
         seconds = (timeline.latest - (timeline.first or 0)) / 1e9
         complain(
-            f"{timeline.events:,} events, {timeline.lanes:,} lanes, {timeline.failures:,} failures,"
+            f"{counted(timeline.events, 'event')}, {counted(timeline.lanes, 'lane')},"
+            f" {counted(timeline.failures, 'failure')},"
             f" {seconds:,.3f} s{where}"
         )
         if timeline.untimed:
-            self.remarks.append(f"{timeline.untimed:,} events have no time; they stand a microsecond behind the last")
+            self.remarks.append(
+                f"{counted(timeline.untimed, 'event')} without a time: drawn a microsecond behind the last"
+            )
         if timeline.backwards:
-            self.remarks.append(f"{timeline.backwards:,} events run back in time; they stand where their lane was")
+            self.remarks.append(
+                f"{counted(timeline.backwards, 'event')} before those in front: drawn where their lane was"
+            )
         if timeline.left_out:
-            self.remarks.append(f"{timeline.left_out:,} events of more threads than are drawn are left out")
+            self.remarks.append(f"left out: {counted(timeline.left_out, 'event')} of more threads than are drawn")
         for remark in dict.fromkeys(self.remarks):
             complain(f"{self.path}: {remark}")
         return DAMAGED if self.remarks else DONE

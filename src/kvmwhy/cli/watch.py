@@ -241,10 +241,10 @@ class _Session:
         waiting = len(self.out.waiting) if isinstance(self.out, Records) else 0
         self._say(f"stopped: {counted(self.out.written, 'record')} written")
         if lost:
-            complain(f"the kernel lost {lost} events for want of room: as many failures may be missing")
+            complain(f"the kernel lost {counted(lost, 'event')} for want of room: as many failures may be missing")
         if waiting or self.out.dropped:
             complain(
-                f"{waiting + self.out.dropped} records could not be written: {self._problem or 'the disk was full'}"
+                f"not written: {counted(waiting + self.out.dropped, 'record')}: {self._problem or 'the disk was full'}"
             )
         return DAMAGED if lost or waiting or self.out.dropped else DONE
 
