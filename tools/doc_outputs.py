@@ -35,8 +35,9 @@ def updated(page: str) -> str:
         programs.mkdir()
         for shown in ("examples", "tests"):
             (desk / shown).symlink_to(ROOT / shown)
-        (programs / "kvmwhy").write_text(f'#!/bin/sh\nexec {sys.executable} -m kvmwhy "$@"\n')
-        (programs / "kvmwhy").chmod(0o755)
+        for name, options in (("python3", ""), ("kvmwhy", "-m kvmwhy ")):
+            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {options}"$@"\n')
+            (programs / name).chmod(0o755)
         env = os.environ | {"COLUMNS": _WIDE, "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
         env["PATH"] = f"{programs}:{env['PATH']}"
 
