@@ -81,16 +81,18 @@ class Distinct:
                 self.excerpts[failure.source.path, failure.source.line] = excerpt_of(record.window, failure)
 
     def failures(self, *, several: bool) -> list[Failure]:
-        """The records; what ``several`` inputs tell of one failure in one of them."""
+        """The records; what ``several`` inputs, or parts of one, tell of one failure in one of them."""
         counted = [self.beside.with_host(self._counted(key, failure)) for key, failure in self.first.items()]
-        if not several or len(set(self.format.values())) < 2 or len(counted) > _MOST_COMBINED:
+        if len(set(self.format.values())) < 2 or len(counted) > _MOST_COMBINED:
             return counted
         from kvmwhy.readers.correlate import combine
 
         pieces: dict[str | None, list[Failure]] = {}
         for failure, format_ in zip(counted, self.format.values(), strict=True):
             pieces.setdefault(format_, []).append(failure)
-        return combine([Evidence(tuple(held), format=format_) for format_, held in pieces.items()])
+        return combine(
+            [Evidence(tuple(held), format=format_) for format_, held in pieces.items()], far_apart=not several
+        )
 
     def excerpt(self, failure: Failure) -> Excerpt:
         """The lines that a failure was read from, as far as they are kept."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from kvmwhy.readers import Evidence, read
 from kvmwhy.readers.correlate import combine
 from kvmwhy.record import ControlBlock, Cpu, Emulation, Failure, Host, Source
+from kvmwhy.report import report
 
 QEMU = Failure(
     kind="internal-error", suberror=1, exit_reason=17, ndata=0, cpu=Cpu(registers={"rip": 0x8086, "cr0": 1}),
@@ -96,3 +100,26 @@ def test_a_line_that_two_readers_know_is_one_failure(line: str) -> None:
         failures = read((line + "other words\n").encode() * times).failures
         assert len({failure.source.line for failure in failures}) == len(failures)
         assert not any("assumed" in remark for failure in failures for remark in failure.damage)
+
+
+def test_far_apart_only_a_tie_counts() -> None:
+    """One of each is not enough there; and what one reader saw twice is two failures, whoever read it with it."""
+    bare = msgspec.structs.replace(TRACED, emulation=None)
+    assert len(combine([of(QEMU, "QEMU log"), of(bare, "trace")])) == 1
+    assert len(combine([of(QEMU, "QEMU log"), of(bare, "trace")], far_apart=True)) == 2
+    assert len(combine([of(QEMU, "QEMU log"), of(TRACED, "trace")], far_apart=True)) == 1
+    assert len(combine([of(QEMU, "QEMU log"), of(QEMU, "QEMU log + kernel log")])) == 2
+
+
+@pytest.mark.parametrize("size", [1 << 10, 100 << 10, 3 << 20])
+def test_a_dump_far_from_the_vmms_lines_is_of_the_same_failure(size: int) -> None:
+    """In one file, at any distance: the kernel's VMCS has the RIP that QEMU's dump has."""
+    capture = Path(__file__).parents[1] / "fixtures/truths-lab/vmx-6.1-dump_invalid_vmcs-1/smi-in-sti-shadow"
+    kernel, vmm = ((capture / name).read_bytes() for name in ("dmesg.txt", "vmm.log"))
+    other = b"lorem ipsum dolor sit amet consetetur sadipscing elitr sed diam\n"
+    for text in (kernel + other * (size // len(other)) + vmm, vmm + other * (size // len(other)) + kernel):
+        answer = report([text], "all.log", made=datetime(2026, 1, 2, tzinfo=UTC))
+        (failure,) = answer.failures
+        assert failure.control is not None
+        assert failure.hardware_error == 0x80000021
+        assert failure.source.vmm == "qemu"

@@ -28,8 +28,11 @@ _APART: Final = {
 _NAMES: Final = tuple(f.name for f in fields(Failure) if f.name not in _APART)
 
 
-def combine(pieces: Sequence[Evidence]) -> list[Failure]:
-    """All failures of evidence about one host; those of one reader are never put together."""
+def combine(pieces: Sequence[Evidence], *, far_apart: bool = False) -> list[Failure]:
+    """All failures of evidence about one host; those of one reader are never put together.
+
+    What stands ``far_apart`` needs a tie.
+    """
     telling = [piece for piece in pieces if piece.failures]
     if len({piece.format for piece in telling}) < 2:
         return [failure for piece in telling for failure in piece.failures]
@@ -37,21 +40,21 @@ def combine(pieces: Sequence[Evidence]) -> list[Failure]:
     formats: list[set[str]] = []
     ties: dict[object, list[int]] = {}
     for piece in telling:
-        name = piece.format or "evidence"
+        names = set((piece.format or "evidence").split(" + "))
         for failure in piece.failures:
-            at = _tied(failure, name, out, formats, ties)
+            at = _tied(failure, names, out, formats, ties)
             if at is None:
                 at = len(out)
                 out.append(failure)
-                formats.append({name})
+                formats.append(set(names))
             else:
                 out[at] = merge(out[at], failure)
-                formats[at].add(name)
+                formats[at] |= names
             for tie in _ties(out[at]):
                 known = ties.setdefault(tie, [])
                 if at not in known:
                     known.append(at)
-    return _one_of_each(out, formats)
+    return out if far_apart else _one_of_each(out, formats)
 
 
 def _rip(failure: Failure) -> int | None:
@@ -71,13 +74,13 @@ def _ties(failure: Failure) -> Iterator[object]:
 
 
 def _tied(
-    failure: Failure, name: str, out: list[Failure], formats: list[set[str]], ties: dict[object, list[int]]
+    failure: Failure, names: set[str], out: list[Failure], formats: list[set[str]], ties: dict[object, list[int]]
 ) -> int | None:
     found = {
         at
         for tie in _ties(failure)
         for at in ties.get(tie, ())[:_MOST_RIVALS]
-        if name not in formats[at] and agree(out[at], failure)
+        if not names & formats[at] and agree(out[at], failure)
     }
     return found.pop() if len(found) == 1 else None
 
