@@ -36,6 +36,8 @@ _STARTS: Final = (
     "cr_write: ", "exit_code: ", "exit_info1: ", "exit_info2: ", "es:   s: ", "cs:   s: ", "ss:   s: ", "ds:   s: ",
     "cpl: ", "cr0: ", "rip: ", "rsp: ", " PC=", "X00=", "NIP ", "GPR00 ",
 )  # fmt: skip
+_START: Final = deferred("|".join(map(re.escape, _STARTS)))
+_FEWEST: Final = 3  # lines with one prefix
 _FEW_NAMED: Final = 3
 _COMMON: Final = (
     "KVM internal error. S", "KVM: entry failed", "RAX=", "EAX=", "extra data[", "CR0=", "*** Guest State",
@@ -177,28 +179,29 @@ def _log_at(line: str) -> int | None:
 
 def learned(lines: Sequence[str]) -> re.Pattern[str] | None:
     """A pattern of what stands before the lines whose beginning is known, unless it is a collector's own prefix."""
-    from kvmwhy.ingest.line_starts import EVENT, STAMPED
+    from kvmwhy.ingest.line_starts import STAMPED
     from kvmwhy.ingest.log_prefix import peel
 
     shapes: Counter[str] = Counter()
-    start = re.compile("|".join(map(re.escape, _STARTS)))
-    known = 0
     for line in lines[:_MOST_LINES]:
-        match = start.search(line, 0, _LONGEST)
-        at = match.start() if match else _log_at(line)
-        if at is None:
+        if STAMPED.match(line) or (at := _known_at(line)) is None:
             continue
-        known += 1
         before = _OWN.sub("", line[:at])
-        if not before.strip() or STAMPED.match(line) or EVENT.match(line):
-            continue
         shape = _shape(before)
-        if shape in shapes or (len(shapes) < _MOST_KEPT and peel(line) is None):
+        if before.strip() and (shape in shapes or (len(shapes) < _MOST_KEPT and peel(line) is None)):
             shapes[shape] += 1
-    chosen = [shape for shape, count in shapes.most_common(_MOST_SHAPES) if count >= 3 and count * 8 >= known]
-    if not chosen:
+    often = [(shape, count) for shape, count in shapes.most_common(_MOST_SHAPES) if count >= _FEWEST]
+    if not often:  # as in any log whose lines all have a stamp
         return None
-    return re.compile("|".join(map(_pattern, chosen)))
+    known = sum(_known_at(line) is not None for line in lines[:_MOST_LINES])
+    chosen = [shape for shape, count in often if count * 8 >= known]
+    return re.compile("|".join(map(_pattern, chosen))) if chosen else None
+
+
+def _known_at(line: str) -> int | None:
+    """Where something begins in a line whose beginning is known."""
+    match = _START.search(line, 0, _LONGEST)
+    return match.start() if match else _log_at(line)
 
 
 def without(lines: Sequence[str], prefix: re.Pattern[str]) -> list[str]:
