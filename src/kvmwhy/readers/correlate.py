@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from kvmwhy.readers import Evidence
 from kvmwhy.readers.host_trouble import is_alone
@@ -25,7 +25,7 @@ _APART: Final = {
     "source", "host", "cpu", "cpu_shared", "kind", "repairs", "damage", "silent", "data", "data_apart", "ndata", "code",
     "arch_from", "seen_at",
 }  # fmt: skip
-_NAMES: Final = tuple(f.name for f in fields(Failure) if f.name not in _APART)
+_NAMES: Final = tuple(name for name in Failure.__struct_fields__ if name not in _APART)
 
 
 def combine(pieces: Sequence[Evidence], *, far_apart: bool = False) -> list[Failure]:

@@ -51,30 +51,23 @@ def code_rows(facts: Facts, *, syntax: Syntax = "intel", before: int = _BEFORE, 
 def _before(window: tuple[int | None, ...], rip: int, bits: int, syntax: Syntax, most: int) -> list[Row]:
     """What ends at RIP. x86 can be read forward only: from each byte on, and what most readings agree on is shown."""
     shown = window[len(window) - window[::-1].index(None) :] if None in window else window
-    data = bytes(byte for byte in shown if byte is not None)
-    runs = [
-        run[-most:]
-        for start in range(max(0, len(data) - (most + 1) * MAX_LENGTH), len(data))
-        if (run := _run(data[start:], rip - (len(data) - start), bits, syntax)) is not None and len(run) >= most
-    ]
-    counted = Counter(tuple(row.address for row in run) for run in runs)
+    data = bytes(byte for byte in shown if byte is not None)[-(most + 1) * MAX_LENGTH :]
+    runs: dict[int, list[Row]] = {len(data): []}  # the instructions from a byte on, where they end exactly at RIP
+    for start in reversed(range(len(data))):
+        address = rip - len(data) + start
+        instruction = decode_first(data[start:], bitness=bits, address=address, syntax=syntax)
+        if instruction is None or not instruction.complete or instruction.invalid:
+            continue
+        if (behind := runs.get(start + instruction.length)) is not None:
+            runs[start] = [_row(instruction), *behind]
+    read = [run[-most:] for run in reversed(runs.values()) if len(run) >= most]
+    counted = Counter(tuple(row.address for row in run) for run in read)
     if not counted:
         return []
     addresses, votes = counted.most_common(1)[0]
-    if votes * 2 <= len(runs):
+    if votes * 2 <= len(read):
         return []
-    return next(run for run in runs if tuple(row.address for row in run) == addresses)
-
-
-def _run(data: bytes, address: int, bits: int, syntax: Syntax) -> list[Row] | None:
-    rows = []
-    while data:
-        instruction = decode_first(data, bitness=bits, address=address, syntax=syntax)
-        if instruction is None or not instruction.complete or instruction.invalid:
-            return None
-        rows.append(_row(instruction))
-        data, address = data[instruction.length :], address + instruction.length
-    return rows
+    return next(run for run in read if tuple(row.address for row in run) == addresses)
 
 
 def _row(instruction: Instruction, *, at_rip: bool = False) -> Row:
