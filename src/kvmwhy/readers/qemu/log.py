@@ -101,7 +101,7 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     host = host_of(rest)
     failures = []
     line, counted = first_line, 0
-    for banner, dump, shared in pair(body, heads, dumps, reader.restarts):
+    for banner, dump, shared in pair(body, rest, heads, dumps, reader.restarts):
         line += body.count("\n", counted, banner.at)
         counted = banner.at
         outcome = banner.outcome()

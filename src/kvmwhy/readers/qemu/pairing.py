@@ -64,13 +64,14 @@ class _Queue:
         return is_guess
 
 
-def pair(text: str, announced: list[Banner], dumped: list[Dump], restarts: list[int]) -> list[Pair]:
+def pair(text: str, rest: str, announced: list[Banner], dumped: list[Dump], restarts: list[int]) -> list[Pair]:
     """Give each dump to the failure that waits longest, since QEMU's threads queue for the lock.
 
-    With other failures waiting that is a guess, unless all of them are the same.
+    With other failures waiting that is a guess, unless all of them are the same. ``rest`` is the text without KVM's
+    intact dumps: whatever tells dumps of other kinds is in there.
     """
     in_order = _without_quotes(_without_echoes(sorted(announced, key=lambda banner: banner.at)))
-    dumps = _of_kvm(text, sorted(dumped, key=lambda dump: dump.at), is_announced=bool(in_order))
+    dumps = _of_kvm(text, rest, sorted(dumped, key=lambda dump: dump.at), is_announced=bool(in_order))
     return _matched(in_order, dumps, deque(restarts))
 
 
@@ -93,11 +94,11 @@ def _without_quotes(banners: list[Banner]) -> list[Banner]:
     return [banner for banner in left if not banner.quoted or banner in alone.values()]
 
 
-def _of_kvm(text: str, dumps: list[Dump], *, is_announced: bool) -> list[Dump]:
+def _of_kvm(text: str, rest: str, dumps: list[Dump], *, is_announced: bool) -> list[Dump]:
     """Without the dumps of an emulator's log, and those that a person asked for while another failure is shown."""
-    if _EMULATED in text:
+    if _EMULATED in rest:
         _mark_emulated(text, dumps)
-    if "CPU#" in text or "FCW=" in text or "FPR0=" in text:
+    if "CPU#" in rest or "FCW=" in rest or "FPR0=" in rest:
         _mark_asked_for(text, dumps)
         if not is_announced and any(mark in text for mark in _PAUSED):
             for dump in dumps:
