@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from functools import cache
@@ -24,7 +25,12 @@ STUMBLES = {
     "obviously": "leave it out", "whilst": "while", "hitherto": "until now", "aforementioned": "name it",
     "wherein": "in which", "thereof": "of it", "whence": "from where", "betwixt": "between", "nay": "no",
     "behoove": "should", "fruitful": "useful", "delve": "look", "plethora": "many", "myriad": "many",
+    "lest": "so that … not", "amid": "between", "whereby": "by which", "thereby": "by this", "herein": "here",
+    "hence": "so", "thus": "so", "albeit": "although", "notwithstanding": "despite", "upon": "on", "shall": "is to",
 }  # fmt: skip
+_MOST_WORDS = 50  # of a sentence; the longest that was found easy to read aloud has 48
+_TABLE = re.compile(r"^(?:\|.*|    .*)$", re.MULTILINE)
+_SENTENCE = re.compile(r"(?<=[.:;?!])\s+|\n\s*\n|\n(?=[*#>-])")
 
 
 def ids(path: Path) -> str:
@@ -36,6 +42,11 @@ def anchors(page: str) -> set[str]:
     heads = re.findall(r"^#{1,6} (.+)$", _FENCE.sub("", page), re.MULTILINE)
     made = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
     return made | set(re.findall(r'(?:id|name)="([^"]+)"', page))
+
+
+def stumbles(text: str) -> dict[str, str]:
+    words = re.findall(r"[a-z]+", text.lower())
+    return {word: STUMBLES[word] for word in words if word in STUMBLES}
 
 
 @cache
@@ -65,5 +76,19 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=ids)
 def test_words_are_ordinary(path: Path) -> None:
     """None of those that make a page sound like an advertisement, or like an old book."""
-    words = re.findall(r"[a-z]+", _FENCE.sub("", text_of(path)).lower())
-    assert {word: STUMBLES[word] for word in words if word in STUMBLES} == {}
+    assert stumbles(_FENCE.sub("", text_of(path))) == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src").rglob("*.py")), ids=ids)
+def test_words_of_the_program_are_ordinary(path: Path) -> None:
+    """Those of answers, advice, the catalogue, help and docstrings."""
+    texts = (node.value for node in ast.walk(ast.parse(text_of(path))) if isinstance(node, ast.Constant))
+    sentences = " ".join(text for text in texts if isinstance(text, str) and " " in text)
+    assert stumbles(sentences) == {}
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=ids)
+def test_sentences_can_be_read_aloud(path: Path) -> None:
+    """None is so long that its reader has to begin again."""
+    prose = _TABLE.sub("", _FENCE.sub("", text_of(path)))
+    assert [part for part in _SENTENCE.split(prose) if len(part.split()) > _MOST_WORDS] == []

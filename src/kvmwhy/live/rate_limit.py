@@ -61,7 +61,7 @@ class Repeats:
         return True
 
     def told(self, same: bytes, failure: Failure, now: float) -> list[Counted]:
-        """``failure`` goes out now. What has to go out with it, lest its count be forgotten."""
+        """``failure`` goes out now. What has to go out with it, so that its count is not forgotten."""
         self._seen[same] = _Seen(failure, now)
         if len(self._seen) <= _MAX_KEYS:
             return []

@@ -113,6 +113,6 @@ def drain() -> None:
 
 
 def blocked_while_running() -> bytes:
-    """Block KICK in this thread; the signal mask, 8 bytes, that KVM_RUN shall have instead."""
+    """Block KICK in this thread; the signal mask, 8 bytes, that KVM_RUN has instead."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {KICK})
     return sum(1 << int(number) - 1 for number in mask - {KICK}).to_bytes(8, "little")

@@ -235,7 +235,7 @@ _POINTER: Final = ("LES_", "LDS_", "LSS_", "LFS_", "LGS_")
 
 
 def _data(name: str, side: Side) -> str:
-    """What the operand holds, lest the instruction be refused for its value."""
+    """What the operand holds, so that the instruction is not refused for its value."""
     if name.startswith(_NEAR):
         return "near"
     if name.startswith(_FAR):

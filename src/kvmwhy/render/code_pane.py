@@ -1,4 +1,4 @@
-"""The failing instruction amid its neighbours, from the VMM's window of code bytes."""
+"""The failing instruction between its neighbours, from the VMM's window of code bytes."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def _what_to_do(diagnosis: Diagnosis) -> str:
 
 
 def _code(facts: Facts) -> str:
-    """The instruction amid its neighbours, and where its operands lay."""
+    """The instruction between its neighbours, and where its operands lay."""
     rows = code_rows(facts, before=_NEIGHBOURS, behind=_NEIGHBOURS)
     if not rows:
         return ""
