@@ -100,18 +100,6 @@ def test_an_inventory_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (2, "kvmwhy: none.csv: there is no such file\n")
 
 
-def test_the_readmes_guest_fails_as_it_says(tmp_path: Path) -> None:
-    """The commands under "Try it" that make and run a guest work as they stand."""
-    pytest.importorskip("unicorn", reason="the model needs the extra `model`")
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^    (printf .*|\./kvmwhy run .*--on model.*)$", text, re.MULTILINE)
-    assert len(commands) == 2
-    script = "\n".join(commands).replace("./kvmwhy", f"{sys.executable} -m kvmwhy")
-    out = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert "fld dword ptr [rbx]" in out
-    assert "KVM_EXIT_INTERNAL_ERROR" in out
-
-
 def test_help_of_other_architectures() -> None:
     """Where a guest's RAM is, and how an instruction is named there; a kernel can differ, and --diff shows it."""
     helped = {name: " ".join(run(name, "--help").output.split()) for name in ("run", "probe")}
