@@ -27,7 +27,7 @@ from kvmwhy.fleet.store import StoreError, write_rows
 from kvmwhy.fleet.triage import Triage, at_random, triage
 from kvmwhy.render.fleet_html import page
 from kvmwhy.render.fleet_text import overview, to_json
-from kvmwhy.render.fleet_words import command, direction, quoted, share
+from kvmwhy.render.fleet_words import command, direction, headline, quoted, share
 from kvmwhy.render.page import to_plain
 
 START = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
@@ -293,6 +293,17 @@ def test_what_an_operator_reads_first(tmp_path: Path, rows: list[Row]) -> None:
         assert "              kvmwhy explain '/var/log/a b.log'" in first
     assert "on 50 hosts (100% of all)" in text
     assert "host's operator: Update to 9.9." in text
+
+
+def test_a_group_whose_cause_is_open_is_headed_by_what_happened(tmp_path: Path) -> None:
+    """A triple fault whose first exception is not shown is a triple fault, and not "undecided"."""
+    whys = ("mechanism triple-fault, failure shutdown", "mechanism not known")
+    rows = [Row(path=why, offset=0, signature=f"v3 {why}", why=why, cause="undecided") for why in whys]
+    heads = [headline(group) for group in triage([written(tmp_path / "r.parquet", rows)]).groups]
+    assert sorted(heads) == [
+        "The guest shut itself down with a triple fault",
+        "This evidence cannot decide what went wrong",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Final
 from kvmwhy.arch.x86.physical_map import IN_SHORT
 from kvmwhy.diagnosis import catalogue
 from kvmwhy.diagnosis.cause import Fix
+from kvmwhy.diagnosis.knowledge.pages import page_of
 from kvmwhy.fleet.triage import Group, Outlier, Triage
 from kvmwhy.render.safe import safe
 
@@ -49,9 +50,10 @@ def unsigned(found: Triage) -> str | None:
 
 
 def headline(group: Group) -> str:
-    """The cause, and what tells the group best from others of that cause."""
+    """The cause, else what happened, and what tells the group best from others of that kind."""
     cause = catalogue().get(group.cause)
-    title = cause.title if cause else safe(group.answer, 160)
+    known = page_of(_parts(group).get("mechanism", "")) if cause and cause.family == "undecided" else None
+    title = known.title if known else cause.title if cause else safe(group.answer, 160)
     name, value = _telling(group)
     return f"{title}: {safe(value, 120)}" if name else title
 
