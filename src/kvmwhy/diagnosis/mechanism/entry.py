@@ -162,8 +162,9 @@ def _by_dump(facts: Facts) -> Mechanism | None:
     """A dump alone. Failed entries and exits without a handler print one, warnings of KVM may."""
     failure = facts.failure
     exit_, control = failure.exit, failure.control
-    if control is None:
-        return None
+    if control is None:  # a trace has the exit, and no number of its own
+        refused = exit_ is not None and exit_.isa == "svm" and exit_.reason in _INVALID_SVM
+        return _svm(facts, exit_.reason) if exit_ is not None and refused else None
     if exit_ is not None and control.kind == "vmcs":
         if exit_.reason >> 31 & 1 and exit_.reason & 0xFFFF in _BASIC:
             return _vmx(facts, exit_.reason & 0xFFFF, exit_.reason)

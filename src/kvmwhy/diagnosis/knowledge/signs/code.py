@@ -61,7 +61,10 @@ def _fetched_though_readable(scene: Scene) -> Answer:
 
 
 def _ran_there(scene: Scene) -> Answer:
-    """The vCPU came to an earlier exit, or KVM emulated, in the page of the instruction that was not fetched."""
+    """The vCPU came to an earlier exit, or KVM emulated, in the page of the instruction that was not fetched.
+
+    A fault at that very instruction is none: so does the walk of the page tables fault that fetches it for the first time.
+    """
     trace, rip = scene.failure.trace, scene.rip
     if rip is None or scene.failure.emulation is None:
         return None
@@ -71,6 +74,8 @@ def _ran_there(scene: Scene) -> Answer:
         fields = before[index].fields
         at = fields.get("guest_rip", fields.get("rip"))
         ran = before[index].name == "kvm_exit" or (before[index].name == "kvm_emulate_insn" and fields.get("insn"))
+        if at == rip and fields.get("exit_reason") in _MEMORY_EXITS:
+            continue
         if ran and isinstance(at, int) and at >> 12 == rip >> 12 and not fields.get("failed"):
             return At(event=index)
     return None
