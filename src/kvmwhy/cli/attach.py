@@ -13,6 +13,7 @@ import msgspec
 from kvmwhy.arch.x86.instruction import Syntax
 from kvmwhy.cli import attached
 from kvmwhy.cli.attached import Monitored, Shown, Target
+from kvmwhy.cli.damage import lost_what_matters
 from kvmwhy.cli.output import complain, show
 from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import Diagnosis, diagnose
@@ -229,7 +230,7 @@ def tell(examined: Examined, wish: AttachOptions) -> int:
             wish.shown,
         )
         has_registers = has_registers or registers_from is not None
-        status = worst([status, DAMAGED if diagnosis.failure.damage else DONE])
+        status = worst([status, DAMAGED if lost_what_matters(diagnosis.failure) else DONE])
     if examined.failing and examined.problem and not has_registers:
         complain(examined.problem)
     if not examined.failing and wish.as_json:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, NamedTuple
 
 from kvmwhy.arch.x86.instruction import Syntax
+from kvmwhy.cli.damage import Complaints, lost_what_matters
 from kvmwhy.cli.output import complain, counted, show
 from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOT_PERMITTED, NOTHING
 from kvmwhy.diagnosis import Diagnosis, diagnose
@@ -23,24 +24,7 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 1 << 20
 _WORTH_A_BAR: Final = 256 << 20
-_MOST_COMPLAINTS: Final = 20
 _MOST_SCREENS: Final = 3  # of more failures, the table and the first
-
-
-class _Complaints:
-    """To stderr as they come, the first few; the rest are counted."""
-
-    def __init__(self) -> None:
-        self.made = 0
-
-    def __call__(self, sentence: str) -> None:
-        self.made += 1
-        if self.made <= _MOST_COMPLAINTS:
-            complain(sentence)
-
-    def close(self) -> None:
-        if self.made > _MOST_COMPLAINTS:
-            complain(f"{self.made - _MOST_COMPLAINTS} more remarks of this kind are not shown")
 
 
 class Wish(NamedTuple):
@@ -58,7 +42,7 @@ class Wish(NamedTuple):
 
 def run(files: tuple[str, ...], wish: Wish) -> int:
     """Explain every failure in ``files``; return the exit status."""
-    gathered, complaints = Distinct(wish.limit, excerpts=wish.html is not None), _Complaints()
+    gathered, complaints = Distinct(wish.limit, excerpts=wish.html is not None), Complaints()
     status, count = DONE, 0
     for path, is_named in _inputs(files, complaints):
         count += 1
@@ -84,14 +68,6 @@ def run(files: tuple[str, ...], wish: Wish) -> int:
             complain(_nothing(files, gathered.bytes_seen))
         return NOTHING
     return DAMAGED if damaged or complaints.made else DONE
-
-
-def lost_what_matters(failure: Failure) -> bool:
-    """Whether something is torn that leaves the answer open: a certain one stands, whatever else was lost."""
-    if not failure.damage:
-        return False
-    answered = diagnose(failure).mechanism
-    return answered is None or answered.certainty != "certain"
 
 
 def _print(stories: list[tuple[Failure, ...]], wish: Wish) -> None:
@@ -200,7 +176,7 @@ def _nothing(files: tuple[str, ...], seen: int) -> str:
 # -- opening --------------------------------------------------------------------------------------
 
 
-def _inputs(files: tuple[str, ...], complaints: _Complaints) -> Iterator[tuple[str, bool]]:
+def _inputs(files: tuple[str, ...], complaints: Complaints) -> Iterator[tuple[str, bool]]:
     """Every file, and whether it was named; directories by what is in them, each file once."""
     seen: set[tuple[int, int]] = set()
     for path in files:
@@ -211,7 +187,7 @@ def _inputs(files: tuple[str, ...], complaints: _Complaints) -> Iterator[tuple[s
                 yield inside, False
 
 
-def _walk(top: str, complaints: _Complaints, seen: set[tuple[int, int]]) -> Iterator[str]:
+def _walk(top: str, complaints: Complaints, seen: set[tuple[int, int]]) -> Iterator[str]:
     """Regular files below ``top``. Links to directories are not followed, so that there are no circles."""
     waiting = [top]
     while waiting:
@@ -237,7 +213,7 @@ def _walk(top: str, complaints: _Complaints, seen: set[tuple[int, int]]) -> Iter
         waiting += reversed(below)
 
 
-def _read_file(path: str, distinct: Distinct, complaints: _Complaints, *, is_named: bool) -> int:
+def _read_file(path: str, distinct: Distinct, complaints: Complaints, *, is_named: bool) -> int:
     """Read one input; complain in one sentence if it cannot be read. What was read before stays."""
     try:
         if path == "-":
@@ -265,7 +241,7 @@ def _read_stream(
     path: str | None,
     size: int,
     distinct: Distinct,
-    complaints: _Complaints,
+    complaints: Complaints,
     *,
     is_named: bool = False,
 ) -> None:

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from kvmwhy.cli.damage import Complaints, lost_what_matters
 from kvmwhy.cli.output import complain, counted, show
-from kvmwhy.cli.status import BAD_INPUT, DONE, NOTHING
+from kvmwhy.cli.status import BAD_INPUT, DAMAGED, DONE, NOTHING
 from kvmwhy.diagnosis import diagnose
 from kvmwhy.fleet.redact import Redacted, redact
 from kvmwhy.pipeline import records
@@ -21,12 +22,13 @@ _CHUNK: Final = 1 << 20
 
 def run(path: str, *, as_json: bool, limit: int) -> int:
     """Redact every distinct failure of one input; return the exit status."""
+    complaints = Complaints()
     try:
         if path == "-":
-            redactions = _distinct(sys.stdin.buffer, path, limit)
+            redactions = _distinct(sys.stdin.buffer, path, limit, complaints)
         else:
             with open(path, "rb") as stream:
-                redactions = _distinct(stream, path, limit)
+                redactions = _distinct(stream, path, limit, complaints)
     except OSError as error:
         complain(f"{path}: {(error.strerror or str(error)).lower()}")
         return BAD_INPUT
@@ -40,7 +42,11 @@ def run(path: str, *, as_json: bool, limit: int) -> int:
     if as_json:
         for what in dict.fromkeys(what for redacted in redactions for what in redacted.removed):
             complain(f"removed: {what}")
-    return DONE if redactions else NOTHING
+    complaints.close()
+    if not redactions:
+        return NOTHING
+    damaged = complaints.made or any(lost_what_matters(redacted.failure) for redacted in redactions)
+    return DAMAGED if damaged else DONE
 
 
 def report(redacted: Redacted) -> list[Line]:
@@ -53,10 +59,10 @@ def report(redacted: Redacted) -> list[Line]:
     return [*lines, Line(), Line("The same for `kvmwhy explain`:", "dim")]
 
 
-def _distinct(stream: BinaryIO, path: str, limit: int) -> list[Redacted]:
+def _distinct(stream: BinaryIO, path: str, limit: int, complaints: Complaints) -> list[Redacted]:
     out: dict[str, Redacted] = {}
     left = 0
-    for failure in _failures(stream, path):
+    for failure in _failures(stream, path, complaints):
         redacted = redact(failure)
         key = repr(redacted.failure)
         if key not in out and len(out) >= limit:
@@ -65,14 +71,14 @@ def _distinct(stream: BinaryIO, path: str, limit: int) -> list[Redacted]:
             out.setdefault(key, redacted)
     if left:
         complain(f"not shown: {counted(left, 'more failure')}; see --limit")
-    if not out:
+    if not out and not complaints.made:
         complain("no KVM failure found")
     return list(out.values())
 
 
-def _failures(stream: BinaryIO, path: str) -> Iterator[Failure]:
+def _failures(stream: BinaryIO, path: str, complaints: Complaints) -> Iterator[Failure]:
     def chunks() -> Iterator[bytes]:
         while chunk := stream.read(_CHUNK):
             yield chunk
 
-    return (record.failure for record in records(chunks(), path, complain))
+    return (record.failure for record in records(chunks(), path, complaints))

@@ -81,7 +81,7 @@ def run_command(wish: ReproduceOptions) -> int:
     if all(status == NOTHING for status in statuses):
         return NOTHING
     worst = max((status for status in statuses if status != NOTHING), default=DONE)
-    from kvmwhy.cli.explain import lost_what_matters
+    from kvmwhy.cli.damage import lost_what_matters
 
     return DAMAGED if worst == DONE and any(map(lost_what_matters, failures)) else worst
 

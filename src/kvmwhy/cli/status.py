@@ -1,4 +1,4 @@
-"""The exit statuses of every command; the README has the same table."""
+"""The exit statuses of every command; `kvmwhy --help` has the same table."""
 
 from __future__ import annotations
 
