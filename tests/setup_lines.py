@@ -165,6 +165,28 @@ REFUSED: list[tuple[str, str | None, str]] = [
         "EINVAL",
         "qemu-system-x86_64: kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION2 failed, slot=3, start=0xc0000, size=0x40000, flags=0x0, guest_memfd=-1, guest_memfd_offset=0x0: Invalid argument\n",
     ),
+    ("SNP_LAUNCH_START", "EIO", "qemu-system-x86_64: sev_snp_launch_start: SNP_LAUNCH_START ret=-5 fw_error=\n"),
+    (
+        "SEV",
+        None,
+        "qemu-system-x86_64: -object sev-snp-guest,id=s: Parameter 'qom-type' does not accept value 'sev-snp-guest'\n",
+    ),
+    (
+        "KVM_TDX",
+        None,
+        "qemu-system-x86_64: -object tdx-guest,id=t: Parameter 'qom-type' does not accept value 'tdx-guest'\n",
+    ),
+    ("SEV", None, "error: unsupported configuration: SEV launch security is not supported with this QEMU binary\n"),
+    (
+        "KVM_TDX",
+        None,
+        "error: unsupported configuration: INTEL TDX launch security is not supported with this QEMU binary\n",
+    ),
+    (
+        "module",
+        None,
+        "[    5.1] kvm: VMCS config on CPU 3 doesn't match reference config: Offset 8 REF = 0x7fffff, CPU = 0x7fdfff, DELTA = 0x2000\n",
+    ),
     (
         "SNP_LAUNCH_START",
         "ENOTTY",

@@ -198,7 +198,7 @@ class HostPart(_Part, kw_only=True):
     cpu_model: str | None = None
     devices: list[str] = msgspec.field(default_factory=list)
     confidential: Literal["sev", "sev-es", "snp", "tdx", "pkvm"] | None = None
-    remarks: Annotated[list[str], Meta(description="Slugs of what the VMM or the guest says beside it.")] = (
+    remarks: Annotated[list[str], Meta(description="Slugs of what VMM, guest and people say beside it.")] = (
         msgspec.field(default_factory=list)
     )
 

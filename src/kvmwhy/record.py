@@ -209,7 +209,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     cpu_model: str | None = None  # -cpu, with its options
     devices: tuple[str, ...] = ()  # -device drivers and what else a command line shows of hardware
     confidential: Literal["sev", "sev-es", "snp", "tdx", "pkvm"] | None = None
-    remarks: tuple[str, ...] = ()  # what the VMM or the guest's console says beside it: slugs of readers.vm_context
+    # What is said beside it by VMM, guest and people: slugs of readers.vm_context and readers.circumstances.
+    remarks: tuple[str, ...] = ()
 
 
 class ControlBlock(msgspec.Struct, frozen=True):

@@ -346,3 +346,75 @@ def test_another_hypervisor_that_is_only_named_is_not_below(where: str) -> None:
     """Comparisons, devices and formats."""
     _, origins = answer(f"{where}\nKVM: entry failed, hardware error 0xffffffff\n")
     assert origins[0] != "outer-hypervisor"
+
+
+# lib/dump_stack.c and kernel/module/main.c: print_modules
+CUT_AT_THE_MODULES = """\
+[ 1203.101001] BUG: unable to handle page fault for address: ffffb1f2c0a3d000
+[ 1203.101010] #PF: supervisor write access in kernel mode
+[ 1203.101020] Oops: 0002 [#1] PREEMPT SMP NOPTI
+[ 1203.101030] Modules linked in: tun bridge stp llc vhost_net kvm_intel kvm irqbypass
+"""
+
+
+def test_an_oops_cut_at_its_modules_is_the_hosts_where_kvm_is_among_them() -> None:
+    """People copy the first lines; that KVM is loaded is then all there is, and without it nothing is."""
+    mechanism, origins = answer(CUT_AT_THE_MODULES)
+    assert mechanism == "host-trouble"
+    assert origins[0] == "host-kernel"
+    assert not read(CUT_AT_THE_MODULES.replace("kvm_intel kvm", "ext4").encode()).failures
+
+
+# arch/x86/kvm/vmx/vmx.c: handle_exception_nmi; QEMU accel/kvm/kvm-all.c: kvm_cpu_exec
+ENTRY_FAILED = "KVM: entry failed, hardware error 0x80000021\n"
+FAULTED = "error: kvm run failed Bad address\n"
+INTERNAL = "KVM internal error. Suberror: 3\nextra data[0]: 80000b0e\nextra data[1]: 31\n"
+
+
+@pytest.mark.parametrize(
+    ("prose", "text", "origin"),
+    [
+        ("The same guest works fine on bare metal.\n\n", ENTRY_FAILED, "outer-hypervisor"),
+        ("A microcode update fixed it.\n\n", ENTRY_FAILED, "cpu"),
+        ("Replacing the memory modules solved it for good.\n\n", INTERNAL, "host-dying"),
+        ('Fixes: 0123456789ab ("target/i386: a change")\n\n', ENTRY_FAILED, "vmm"),
+        ('Fixes: 0123456789ab ("KVM: x86: a change")\n\n', FAULTED, "host-kernel"),
+    ],
+)
+def test_what_people_state_beside_the_record_weighs(prose: str, text: str, origin: str) -> None:
+    """The statement raises the origin that it names: its share grows, and it is among the first three."""
+    without = {found.id: found.share for found in diagnose(read(text.encode()).failures[0]).origins}
+    diagnosis = diagnose(read((prose + text).encode()).failures[0])
+    stated = {found.id: found.share for found in diagnosis.origins}
+    assert stated[origin] > without.get(origin, 0)
+    assert origin in [found.id for found in diagnosis.origins][:3]
+
+
+# arch/x86/kvm/x86.c: kvm_get_msr_common, until 5.4: "unhandled rdmsr"
+def test_probes_of_registers_alone_are_no_fault() -> None:
+    """RAPL's and the performance events' registers are read where the exception is caught; others are not."""
+    probe = "kvm [4242]: vcpu0, guest rIP: 0xffffffff81062b24 unhandled rdmsr: 0x606\n"
+    assert answer(probe)[1][0] == "none"
+    assert answer(probe.replace("0x606", "0x48f"))[1][0] != "none"
+
+
+# QEMU target/arm/kvm.c: kvm_arm_create_scratch_host_vcpu; accel/kvm/kvm-all.c: kvm_init_vcpu
+def test_two_kinds_of_cores_explain_a_refused_vcpu() -> None:
+    """KVM_ARM_VCPU_INIT is of the core that the thread runs on."""
+    line = "qemu-system-aarch64: kvm_init_vcpu: kvm_arch_init_vcpu failed (0): Invalid argument\n"
+    assert answer(f"Board: RK3399, kernel 6.1\n{line}")[1][0] == "host-setup"
+
+
+# drivers/crypto/ccp/sev-dev.c: __sev_do_cmd_locked gives EIO where the firmware reports an error
+def test_a_launch_refused_with_eio_is_the_firmwares_word() -> None:
+    """Also where the firmware's own code is cut."""
+    mechanism, origins = answer("qemu-system-x86_64: sev_snp_launch_start: SNP_LAUNCH_START ret=-5 fw_error=\n")
+    assert (mechanism, origins[0]) == ("setup-refused", "confidential-stack")
+
+
+# QEMU qapi/qapi-util.c: qapi_enum_parse
+def test_an_object_that_qemu_does_not_know_is_qemus_age() -> None:
+    """The kernel and the firmware are not asked at all."""
+    line = "qemu-system-x86_64: -object tdx-guest,id=t: Parameter 'qom-type' does not accept value 'tdx-guest'\n"
+    mechanism, origins = answer(line)
+    assert (mechanism, origins[0]) == ("setup-refused", "vmm")

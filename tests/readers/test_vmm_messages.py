@@ -223,6 +223,9 @@ def test_a_neighbour_of_the_table_is_read(vmm: str | None, line: str, fields: di
     "line",
     [
         # source code, patches, documentation
+        "If you see `run->exit_reason` set to `8`, then the guest has shut down",
+        "When the guest hits a triple fault `KVM_RUN` returns KVM_EXIT_SHUTDOWN",
+        "The default case of `switch (run->exit_reason)` handles `KVM_EXIT_FAIL_ENTRY`",
         "+	case KVM_EXIT_INTERNAL_ERROR:",
         '		printf("KVM_EXIT_INTERNAL_ERROR: suberror = 0x%x", x);',
         '            errx(1, "KVM_EXIT_FAIL_ENTRY: hardware_entry_failure_reason = 0x%llx",',

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final, Literal
 
 from kvmwhy.deferred_re import deferred
+from kvmwhy.readers.circumstances import circumstances_of
 from kvmwhy.readers.host_machine import machine_of
 from kvmwhy.readers.vm_context import vm_of
 from kvmwhy.record import Host
@@ -96,7 +97,7 @@ def _host_of(text: str) -> Host:
         machine=vm.machine,
         cpu_model=vm.cpu_model,
         confidential=vm.confidential,
-        remarks=vm.remarks,
+        remarks=(*vm.remarks, *circumstances_of(text)),
         rivals=tuple(name for name in _RIVALS if name in text),
         cpu_name=machine.cpu_name,
         dmi=machine.dmi,

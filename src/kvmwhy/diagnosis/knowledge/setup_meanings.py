@@ -74,6 +74,10 @@ _BY_DETAIL: Final[dict[str, str]] = {
         " BIOS setting)"
     ),
     "snp-cpuid": "the firmware found that the guest's table of CPUID does not fit this CPU",
+    "object-unknown": (
+        "this QEMU does not know the guest's kind of protection: it is too old for it, or built without its patches"
+    ),
+    "inconsistent-cpus": "the CPUs of this host do not offer the same abilities of VMX",
     "pgste": "QEMU has no PGSTE segment and vm.allocate_pgste is 0",
     "version-too-old": "the kernel's KVM is older than what this VMM needs",
     "irq-routing": "the VMM asked for more interrupt routes than KVM has, or for one that is invalid",

@@ -23,7 +23,8 @@ TEXTS: Final = (
     "vcpu_run_svm: ", "_handle_exit: ", "vmx_fault_page: ", "vmx_enter_guest: ", "FATAL: VM-Entry failure",
     "FATAL: Unhandled VM-Exit", "FATAL: vmresume failed", "FATAL: Unexpected #VMEXIT", "Parking CPU ",
     "exit condition from guest", "could not create VCPU", "VMLAUNCH", "VMRESUME",
-    "vmlaunch failed", "vmlaunch error", "vmresume failed", "vmresume error",
+    "vmlaunch failed", "vmlaunch error", "vmresume failed", "vmresume error", "vmx_init: ", "nhandled VM-",
+    "NHANDLED VM", "nknown VM-", "Failed to handle vmexit", "Failed to handle VMEXIT", "Failed to enter VM, reason",
 )  # fmt: skip
 # A log that tells of KVM's failures, too, is not read for another hypervisor's words alone.
 ANCHORS: Final[Declared] = tuple(Anchor(text, weak=True) for text in TEXTS)

@@ -61,6 +61,8 @@ _KVM: Final = re.compile(
     # Intel's GVT-g, vhost and VFIO serve guests, too; illumos writes module:function+offset.
     r"|/(?:i915/gvt|vhost|vfio)/|module \"kvm\"|\bkvm:[a-z]\w{2,60}\+[0-9a-f]"
 )
+# The line with the modules of a machine that runs KVM.
+_HAS_KVM: Final = re.compile(r"Modules linked in:[^\n]{0,4000}? kvm(?:_intel|_amd|_hv|_pr)?\b")
 # illumos names the process on a line of its own: usr/src/uts/i86pc/os/trap.c, die() and traptrace's dump.
 _ILLUMOS: Final = "BAD TRAP: "
 _ILLUMOS_WHO: Final = re.compile(r"(?P<comm>[A-Za-z][\w.-]{1,30}):$")
@@ -85,6 +87,7 @@ def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -
     fields: dict[str, Value] = {}
     functions: list[str] = []
     names_kvm = bool(_KVM.search(head.text))
+    has_kvm = False
     last = strange = who_at = 0
     for n, text in enumerate(following[:_MOST_LINES], 1):
         line = origin.line(head.number + n, text)
@@ -108,6 +111,7 @@ def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -
             break
         last, strange = n, 0
         names_kvm = names_kvm or bool(_KVM.search(words))
+        has_kvm = has_kvm or bool(_HAS_KVM.match(words))
         if who := _WHO.match(words) or _OLD_WHO.match(words):
             who_at = n
             _fill(fields, who)
@@ -126,6 +130,8 @@ def report_of(slug: str, head: Line, following: Sequence[str], origin: Origin) -
             functions.append(call["function"])
     if functions:
         fields["trace"] = " ".join(functions)
+    if has_kvm and slug == "oops" and not functions and not fields.keys() & {"comm", "function"}:
+        names_kvm = True  # cut before RIP and the trace: the modules are all that is known
     if names_kvm:
         fields["kvm"] = 1
     return Report(fields, last, names_kvm, bool(_GUEST_HARDWARE.search(str(fields.get("hardware", "")))))

@@ -154,10 +154,24 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     _form(
         "bhyve",
-        rf"vm exit\[(?P<vcpu>[0-9]{{1,4}})\]\s{{1,8}}reason\s{{1,8}}(?P<vendor>VMX|SVM|INOUT|INST_EMUL"
-        rf"|BOGUS|[A-Z_]{{3,20}})\s{{1,8}}rip\s{{1,8}}(?P<rip>{_HEX})",
+        rf"vm exit\[(?P<vcpu>[0-9]{{1,4}})\]\s{{1,40}}reason\s{{1,40}}(?P<vendor>VMX|SVM|INOUT|INST_EMUL"
+        rf"|BOGUS|[A-Z_]{{3,20}})\s{{1,40}}rip\s{{1,40}}(?P<rip>{_HEX})",
         "vm exit[",
         source="bhyve vmexit.c: vmexit_vmx (also xhyve, hyperkit)",
+    ),
+    _form(
+        "bhyve",
+        r"vmx_init: (?P<message>processor (?:does not support|not supported by) [^\n]{3,80}"
+        r"|VMX operation disabled by BIOS)",
+        "vmx_init: ",
+        source="FreeBSD sys/amd64/vmm/intel/vmx.c: vmx_init, vmx_modinit (also xhyve, hyperkit)",
+    ),
+    _form(
+        "bhyve",
+        # 0 to 2 are orderly: reset, power off, halt
+        r"\bbhyve exited with status (?P<status>[3-9]|[1-9][0-9]{1,2})(?![0-9])",
+        "bhyve exited with status",
+        source="vm-bhyve lib/vm-run: vm::run; bhyve(8), exit status",
     ),
     _form(
         "bhyve",
@@ -463,5 +477,24 @@ FORMS: Final[tuple[Form, ...]] = (
         "vmresume failed",
         "vmresume error",
         source="hypervisors of GitHub: what stands behind __vmx_vmlaunch() prints VM_INSTRUCTION_ERROR",
+    ),
+    _form(
+        "own",
+        rf"\b(?:[Uu]nhandled|UNHANDLED|[Uu]nknown) VM-?[Ee]xit(?: reason)?\b[:.,]?(?: on VCPU)?(?: [Rr]eason)?"
+        rf"[ :=#]{{1,4}}(?:(?P<exit_reason>{_HEX})\b|(?<=reason=)[a-z_]{{3,30}})"
+        r"|\bFailed to handle (?:vmexit|VMEXIT)\b: (?P<message>[A-Z][^\n]{2,160})",
+        "nhandled VM-",
+        "NHANDLED VM",
+        "nknown VM-",
+        "Failed to handle vmexit",
+        "Failed to handle VMEXIT",
+        source="mythril src/vmexit.rs: vmexit_handler; illusion-rs and matrix-rs: vmexit_handler; ymir vmx/vcpu.zig",
+    ),
+    _form(
+        "own",
+        r"VmExitStartFailed: Failed to enter VM, reason (?P<exit_reason>[0-9]{1,10}), "
+        r"code (?P<qualification>[0-9]{1,10})",
+        "Failed to enter VM, reason",
+        source="HyperBone src/Arch/Intel/VMExit.c: VmExitStartFailed, and its forks",
     ),
 )

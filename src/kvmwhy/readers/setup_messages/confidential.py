@@ -13,7 +13,10 @@ from kvmwhy.readers.setup_messages.form import Form, form
 _SEV: Final = "target/i386/sev.c"
 _TDX: Final = "target/i386/kvm/tdx.c"
 _CCP: Final = "drivers/crypto/ccp/sev-dev.c"
-_CODES: Final = r"ret ?= ?(?P<ret>-?[0-9]{1,4}) ?,? ?fw_err(?:or)? ?= ?'?(?P<fw>-?[0-9]{1,10})"
+_CODES: Final = (
+    r"ret ?= ?(?P<ret>-?[0-9]{1,4}) ?,? ?fw_err(?:or)?"
+    r"(?: ?= ?'?(?P<fw>-?[0-9]{1,10})|[=\x20']{0,4}(?!\S))"  # a copy may end before the firmware's code
+)
 
 FORMS: Final[tuple[Form, ...]] = (
     form(
@@ -243,6 +246,28 @@ FORMS: Final[tuple[Form, ...]] = (
         "SEV-SNP: ",
         source="arch/x86/virt/svm/sev.c: snp_probe_rmptable_info",
         follows=True,
+    ),
+    # A QEMU that is too old for the guest's kind of protection, or built without its patches.
+    form(
+        "SEV",
+        "object-unknown",
+        r"[Pp]arameter '(?:qom-type|type)' does not accept value '(?P<what>sev-guest|sev-snp-guest|igvm-cfg"
+        r"|memory-backend-memfd-private)'|invalid object type: (?:sev-guest|sev-snp-guest|igvm-cfg)"
+        r"|(?:SEV|'sev(?:-snp)?'|AMD SEV-SNP|SEV-SNP) launch security is not supported with this QEMU",
+        "does not accept value",
+        "invalid object type",
+        "launch security is not supported",
+        source="QEMU qapi/qapi-util.c: qapi_enum_parse; libvirt src/qemu/qemu_validate.c: qemuValidateDomainDef",
+    ),
+    form(
+        "KVM_TDX",
+        "object-unknown",
+        r"[Pp]arameter '(?:qom-type|type)' does not accept value 'tdx-guest'|invalid object type: tdx-guest"
+        r"|(?:'tdx'|(?:INTEL |Intel )?TDX) launch security is not supported with this QEMU",
+        "does not accept value",
+        "invalid object type",
+        "launch security is not supported",
+        source="QEMU qapi/qapi-util.c: qapi_enum_parse; libvirt src/qemu/qemu_validate.c: qemuValidateDomainDef",
     ),
     form(
         "KVM_TDX",

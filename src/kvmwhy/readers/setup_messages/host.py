@@ -95,11 +95,12 @@ FORMS: Final[tuple[Form, ...]] = (
         "module",
         "inconsistent-cpus",
         r"\bkvm: CPU ?[0-9]{1,5} feature inconsistency|CPU compatibility check failed"
-        r"|Inconsistent VMCS config on CPU ?[0-9]{1,5}"
+        r"|Inconsistent VMCS config on CPU ?[0-9]{1,5}|VMCS config on CPU ?[0-9]{1,5} doesn't match reference config"
         r"|kvm: mismatched? (?:VMCS|vmcs)[^\n]{0,40}",
         "feature inconsistency",
         "compatibility check failed",
         "Inconsistent VMCS config",
+        "match reference config",
         source="arch/x86/kvm/vmx/vmx.c: vmx_check_processor_compat",
     ),
     # arm64, loongarch, s390x, mips, riscv64, ppc64

@@ -41,6 +41,13 @@ _BEHIND: Final = (
 _PROSE: Final = re.compile(rf"\b(?:{_BEFORE}) `?\Z", re.IGNORECASE)
 _PROSE_BEHIND: Final = re.compile(rf"\A`?(?: \([0-9]{{1,3}}\))?`?,? (?:{_BEHIND})\b")
 _CONDITION: Final = re.compile(r"^\W{0,8}(?:If|When|Whenever|Otherwise|Note)\b")
+# "When running inside a VM, it crashes with KVM_EXIT_FAIL_ENTRY" reports one for all that.
+_ENDED: Final = re.compile(
+    r"\b(?:crash|die|fail|abort|panic|stop|end|quit|exit|terminat)(?:s|es|ed|d)?"
+    r"(?: (?:immediately|instantly|always|early)){0,2}"
+    r"(?: (?:from|in) [`\w.:()]{1,40})?"
+    r" (?:with|due to|because of)(?: an?| the)? [`'\"]?(?:\w{1,12}(?:->|\.))?\Z"
+)
 _NAME_LENGTH: Final = 40
 _EXPECTED: Final = re.compile(
     r"\b(?:[Ww]anted|[Ee]xpect(?:s|ed|ing)?|[Ii]nstead of|[Ss]hould (?:be|have been))\b[^,;.\n]{0,80}"
@@ -48,16 +55,25 @@ _EXPECTED: Final = re.compile(
 )
 
 
+# A sentence with code between backticks: at least six words before the line ends.
+_SENTENCE: Final = re.compile(r"^\W{0,8}(?:[A-Z][a-z]{0,20}|I)(?: [\w`'\",.:()/>*&-]{1,60}){5}")
+_INLINE: Final = re.compile(r"`[^`\n]{1,80}`")
+
+
 def is_no_message(line: str) -> bool:
     """Source code, a patch, strace, or a tracepoint's line."""
+    if "`" in line and _SENTENCE.match(line):
+        line = _INLINE.sub("it", line)
     return bool(_ELSEWHERE.search(line) or (_CODE.search(line) and not _RESULT.search(line)))
 
 
 def is_prose(line: str, start: int, stop: int) -> bool:
     """line[start:stop], the exit's name, stands in a sentence about it."""
+    before = line[max(0, start - _NAME_LENGTH) : start]
+    if _ENDED.search(line, max(0, start - 2 * _NAME_LENGTH), start):
+        return False
     if _CONDITION.match(line):
         return True
-    before = line[max(0, start - _NAME_LENGTH) : start]
     return bool(_PROSE.search(before) or _PROSE_BEHIND.match(line[stop : stop + _NAME_LENGTH]))
 
 

@@ -92,6 +92,10 @@ _PLAIN_NAME: Final = re.compile(
 _PLAIN_NUMBER: Final = re.compile(
     r"(?:kvm|KVM|[Vv][Cc][Pp][Uu])[^\n]{0,60}?\bexit_reason ?[=:] ?(?P<n>0x11|0x[89]|17|[89])(?![0-9a-zA-Z])"
 )
+# In a sentence: "exits at once with `run->exit_reason` set to `8`".
+_SAID_NUMBER: Final = re.compile(
+    r"\bexit_reason[`'\"]? (?:is |was )?(?:set to|equal to|of|is|was) [`'\"]?(?P<n>0x11|0x[89]|17|[89])(?![0-9a-zA-Z])"
+)
 _UNMISTAKABLE: Final = frozenset({8, 9, 17})
 # Nothing but the number: the default case of many small programs.
 _WHOLE: Final = re.compile(
@@ -233,6 +237,8 @@ def _by_number(line: str, text: str) -> dict[str, Any] | None:
             return _with_numbers(facts, text, match.end())
     if (match := _PLAIN_NUMBER.search(text)) is not None:
         return _with_numbers({"exit_reason": integer(match["n"])}, text, match.end())
+    if (match := _SAID_NUMBER.search(text)) and not is_prose(text, match.start(), match.end()):
+        return {"exit_reason": integer(match["n"])}
     if match := _PLAIN_NAME.search(text):
         plain = number_of(match["name"] or match["upper"])
         if plain in _UNMISTAKABLE and not is_prose(text, match.start(), match.end()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.knowledge.sign import Sign
-from kvmwhy.diagnosis.knowledge.signs import code, entry, host, run_errno, setup, triple_fault, vmm
+from kvmwhy.diagnosis.knowledge.signs import circumstances, code, entry, host, run_errno, setup, triple_fault, vmm
 
 SIGNS: Final[tuple[Sign, ...]] = (
     *host.SIGNS,
@@ -15,4 +15,5 @@ SIGNS: Final[tuple[Sign, ...]] = (
     *setup.SIGNS,
     *triple_fault.SIGNS,
     *vmm.SIGNS,
+    *circumstances.SIGNS,
 )

@@ -227,7 +227,7 @@ def _own_registers(scene: Scene) -> Answer:
 
 
 # VirtualBox's include/VBox/err.h; the rest are messages of readers.not_kvm.
-_CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX", "MSR_LOCKING_FAILED", "SVME_NOT_ENABLED")  # fmt: skip
+_CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX", "MSR_LOCKING_FAILED", "SVME_NOT_ENABLED", "disabled by BIOS", "processor does not support", "processor not supported")  # fmt: skip
 
 
 def cannot_start(scene: Scene) -> Answer:
@@ -542,6 +542,32 @@ SIGNS: Final = (
         "the security processor or the TDX module refused the launch (error {})",
         weights(confidential_stack=2.5, vm_configuration=0.5),
         "SEV API: firmware error codes; the platform's state, policy and versions.",
+    ),
+    Sign(
+        "launch-refused-by-the-firmware-unnamed",
+        _SETUP,
+        lambda scene: (
+            _launch(scene) and scene.errno == "EIO" and not scene.firmware_error and scene.confidential != "tdx"
+        ),
+        "the security processor refused the launch, and its error is not shown",
+        weights(confidential_stack=2, vm_configuration=0.5),
+        "drivers/crypto/ccp/sev-dev.c: __sev_do_cmd_locked returns EIO where the firmware reports an error, and else not.",
+    ),
+    Sign(
+        "protection-unknown-to-the-vmm",
+        _SETUP,
+        _detail("object-unknown"),
+        "the VMM does not know this kind of protection",
+        weights(vmm=2, host_setup=1, confidential_stack=-1.5, host_kernel=-1),
+        "qapi/qom.json: sev-guest since 2.12, sev-snp-guest since 9.1, tdx-guest since 10.1.",
+    ),
+    Sign(
+        "cpus-not-alike",
+        ("setup-refused", "host-trouble"),
+        _detail("inconsistent-cpus"),
+        "the CPUs of the host do not offer the same abilities",
+        weights(cpu=1.5, host_setup=0.5, host_kernel=0.5, outer_hypervisor=0.5),
+        "arch/x86/kvm/vmx/vmx.c: vmx_check_processor_compat: microcode or firmware settings differ from CPU to CPU.",
     ),
     Sign(
         "launch-input-refused",
