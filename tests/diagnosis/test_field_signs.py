@@ -418,3 +418,26 @@ def test_an_object_that_qemu_does_not_know_is_qemus_age() -> None:
     line = "qemu-system-x86_64: -object tdx-guest,id=t: Parameter 'qom-type' does not accept value 'tdx-guest'\n"
     mechanism, origins = answer(line)
     assert (mechanism, origins[0]) == ("setup-refused", "vmm")
+
+
+# arch/x86/kvm/vmx/vmx.c: kvm_is_vmx_supported; QEMU accel/kvm/kvm-all.c: kvm_init; Android's CpuAccelerator.cpp
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    4.1] kvm_intel: VMX not supported by CPU 1\n",
+        "[    4.1] kvm: no hardware support for 'kvm_intel'\n",
+        "Could not access KVM kernel module: No such file or directory\n",
+        "modprobe: ERROR: could not insert 'kvm_intel': Operation not supported\n",
+        "INFO: Your CPU does not support KVM extensions\n",
+    ],
+)
+def test_a_virtual_machine_without_virtualization_is_for_the_layer_below(line: str) -> None:
+    """What a VM has of VMX is what the layer below gives it; on metal the same line is the host's own set-up."""
+    assert answer(line)[1][0] == "host-setup"
+    assert answer(f"[    0.0] Hypervisor detected: VMware\n{line}")[1][0] == "outer-hypervisor"
+
+
+def test_rights_are_the_hosts_own_in_a_virtual_machine_too() -> None:
+    """EACCES says that there is a /dev/kvm."""
+    line = "Could not access KVM kernel module: Permission denied\n"
+    assert answer(f"[    0.0] Hypervisor detected: VMware\n{line}")[1][0] == "host-setup"

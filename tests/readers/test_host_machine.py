@@ -32,6 +32,17 @@ FAILED = "KVM: entry failed, hardware error 0x7\n"
         ("flags\t\t: fpu vme de pse tsc msr pae vmx hypervisor lahf_lm", "unnamed"),
         ("flags\t\t: fpu vme de pse tsc msr pae vmx lahf_lm", None),
         ("Hypervisor detected: VMware\nHypervisor vendor:  Microsoft", None),
+        ("This is Ubuntu 22.04 (installed on VirtualBox) with all updates", "VirtualBox"),
+        ("OS: Debian 12, in a VMware virtual machine", "VMware"),
+        ("- **Host OS**: Fedora 40 (VirtualBox)", "VirtualBox"),
+        ("Guest OS: Debian 12, in VirtualBox", None),
+        ("The image of Ubuntu was made on VirtualBox", None),
+        ("I am running QEMU inside another virtualization", "unnamed"),
+        ("I try to run Firecracker inside another VM", "unnamed"),
+        ("I rented a small VPS for this", None),
+        ("This is on a Contabo VPS", "unnamed"),
+        ("Running QEMU in a VM works fine", None),
+        ("I am running Windows in a VM", None),
     ],
 )
 def test_the_hypervisor_around_the_host(text: str, hypervisor: str | None) -> None:
@@ -87,6 +98,7 @@ def test_all_of_it_is_in_the_record() -> None:
 @pytest.mark.parametrize(
     "piece",
     ["-cpu ", "Hardware name: ", "DMI: x",
+     "Ubuntu (a ", "OS: in a ", "running QEMU in a ", "on a X VPS ",
      "flags : ", "options kvm a=1 ", "/sys/module/kvm/parameters/a:", "Model name: ", "Linux a 6.1 #"],
 )  # fmt: skip
 def test_much_of_one_thing_ends(piece: str) -> None:

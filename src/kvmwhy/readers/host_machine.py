@@ -108,6 +108,30 @@ _SAID: Final = (
         + _SAID_NAME
     ),
 )
+_DISTRIBUTIONS: Final = (
+    "(?:Ubuntu|Debian|Fedora|CentOS|Rocky|RHEL|openSUSE|Arch|Manjaro|Kali|Mint|NixOS|Alpine|Gentoo|Proxmox)"
+)
+# How the host is named at once with what it runs on: "Ubuntu 20.04 (installed on VirtualBox)", "OS: Debian, VMware VM".
+_SAID_BRIEFLY: Final = (
+    deferred(
+        rf"\b{_DISTRIBUTIONS}\b[^\n.;()]{{0,12}}(?:\.[0-9]{{1,2}}[^\n.;()]{{0,12}}){{0,2}}"
+        rf"\((?:[a-z ]{{0,20}} )?(?:on|in|inside|under) (?:an? |my )?{_SAID_NAME}"
+    ),
+    deferred(
+        r"^[ \t>*-]{0,8}(?:Host(?: OS| system| environment)?|OS|Platform|Environment)\b\**[ \t]{0,4}:\**"
+        rf"[^\n;]{{0,60}}?(?:{_WITHIN}|[(,] ?){_SAID_NAME}",
+        re.MULTILINE,
+    ),
+)
+# A layer below that is not named, or is a cloud's.
+_SAID_UNNAMED: Final = deferred(
+    r"\b(?:[Rr]unning|[Rr]uns?|[Uu]s(?:e|ing)|[Ss]tart(?:s|ing)?|[Ll]aunch(?:es|ing)?) (?:KVM|kvm|QEMU|qemu|QEMU/KVM"
+    r"|qemu-kvm|libvirt|Proxmox|Firecracker|firecracker|minikube|Kata|the (?:VMM|hypervisor))"
+    r" (?:inside|within|in|under) (?:an? |my |another )(?:nested |cloud |[A-Z]\w{1,14} )?"
+    r"(?:VMs?|virtual machine|virtuali[sz]ation|VPS|hypervisor|virtuali[sz]ed environment)\b"
+    r"|\b(?:on|inside|have|using|rented) (?:an? |my |the )(?:[A-Z]\w{1,14} ){0,2}(?:VPS|[Dd]roplet|vServer)\b"
+)
+_MARKS_OF_UNNAMED: Final = (" VM", "virtual machine", "irtuali", "VPS", "roplet", "vServer", " hypervisor")
 # The kernel that Microsoft builds for WSL2, by its release.
 _OF_WSL: Final = deferred(r"\b[0-9]{1,2}\.[0-9]{1,4}[\w.+-]{0,40}-microsoft-standard\b")
 # A clause with one of these compares, tells of a guest, or denies.
@@ -206,7 +230,15 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
         names |= {name for board in boards for start, name in _OF_KVM if board.startswith(start)}
     if not names and any(mark in text for mark in _SAID_NAMES):
         names |= _said_layers(text)
+    if not names and any(mark in text for mark in _MARKS_OF_UNNAMED) and _says_that_there_is_one(text):
+        names.add("unnamed")
     return _only(names)
+
+
+def _says_that_there_is_one(text: str) -> bool:
+    return any(
+        _OF_ANOTHER.search(_clause(text, match.start(), match.end())) is None for match in _SAID_UNNAMED.finditer(text)
+    )
 
 
 def _said_layers(text: str) -> set[str]:
@@ -216,6 +248,8 @@ def _said_layers(text: str) -> set[str]:
         for match in about_the_host.finditer(text):
             if _OF_ANOTHER.search(_clause(text, match.start(), match.end())) is None:
                 layers.add(_SAID_NAMES[match["a"]])
+    for briefly in _SAID_BRIEFLY:
+        layers |= {_SAID_NAMES[match["a"]] for match in briefly.finditer(text)}
     return layers
 
 

@@ -226,6 +226,19 @@ def _own_registers(scene: Scene) -> Answer:
     return scene.speaker if own and not scene.migrated and not scene.confidential else None
 
 
+def _hidden_below(scene: Scene) -> Answer:
+    """No virtualization, or no module that found any, on a host that is a VM."""
+    if not scene.outer or scene.rivals:
+        return None
+    hidden = (
+        scene.event("virtualization-off", "no-virtualization")
+        or _detail("no-hardware", "not-offered-by-cpu", "no-hyp-mode", "disabled-by-bios")(scene)
+        or _call_with("open", "ENOENT", "ENODEV", "ENXIO")(scene)
+        or _call_with("module", "EOPNOTSUPP", "ENODEV", "EIO")(scene)
+    )
+    return scene.outer if hidden and scene.outer != "unnamed" else "of an unnamed hypervisor" if hidden else None
+
+
 # VirtualBox's include/VBox/err.h; the rest are messages of readers.not_kvm.
 _CANNOT_START: Final = ("not installed", "is required to run", "is disabled", "is not available", "is not running", "unable to start", "NOT_INSTALLED", "_NO_VMX", "_NO_SVM", "VMX_DISABLED", "SVM_DISABLED", "VMX_MSR_ALL_VMX", "MSR_LOCKING_FAILED", "SVME_NOT_ENABLED", "disabled by BIOS", "processor does not support", "processor not supported")  # fmt: skip
 
@@ -303,6 +316,14 @@ SIGNS: Final = (
         "the kernel found no virtualization to use",
         weights(host_setup=1.5, outer_hypervisor=0.5, cpu=0.5),
         "Switched off in the firmware, held by another hypervisor, hidden from this VM, or not there.",
+    ),
+    Sign(
+        "virtualization-hidden-below",
+        _SETUP,
+        _hidden_below,
+        "this host is itself a virtual machine ({}) and is offered no virtualization",
+        weights(outer_hypervisor=3, host_setup=-2),
+        "A VM has VMX, SVM or EL2 only where the layer below is told to give it; what the VM itself sets up changes nothing.",
     ),
     Sign(
         "kvm-off-by-parameter",
