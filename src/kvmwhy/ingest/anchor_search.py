@@ -145,7 +145,7 @@ class AnchorSearch:
 
     @cached_property
     def _find(self) -> Finder:
-        return finder([text.encode() for text in self._needles])
+        return finder([text.encode() for text in self._needles], much=True)
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

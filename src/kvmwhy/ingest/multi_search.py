@@ -12,19 +12,20 @@ from typing import Final
 Found = list[tuple[int, int, int]]
 """(number of the text, start, end) of every occurrence, those inside of others as well, in the order of their ends."""
 Finder = Callable[[bytes | bytearray], Found]
-_FEW: Final = 8
-
+_LITTLE: Final = 8 << 10  # bytes: a thousand texts are found one by one in 2 KiB in a millisecond
 _HEAD: Final = 6
 
 
-def finder(texts: Sequence[bytes]) -> Finder:
-    """The fastest finder that is installed."""
+def finder(texts: Sequence[bytes], *, much: bool = False) -> Finder:
+    """The fastest finder that is installed; ``much``: for many megabytes."""
     try:
         from ahocorasick_rs import BytesAhoCorasick, Implementation
     except ImportError:
         return one_by_one(texts)
-    # A DFA takes a byte in the same time however many the texts are, and is twice as fast as what the library chooses.
-    find = BytesAhoCorasick(list(texts), implementation=Implementation.DFA).find_matches_as_indexes
+    # A DFA takes a byte in the same time however many the texts are, half of the other's; but of a thousand texts it is
+    # made in 15 ms, and the other in one.
+    kind = Implementation.DFA if much else Implementation.ContiguousNFA
+    find = BytesAhoCorasick(list(texts), implementation=kind).find_matches_as_indexes
     return lambda data: find(data, overlapping=True)
 
 
@@ -40,17 +41,17 @@ def present(texts: Sequence[bytes]) -> Callable[[bytes], set[int]]:
 
 
 class Seeker:
-    """A finder for short inputs: each text is looked for by itself until so many inputs came that an automaton pays."""
+    """A finder for short inputs: each text by itself, until so much was searched that an automaton pays."""
 
     def __init__(self, texts: Sequence[bytes]) -> None:
         self._texts = texts
         self._find = one_by_one(texts)
-        self._asked = 0
+        self._searched = 0
 
     def __call__(self, data: bytes) -> Found:
-        self._asked += 1
-        if self._asked == _FEW:
+        if self._searched <= _LITTLE < self._searched + len(data):
             self._find = finder(self._texts)
+        self._searched += len(data)
         return self._find(data)
 
 

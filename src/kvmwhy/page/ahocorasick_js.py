@@ -18,6 +18,7 @@ class Implementation(Enum):
 
     DFA = 1
     NoncontiguousNFA = 2
+    ContiguousNFA = 3
 
 
 class BytesAhoCorasick:

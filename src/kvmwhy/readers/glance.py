@@ -39,7 +39,7 @@ def may_tell(data: bytes) -> bool:
 
 @cache
 def _find() -> Finder:
-    return finder([text.encode() for text in dict.fromkeys((*_OTHERWISE, *_parts()))])
+    return finder([text.encode() for text in dict.fromkeys((*_OTHERWISE, *_parts()))], much=True)
 
 
 def _parts() -> Iterator[str]:
