@@ -37,6 +37,7 @@ ROOT: Final = Path(__file__).parent.parent
 FIXTURES: Final = ROOT / "tests" / "fixtures"
 CORPUS: Final = Path(os.environ.get("KVMWHY_CORPUS", ROOT.parent / "shared" / "corpus"))
 SLOWEST: Final = 8  # inputs of each reader whose growth is measured
+WARM: Final = 200  # inputs, the first of which import what is imported late, and take longest for that
 LINEAR: Final = 1.6  # times as long for each byte at eight times the size
 SMALLEST: Final = 32 << 10
 MEASURABLE: Final = 0.2  # seconds: below, the clock's steps show more than the reader
@@ -192,7 +193,8 @@ def main() -> None:
                     (options.keep / f"{name}-{options.seed}-{run}").write_bytes(data)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             cost = (time.process_time() - started) / (len(data) + 4096) * 1024
-            (heapq.heappush if len(slow) < SLOWEST else heapq.heappushpop)(slow, (cost, run, data))
+            if run >= min(WARM, options.runs // 2):
+                (heapq.heappush if len(slow) < SLOWEST else heapq.heappushpop)(slow, (cost, run, data))
         spent = time.process_time() - begun
         print(
             f"{name:<16} {options.runs} inputs, {spent:.0f} s, slowest {max(slow)[0] * 1000:.2f} ms/KiB, failed so far {failed}",  # noqa: E501

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ class Command(click.Command):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         taken = {flag for parameter in self.params for flag in parameter.opts}
-        self.params += [option for option in shared(hidden=True) if not taken & set(option.opts)]
+        self.params += [option for option in _hidden() if not taken & set(option.opts)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, and refuse an option as the value of another: `--html --full` would write a file named --full."""
@@ -71,6 +72,12 @@ def shared(*, hidden: bool = False) -> list[click.Option]:
             hidden=hidden,
         ),
     ]
+
+
+@cache
+def _hidden() -> list[click.Option]:
+    """The same for every command: two options for each of them are a millisecond of a start."""
+    return shared(hidden=True)
 
 
 def _colour(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
