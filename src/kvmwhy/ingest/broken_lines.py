@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 from kvmwhy.abi.kvm_run import EXITS
@@ -148,8 +148,8 @@ class _Paragraph:
 
     @cached_property
     def words(self) -> list[int]:
-        """The length of each line's first word."""
-        return [len(match[1]) if (match := _FIRST_WORD.match(piece.text)) else 0 for piece in self.lines]
+        """The length of each line's first word; behind the last is none."""
+        return [*(len(match[1]) if (match := _FIRST_WORD.match(piece.text)) else 0 for piece in self.lines), 0]
 
     def places(self) -> int:
         """At how many places a line may be broken, which no line begins behind for all that can be seen."""
@@ -196,7 +196,7 @@ class _Paragraph:
 
     def _is_remainder(self, first: int, n: int, second: int) -> bool:
         """Whether a line is what the second break left of one that the first had broken; it may have lost spaces."""
-        width = self.lines[n - 1].width + 1 + self.lines[n].width + 1 + self._word(n + 1)
+        width = self.lines[n - 1].width + 1 + self.lines[n].width + 1 + self.words[n + 1]
         return width > second or self.stamped(self.lines[first].text) is not None
 
     def _is_cut(self, chains: list[list[int]], column: int) -> bool:
@@ -230,15 +230,12 @@ class _Paragraph:
 
     def _no_room(self, n: int) -> bool:
         """Whether the next line's first word had no room on this one."""
-        return self.lines[n].width + 1 + self._word(n + 1) > self.column
+        return self.lines[n].width + 1 + self.words[n + 1] > self.column
 
     def _is_padded(self, n: int) -> bool:
         """Whether it may be spaces that had no room: the line is not at its end, or two columns of a dump are torn."""
         text, below = self.lines[n].text, self.lines[n + 1].text if n + 1 < len(self.lines) else ""
         return text[-1:] in _OPEN or (_COLUMN.match(below) is not None and self.stamped(text) is not None)
-
-    def _word(self, n: int) -> int:
-        return self.words[n] if n < len(self.words) else 0
 
     def _is_repeated(self, n: int) -> bool:
         """Whether a neighbour is the same line: of a flood of one line all have one width, and none is broken."""
@@ -345,5 +342,6 @@ def _words(lines: Sequence[Piece]) -> set[str]:
     return words
 
 
+@lru_cache(maxsize=4096)  # a log's lines have the same words again and again
 def _shape(word: str) -> str:
     return _CAPITAL.sub("A", _HEX.sub("0", word))
