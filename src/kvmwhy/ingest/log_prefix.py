@@ -86,24 +86,26 @@ _OTHERS: Final = (_SYSLOG, _NAMED, _TIME, _COMPOSE, _STEP, _PRINTK)
 
 def peel(line: str) -> Peeled | None:
     """Undo every wrapping of one line, outermost first; ``None`` if it has none."""
-    host = name = ""
-    time: str | None = None
-    goes_on = decoded = False
-    text = line
-    for layer in range(_MOST_LAYERS):
-        inner = _one(text) if not layer or _NESTED.match(text) else None
+    peeled = _one(line)
+    layers = 1
+    while peeled and layers < _MOST_LAYERS and _NESTED.match(peeled.text) and "\n" not in peeled.text.rstrip("\n"):
+        inner = _one(peeled.text)
         if inner is None:
-            if not layer:
-                return None
             break
-        text = inner.text
-        if inner.who:
-            host, name = inner.who[0] or host, inner.who[1] or name
-        time = time or inner.time
-        goes_on, decoded = goes_on or inner.goes_on, decoded or inner.decoded
-        if "\n" in text.rstrip("\n"):
-            break
-    return Peeled(text, (host, name) if host or name else None, time, goes_on, decoded)
+        peeled = Peeled(
+            inner.text,
+            _nearest(inner.who, peeled.who),
+            peeled.time or inner.time,
+            peeled.goes_on or inner.goes_on,
+            peeled.decoded or inner.decoded,
+        )
+        layers += 1
+    return peeled
+
+
+def _nearest(inner: tuple[str, str] | None, outer: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Host and writer, each as the inner wrapping names it, if it does."""
+    return (inner[0] or outer[0], inner[1] or outer[1]) if inner and outer else inner or outer
 
 
 def _one(line: str) -> Peeled | None:
