@@ -336,7 +336,7 @@ class CatalogueEntry(_Part, kw_only=True):
     """kvmwhy cause --json: a page of the catalogue."""
 
     id: Annotated[str, Meta(description="It never changes its meaning.")]
-    kind: Literal["mechanism", "origin", "number", "cause", "bug"]
+    kind: Literal["mechanism", "origin", "number", "cause", "bug", "fault"]
     title: str
     family: str | None = None
     origin: Annotated[str | None, Meta(description="Whose bug it is.")] = None

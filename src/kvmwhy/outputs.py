@@ -55,7 +55,26 @@ class AtlasForm(_Part, kw_only=True):
     technique: str
     defined: Annotated[bool, Meta(description="CPUs define this encoding.")]
     since: str
+    fault: Annotated[str | None, Meta(description="The id of the fault, where KVM carries it out wrongly.")] = None
     kernels: list[MeasuredPart]
+
+
+class EmulatorFault(_Part, kw_only=True):
+    """kvmwhy atlas --faults --json: what KVM carries out wrongly for one reason."""
+
+    id: Annotated[str, Meta(description="It never changes its meaning.")]
+    arch: Literal["x86", "riscv64"]
+    title: str
+    manual: Annotated[str, Meta(description="What happens on a CPU.")]
+    does: Annotated[str, Meta(description="What KVM does instead.")]
+    place: Annotated[str, Meta(description="File and function of Linux 7.3.")]
+    why: str
+    since: Annotated[str, Meta(description="The kernels on which it was measured.")]
+    harm: Annotated[str, Meta(description="Who meets it.")]
+    known: Annotated[str, Meta(description="Earlier reports and fixes.")]
+    suggestion: str
+    never_ends: Annotated[bool, Meta(description="KVM_RUN does not return, or the same exit comes for ever.")]
+    forms: Annotated[list[str], Meta(description="Mode and bytes of each form, as the atlas has them.")]
 
 
 class AtlasDifference(_Part, kw_only=True):
@@ -98,6 +117,7 @@ class TrappedForm(_Part, kw_only=True):
     text: Annotated[str | None, Meta(description="The form that was run; null: none was.")]
     measured: Annotated[str | None, Meta(description="Its word, in hex.")]
     exact: Annotated[bool, Meta(description="It is the very word that was asked about.")]
+    fault: Annotated[str | None, Meta(description="The id of the fault, where KVM does not carry it out.")] = None
     kernels: list[MeasuredTrap]
 
 

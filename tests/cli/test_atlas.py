@@ -254,3 +254,36 @@ def test_a_kernel_between_two_measured_ones_is_not_guessed() -> None:
 def test_a_word_that_is_no_instruction(text: str, said: str) -> None:
     """The nearest, the mode that has it, or how a form is written."""
     assert said in atlas(text).stderr
+
+
+def test_a_wrong_form_names_its_fault() -> None:
+    """One instruction, a mnemonic with many forms, JSON, and an instruction that is right."""
+    shown = atlas("tzcnt ecx, [rax]").output
+    assert "kvmwhy cause tzcnt-lzcnt, docs/emulator-faults.md" in shown
+    assert "kvmwhy cause tzcnt-lzcnt" in atlas("lzcnt").output
+    assert {json.loads(line)["fault"] for line in atlas("tzcnt", "--json").output.splitlines()} == {"tzcnt-lzcnt"}
+    assert "Fault:" not in atlas("bsf ecx, [rax]").output
+    riscv = atlas("--arch", "riscv64", "c.swsp", "--json").output.splitlines()
+    assert {row["text"]: row["fault"] for row in map(json.loads, riscv)} == {
+        "c.swsp a2,0(sp)": "riscv-c-swsp-c-sdsp",
+        "c.swsp a2,8(sp)": None,
+    }
+    assert "kvmwhy cause riscv-c-swsp-c-sdsp" in atlas("--arch", "riscv64", "--bytes", "c032").output
+
+
+def test_faults_are_listed_shown_and_exported() -> None:
+    """All by name; one whole, as `kvmwhy cause` has it as well; its test in two forms; and what cannot be."""
+    listed = [json.loads(line) for line in atlas("--faults", "--json").output.splitlines()]
+    shown = atlas("--faults").output
+    assert all(entry["id"] in shown for entry in listed)
+    one = atlas("--faults", "enter-stack-width").output
+    assert "em_enter()" in one
+    assert CliRunner().invoke(kvmwhy, ["cause", "enter-stack-width"]).output == one
+    cause = CliRunner().invoke(kvmwhy, ["cause", "enter-stack-width", "--json"]).output
+    assert json.loads(cause)["kind"] == "fault"
+    assert "KVM_CREATE_VM" in atlas("--faults", "enter-stack-width", "--export", "c").output
+    assert "TEST_ASSERT" in atlas("--faults", "enter-stack-width", "--export", "selftest").output
+    assert atlas("--faults", "riscv-c-swsp-c-sdsp", "--export", "selftest").exit_code == 2
+    assert atlas("--faults", "enter-stack-with").exit_code == 1
+    assert atlas("--faults", "--kernel", "6.1").exit_code == 2
+    assert atlas("tzcnt", "--export", "c").exit_code == 2

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from kvmwhy.emulator.faults import FAMILIES, Family
 from kvmwhy.machine import KvmMachine
 from kvmwhy.readers import read
 from kvmwhy.reproduce import Plan, plan
 from kvmwhy.reproduce.export import export
+from kvmwhy.reproduce.export.fault_test import write
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -56,3 +58,14 @@ def test_a_selftest_passes_where_the_failure_shows(kvm: type[KvmMachine], selfte
     refused = subprocess.run([built(selftests, wrong)], capture_output=True, text=True, check=False, timeout=60)
     assert refused.returncode not in {0, 4}  # 4: skipped
     assert "run->internal.suberror == 2" in refused.stderr
+
+
+FAULTS = [family for family in FAMILIES if family.arch == "x86"]
+
+
+@pytest.mark.parametrize(
+    "family", FAULTS if "KVMWHY_EVERY_FAULT" in os.environ else FAULTS[:1], ids=lambda family: family.id
+)
+def test_selftests_of_faults_are_built(selftests: Path, family: Family) -> None:
+    """By the tree's own Makefile, without a warning. What they come to depends on the KVM: lab.faults runs the same."""
+    assert built(selftests, write(family, "selftest")).exists()

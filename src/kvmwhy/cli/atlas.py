@@ -14,6 +14,7 @@ from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, Version, atlas
 from kvmwhy.emulator.encoding_key import MODES, Mode
+from kvmwhy.emulator.faults import of_form
 from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.verdict import by_table
 from kvmwhy.render.page import Line
@@ -131,6 +132,10 @@ def _show(wish: AtlasOptions, rows: list[tuple[Row, str]]) -> int:
     if len(rows) == 1:
         ((row, text),) = rows
         lines = [*_page(row, text, wish), Line(), *lines]
+    elif faults := {family.id: family for row, _ in rows if (family := of_form(row.mode, row.code))}:
+        from kvmwhy.render.fault_page import pointer
+
+        lines += [Line(), *map(pointer, faults.values())]
     show(lines, paged=True)
     return DONE
 
@@ -168,6 +173,10 @@ def _page(row: Row, text: str, wish: AtlasOptions) -> list[Line]:
     how = "the same bytes" if row.exact else f"as {row.code.hex(' ')}"
     left = f", without {row.ignored}" if row.ignored else ""
     lines.append(Line(f"{how}{left}, in {_SAID[row.mode]}", "dim", "Measured: ", 2))
+    if family := of_form(row.mode, row.code):
+        from kvmwhy.render.fault_page import pointer
+
+        lines.append(pointer(family))
     return lines
 
 
@@ -206,6 +215,7 @@ def _plain(row: Row, text: str) -> AtlasForm:
         technique=row.technique,
         defined=row.defined,
         since=wording.since(row),
+        fault=family.id if (family := of_form(row.mode, row.code)) else None,
         kernels=[
             MeasuredPart(
                 vendor=kernel.vendor, release=kernel.release, module_args=kernel.module_args, **_verdict(measured)

@@ -17,6 +17,7 @@ from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.cli.instruction_word import word_of
 from kvmwhy.cli.output import complain, show
 from kvmwhy.emulator import trap_wording
+from kvmwhy.emulator.faults import Family, of_form
 from kvmwhy.emulator.packed import AtlasError
 from kvmwhy.emulator.trap_atlas import (
     Outcome,
@@ -173,9 +174,18 @@ def _page(subject: Subject, wish: TrapOptions) -> list[Line]:
     if row:
         how = "the same word" if row.exact else f"as {trap_wording.digits(row.word, row.arch)}"
         lines.append(Line(f"{how} ({row.text or 'no name'}), under QEMU's TCG, no silicon", "dim", "Measured:   ", 2))
+        if family := _fault(row):
+            from kvmwhy.render.fault_page import pointer
+
+            lines.append(pointer(family))
     if manual is not None:
         lines.append(Line(_SOURCE, "dim", "Source:     ", 2))
     return lines
+
+
+def _fault(row: Row) -> Family | None:
+    """Of riscv64, where KVM refuses what it should carry out."""
+    return of_form(row.arch, bytes.fromhex(_hex(row.word, row.arch)))
 
 
 def _manual(manual: LoadStore) -> str:
@@ -225,6 +235,7 @@ def _plain(subject: Subject, wish: TrapOptions) -> TrappedForm:
         text=row.text if row else None,
         measured=trap_wording.digits(row.word, row.arch) if row else None,
         exact=row.exact if row else False,
+        fault=family.id if row and (family := _fault(row)) else None,
         kernels=[
             MeasuredTrap(release=column.release, bench=column.bench, setup=setup, **_verdict(trap, row.arch))
             for setup in row.setups

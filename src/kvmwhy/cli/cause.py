@@ -21,6 +21,8 @@ from kvmwhy.render.text import cause_page, page
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from kvmwhy.emulator.faults import Family
+
 _WIDTH: Final = 28
 
 _HEADS: Final = {"mechanism": "What happened", "origin": "Whose doing it was", "number": "Error lines"}
@@ -54,6 +56,11 @@ def run(wanted: str, *, by: str | None, as_json: bool) -> int:
     if known in causes:
         _print([_of_cause(causes[known])], as_json=True) if as_json else show(cause_page(causes[known]))
         return DONE
+    if (family := _fault(known)) is not None:
+        from kvmwhy.render.fault_page import page as fault_page
+
+        _print([_of_fault(family)], as_json=True) if as_json else show(fault_page(family), paged=True)
+        return DONE
     if (syndrome := _syndrome(wanted)) is not None and not as_json:
         show(syndrome)
         return DONE
@@ -70,11 +77,30 @@ def completions(incomplete: str) -> list[CompletionItem]:
     """Ids that begin so, with their titles, for the shell."""
     from click.shell_completion import CompletionItem
 
-    return [CompletionItem(entry.id, help=entry.title) for entry in _all() if entry.id.startswith(incomplete)]
+    return [
+        CompletionItem(entry.id, help=entry.title) for entry in (*_all(), *_faults()) if entry.id.startswith(incomplete)
+    ]
 
 
 def _ids() -> list[str]:
-    return [entry.id for entry in _all()]
+    return [entry.id for entry in (*_all(), *_faults())]
+
+
+def _fault(wanted: str) -> Family | None:
+    """A fault of KVM's emulation has a page as well; it is not listed, as no failure comes of it."""
+    from kvmwhy.emulator.faults import by_id
+
+    return by_id(wanted)
+
+
+def _faults() -> list[Entry]:
+    from kvmwhy.emulator.faults import FAMILIES as FAULTS
+
+    return list(map(_of_fault, FAULTS))
+
+
+def _of_fault(family: Family) -> Entry:
+    return Entry(family.id, family.title, "Faults of KVM")
 
 
 def _all() -> list[Entry]:
@@ -150,6 +176,7 @@ def _json(entry_id: str) -> bytes:
     import msgspec
 
     from kvmwhy.contract import CatalogueEntry, FixPart
+    from kvmwhy.emulator.faults import PAGE
 
     entry = next((page for page in PAGES if page.id == entry_id), None)
     if entry is not None:
@@ -162,6 +189,18 @@ def _json(entry_id: str) -> bytes:
                 recognise=entry.recognise,
                 fix=FixPart(**entry.fix._asdict()),
                 see=list(entry.see),
+            )
+        )
+    if (family := _fault(entry_id)) is not None:
+        return msgspec.json.encode(
+            CatalogueEntry(
+                id=family.id,
+                kind="fault",
+                title=family.title,
+                what=f"{family.does} {family.why}",
+                recognise=family.manual,
+                fix=FixPart(host=family.suggestion),
+                references=[family.place, f"{PAGE}#{family.id}"],
             )
         )
     cause = catalogue()[entry_id]

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -495,6 +495,8 @@ Examples:
   kvmwhy atlas --html atlas.html
   kvmwhy atlas --bytes "c5 fe 6f 07" --kernel 6.18
   kvmwhy atlas --diff 6.18 7.3
+  kvmwhy atlas --faults                          # what current KVM carries out wrongly, by cause
+  kvmwhy atlas --faults tzcnt-lzcnt --export c > emulator_tzcnt_lzcnt.c
   kvmwhy atlas --arch arm64 "ldp x0, x1, [x2]"
   kvmwhy atlas --arch riscv64 --bytes 00052507 --kernel 6.12
 """
@@ -512,6 +514,19 @@ Examples:
 @click.option("--since", is_flag=True, help="Only since when KVM carries it out.")
 @click.option("--diff", nargs=2, metavar="OLD NEW", help="All forms whose outcome differs between two kernels.")
 @click.option(
+    "--faults",
+    is_flag=False,
+    flag_value="",
+    metavar="[ID]",
+    help="What current KVM carries out wrongly, by cause; or all about one of these.",
+)
+@click.option(
+    "--export",
+    "form",
+    type=click.Choice(["c", "selftest"]),
+    help="With --faults ID: a test that fails where KVM is wrong, as a program or as a KVM selftest.",
+)
+@click.option(
     "--html",
     type=click.Path(dir_okay=False, allow_dash=True),
     help="Write a heat map, of opcodes or of accesses.",
@@ -524,13 +539,24 @@ Examples:
     show_default=True,
     help="On arm64 and riscv64: what becomes of the access where there is no memory.",
 )
-def atlas(arch: str, **options: Any) -> None:
+def atlas(arch: str, faults: str | None, form: Literal["c", "selftest"] | None, **options: Any) -> None:
     """Show what KVM's emulator makes of INSTRUCTION, kernel by kernel, as measured.
 
     INSTRUCTION is in Intel's or AT&T's syntax; which registers and which address does not matter. A mnemonic alone
     asks about all of its forms. They are shown against the kernels, this host's first. Of arm64 and riscv64,
     INSTRUCTION is in GNU as's syntax, and --bytes takes the word, a9401003, or bytes in memory's order with spaces.
     """
+    if faults is None and form:
+        raise click.UsageError("--export writes a test for one of --faults: --faults ID --export c")
+    if faults is not None:
+        if others := [name for name in ("arch", *options) if _given(name) and name != "as_json"]:
+            other = _FLAGS.get(others[0], others[0])
+            raise click.UsageError(
+                f"--faults shows what is wrong by cause, of all kernels and modes; it takes no --{other}"
+            )
+        from kvmwhy.cli.atlas_faults import run as run_faults
+
+        sys.exit(run_faults(faults, form, as_json=options["as_json"]))
     _only_one(options, "since", "diff", "code")
     if options["diff"] and (options["text"] or options["kernel"]):
         raise click.UsageError("--diff names two kernels and shows all forms; it takes no INSTRUCTION and no --kernel")

@@ -42,7 +42,7 @@ def _atlas() -> _Schema:
     from kvmwhy.emulator.trap_file import Column
 
     kinds = (
-        *(outputs.AtlasForm, outputs.AtlasDifference, Kernel),
+        *(outputs.AtlasForm, outputs.AtlasDifference, outputs.EmulatorFault, Kernel),
         *(outputs.TrappedForm, outputs.TrapDifference, Column),
     )
     return _any_of("atlas", "What kvmwhy atlas --json writes: one object a line", *kinds)
