@@ -105,7 +105,7 @@ _LOST_STORES: Final = Family(
     title="PUSHA and far CALL lose all stores to MMIO but the last",
     prefix=_X86,
     manual="PUSHA stores eight registers, far CALL stores CS and the return address.",
-    does="Userspace gets KVM_EXIT_MMIO for the last of these stores only. The others never leave the kernel.",
+    does="KVM gives userspace KVM_EXIT_MMIO for the last of these stores only. The others never leave the kernel.",
     place="arch/x86/kvm/x86.c: emulator_read_write(), by em_pusha() and em_call_far() in arch/x86/kvm/emulate.c",
     why=(
         "A write to MMIO lets emulation continue and leaves its data in vcpu->mmio_fragments for the exit that"
@@ -136,7 +136,7 @@ _POPS: Final = Family(
     prefix=_X86,
     manual="The stack pointer goes up once for each value that is read, and the values come from adjacent addresses.",
     does=(
-        "After each read that goes to userspace the instruction starts over with the RSP that it had already"
+        "KVM starts the instruction over after each read that goes to userspace, with the RSP that it had already"
         " raised. Far RET leaves RSP too high by one operand; IRET in real mode takes FLAGS from the wrong"
         " address; POPA of 16 bits reads at +0, +2, +6, +14, +24, +36 and +50, so that RBX, RBP and others get"
         " values from other addresses."

@@ -37,7 +37,7 @@ def mail(family: Family, runs: Sequence[Run]) -> str:
         f"To: {to}\nCc: {copy}\nSubject: {family.prefix}: {family.title}\n",
         _folded(family.manual),
         _folded(family.does),
-        _folded(f"It is in {family.place}. {family.why}"),
+        _folded(f"The place is {family.place}. {family.why}"),
         _folded(f"Affected: {since(family)} {_forms(family)}"),
         _folded(family.also),
         _folded(f"Who meets it: {family.harm[0].lower()}{family.harm[1:]}"),
