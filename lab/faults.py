@@ -12,7 +12,6 @@ Exit status: 0; 1 if a kernel gave no results; 2 usage; 3 if something is missin
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import hashlib
 import subprocess
 import sys
@@ -25,7 +24,9 @@ import msgspec
 from kvmwhy.emulator.faults import FAMILIES, Family
 from kvmwhy.reproduce.export.fault_test import program_of, write
 from lab import benches, command, kernels
-from lab.run import complain, say, work_directory
+from lab.console import complain, say
+from lab.outcome import today
+from lab.ready import NotReadyError, kernels_for, work_directory
 
 RESULTS: Final = Path(__file__).parent / "results" / "faults"
 _ARCHITECTURE: Final = {"svm": "x86", "vmx": "x86", "riscv64": "riscv64"}
@@ -108,7 +109,7 @@ def run(bench: str, kernel: kernels.Kernel, work: Path, module_args: str = "") -
         bench=benches.version(bench),
         cpu=output.marks["cpu"],
         module_args=module_args,
-        date=dt.datetime.now(dt.UTC).date().isoformat(),
+        date=today(),
         families=ran,
     )
 
@@ -129,13 +130,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--work", type=Path, default=work_directory(), help="default: %(default)s")
     parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     options = parser.parse_args(arguments)
-    if lacks := benches.missing(options.bench):
-        complain(f"no {', '.join(lacks)}: apt-get install --no-install-recommends {' '.join(lacks.values())}")
-        return 3
     work = options.work.absolute()
     try:
-        chosen = kernels.choose(work, options.kernel, benches.BENCHES[options.bench].architecture)
-    except FileNotFoundError as error:
+        chosen = kernels_for(options.bench, work, options.kernel)
+    except NotReadyError as error:
         complain(str(error))
         return 3
     status = 0

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from lab import benches, faults, kernels
-from lab.run import work_directory
+from lab.ready import work_directory
 from needs import missing
 
 # Booted each time; with KVMWHY_EVERY_FAULT the others as well: Bochs takes minutes.

@@ -185,7 +185,7 @@ def _page(subject: Subject, wish: TrapOptions) -> list[Line]:
 
 def _fault(row: Row) -> Family | None:
     """Of riscv64, where KVM refuses what it should carry out."""
-    return of_form(row.arch, bytes.fromhex(_hex(row.word, row.arch)))
+    return of_form(row.arch, bytes.fromhex(trap_wording.digits(row.word, row.arch)))
 
 
 def _manual(manual: LoadStore) -> str:

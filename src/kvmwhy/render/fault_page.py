@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmwhy.emulator.faults import FAMILIES, PAGE, Family
 from kvmwhy.emulator.faults.history import since
+from kvmwhy.emulator.faults.wording import tried
 from kvmwhy.render.page import Line
 
 _WIDTH = 30
@@ -46,6 +47,6 @@ def sections(family: Family) -> list[tuple[str, str]]:
         ("Also", family.also),
         ("On a real CPU", family.silicon),
         ("Earlier reports and fixes", family.known),
-        ("Suggestion", family.suggestion),
+        ("Suggestion", f"{family.suggestion} {tried(family)}".rstrip()),
     )
     return [(head, text) for head, text in named if text]

@@ -54,6 +54,7 @@ _TZCNT_LZCNT: Final = Family(
         " BMI1 and LZCNT; or with no handler for F3, so that userspace gets an internal error instead of a wrong"
         " result."
     ),
+    tried="right",
     forms=(
         *_forms("prot16", "f3 0f bc 17", "f3 0f bc d0", "66 f3 0f bc 17", "66 f3 0f bc d0"),
         *_forms("prot16", "f3 0f bd 17", "f3 0f bd d0", "66 f3 0f bd 17", "66 f3 0f bd d0"),
@@ -95,6 +96,7 @@ _SREG_STORE: Final = Family(
     suggestion=(
         "Set dst.bytes to 2 for every OP_MEM destination in em_store_sreg(), and give SLDT and STR the Mov flag."
     ),
+    tried="right",
     forms=_forms("long64", "48 8c 23", "48 0f 00 03", "48 0f 00 0b"),
     guests=guests.SELECTOR_STORES,
     silicon="MOV from FS and SLDT, both with REX.W, write 2 bytes, run in user mode on an Intel Xeon.",
@@ -122,6 +124,7 @@ _LOST_STORES: Final = Family(
         "Let a second write of an instruction that meets pending MMIO return X86EMUL_UNHANDLEABLE, so that"
         " userspace gets an internal error; or queue more fragments."
     ),
+    tried="gives up",
     forms=(
         *_forms("real16", "60", "66 60", "9a 00 18 00 00", "66 9a 00 18 00 00 00 00"),
         *_forms("prot16", "60", "66 60", "9a 00 18 20 00", "66 9a 00 18 00 00 20 00"),
@@ -158,6 +161,7 @@ _POPS: Final = Family(
         "Remember RSP when the instruction begins, and put it back where a pop returns X86EMUL_IO_NEEDED. To drop"
         " the whole register cache there would be wrong: decoding has marked the destination in it as written."
     ),
+    tried="right",
     forms=(
         *_forms("real16", "61", "66 61", "ca 10 00", "66 ca 10 00", "cb", "66 cb", "cf", "66 cf"),
         *_forms("prot16", "61", "66 61"),
@@ -194,6 +198,7 @@ _ENTER: Final = Family(
     ),
     known=_NOT_FOUND,
     suggestion="Push with ctxt->op_bytes, and assign RBP with a mask of that size.",
+    tried="right",
     forms=(*_forms("real16", "66 c8 10 00 00"), *_forms("prot16", "c8 10 00 00")),
     guests=guests.FRAMES,
     also=(
@@ -240,6 +245,7 @@ _NO_EXIT: Final = Family(
         " that it becomes an internal error, as kvm_handle_memory_failure() has it for operands of VMX"
         " instructions. Drop SrcMem from LGDT and LIDT, which read by themselves."
     ),
+    tried="gives up",
     forms=(
         *_forms("real16", "0f 01 07", "0f 01 0f", "0f 01 17", "0f 01 1f", "0f ae 07", "0f ae 0f"),
         *_forms("real16", "66 0f 01 07", "66 0f 01 0f", "66 0f 01 17", "66 0f 01 1f"),
@@ -277,6 +283,7 @@ _HYPERCALL: Final = Family(
     ),
     known=_NOT_FOUND + " The selftest fix_hypercall_test runs in 64-bit mode, where the base of CS is 0.",
     suggestion="Use kvm_get_linear_rip(vcpu).",
+    tried="right",
     forms=(*_forms("real16", "0f 01 c1"), *_forms("prot16", "0f 01 c1", "0f 01 d9", "f3 0f 01 d9")),
     guests=guests.HYPERCALLS,
     never_ends=True,

@@ -73,6 +73,7 @@ class Family(NamedTuple):
     never_ends: bool = False
     also: str = ""
     silicon: str = ""  # what was seen on a real CPU
+    tried: Literal["", "right", "gives up"] = ""  # what the test's guests came to with the suggestion in KVM
 
 
 class SetAside(NamedTuple):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kvmwhy.abi.uname import Series
 from kvmwhy.emulator.atlas import atlas
 from kvmwhy.emulator.faults.family import Family
-from kvmwhy.emulator.measured import Measured, series_of
+from kvmwhy.emulator.measured import Measured
 from kvmwhy.emulator.trap_atlas import trap_atlas
 
-Version = tuple[int, int]
 _LOST = "error"
 
 
@@ -17,8 +17,8 @@ class Span(NamedTuple):
     """Kernels of one module, and how many of the family's forms are wrong on the newest of them."""
 
     module: str
-    wrong: tuple[Version, ...]
-    right: tuple[Version, ...]
+    wrong: tuple[Series, ...]
+    right: tuple[Series, ...]
     forms: int
 
 
@@ -38,7 +38,7 @@ def spans(family: Family) -> list[Span]:
     rows = [atlas().look_up(bytes.fromhex(code), mode) for mode, code in family.forms]
     made = []
     for vendor, module in (("svm", "kvm-amd"), ("vmx", "kvm-intel")):
-        counts: dict[Version, int] = {}
+        counts: dict[Series, int] = {}
         for number, kernel in enumerate(atlas().kernels):
             if (kernel.vendor, kernel.module_args) == (vendor, ""):
                 verdicts = [row.verdicts[number] for row in rows if row is not None]
@@ -51,16 +51,16 @@ def spans(family: Family) -> list[Span]:
 
 def _riscv64(family: Family) -> Span:
     known = trap_atlas("riscv64")
-    counts: dict[Version, int] = {}
+    counts: dict[Series, int] = {}
     for _, word in family.forms:
         row = known.look_up(int(word, 16))
         for column, trap in row.in_setup("bare") if row is not None else ():
-            version = series_of(column.release)
+            version = column.series
             counts[version] = counts.get(version, 0) + (trap.kind == _LOST)
     return _span("KVM of riscv64", counts)
 
 
-def _span(module: str, counts: dict[Version, int]) -> Span:
+def _span(module: str, counts: dict[Series, int]) -> Span:
     versions = sorted(counts)
     wrong = tuple(version for version in versions if counts[version])
     right = tuple(version for version in versions if not counts[version])
@@ -82,5 +82,5 @@ def extent(span: Span) -> str:
     return " to ".join(names)
 
 
-def _name(version: Version) -> str:
+def _name(version: Series) -> str:
     return f"{version[0]}.{version[1]}"

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from kvmwhy.emulator.faults.family import Family
 from kvmwhy.emulator.faults.history import since
+from kvmwhy.emulator.faults.wording import tried
 from kvmwhy.reproduce.export.fault_test import program_of, twice, write
 
 WIDTH: Final = 72
@@ -44,7 +45,7 @@ def mail(family: Family, runs: Sequence[Run]) -> str:
         _headed("How to see it", _folded(_how(family))),
         *_shown(runs),
         _folded(family.silicon and f"On a real CPU: {family.silicon}"),
-        _headed("Suggestion", _folded(family.suggestion)),
+        _headed("Suggestion", _folded(f"{family.suggestion} {tried(family)}".rstrip())),
         _headed("Earlier reports", _folded(family.known)),
         _headed("How it was found", _folded(_FOUND[family.arch])),
     ]
