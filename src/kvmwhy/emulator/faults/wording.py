@@ -17,6 +17,6 @@ def tried(family: Family) -> str:
     if not family.tried:
         return ""
     return (
-        "Tried, with the other suggestions for x86, in a kvm.ko of Debian's 7.3.4 that was built anew (kvm-amd, QEMU's"
-        f" TCG): {_RESULTS[family.tried]}."
+        "Tried (the first way, where two are named), with the other suggestions for x86, in a kvm.ko of Debian's 7.3.4"
+        f" that was built anew (kvm-amd, QEMU's TCG): {_RESULTS[family.tried]}."
     )
