@@ -187,6 +187,7 @@ REFUSED: list[tuple[str, str | None, str]] = [
         None,
         "[    5.1] kvm: VMCS config on CPU 3 doesn't match reference config: Offset 8 REF = 0x7fffff, CPU = 0x7fdfff, DELTA = 0x2000\n",
     ),
+    ("open", None, "could not create machine: platform kvm requested but it's not available\n"),
     (
         "SNP_LAUNCH_START",
         "ENOTTY",

@@ -441,3 +441,24 @@ def test_rights_are_the_hosts_own_in_a_virtual_machine_too() -> None:
     """EACCES says that there is a /dev/kvm."""
     line = "Could not access KVM kernel module: Permission denied\n"
     assert answer(f"[    0.0] Hypervisor detected: VMware\n{line}")[1][0] == "host-setup"
+
+
+# arch/x86/mm/extable.c: ex_handler_msr; arch/x86/virt/svm/sev.c: snp_rmptable_init
+def test_a_register_refused_while_snp_is_enabled_is_trouble_of_the_host() -> None:
+    """The trace names what KVM needs of the host; through other code it is none of ours."""
+    text = (
+        "[ 9.1] unchecked MSR access error: WRMSR to 0xc0010010 (tried to write 0x0000000001fc0000) at rIP: "
+        "0xffffffff81088184 (native_write_msr+0x4/0x20)\n[ 9.1] Call Trace:\n[ 9.1]  <TASK>\n"
+        "[ 9.1]  __snp_enable+0x30/0x40\n[ 9.1]  snp_rmptable_init+0x135/0x1b0\n[ 9.1]  do_one_initcall+0x59/0x2f0\n"
+    )
+    assert answer(text)[0] == "host-trouble"
+    other = text.replace("__snp_enable", "mce_init").replace("snp_rmptable_init", "mcheck_init")
+    assert not read(other.encode()).failures
+
+
+# Small programs: perror("KVM_SET_SREGS"); QEMU target/i386/kvm/kvm.c: kvm_arch_put_registers
+def test_first_registers_that_kvm_refuses_are_the_small_programs() -> None:
+    """QEMU loads what KVM gave it, and where that does not fit, the VM came from elsewhere."""
+    assert answer("KVM_SET_SREGS: Invalid argument\n")[1][0] == "vmm"
+    line = "qemu-system-x86_64: error: failed to put special registers: Invalid argument\n"
+    assert answer(line)[1][0] == "vm-configuration"

@@ -50,7 +50,7 @@ OF_TABLES: Final = (
     "issing capability", "KVM_CAP_", "Required extension", "Required KVM extension", "apability missing",
     "to disable exis", "to disable exit", "attributes for the GIC", "global interrupt controller",
     "configured, but not available", "requires KVM", "invalid accelerator", "KVM not supported for",
-    "accelerator not found", "o accelerator found", "is not supported by hypervisor",
+    "accelerator not found", "platform kvm requested", "o accelerator found", "is not supported by hypervisor",
     "not provide required features", "match specification", "for os type 'hvm'", "support virt type 'kvm'",
     "NoHypervisorFound", "krun_start_enter", "KVM: Failed to", "no hardware support", "disabled by bios",
     "already loaded the other", "already loaded vendor", "nabling virtualization on CPU", "VMX not supported by CPU",

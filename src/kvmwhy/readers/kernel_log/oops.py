@@ -58,6 +58,7 @@ _OF_A_REPORT: Final = re.compile(
 _KVM: Final = re.compile(
     r"\[kvm(?:_intel|_amd|_hv|_pr)?(?: [0-9a-f]{16,40})?\]|\bkvm_(?:arch_)?(?:vcpu|vm|dev|mmu|gmem|mem|spurious)_\w"
     r"|\b(?:vmx|svm|kvmppc|tdx|sev|vgic)_[a-z_]{3,60}\+0x|\bvcpu_(?:run|enter_guest)\b|/kvm/|kvm_host\.h|entry-kvm\.h"
+    r"|\b(?:_{0,2}snp_enable|snp_rmptable_init|snp_prepare|_{0,2}rmpupdate|seamldr_\w{3,30})\+0x"
     # Intel's GVT-g, vhost and VFIO serve guests, too; illumos writes module:function+offset.
     r"|/(?:i915/gvt|vhost|vfio)/|module \"kvm\"|\bkvm:[a-z]\w{2,60}\+[0-9a-f]"
 )

@@ -105,10 +105,11 @@ FORMS: Final[tuple[Form, ...]] = (
         source="xen/arch/x86/x86_64/traps.c: print_xen_info",
     ),
     # HAXM: intel/haxm core/{vcpu,emulate,vmx}.c; QEMU's target/i386/hax
-    _form("haxm", r"haxm_panic: (?P<message>[^\n]{3,160})", "haxm_panic", source="haxm core/*.c: hax_panic_vcpu"),
+    _form("haxm", r"haxm_panic: ?(?P<message>[^\n]{3,160})", "haxm_panic", source="haxm core/*.c: hax_panic_vcpu"),
     _form(
         "haxm",
-        r"haxm_error: (?:exit_|vcpu_vmexit_handler|[a-z_]{3,30}\(\): [^\n]{0,60}(?:fail|invalid|unhandled"
+        # the driver for Windows puts no blank behind the prefix
+        r"haxm_error: ?(?:exit_|vcpu_vmexit_handler|[a-z_]{3,48}(?:\(\))?: [^\n]{0,60}(?:fail|invalid|unhandled"
         r"|unsupported))",
         "haxm_error",
         source="haxm core/vcpu.c",
@@ -211,6 +212,13 @@ FORMS: Final[tuple[Form, ...]] = (
     # Hypervisor.framework
     _form(
         "hvf",
+        r"\btriple fault at (?P<rip>[0-9a-f]{1,16}) \([0-9a-f]{1,16}, [0-9a-f]{1,16}\), "
+        r"cr0 (?P<cr0>[0-9a-f]{1,16}), qual",
+        "triple fault at ",
+        source="Veertu's vdhh, and vmx code after it: EXIT_REASON_TRIPLE_FAULT",
+    ),
+    _form(
+        "hvf",
         r"\b(?P<call>hv_v(?:m|cpu)_[a-z_]{2,30})\b[^\n]{0,60}(?:fail|error|returned|HV_)"
         r"|\b(?P<status>HV_(?:ERROR|BUSY|BAD_ARGUMENT|NO_RESOURCES|NO_DEVICE|DENIED|UNSUPPORTED"
         r"|ILLEGAL_GUEST_STATE))\b",
@@ -301,6 +309,13 @@ FORMS: Final[tuple[Form, ...]] = (
         r"Guru Meditation (?P<status>-?[0-9]{1,6}) \((?P<error>V(?:ERR|INF)_[A-Z0-9_]{3,48})\)",
         "Guru Meditation",
         source="VirtualBox src/VBox/VMM/VMMR3/VMMGuruMeditation.cpp",
+    ),
+    _form(
+        "virtualbox",
+        r"\{cpum(?:hyper|host|guest|guestinstr), verbose\}|Hypervisor CPUM state: ",
+        "CPUM state: ",
+        "{cpum",
+        source="VMMGuruMeditation.cpp: vmmR3FatalDump; CPUM.cpp: cpumR3InfoHyper",
     ),
     _form("virtualbox", r"\b(?P<error>VERR_[A-Z0-9_]{3,48})\b", "VERR_", source="VirtualBox include/iprt/err.h"),
     _form(

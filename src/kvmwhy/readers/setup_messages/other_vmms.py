@@ -162,6 +162,14 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     form(
         "open",
+        "accelerator-not-built",
+        r"platform kvm requested but it's not available",
+        "platform kvm requested",
+        vmm="kraft",
+        source="kraftkit machine/qemu/v1alpha1.go: Create",
+    ),
+    form(
+        "open",
         "domain-requires-kvm",
         r"CPU mode 'host-(?:passthrough|model)' for [a-z0-9_]{2,12} qemu domain on [a-z0-9_]{2,12} host is"
         r" not supported by hypervisor",

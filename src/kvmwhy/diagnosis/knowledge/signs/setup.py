@@ -221,9 +221,14 @@ def _put_registers(scene: Scene) -> bool:
 
 
 def _own_registers(scene: Scene) -> Answer:
-    """A VMM without firmware fills in CR0, EFER and the segments by itself; QEMU loads what it took from KVM."""
-    own = scene.call in _SREGS and scene.speaker is not None and scene.speaker not in _LOADS_WHAT_IT_SAVED
-    return scene.speaker if own and not scene.migrated and not scene.confidential else None
+    """A VMM without firmware fills in CR0, EFER and the segments by itself; QEMU loads what it took from KVM.
+
+    QEMU's own message names QEMU, so that the bare name of the call is a small program's perror.
+    """
+    own = scene.call in _SREGS and scene.speaker not in _LOADS_WHAT_IT_SAVED
+    if not own or scene.migrated or scene.confidential or scene.arch != "x86":
+        return None
+    return scene.speaker or ("the program" if scene.call != "registers" else None)
 
 
 def _hidden_below(scene: Scene) -> Answer:
@@ -581,6 +586,14 @@ SIGNS: Final = (
         "the VMM does not know this kind of protection",
         weights(vmm=2, host_setup=1, confidential_stack=-1.5, host_kernel=-1),
         "qapi/qom.json: sev-guest since 2.12, sev-snp-guest since 9.1, tdx-guest since 10.1.",
+    ),
+    Sign(
+        "accelerator-not-in-this-vmm",
+        _SETUP,
+        _detail("accelerator-not-built"),
+        "the VMM that was started has no KVM, as one for another architecture has none",
+        weights(vm_configuration=2, host_setup=-0.5, host_kernel=-1),
+        "QEMU accel/accel-system.c: an x86 host runs no KVM for Arm; a package without KVM is the host's set-up.",
     ),
     Sign(
         "cpus-not-alike",
