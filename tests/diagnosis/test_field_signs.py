@@ -462,3 +462,11 @@ def test_first_registers_that_kvm_refuses_are_the_small_programs() -> None:
     assert answer("KVM_SET_SREGS: Invalid argument\n")[1][0] == "vmm"
     line = "qemu-system-x86_64: error: failed to put special registers: Invalid argument\n"
     assert answer(line)[1][0] == "vm-configuration"
+
+
+# pKVM on x86: arch/x86/kvm/vmx/pkvm/hyp, handle_exception
+def test_an_exception_in_pkvm_is_the_host_kernels() -> None:
+    """Nothing of a guest runs there."""
+    text = "[ 9.2] pkvm: exception 14 on CPU3 @ip some_step__pkvm+0x10/0x80 (0xffffffff81c07c10), err code 0x2\n"
+    mechanism, origins = answer(text)
+    assert (mechanism, origins[0]) == ("host-trouble", "host-kernel")

@@ -47,6 +47,8 @@ SPOKEN: list[tuple[str, dict[str, Any], str]] = [
     ("own", {"instruction_error": 7}, "[hv] VMLAUNCH failed. Instruction error = 7.\n"),
     ("haxm", {"message": "vcpu_emulate_insn: mmio_fetch_instruction() failed: vcpu_id=1"}, "haxm_panic:vcpu_emulate_insn: mmio_fetch_instruction() failed: vcpu_id=1\n"),
     ("haxm", {}, "haxm_error:mmio_map_guest_virtual_page_slow: gpa_space_map_page() failed: vcpu_id=1\n"),
+    ("haxm", {}, "haxm_warning: 6000 VMX_CR0_MASK: ffffffffe0000021\n"),
+    ("haxm", {}, "haxm_error: vcpu has panicked, id:1\n"),
     ("virtualbox", {}, "00:00:01.000001 !! {cpumhost, verbose}\n"),
     ("hvf", {"rip": 0xF1000}, "triple fault at f1000 (f0fe0, f1000), cr0 31, qual 0, gpa fee00010, ins len 1, cpu 0x7f80aa000000\n"),
     ("own", {"exit_reason": 0x2B}, "ERROR: Unhandled VM-exit: 0x2b\n"),

@@ -51,6 +51,7 @@ _WORDS: Final = {
     "vfio-bar-fault": "an assigned device's memory could not be mapped (BAR {bar})",
     "device-reset-failed": "an assigned device did not come back from its reset",
     "hyp-panic": "KVM panicked at EL2",
+    "pkvm-exception": "pKVM's own code below the host met exception {vector}",
     "msr-unhandled": "the guest's access to MSR {msr} was refused",
     "msr-ignored": "the guest's access to MSR {msr} was ignored",
     "exchange-as-write": "KVM emulated a locked instruction as a plain write: its operand was not in RAM",
@@ -127,7 +128,7 @@ TROUBLE: Final = frozenset(
         "vmread-failed", "vmwrite-failed", "vmclear-failed", "vmptrld-failed", "vmxon-failed", "invept-failed",
         "invvpid-failed", "evmcs-field",
         "ept-misconfig", "seamcall-failed", "tdx-entry-failed", "tdx-cpu-unfit", "rmp-fault", "rmp-update-failed",
-        "hyp-panic", "msr-access-error",
+        "hyp-panic", "pkvm-exception", "msr-access-error",
         "guest-memory-not-prepared", "rmap-broken", "tdp-root-bad", "mmu-page-mismatch", "virtualization-exception",
         "nested-vmx-abort",
     }

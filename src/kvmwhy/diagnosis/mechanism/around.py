@@ -87,7 +87,17 @@ _REFUSALS: Final = {
     "vmgexit-refused": "a request through its GHCB",
 }
 _BREAKDOWNS: Final = frozenset(
-    {"oops", "kernel-bug", "warning", "cut-report", "sanitizer", "locking", "kernel-panic", "hyp-panic"}
+    {
+        "oops",
+        "kernel-bug",
+        "warning",
+        "cut-report",
+        "sanitizer",
+        "locking",
+        "kernel-panic",
+        "hyp-panic",
+        "pkvm-exception",
+    }
 )
 _ENDS: Final = frozenset({"oom-kill"})  # of a task, by name
 _MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one

@@ -50,7 +50,16 @@ def never_ran(facts: Facts) -> bool:
     return bool(facts.reset and facts.reset.never_ran)
 
 
-_BREAKS = {"oops", "kernel-bug", "hyp-panic", "kernel-panic", "page-state-bad", "vmwrite-failed", "vmptrld-failed"}
+_BREAKS = {
+    "oops",
+    "kernel-bug",
+    "hyp-panic",
+    "pkvm-exception",
+    "kernel-panic",
+    "page-state-bad",
+    "vmwrite-failed",
+    "vmptrld-failed",
+}
 
 
 def _quiet(facts: Facts) -> str:

@@ -53,7 +53,7 @@ ANCHORS: Final[Declared] = (
     "ILLEGAL_DEV_TABLE", "DEV_TAB_HARDWARE", "PAGE_TAB_HARDWARE", "IOTLB_INV", "INVALID_DEVICE_REQUEST",
     "VT-d detected Invalidation", "Unhandled cp10", "Unsupported fault status",
     "Unexpected L2 read", "Unknown exception class", "Unsupported exception type", "Unhandled SMCCC filter",
-    "nVHE hyp", "without PSCI",
+    "nVHE hyp", "without PSCI", "pkvm: exception",
     "KVM not available with VHE", "in G-stage", "G-stage cache", "split page cache", "Invalid VMA page size",
     "| msr=0x", "MMIO emulation failed", "using unsupported instruction", "KVM: invalid SPR", "mtspr: unknown",
     "mfspr: unknown", "Run VCPU invalid", "KVM-NESTEDv2: ", "kvm-hv: ", "grab cpu ", "run stopped vcpu",

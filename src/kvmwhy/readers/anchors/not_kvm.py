@@ -24,7 +24,7 @@ TEXTS: Final = (
     "FATAL: Unhandled VM-Exit", "FATAL: vmresume failed", "FATAL: Unexpected #VMEXIT", "Parking CPU ",
     "exit condition from guest", "could not create VCPU", "VMLAUNCH", "VMRESUME",
     "vmlaunch failed", "vmlaunch error", "vmresume failed", "vmresume error", "vmx_init: ", "nhandled VM-",
-    "CPUM state: ", "{cpum", "triple fault at ",
+    "CPUM state: ", "haxm_warning", "{cpum", "triple fault at ",
     "NHANDLED VM", "nknown VM-", "Failed to handle vmexit", "Failed to handle VMEXIT", "Failed to enter VM, reason",
 )  # fmt: skip
 # A log that tells of KVM's failures, too, is not read for another hypervisor's words alone.

@@ -116,6 +116,14 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     _form(
         "haxm",
+        r"haxm_(?:warning|error): ?"
+        r"(?:vcpu has panicked, id:[0-9]{1,3}|[0-9a-f]{4} (?:VMX|VM|GUEST|HOST)_[A-Z0-9_]{3,40}: )",
+        "haxm_warning",
+        "haxm_error",
+        source="haxm core/{vcpu,dump,vmx}.c: vcpu_execute, dump_vmcs",
+    ),
+    _form(
+        "haxm",
         r"instr\[0\.\.[0-9]{1,2}\]=(?P<insn>(?:0x[0-9a-f]{1,2} ?){1,15})",
         "instr[0..",
         failure=False,

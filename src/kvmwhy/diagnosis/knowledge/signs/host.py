@@ -357,8 +357,8 @@ SIGNS: Final = (
     Sign(
         "arm-hypervisor-panicked",
         None,
-        _event("hyp-panic", "hyp-panic-state"),
-        "KVM's own code at EL2 panicked",
+        _event("hyp-panic", "hyp-panic-state", "pkvm-exception"),
+        "KVM's own code below the host's kernel panicked",
         weights(host_kernel=2),
         "arch/arm64/kvm/hyp: nothing of a guest runs there.",
     ),

@@ -10,6 +10,13 @@ from kvmwhy.readers.kernel_log.host_messages.message import HostMessage, message
 from kvmwhy.readers.kernel_log.host_messages.printf import form
 
 MESSAGES: Final[tuple[HostMessage, ...]] = (
+    # pKVM on x86, out of tree: arch/x86/kvm/vmx/pkvm/hyp, handle_exception
+    message(
+        "pkvm-exception",
+        "fault",
+        form("pkvm: exception %d on CPU%d @ip %pS (0x%px), err code 0x%lx", "vector _ function _ error"),
+        form("pkvm: exception %d on CPU%d @ip %pS (0x%px), no err code", "vector _ function"),
+    ),
     message(
         "vmread-failed",
         "fault",
