@@ -52,7 +52,8 @@ _TZCNT_LZCNT: Final = Family(
     suggestion=(
         "Split both entries by prefix, as those of MOVBE are (GP), with handlers for F3 that follow the host's"
         " BMI1 and LZCNT; or with no handler for F3, so that userspace gets an internal error instead of a wrong"
-        " result."
+        " result. Groups by prefix refuse 66 together with F2 or F3, so that 16-bit TZCNT and LZCNT, and BSF and"
+        " BSR with 66 F2, fail then: those need more."
     ),
     tried="right",
     forms=(
@@ -170,7 +171,11 @@ _POPS: Final = Family(
         *_forms("long64", "cb", "cb 03", "48 cb", "f2 cb 03", "f3 cb 03", "66 cb", "66 cb 03"),
     ),
     guests=guests.POPS,
-    also="Far RET in 16- and 32-bit protected mode goes the same way; there the atlas has no comparison.",
+    also=(
+        "Far RET in 16- and 32-bit protected mode goes the same way; there the atlas has no comparison. The forms"
+        " CA 03 have a constant above 7fff, which QEMU's CPU takes for a signed one: they differ for that reason,"
+        " too."
+    ),
 )
 _ENTER: Final = Family(
     id="enter-stack-width",
@@ -286,6 +291,10 @@ _HYPERCALL: Final = Family(
     tried="right",
     forms=(*_forms("real16", "0f 01 c1"), *_forms("prot16", "0f 01 c1", "0f 01 d9", "f3 0f 01 d9")),
     guests=guests.HYPERCALLS,
+    also=(
+        "With a prefix before the instruction (F3 0F 01 D9) the three bytes go over the prefix, and the last byte"
+        " stays behind as one of its own: read in the source, and seen once the address was right."
+    ),
     never_ends=True,
 )
 _COMPRESSED: Final = Family(
