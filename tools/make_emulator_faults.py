@@ -48,8 +48,8 @@ runs its instruction a second time with the operand in RAM, where that CPU execu
 there. Where a real CPU was asked as well, the section says so.
 
 **The causes are held by a trial.** A kvm.ko of 7.3.4 was built with all suggestions for x86 in it: there every test
-ends with 0. All 37,534 forms were measured on it: besides the families' forms, SLDT and STR no longer read, ENTER with 66
-is right in 32- and 64-bit code, and BSF, BSR, TZCNT and LZCNT with 66 and F2 or F3 fail. That change is no patch to
+ends with 0. All 37,534 forms were measured on it: besides the families' forms, SLDT and STR no longer read, ENTER with
+66 is right in 32- and 64-bit code, and BSF, BSR, TZCNT and LZCNT with 66 and F2 or F3 fail. That change is no patch to
 merge, and is not kept here.
 
 **Nothing has been sent.** Each section links a mail that is ready for the kernel's list, with the program that shows
