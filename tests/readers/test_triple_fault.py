@@ -121,7 +121,7 @@ def test_what_the_guest_survived_is_not_the_first() -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (0, "a read by the kernel of 0x1000, which is not mapped"),
+        (0, "a read or fetch by the kernel of 0x1000, which is not mapped"),
         (7, "a write by user code of 0x1000, which its page's rights forbid"),
         (0x15, "an instruction fetch by user code of 0x1000, which its page's rights forbid"),
         (9, "whose page-table entry has a reserved bit set"),

@@ -90,8 +90,10 @@ def _emulation_access(facts: Facts) -> Access | None:
             word_access.why if word_access and word_access.kind == "fetch" else None,
         )
     if straddles is not None:
+        fetched = word_access.gpa if word_access and word_access.kind == "fetch" else None
+        beyond = fetched if fetched is not None and fetched & 0xFFF == 0 else None  # the next page's first byte
         return _placed(
-            facts, "fetch", straddles, None, "the instruction goes on in the next page, and its bytes end here"
+            facts, "fetch", straddles, beyond, "the instruction goes on in the next page, and its bytes end here"
         )
     operand = _memory_operand(facts)
     gpa = word_access.gpa if word_access else None
@@ -127,7 +129,9 @@ def straddling(facts: Facts) -> int | None:
     In KVM's own bytes, or in those that the VMM could read: it prints ``??`` for what is not there.
     """
     insn = facts.reading.failure.insn if facts.reading else None
-    code = facts.failure.code
+    emulation, code = facts.failure.emulation, facts.failure.code
+    if insn is None and emulation is not None and facts.fetch == Fetch.FAULTED:
+        insn = emulation.insn  # how far KVM had read; the exit itself was the fetch of more
     if insn is None and facts.instruction_source == "code" and code is not None and None in code.window:
         insn = code.at_rip()
     if not insn or facts.linear_rip is None or facts.instruction is None or facts.instruction.complete:

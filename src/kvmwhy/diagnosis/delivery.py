@@ -43,8 +43,8 @@ def delivery_of(failure: Failure, word: int | None, gpa: int | None, mode: Mode 
     what = {
         "stack frame": "the stack frame that the CPU was pushing",
         "IDT": "the IDT entry of this event",
-        "TSS": "the TSS",
-        "GDT": "the GDT",
+        "TSS": "a field of the TSS",
+        "GDT": "an entry of the GDT",
         "page tables": "the guest's page tables (the root in CR3)",
     }.get(structure or "")
     return Delivery(event, vector, gpa, gva, structure, what, why)

@@ -27,6 +27,7 @@ _YOUNG: Final = frozenset(
     )
 )
 _EFER_LME: Final = 1 << 8
+_MOVES: Final = frozenset({"kvm_entry", "kvm_exit", "kvm_emulate_insn"})  # after which RIP may be another
 _DEVICES: Final = (  # a slug, and what a driver's or an object's name holds
     ("vfio", ("vfio", "hostdev")),
     ("cxl", ("cxl",)),
@@ -121,7 +122,19 @@ class Scene(Struct, frozen=True):
         at = self.linear
         if at is None or self.rip != 0 or self.mode != "real16" or at & 0xFFF or not 0 < at < 1 << 20:
             return None
+        if self.failure.trace:
+            return hex(at) if self._placed_from_outside else None
         return hex(at) if self.state in {"startup", "half-reset", None} else None
+
+    @property
+    def _placed_from_outside(self) -> bool:
+        """In the trace the vCPU is entered with IP 0, where it had not left, and KVM had emulated no jump."""
+        events = [event for event in self.failure.trace if event.name in _MOVES]
+        for index in range(len(events) - 1, -1, -1):
+            if events[index].name == "kvm_entry" and events[index].fields.get("rip") == 0:
+                before = events[index - 1] if index else None
+                return before is None or (before.name == "kvm_exit" and before.fields.get("guest_rip") != 0)
+        return False
 
     @property
     def spoken(self) -> str:

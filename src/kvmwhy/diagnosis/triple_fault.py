@@ -18,12 +18,15 @@ from kvmwhy.record import Cpu, Event, Failure, Fault
 
 _MOST: Final = 4
 _VALID, _TYPE, _EXCEPTION, _HAS_CODE = 1 << 31, 7 << 8, 3 << 8, 1 << 11
+_BY_CODE: Final = frozenset({4 << 8, 5 << 8, 6 << 8})  # an instruction that raises it
+_EXCEPTIONS: Final = 32  # vectors below are of exceptions
 _EXCEPTION_NMI: Final = 0  # VMX' exit reason
 _SVM_EXCEPTIONS: Final = range(0x40, 0x60)
 _SVM_SHUTDOWN: Final = 0x7F
 _VMX_TRIPLE_FAULT: Final = 2
 _NEAR: Final = 4096  # bytes below RSP that a push, or a few, may touch
 _U64: Final = (1 << 64) - 1
+_SMEP, _NXE = 20, 11  # bits of CR4 and EFER
 
 
 class Chain(NamedTuple):
@@ -108,9 +111,10 @@ def _of_exit(event: Event) -> Fault | None:
             return None
     elif reason != _EXCEPTION_NMI:
         return None
-    if not info & _VALID or info & _TYPE != _EXCEPTION:
-        return None
     vector = info & 0xFF
+    by_code = info & _TYPE in _BY_CODE and vector < _EXCEPTIONS  # INT3, INTO, INT1
+    if not info & _VALID or not (info & _TYPE == _EXCEPTION or by_code):
+        return None
     address = _number(event, "info1") if vector == PF and event.fields.get("isa") != 2 else None
     return _fault(vector, code if info & _HAS_CODE else None, address, rip)
 
@@ -119,7 +123,7 @@ def _injected(event: Event, rip: int | None) -> Fault | None:
     vector = _number(event, "exception")
     if vector is None:
         return None
-    has_code = bool(event.fields.get("has_error", vector in PUSHES_ERROR_CODE))
+    has_code = vector in PUSHES_ERROR_CODE and bool(event.fields.get("has_error", 1))  # up to 5.17 it prints 0 for none
     return _fault(vector, _number(event, "error_code") if has_code else None, None, rip)
 
 
@@ -237,7 +241,7 @@ def _page_fault(fault: Fault, before: Fault | None, cpu: Cpu | None) -> str:
         words = f"for {address}"
     else:
         who = "user code" if code & 4 else "the kernel"
-        kind = "an instruction fetch" if code & 16 else "a write" if code & 2 else "a read"
+        kind = "an instruction fetch" if code & 16 else "a write" if code & 2 else _reads(cpu)
         why = "which is not mapped"
         if code & 8:
             why = "whose page-table entry has a reserved bit set"
@@ -248,6 +252,13 @@ def _page_fault(fault: Fault, before: Fault | None, cpu: Cpu | None) -> str:
         words = f"{kind} by {who} of {address}, {why} (error code {code:#x})"
     place = _structure_at(fault.cr2, cpu)
     return words + (f"; {place}" if place and before is not None else "")
+
+
+def _reads(cpu: Cpu | None) -> str:
+    """Without NX and SMEP an instruction fetch has no bit of its own (SDM vol. 3A, 4.7)."""
+    cr4, efer = (cpu.get("cr4"), cpu.get("efer")) if cpu else (None, None)
+    tells_fetches = (cr4 or 0) >> _SMEP & 1 or (efer or 0) >> _NXE & 1
+    return "a read" if tells_fetches else "a read or fetch"
 
 
 def _structure_at(address: int | None, cpu: Cpu | None) -> str | None:

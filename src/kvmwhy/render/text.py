@@ -321,15 +321,17 @@ def _instruction(facts: Facts) -> list[Line]:
             return [_row("Instruction", "none: KVM could not read one byte of it")]
         return []
     if insn.text:
-        basis = {"report": "from KVM's report", "code": "from the VMM's dump"}.get(facts.instruction_source or "", "")
+        report = "from KVM's report" if facts.failure.emulation is None else "from the trace of the emulation"
+        basis = {"report": report, "code": "from the VMM's dump"}.get(facts.instruction_source or "", "")
         if facts.mode is None and facts.code_mode:
             basis += f", read as {facts.code_mode.bitness}-bit code: {facts.code_mode.why}"
         lines = [_row("Instruction", f"{insn.text}    [{insn.bytes.hex(' ')}] {basis}")]
     elif insn.invalid:
         lines = [_row("Instruction", f"[{insn.bytes.hex(' ')}] is not an instruction")]
     else:
-        begins = f", which begin {insn.mnemonic}" if insn.mnemonic else ""
-        lines = [_row("Instruction", f"cut off after [{insn.bytes.hex(' ')}]{begins}")]
+        begins = f", the beginning of {insn.mnemonic}" if insn.mnemonic else ""
+        what = "KVM read no more than" if facts.instruction_source == "report" else "cut off after"
+        lines = [_row("Instruction", f"{what} [{insn.bytes.hex(' ')}]{begins}")]
     lines += [_row("Operand", _operand(o)) for o in facts.operands if o.linear is not None or o.missing]
     return lines
 

@@ -12,8 +12,10 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from kvmwhy.diagnosis.code_window import Window
+from kvmwhy.diagnosis.injections import injections
 from kvmwhy.diagnosis.knowledge.setup_meanings import slugs_of
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
+from kvmwhy.diagnosis.knowledge.signs.host import CGROUP_FULL, HOST_FULL, short_of_memory
 from kvmwhy.diagnosis.phrasing import at
 from kvmwhy.diagnosis.scene import Scene
 
@@ -51,9 +53,13 @@ def _first_exception(scene: Scene) -> str | bool:
     from kvmwhy.diagnosis.triple_fault import chain_of, missing_structure
 
     faults = chain_of(scene.failure).faults
-    if not faults or faults[0].rip is None or missing_structure(scene.failure) is not None:
+    if not faults or faults[0].rip is None or missing_structure(scene.failure) is not None or _tables_lost(scene):
         return False
     return f"{MNEMONICS.get(faults[0].vector, f'vector {faults[0].vector}')} at RIP {faults[0].rip:#x}"
+
+
+def _tables_lost(scene: Scene) -> bool:
+    return any(injection.walk for injection in injections(scene.failure.trace))
 
 
 def _missing(*structures: str) -> Condition:
@@ -332,7 +338,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "host-setup",
         "host",
-        "Compare what backs the guest's RAM with what is left: `df /dev/shm`, HugePages_Free in /proc/meminfo, memory limits of the cgroup; a memfd needs none of them.",
+        "Compare what backs the guest's RAM with what is left: `df /dev/shm`, HugePages_Free in /proc/meminfo, memory limits of the cgroup. A memfd without huge pages needs neither of the first two.",
         _RUN,
         lambda scene: scene.errno == "EFAULT" and "vfio" not in scene.devices,
     ),
@@ -356,6 +362,20 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Take the other threads of each core offline: `ppc64_cpu --smt=off`.",
         _RUN,
         lambda scene: scene.errno == "EBUSY" and scene.arch in {"ppc64", "ppc"},
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Give the VMM's cgroup more than the guest's RAM and the VMM's own need together (memory.max, systemd's MemoryMax=), or the guest less.",
+        None,
+        lambda scene: short_of_memory(scene) == CGROUP_FULL,
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Free memory, promise the guests less, or add swap.",
+        ("host-trouble", "not-shown"),
+        lambda scene: short_of_memory(scene) == HOST_FULL,
     ),
     Entry(
         "host-setup", "host", "Free memory, or promise the guests less.", None, lambda scene: scene.errno == "ENOMEM"
@@ -573,6 +593,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "See the first exception: run the same image without KVM (QEMU: -accel tcg -d int,cpu_reset).",
         ("triple-fault",),
         lambda scene: not _exceptions(scene) and scene.speaker not in _NO_IMAGE,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Point CR3 and every table that it leads to at the guest's RAM, before paging goes on there.",
+        ("triple-fault",),
+        _tables_lost,
     ),
     Entry(
         "guest-code",

@@ -124,8 +124,14 @@ def _bits(values: dict[str, int], want: tuple[Bits, ...]) -> bool | None:
     return None if None in seen else True
 
 
+def _is_about_segments(rule: str) -> bool:
+    return rule.startswith(("vm86-", "segment-", "cr0-fixed"))
+
+
 def _big_segments(facts: Facts, want: bool) -> bool | None:
-    cpu = facts.failure.cpu
+    cpu, checked = facts.failure.cpu, facts.checked
+    if want and checked and checked.violations and not any(_is_about_segments(v.rule.id) for v in checked.violations):
+        return False  # the entry was refused for something else
     data = [cpu.segments[n] for n in ("ds", "es", "ss", "fs", "gs") if n in cpu.segments] if cpu else []
     return any(segment.limit > 0xFFFF for segment in data) is want if data else None
 

@@ -302,6 +302,9 @@ def loops(facts: Facts) -> Mechanism | None:
 def not_shown(facts: Facts) -> Mechanism:
     """A symptom, a dump that names nothing, a trace in which nothing fails."""
     failure = facts.failure
+    if dumps := facts.events("vmcs-dump-off", "vmcb-dump-off"):
+        text = "A VM entry failed, or an exit had no handler; which is not shown, as the dump of it is switched off."
+        return Mechanism("not-shown", text, "likely", (Proof(said(dumps[0]), dumps[0].at),))
     if failure.kind == "healthy":
         text = "Nothing fails in this evidence."
     elif failure.kind == "internal-error":

@@ -89,6 +89,8 @@ def _not_fetched(facts: Facts) -> Mechanism | None:
         return _own_walk(facts)
     if straddling(facts) is not None:
         where = hexadecimal(straddling(facts) or 0)
+        faulted = facts.fetch == Fetch.FAULTED and facts.word_access is not None and facts.word_access.kind == "fetch"
+        exit_ = (Proof(facts.word_access.why, facts.at_word("info1")),) if faulted and facts.word_access else ()
         return Mechanism(
             "fetch-not-ram",
             f"The instruction at {at(facts)} goes on at {where}, and KVM could not read on there.",
@@ -98,6 +100,7 @@ def _not_fetched(facts: Facts) -> Mechanism | None:
                     "the bytes end with their page, and the instruction does not",
                     facts.at("data[1]" if facts.instruction_source == "report" else "code"),
                 ),
+                *exit_,
             ),
         )
     if facts.fetch == Fetch.FAULTED and facts.word_access is not None:
@@ -188,7 +191,7 @@ def _raises(facts: Facts) -> Mechanism | None:
     if mode.name in {"real16", "vm86"}:
         return None
     why = f"`{insn.text}` needs no emulation: it raises an event, and KVM met what is not RAM while that was delivered"
-    text = f"The event that `{insn.text}` raises at {at(facts)} could not be delivered: the IDT or the stack is no RAM."
+    text = f"The event that `{insn.text}` raises at {at(facts)} could not be delivered: what it needs is no RAM."
     source = "rip" if facts.failure.emulation is not None else "code"
     return Mechanism("event-delivery", text, "likely", (Proof(why, facts.at(source)),))
 

@@ -165,10 +165,14 @@ def _by_dump(facts: Facts) -> Mechanism | None:
     if control is None:  # a trace has the exit, and no number of its own
         refused = exit_ is not None and exit_.isa == "svm" and exit_.reason in _INVALID_SVM
         return _svm(facts, exit_.reason) if exit_ is not None and refused else None
-    if exit_ is not None and control.kind == "vmcs":
-        if exit_.reason >> 31 & 1 and exit_.reason & 0xFFFF in _BASIC:
+    if control.kind == "vmcs":
+        is_refusal = exit_ is not None and bool(exit_.reason >> 31 & 1)
+        if exit_ is not None and is_refusal and exit_.reason & 0xFFFF in _BASIC:
             return _vmx(facts, exit_.reason & 0xFFFF, exit_.reason)
-        return _unhandled(facts, exit_.reason & 0xFFFF)
+        if event := _broken(facts, frozenset({"event"})):
+            return _never_injected(event)
+        if exit_ is not None:
+            return _unhandled(facts, exit_.reason & 0xFFFF)
     if exit_ is not None and exit_.reason in _INVALID_SVM:
         return _svm(facts, exit_.reason)
     if exit_ is not None:
@@ -183,6 +187,13 @@ def _by_dump(facts: Facts) -> Mechanism | None:
         _said(broken),
         (Proof("the end of the dump, which has the exit reason, is missing"),),
     )
+
+
+def _never_injected(event: list[Violation]) -> Mechanism:
+    """A VM exit clears the valid bit of the event to inject (SDM vol. 3C, 25.8.3): one that is there was refused."""
+    text = f"The event in this dump is one that no CPU injects: {event[0].rule.sentence}; here {event[0].value}."
+    against = (Proof("the line with the VM-instruction error is not shown: the VMM was told the number"),)
+    return Mechanism("entry-refused-controls", text, "likely", _said(event), against)
 
 
 def _unhandled(facts: Facts, reason: int) -> Mechanism | None:

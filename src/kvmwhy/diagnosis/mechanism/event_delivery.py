@@ -11,8 +11,8 @@ from kvmwhy.diagnosis.phrasing import article, hexadecimal
 _STRUCTURES: Final = {
     "stack frame": "its stack frame lies",
     "IDT": "its entry of the IDT lies",
-    "TSS": "the TSS lies",
-    "GDT": "the GDT lies",
+    "TSS": "what it needs of the TSS lies",
+    "GDT": "its segment's entry of the GDT lies",
     "page tables": "the page tables lie",
 }
 

@@ -175,6 +175,8 @@ def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
     if first := first_words(facts.failure):
         by_kvm = any(not injection.passed_on and injection.vector == chain.faults[0].vector for injection in seen)
         own = ", which KVM had put into it" if by_kvm else ""
+        if seen and seen[-1].walk:
+            own += ": the guest's page tables are not in RAM"
         text = f"the first exception that it could not take was {first}{own} (triple fault)"
     elif seen:
         own = "" if seen[-1].passed_on else ", which KVM had put into it"

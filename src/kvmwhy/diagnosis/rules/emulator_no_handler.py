@@ -80,7 +80,7 @@ def rule(facts: Facts) -> Finding | None:
         confidence = "likely"
     if insn.mnemonic in _RAISE_EVENTS and not emulates_all(facts):
         against.append(
-            "it raises an event: if the IDT or the stack is not RAM, KVM fails at it although it is innocent"
+            "it raises an event: if the IDT, GDT, TSS or stack is not RAM, KVM fails at it although it is innocent"
         )
         confidence = "possible"
     if facts.foreign_bytes:

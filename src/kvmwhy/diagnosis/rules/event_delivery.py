@@ -74,7 +74,9 @@ def rule(facts: Facts) -> Finding | None:
     if delivery.structure:
         for_.append(delivery.why)
     if facts.failure.suberror == 1:
-        for_.append("KVM was asked to emulate in the middle of the delivery: the instruction at RIP is innocent")
+        for_.append(
+            "KVM was asked to emulate in the middle of the delivery: it is no access of the instruction at RIP itself"
+        )
     for_ += end_of_ram(facts, access.gpa)
     if access.place and access.place.ram is False:
         for_.append(f"{hexadecimal(access.gpa or 0)} is {article(access.place.text)}")
@@ -90,8 +92,8 @@ def rule(facts: Facts) -> Finding | None:
     structure = {
         "stack frame": "its stack frame",
         "IDT": "its IDT entry",
-        "TSS": "the TSS",
-        "GDT": "the GDT",
+        "TSS": "a field of the TSS",
+        "GDT": "its segment's entry of the GDT",
         "page tables": "the page tables",
     }.get(delivery.structure or "", "the memory that it touches")
     verb = "are" if delivery.structure == "page tables" else "is"

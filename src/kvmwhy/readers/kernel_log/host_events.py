@@ -27,6 +27,8 @@ _PART_REACH: Final = 12  # lines from a message to its last part
 _NOBODY: Final = Origin()
 _BEHIND: Final = 80  # lines that a report may take
 _COMPANY: Final = 4  # lines
+# What prints a call trace of its own right behind its line: mm/oom_kill.c, dump_header; mm/page_alloc.c, warn_alloc.
+_WITH_TRACE: Final = frozenset({"oom-called", "page-allocation-failed"})
 _CUT: Final = "cut-report"  # what it tells of is not shown: it counts where KVM took part
 _MOST: Final = 20_000  # events of one text: a flood says no more than its first lines
 _EFER: Final = 0xC0000080
@@ -87,11 +89,25 @@ def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
             fields = fields | report.fields | owner
             last = max(last, number + report.lines)
             skip = last if reading.slug in REPORTS else skip
+            if reading.slug == _CUT and _has_its_head(places, number):
+                places[-1] = _with_report(places[-1], fields, last)
+                continue
         event = HostEvent(kind=reading.slug, at=At(line=number + 1), time=line.time, fields=fields)
         places.append(Place(event, number, last))
         if len(places) >= _MOST:
             break
     return tuple(_with_company(places))
+
+
+def _has_its_head(places: list[Place], number: int) -> bool:
+    """Whether the message before is one that a call trace belongs to."""
+    return bool(places) and places[-1].event.kind in _WITH_TRACE and number - places[-1].last <= _COMPANY
+
+
+def _with_report(place: Place, fields: dict[str, Value], last: int) -> Place:
+    event = place.event
+    whole = HostEvent(kind=event.kind, at=event.at, time=event.time, fields=fields | event.fields)
+    return Place(whole, place.line, last)
 
 
 def concerns_kvm(event: HostEvent) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, Answer, Sign, Test, weights
@@ -65,20 +66,30 @@ def _ran_there(scene: Scene) -> Answer:
 
     A fault at that very instruction is none: so does the walk of the page tables fault that fetches it for the first time.
     """
-    trace, rip = scene.failure.trace, scene.rip
-    if rip is None or scene.failure.emulation is None:
+    trace, rip, linear = scene.failure.trace, scene.rip, scene.linear
+    if rip is None or linear is None or scene.failure.emulation is None:
         return None
     exits = [index for index, event in enumerate(trace) if event.name == "kvm_exit"]
     before = trace[: exits[-1]] if exits else trace[:-2]
     for index in range(len(before) - 1, -1, -1):
         fields = before[index].fields
-        at = fields.get("guest_rip", fields.get("rip"))
+        at = _linear(fields, rip, linear)
         ran = before[index].name == "kvm_exit" or (before[index].name == "kvm_emulate_insn" and fields.get("insn"))
-        if at == rip and fields.get("exit_reason") in _MEMORY_EXITS:
+        if at == linear and fields.get("exit_reason") in _MEMORY_EXITS:
             continue
-        if ran and isinstance(at, int) and at >> 12 == rip >> 12 and not fields.get("failed"):
+        if ran and at is not None and at >> 12 == linear >> 12 and not fields.get("failed"):
             return At(event=index)
     return None
+
+
+def _linear(fields: Mapping[str, int | str], rip: int, linear: int) -> int | None:
+    """Where an event of the trace was: kvm_emulate_insn has CS's base, kvm_exit has not, and is then of base 0."""
+    base, ip = fields.get("csbase"), fields.get("guest_rip", fields.get("rip"))
+    if not isinstance(ip, int):
+        return None
+    if isinstance(base, int):
+        return base + ip
+    return ip if rip == linear else None
 
 
 def _vga(scene: Scene) -> Answer:
@@ -121,9 +132,12 @@ _SIMD: Final = ("movap", "movup", "movdq", "movnt", "movss", "movlp", "movhp", "
 
 
 def _save_area(scene: Scene) -> Answer:
-    name = scene.mnemonic
+    """What a kernel does to its own data, where that may be: not on a device of the PC, nor at a low linear address."""
+    name, access = scene.mnemonic, scene.facts.access
     wide = scene.mode in {"long64", None} and scene.cpl in {0, None}
-    return name if name and name.startswith(_SAVE_AREAS) and wide else None
+    low = access is not None and access.gva is not None and access.gva < _4_GIB
+    fixed = scene.gpa is not None and (scene.gpa < _MIB or 0xC000_0000 <= scene.gpa < _4_GIB)
+    return name if name and name.startswith(_SAVE_AREAS) and wide and not (low or fixed) else None
 
 
 def _bytes_differ(scene: Scene) -> Answer:
@@ -177,7 +191,7 @@ SIGNS: Final = (
         "real-mode-emulated",
         EMULATION,
         lambda scene: scene.mode == "real16" and not scene.smm and At(register="rip"),
-        "KVM emulates real mode here: the CPU, or its hypervisor, lacks unrestricted guest",
+        "KVM emulates real mode here: unrestricted guest is switched off, or the CPU or its hypervisor lacks it",
         weights(guest_firmware=1, cpu=0.5, outer_hypervisor=1, host_setup=0.5),
         "arch/x86/kvm/vmx/vmx.c: emulation_required; with unrestricted guest real mode runs by itself.",
     ),
@@ -185,7 +199,7 @@ SIGNS: Final = (
         "save-area-in-emulated-memory",
         EMULATION,
         _save_area,
-        "the kernel uses this memory as RAM (`{}`), and it is emulated access by access",
+        "`{}` is what a kernel does to its data in RAM, and this memory is emulated access by access",
         weights(vmm=1.5, vm_configuration=1, guest_code=0.5),
         "FPU save areas and slab objects lie in what was onlined as RAM: CXL windows and such that QEMU models as a device.",
     ),
@@ -296,8 +310,8 @@ SIGNS: Final = (
         "code-in-vga-window",
         _FETCH,
         _vga,
-        "the guest runs in the legacy VGA window: it ran off the end of low memory",
-        weights(guest_firmware=1, guest_code=0.5, host_kernel=0.5),
+        "no code can run in the legacy VGA window: the guest jumped, or fell, out of its own",
+        weights(guest_firmware=1, guest_code=1),
         "Application processors start below 640 KiB; what falls out of their code ends at 0xa0000 or 0xb0000.",
     ),
     Sign(
@@ -395,6 +409,18 @@ SIGNS: Final = (
         "the address lies past the end of the VM's RAM",
         weights(vm_configuration=2, guest_code=0.5),
         "The command line gives the size.",
+    ),
+    Sign(
+        "guest-points-there",
+        _DELIVERY,
+        lambda scene: (
+            scene.facts.delivery.structure
+            if scene.facts.delivery and scene.facts.delivery.gva == scene.gpa and scene.state == "ran"
+            else None
+        ),
+        "the registers that the guest itself loaded put the {} at that very address",
+        weights(guest_code=1, guest_firmware=0.5),
+        "LIDT, LGDT, LTR and RSP are the guest's; the VMM and the host have no part in where they lead.",
     ),
     Sign(
         "stack-in-the-hole",

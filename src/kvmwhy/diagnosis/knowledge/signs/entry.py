@@ -65,6 +65,14 @@ def _l1(scene: Scene) -> Answer:
 
 SIGNS: Final = (
     Sign(
+        "dump-switched-off",
+        ("not-shown",),
+        lambda scene: scene.event("vmcs-dump-off", "vmcb-dump-off"),
+        "KVM was about to dump a control block, as it does for a refused entry",
+        weights(none=-3),
+        "arch/x86/kvm/vmx/vmx.c: dump_vmcs; arch/x86/kvm/svm/svm.c: dump_vmcb.",
+    ),
+    Sign(
         "never-ran-controls",
         _CONTROLS,
         _state("reset", "startup"),
@@ -84,7 +92,7 @@ SIGNS: Final = (
         "firmware-ran-controls",
         _CONTROLS,
         _ran_in_firmware,
-        "real-mode code had run already",
+        "the registers are those of real-mode code under way, unless the VMM loaded them",
         weights(outer_hypervisor=1),
         "Partial VMX (VMware without unrestricted guest) fails at the first interrupt or mode change of the BIOS.",
     ),
@@ -100,7 +108,7 @@ SIGNS: Final = (
         "system-ran-controls",
         _CONTROLS,
         _ran_a_system,
-        "the guest's system had been running: its controls had been accepted before",
+        "the registers are a running system's, whose controls had been accepted before, unless the VMM loaded them",
         weights(cpu=0.5, host_kernel=0.5, outer_hypervisor=0.5),
         "Controls change rarely after the start; what fails later is a race, a defect, or a hypervisor below.",
     ),
@@ -148,7 +156,7 @@ SIGNS: Final = (
         "vm86-segments",
         ("entry-refused-guest-state", "exception-exit", *_CONTROLS),
         _vm86,
-        "real mode runs as virtual-8086 code: the CPU, or its hypervisor, lacks unrestricted guest",
+        "real mode runs as virtual-8086 code: unrestricted guest is switched off, or the CPU or its hypervisor lacks it",
         weights(cpu=1.5, host_setup=0.5, host_kernel=0.5),
         "arch/x86/kvm/vmx/vmx.c: enter_rmode, fix_rmode_seg: attributes f3 and CPL 3.",
     ),

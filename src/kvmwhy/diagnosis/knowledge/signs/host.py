@@ -19,6 +19,8 @@ _BEFORE_WESTMERE: Final = ("Core(TM)2", "Core(TM) 2", "Pentium(R) 4", "Pentium(R
 # TDX module ABI, high half of the status: whose call it was, or what state the module is in.
 _CALLERS: Final = (0xC000_0100, 0x8000_0200, 0x8000_0280, 0xC000_0300, 0xC000_0A00, 0xC000_0B00, 0xC000_0B08, 0xC000_0B09, 0xC000_0B0A)  # fmt: skip
 _MODULES: Final = (0xC000_0500, 0xC000_0501, 0xC000_0502, 0xC000_0503, 0xC000_0504, 0xC000_0505, 0xC000_0C00, 0xE000_0604, 0x6000_0600, 0xE000_0600)  # fmt: skip
+CGROUP_FULL: Final = "the memory limit of a cgroup was reached"
+HOST_FULL: Final = "the host ran out of memory"
 _VIRTUAL: Final = ("QEMU", "Virtual", "VMware", "KVM", "Cloud Hypervisor", "dummy-virt", "Bochs", "Compute Engine", "EC2", "Xen")  # fmt: skip
 
 
@@ -75,6 +77,17 @@ def _before(major: int, minor: int) -> Test:
 
 def _event(*kinds: str) -> Test:
     return OfEvents(kinds)
+
+
+def short_of_memory(scene: Scene) -> str | None:
+    """mm/oom_kill.c: the limit of a cgroup is met while the host has memory left."""
+    events = [event for event in scene.events if event.kind in {"oom-kill", "oom-called", "page-allocation-failed"}]
+    if not events:
+        return None
+    in_cgroup = any(
+        e.fields.get("limit") == "cgroup" or e.fields.get("constraint") == "CONSTRAINT_MEMCG" for e in events
+    )
+    return CGROUP_FULL if in_cgroup else HOST_FULL
 
 
 def _reports(scene: Scene) -> Iterator[HostEvent]:
@@ -259,8 +272,8 @@ SIGNS: Final = (
     Sign(
         "out-of-memory",
         None,
-        _event("oom-kill", "oom-called", "page-allocation-failed"),
-        "the host ran out of memory",
+        short_of_memory,
+        "{}",
         weights(host_setup=2),
         "mm/oom_kill.c: what the host has is less than what its guests were promised.",
     ),
@@ -269,7 +282,7 @@ SIGNS: Final = (
         ("host-trouble", "not-shown"),
         lambda scene: next((e for e in scene.events if e.kind == "oom-kill" and is_vmm(e)), None),
         "the VMM itself was killed for want of memory",
-        weights(host_setup=1.5, host_kernel=-1.5, outer_hypervisor=-1),
+        weights(host_setup=2, host_kernel=-2, outer_hypervisor=-2),
         "mm/oom_kill.c; in a cgroup it is the limit that people set, not the machine's memory.",
     ),
     Sign(

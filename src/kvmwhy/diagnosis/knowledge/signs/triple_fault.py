@@ -44,7 +44,20 @@ def _of_its_own(scene: Scene) -> Answer:
     return None if own else At(line=scene.failure.source.line)
 
 
+def _tables_not_in_ram(scene: Scene) -> Answer:
+    last = next(reversed(tuple(injections(scene.failure.trace))), None)
+    return last.at if last is not None and last.walk else None
+
+
 SIGNS: Final = (
+    Sign(
+        "page-tables-not-in-ram",
+        _SHUTDOWN,
+        _tables_not_in_ram,
+        "the CPU's walk of the guest's page tables met what is no RAM, and KVM answered with #PF",
+        weights(guest_code=1.5, vm_configuration=0.5, host_kernel=-0.5),
+        "CR3 and the tables are the guest's own. arch/x86/kvm/mmu/paging_tmpl.h: walk_addr_generic.",
+    ),
     Sign(
         "structure-missing",
         _SHUTDOWN,
