@@ -159,7 +159,7 @@ def section(family: Family, results: list[Results]) -> str:
     lines = [f"## {family.id}", "", f"**{family.title}.**", ""]
     for head, text in sections(family):
         lines += [f"*{head}:* {literal(text)}", ""]
-    lines += [f"*Forms:* {forms(family)}", ""]
+    lines += [*forms(family), ""]
     runs = runs_of(family, results)
     if runs:
         lines += [f"*Its test*, on {runs[0].where}:", "", "```", runs[0].printed.expandtabs(4), "```", ""]
@@ -172,12 +172,12 @@ def literal(text: str) -> str:
     return re.sub(r"(?<![\w`/])((?:\w+/)*(?:\w+->)?\w*_\w+(?:\.\w+)*(?:=\w+)?(?:\(\))?)(?!`)", r"`\1`", text)
 
 
-def forms(family: Family) -> str:
-    """All of them, by mode."""
+def forms(family: Family) -> list[str]:
+    """A table of all of them, by mode."""
     by_mode: dict[str, list[str]] = {}
     for mode, code in family.forms:
         by_mode.setdefault(mode, []).append(f"`{code}` {text_of_form(mode, code)}")
-    return "; ".join(f"{_MODES[mode]}: {', '.join(listed)}" for mode, listed in by_mode.items()) + "."
+    return ["| code | forms |", "|---|---|", *(f"| {_MODES[mode]} | {', '.join(f)} |" for mode, f in by_mode.items())]
 
 
 def text_of_form(mode: str, code: str) -> str:
