@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from functools import cache
 from pathlib import Path
@@ -136,3 +137,39 @@ def test_a_dumped_state_was_refused(path: Path) -> None:
     for text in _texts(path):
         assert "emulate_invalid_guest_state=0" not in text
         assert "had been running" not in text
+
+
+def test_what_a_program_was_given_ud_for_is_its_own_doing() -> None:
+    """The lab's programs at CPL 3 use x87 and SIMD where no RAM is; KVM's emulator gives them #UD, and tells nobody."""
+    silent = [
+        diagnosis
+        for path in sorted(FIXTURES.glob("trace/*/plain.txt.gz"))
+        for diagnosis in (
+            diagnose(record.failure) for record in records([gzip.decompress(path.read_bytes())], path.name)
+        )
+        if diagnosis.failure.silent and diagnosis.mechanism and diagnosis.mechanism.id == "undef-injected"
+    ]
+    assert silent
+    for diagnosis in silent:
+        assert diagnosis.origins[0].id == "guest-code"
+        assert not any("harmless" in advice.text for advice in diagnosis.advice)
+
+
+def test_riscv_s_eio_of_a_misaligned_access_is_not_a_vm_given_up() -> None:
+    """vcpu_insn.c returns -EIO there; and one thread that runs guest after guest is not several vCPUs."""
+    trace = (FIXTURES / "arm64/7.3.4+deb13-cloud-arm64/trace.txt").read_text()
+    head = "".join(line for line in trace.splitlines(keepends=True) if line.startswith("#"))
+    rest = "HTVAL:0x3400000, HTINST:0x0"
+    run = """           probe-134     [000] d....     5.{0}494: kvm_entry: PC: 0x01680001000
+           probe-134     [000] .....     5.{0}629: kvm_exit: SEPC:0x80001000, SCAUSE:0x15, STVAL:0xd000001, {1}
+           probe-134     [000] .....     5.{0}824: kvm_userspace_exit: reason error (5)
+"""
+    text = head + run.format(598, rest) + run.format(612, rest)
+    found = [diagnose(record.failure) for record in records([text.encode()], "trace.txt")]
+    assert found
+    for diagnosis in found:
+        page = to_plain(explanation(diagnosis), 10_000)
+        assert "given the whole VM up" not in page
+        assert "declared this VM dead" not in page
+        assert "other vCPU" not in page
+        assert all(origin.share < 0.5 for origin in diagnosis.origins)

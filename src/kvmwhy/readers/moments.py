@@ -67,6 +67,8 @@ def _is_one_moment(group: _Group, failure: Failure) -> bool:
     last = group.failures[-1]
     if failure.source.vcpu is not None and _vcpu(failure) in group.vcpus:
         return False  # one vCPU that fails again, as far as the evidence says
+    if failure.trace and failure.source.vcpu is None:
+        return False  # whose it is, is not shown: one thread may run guest after guest
     limit = _SAME_PLACE if _may_be_one_place(group, failure) else _ANY_PLACE
     apart = _seconds(last, failure)
     if apart is not None and apart.resolution < _COARSE:

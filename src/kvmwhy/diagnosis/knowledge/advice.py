@@ -220,6 +220,14 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "It is harmless unless the guest stops: the guest may use an older kernel, or the host a newer one.",
         ("undef-injected",),
+        lambda scene: not scene.failure.silent,
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Access device memory with plain loads and stores in that program: it was given #UD (SIGILL) for this instruction.",
+        ("undef-injected",),
+        lambda scene: scene.failure.silent and scene.memory_operand,
     ),
     Entry(
         "host-kernel",

@@ -251,6 +251,19 @@ SIGNS: Final = (
         "A handler as old as KVM's emulator that fails on a plain instruction did so for its surroundings.",
     ),
     Sign(
+        "program-on-what-is-no-ram",
+        ("undef-injected",),
+        lambda scene: bool(
+            scene.failure.silent
+            and scene.memory_operand
+            and scene.verdict
+            and scene.verdict.outcome in {"no-handler", "gives-up"}
+        ),
+        "a program of the guest uses, on what is no RAM, an instruction that KVM's emulator cannot carry out",
+        weights(guest_code=2.5, vmm=1, host_kernel=-0.5),
+        "arch/x86/kvm/x86.c: handle_emulation_failure gives #UD to code outside ring 0, and tells nobody.",
+    ),
+    Sign(
         "handler-never",
         ("emulation-no-handler",),
         lambda scene: bool(scene.verdict and scene.verdict.never) and At(register="rip"),

@@ -192,7 +192,7 @@ SIGNS: Final = (
     Sign(
         "eio",
         _RUN,
-        _errno("EIO"),
+        lambda scene: "EIO" if scene.errno == "EIO" and scene.arch != "riscv64" else None,
         "KVM has given the whole VM up ({}): it found a bug in itself, or cannot enter a protected guest",
         weights(host_kernel=1, confidential_stack=0.5),
         "include/linux/kvm_host.h: KVM_BUG_ON; tdx.c.",
