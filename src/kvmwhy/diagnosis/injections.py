@@ -23,13 +23,15 @@ _UNDEFINED: Final = ("0f0b", "0fb9", "0fff")  # ud2, ud1, ud0
 class Injection(Struct, frozen=True):
     """An exception that KVM put into the guest. ``passed_on``: the guest had raised it, and KVM intercepts it.
 
-    ``walk``: for the CPU's own walk of the guest's page tables, which had met what is no RAM.
+    ``walk``: for the CPU's own walk of the guest's page tables, which had met what is no RAM. ``is_known``: the exit
+    before it is shown, without which nobody can tell.
     """
 
     vector: int
     passed_on: bool
     at: At
     walk: bool = False
+    is_known: bool = True
 
     @property
     def name(self) -> str:
@@ -49,7 +51,8 @@ def injections(trace: tuple[Event, ...]) -> Iterator[Injection]:
             vector = event.fields.get("exception", event.fields.get("nr"))
             if isinstance(vector, int):
                 own = (undefined and vector == _UD) or _raised(exit_, vector)
-                yield Injection(vector, own, At(event=index), vector == _PF and _walked(exit_))
+                walk = vector == _PF and _walked(exit_)
+                yield Injection(vector, own, At(event=index), walk, is_known=own or exit_ is not None)
 
 
 def in_delivery(event: Event) -> int | None:

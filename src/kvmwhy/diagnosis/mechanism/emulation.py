@@ -184,16 +184,17 @@ def _raises(facts: Facts) -> Mechanism | None:
     In real mode KVM may emulate it for want of unrestricted guest; then it goes through the IVT by itself.
     """
     insn, mode = facts.instruction, facts.mode
-    if insn is None or mode is None or insn.mnemonic not in _RAISE:
+    if insn is None or insn.mnemonic not in _RAISE or (mode is None and facts.words is not None):
         return None
     if facts.words is not None and not _touches_by_itself(facts):
         return None
-    if mode.name in {"real16", "vm86"}:
+    if mode is not None and mode.name in {"real16", "vm86"}:
         return None
     why = f"`{insn.text}` needs no emulation: it raises an event, and KVM met what is not RAM while that was delivered"
     text = f"The event that `{insn.text}` raises at {at(facts)} could not be delivered: what it needs is no RAM."
     source = "rip" if facts.failure.emulation is not None else "code"
-    return Mechanism("event-delivery", text, "likely", (Proof(why, facts.at(source)),))
+    certainty: Certainty = "likely" if mode is not None else "possible"  # real mode's events KVM emulates
+    return Mechanism("event-delivery", text, certainty, (Proof(why, facts.at(source)),))
 
 
 def _touches_by_itself(facts: Facts) -> bool:

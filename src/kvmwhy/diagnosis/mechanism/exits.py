@@ -173,13 +173,14 @@ def _shutdown(facts: Facts, proof: Proof, certainty: Certainty) -> Mechanism:
     vector = None if fatal is None else in_delivery(trace[fatal])
     chain = chain_of(facts.failure)
     if first := first_words(facts.failure):
-        by_kvm = any(not injection.passed_on and injection.vector == chain.faults[0].vector for injection in seen)
+        first_vector = chain.faults[0].vector
+        by_kvm = any(each.is_known and not each.passed_on and each.vector == first_vector for each in seen)
         own = ", which KVM had put into it" if by_kvm else ""
         if seen and seen[-1].walk:
             own += ": the guest's page tables are not in RAM"
         text = f"the first exception that it could not take was {first}{own} (triple fault)"
     elif seen:
-        own = "" if seen[-1].passed_on else ", which KVM had put into it"
+        own = ", which KVM had put into it" if seen[-1].is_known and not seen[-1].passed_on else ""
         text = f"it could not take {seen[-1].name}{own}, nor what followed (triple fault)"
     elif vector is not None:
         name = MNEMONICS.get(vector, f"event {vector}")

@@ -28,6 +28,7 @@ _NOBODY: Final = Origin()
 _BEHIND: Final = 80  # lines that a report may take
 _COMPANY: Final = 4  # lines
 # What prints a call trace of its own right behind its line: mm/oom_kill.c, dump_header; mm/page_alloc.c, warn_alloc.
+_OOM_KILLER: Final = "oom_kill_process"
 _WITH_TRACE: Final = frozenset({"oom-called", "page-allocation-failed"})
 _CUT: Final = "cut-report"  # what it tells of is not shown: it counts where KVM took part
 _MOST: Final = 20_000  # events of one text: a flood says no more than its first lines
@@ -92,6 +93,8 @@ def events_of(text: str, origin: Origin = _NOBODY) -> tuple[Place, ...]:
             if reading.slug == _CUT and _has_its_head(places, number):
                 places[-1] = _with_report(places[-1], fields, last)
                 continue
+            if reading.slug == _CUT and _OOM_KILLER in str(fields.get("trace", "")):
+                reading = reading._replace(slug="oom-called")
         event = HostEvent(kind=reading.slug, at=At(line=number + 1), time=line.time, fields=fields)
         places.append(Place(event, number, last))
         if len(places) >= _MOST:

@@ -30,7 +30,7 @@ def _put_in_by_kvm(scene: Scene) -> Answer:
     if not any(event.name == "kvm_emulate_insn" for event in trace):
         return None
     last = next(reversed(tuple(injections(trace))), None)
-    return None if last is None or last.passed_on or last.walk else last.at
+    return None if last is None or last.passed_on or last.walk or not last.is_known else last.at
 
 
 SIGNS: Final = (
