@@ -41,7 +41,7 @@ from kvmwhy.machine import (
     X86Wrmsr,
     replace,
 )
-from kvmwhy.machine.kick import KICK
+from kvmwhy.machine.linux import KICK
 
 pytestmark = [pytest.mark.live, pytest.mark.usefixtures("_kvm_works")]
 

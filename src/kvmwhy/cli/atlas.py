@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import platform
 import re
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -113,8 +113,8 @@ def _here(wish: AtlasOptions) -> Version | None:
     """The kernel that stands first: the one that was asked for, or this host's where it has KVM for x86."""
     if wish.kernel:
         return series_of(wish.kernel)
-    host = os.uname()
-    return series_of(host.release) if (host.sysname, host.machine) == ("Linux", "x86_64") else None
+    host = platform.uname()  # os.uname is not on Windows
+    return series_of(host.release) if (host.system, host.machine) == ("Linux", "x86_64") else None
 
 
 def _show(wish: AtlasOptions, rows: list[tuple[Row, str]]) -> int:

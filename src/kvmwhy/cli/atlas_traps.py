@@ -6,7 +6,7 @@ manual decides (arch/arm64/load_store). KVM of riscv64 decodes some loads and st
 
 from __future__ import annotations
 
-import os
+import platform
 import sys
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -261,8 +261,8 @@ def _here(wish: TrapOptions) -> Series | None:
     """The kernel that was asked for, or this host's if it is of that architecture."""
     if wish.kernel:
         return series_of(wish.kernel)
-    host = os.uname()
-    return series_of(host.release) if host.sysname == "Linux" and arch_of(host.machine) == wish.arch else None
+    host = platform.uname()  # os.uname is not on Windows
+    return series_of(host.release) if host.system == "Linux" and arch_of(host.machine) == wish.arch else None
 
 
 # -- all of them ---------------------------------------------------------------------------------------

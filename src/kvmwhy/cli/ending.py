@@ -8,7 +8,7 @@ import sys
 import click
 
 from kvmwhy.cli.output import complain
-from kvmwhy.cli.status import BAD_INPUT
+from kvmwhy.cli.status import BAD_INPUT, NOT_PERMITTED
 
 
 def refused(error: click.ClickException) -> int:
@@ -23,6 +23,12 @@ def refused(error: click.ClickException) -> int:
     between = " " if message.endswith("?") else "; "
     complain(f"{message[:1].lower()}{message[1:]}" + (f"{between}{where}" if where else ""))
     return error.exit_code
+
+
+def without_linux(command: str) -> int:
+    """The command asks what only a Linux host has."""
+    complain(f"`{command}` needs Linux; what it captured there can be read here: `kvmwhy explain FILE`")
+    return NOT_PERMITTED
 
 
 def unwritten(error: OSError) -> int:

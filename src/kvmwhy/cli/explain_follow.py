@@ -26,6 +26,9 @@ from kvmwhy.render.safe import safe
 _PAUSE: Final = 0.1  # seconds between two looks at the files
 _WRITTEN: Final = 0.5  # seconds without a new byte, after which a failure is taken to be whole
 _OVER: Final = 2.0  # seconds, after which nothing that comes belongs to what is there
+# Windows has not all of them, and would change the ends of lines without the last.
+_OPEN: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 _CHUNK: Final = 1 << 20
 _MOST_HELD: Final = 4 << 20  # bytes of a log that are read together while more keeps coming
 _CONTEXT: Final = 64 << 10  # of them that stay, if there is no failure in them
@@ -42,8 +45,8 @@ class Tail:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         self._is_pipe = path == "-" or not stat.S_ISREG(mode)
-        wait = 0 if self._is_pipe else os.O_NONBLOCK  # a named pipe has no end before somebody writes to it
-        self._fd = 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC | wait)
+        wait = 0 if self._is_pipe else _NO_WAIT  # a named pipe has no end before somebody writes to it
+        self._fd = 0 if path == "-" else os.open(path, _OPEN | wait)
         self._at = 0
 
     def read(self) -> bytes:
@@ -51,12 +54,16 @@ class Tail:
         self.is_new = False
         if self._is_pipe:
             return self._from_pipe()
-        data = os.pread(self._fd, _CHUNK, self._at)
+        data = self._chunk(self._at)
         if not data and self._is_replaced():
             self._at, self.is_new = 0, True
-            data = os.pread(self._fd, _CHUNK, 0)
+            data = self._chunk(0)
         self._at += len(data)
         return data
+
+    def _chunk(self, at: int) -> bytes:
+        os.lseek(self._fd, at, os.SEEK_SET)  # os.pread is not on Windows
+        return os.read(self._fd, _CHUNK)
 
     def _from_pipe(self) -> bytes:
         if not select.select([self._fd], [], [], 0)[0]:
@@ -74,7 +81,7 @@ class Tail:
             there = os.stat(self.path)
             if (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino):
                 return False
-            fresh = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fresh = os.open(self.path, _OPEN | _NO_WAIT)
         except OSError:
             return False  # between two files
         os.close(self._fd)

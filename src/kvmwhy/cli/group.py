@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from typing import Any
 
@@ -31,6 +32,17 @@ class Command(click.Command):
                     )
                     raise click.UsageError(message, ctx)
         return rest
+
+
+class LinuxCommand(Command):
+    """One that asks the live host, of /proc, /dev/kvm or the kernel's log: only Linux has them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if sys.platform != "linux":
+            from kvmwhy.cli.ending import without_linux
+
+            sys.exit(without_linux(ctx.command_path))
+        return super().invoke(ctx)
 
 
 class Group(click.Group):

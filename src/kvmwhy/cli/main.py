@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from kvmwhy import __version__
-from kvmwhy.cli.group import Group, shared
+from kvmwhy.cli.group import Group, LinuxCommand, shared
 from kvmwhy.serve import defaults
 
 if TYPE_CHECKING:
@@ -218,6 +218,7 @@ def run(image: str, reg: tuple[str, ...], mem: str, cpl: str, **options: Any) ->
 
 @kvmwhy.command(
     "exec",
+    cls=LinuxCommand,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     epilog="""\b
 Examples:
@@ -263,6 +264,7 @@ def exec_(command: tuple[str, ...], *, symbols: tuple[str, ...], **options: Any)
 
 
 @kvmwhy.command(
+    cls=LinuxCommand,
     epilog="""\b
 Examples:
   kvmwhy attach 4242
@@ -270,7 +272,7 @@ Examples:
   kvmwhy attach --all
   kvmwhy attach --domain guest --json
   kvmwhy attach -f 4242                  # wait until it fails
-"""
+""",
 )
 @click.argument("targets", nargs=-1, metavar="[PID|NAME]...")
 @click.option("--all", "every", is_flag=True, help="Show every VMM of this host with its vCPUs.")
@@ -309,11 +311,12 @@ def attach(targets: tuple[str, ...], *, syntax: str, symbols: tuple[str, ...], *
 
 
 @kvmwhy.command(
+    cls=LinuxCommand,
     epilog="""\b
 Examples:
   kvmwhy watch | jq -r .answer
   kvmwhy watch --out /var/log/kvmwhy/failures.jsonl --listen 127.0.0.1:9748
-"""
+""",
 )
 @click.option("--out", type=click.Path(dir_okay=False), metavar="FILE", help="Append records here, not to stdout.")
 @click.option("--max-size", default="64M", show_default=True, help="Rotate FILE at this size; K, M or G may follow.")
@@ -381,12 +384,13 @@ def timeline(file: str, out: str) -> None:
 
 
 @kvmwhy.command(
+    cls=LinuxCommand,
     epilog="""\b
 Examples:
   kvmwhy doctor
   kvmwhy doctor -v
   kvmwhy doctor --json | jq .findings
-"""
+""",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--tracefs", metavar="DIR", help="Where tracefs is mounted, if not at /sys/kernel/tracing.")
@@ -581,12 +585,13 @@ def atlas(arch: str, faults: str | None, form: Literal["c", "selftest"] | None, 
 
 
 @kvmwhy.command(
+    cls=LinuxCommand,
     epilog="""\b
 Examples:
   kvmwhy probe
   kvmwhy probe --instruction "vmovdqu ymm0, [rdi]"
   kvmwhy probe --journal probe.journal --out probe.tsv
-"""
+""",
 )
 @click.option(
     "--instruction",
@@ -741,12 +746,13 @@ def page(out: str, packages: str | None) -> None:
 
 
 @kvmwhy.command(
+    cls=LinuxCommand,
     epilog="""\b
 Examples:
   kvmwhy serve                                     # on this machine alone
   curl --data-binary @guest.log http://127.0.0.1:8080/ | jq -r '.failures[].answer'
   kvmwhy serve --keep kvmwhy.sqlite --name why.example.org   # behind a proxy of that name
-"""
+""",
 )
 @click.option("--host", default=defaults.LOOPBACK[0], show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)

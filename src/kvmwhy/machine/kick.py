@@ -17,7 +17,7 @@ from math import inf
 from time import monotonic
 from typing import Final, Protocol
 
-KICK: Final = signal.SIGRTMIN + 4  # glibc keeps the first two for itself and hides them
+from kvmwhy.machine.linux import KICK
 
 
 class Watched(Protocol):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from fcntl import ioctl
 from typing import ClassVar
 
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.ioctl import Ioctl
 from kvmwhy.abi.uname import Arch
 from kvmwhy.machine.ioctl_errors import refused
+from kvmwhy.machine.linux import ioctl
 from kvmwhy.machine.vm import KvmVm
 from kvmwhy.machine.x86 import state, sync_regs
 from kvmwhy.machine.x86.state import CpuidEntry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -83,8 +84,7 @@ class Memory:
             raise ImageTooLargeError(len(data), size, gpa)
         taken = {slot.number for slot in self.slots}
         number = next(n for n in range(len(taken) + 1) if n not in taken)
-        host = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        backing = Backing(Slot(number, gpa, size, readonly), host)
+        backing = Backing(Slot(number, gpa, size, readonly), _zeros(size))
         backing.host[: len(data)] = data
         self._backings.append(backing)
         return backing
@@ -131,3 +131,10 @@ class Memory:
     def close(self) -> None:
         while self._backings:
             self._backings.pop().host.close()
+
+
+def _zeros(size: int) -> mmap.mmap:
+    """Memory of this process alone; Windows has no flags for it, and shares none either that has no name."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

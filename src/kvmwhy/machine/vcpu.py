@@ -7,7 +7,6 @@ import mmap
 import os
 from contextlib import suppress
 from enum import IntEnum
-from fcntl import ioctl
 from math import inf
 from threading import get_ident
 from time import monotonic, sleep
@@ -34,6 +33,7 @@ from kvmwhy.machine.exits import (
 )
 from kvmwhy.machine.ioctl_errors import refused
 from kvmwhy.machine.kick import WATCH, Caller, blocked_while_running, drain
+from kvmwhy.machine.linux import ioctl
 
 _exit_reason = EXIT_REASON.unpack_from
 _KVM_RUN: Final = int(Ioctl.KVM_RUN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from enum import IntEnum
-from fcntl import ioctl
 from threading import Lock
 from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar
@@ -18,10 +17,12 @@ from kvmwhy.machine.errors import (
     CapabilityAbsentError,
     ClosedError,
     IoctlError,
+    NoKvmError,
     RegisterError,
     UnknownCapabilityError,
 )
 from kvmwhy.machine.ioctl_errors import DEVICE, check_host, refused
+from kvmwhy.machine.linux import ioctl, open_device
 from kvmwhy.machine.memory import Backing, Memory, Slot
 from kvmwhy.machine.vcpu import KvmVcpu
 
@@ -46,7 +47,9 @@ class KvmVm(Generic[V]):
         self._lock = Lock()
         check_host(self.ARCH)
         try:
-            self._kvm = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+            self._kvm = open_device(device)
+        except NoKvmError:
+            raise
         except OSError as error:
             raise refused("open", error) from None
         try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
-from fcntl import ioctl
 from functools import lru_cache
 from typing import Final, TypeVar
 
 from kvmwhy.abi import ioctl as abi
 from kvmwhy.abi.ioctl import Ioctl
 from kvmwhy.machine.errors import RefusedStateError, RegisterError
+from kvmwhy.machine.linux import ioctl
 from kvmwhy.machine.vcpu import KvmVcpu
 from kvmwhy.machine.x86 import state, sync_regs
 
