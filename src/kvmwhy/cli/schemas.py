@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,20 @@ _Schema = dict[str, Any]
 
 def schema_of(name: str) -> _Schema:
     """The schema with this name; raises KeyError if there is none."""
-    return _SCHEMAS[name]()
+    schema: _Schema = _plain(_SCHEMAS[name]())
+    return schema
+
+
+def _plain(part: Any) -> Any:
+    """Descriptions without the source's indentation, which docstrings have before Python 3.13."""
+    if isinstance(part, list):
+        return [_plain(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: cleandoc(value) if name == "description" and isinstance(value, str) else _plain(value)
+        for name, value in part.items()
+    }
 
 
 def names() -> tuple[str, ...]:
