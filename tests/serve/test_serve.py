@@ -16,11 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from asyncio import _get_running_loop, _set_running_loop  # for whoever makes loops
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -30,6 +31,7 @@ from needs import missing
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 GOOD = ROOT / "examples" / "avx-move-on-mmio.log"
 SECRET = b"2026-01-02 host-of-nobody qemu[4711]: path=/home/somebody/secret.img\n"
@@ -302,6 +304,16 @@ def test_a_pasted_log_loses_the_name_of_its_field(server: Served) -> None:
     assert b"log=the first line" in sent.body
 
 
+def in_a_loop_of_its_own(work: Coroutine[Any, Any, T]) -> T:
+    """Run beside a browser of another test, whose loop is this thread's as long as the session lasts."""
+    of_the_browser = _get_running_loop()
+    _set_running_loop(None)
+    try:
+        return asyncio.run(work)
+    finally:
+        _set_running_loop(of_the_browser)
+
+
 def without_a_socket(application: Any, method: str, path: str) -> Reply:
     """What the application itself answers, whether or not it raises after that."""
     messages: list[Any] = []
@@ -315,7 +327,7 @@ def without_a_socket(application: Any, method: str, path: str) -> Reply:
     headers = [(b"host", b"[::1]:1")]
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": headers}
     with suppress(ZeroDivisionError):
-        asyncio.run(application(scope, receive, send))
+        in_a_loop_of_its_own(application(scope, receive, send))
     sent = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
     return Reply(messages[0]["status"], sent, messages[1]["body"])
 
@@ -437,7 +449,7 @@ def test_without_a_process_it_is_not_the_log(tmp_path: Path, monkeypatch: pytest
         finally:
             await pool.close()
 
-    said, answer = asyncio.run(twice())
+    said, answer = in_a_loop_of_its_own(twice())
     assert "no process" in said
     assert len(answer.json) == 1
 
