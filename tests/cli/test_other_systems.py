@@ -36,6 +36,10 @@ for name in hidden:
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Refuse)
 import ctypes, subprocess, tempfile, click, rich  # what looks at the system's name when it is imported
+try:
+    import numpy  # asks os.uname for the kernel, where the platform is linux; pyarrow imports it if it is there
+except ImportError:
+    pass
 
 for module, names in (
     (os, ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "fork", "getuid", "geteuid", "pread", "sched_getaffinity", "uname")),
@@ -57,6 +61,9 @@ for words in commands:
         status = main.main()
     except SystemExit as ended:
         status = ended.code
+    except BaseException:
+        sys.stderr = err  # for the traceback
+        raise
     answers.append([status or 0, *(stream.buffer.getvalue().decode() for stream in (sys.stdout, sys.stderr))])
 sys.stdout, sys.stderr = out, err
 json.dump(answers, sys.stdout)
