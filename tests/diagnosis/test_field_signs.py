@@ -374,7 +374,8 @@ INTERNAL = "KVM internal error. Suberror: 3\nextra data[0]: 80000b0e\nextra data
 @pytest.mark.parametrize(
     ("prose", "text", "origin"),
     [
-        ("The same guest works fine on bare metal.\n\n", ENTRY_FAILED, "outer-hypervisor"),
+        ("Hypervisor vendor:   VMware\nIt works fine on bare metal.\n\n", ENTRY_FAILED, "outer-hypervisor"),
+        ("It only happens in a nested guest.\n\n", ENTRY_FAILED, "outer-hypervisor"),
         ("A microcode update fixed it.\n\n", ENTRY_FAILED, "cpu"),
         ("Replacing the memory modules solved it for good.\n\n", INTERNAL, "host-dying"),
         ('Fixes: 0123456789ab ("target/i386: a change")\n\n', ENTRY_FAILED, "vmm"),
@@ -388,6 +389,16 @@ def test_what_people_state_beside_the_record_weighs(prose: str, text: str, origi
     stated = {found.id: found.share for found in diagnosis.origins}
     assert stated[origin] > without.get(origin, 0)
     assert origin in [found.id for found in diagnosis.origins][:3]
+
+
+def test_a_guest_that_works_on_metal_blames_no_layer_that_is_not_shown() -> None:
+    """Who writes a kernel says so of his own machine; that his host is a virtual one, he does not say."""
+    text = "My kernel works fine on real hardware.\n\n" + ENTRY_FAILED
+    stated = [
+        found.share for found in diagnose(read(text.encode()).failures[0]).origins if found.id == "outer-hypervisor"
+    ]
+    without = diagnose(read(ENTRY_FAILED.encode()).failures[0]).origins
+    assert stated == [found.share for found in without if found.id == "outer-hypervisor"]
 
 
 # arch/x86/kvm/x86.c: kvm_get_msr_common, until 5.4: "unhandled rdmsr"

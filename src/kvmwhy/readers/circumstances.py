@@ -22,7 +22,8 @@ class _Statement(NamedTuple):
 # Within one sentence: a dot ends it unless it is one of a version's.
 _SAME: Final = r"(?:[^\n.;]|\.(?=[0-9])){0,70}?"
 _CURED: Final = r"\b(?:fix|help|solv|resolv|cur(?:e|ing)|stabl|gone\b|went away)"
-_WORKS: Final = r"\b(?:[Ww]ork(?:s|ed)|[Bb]oot(?:s|ed)|[Ss]tarts|launch(?:es|ed)|[Rr]uns|[Ff]ine|successfully)\b"
+# Not "runs" or "boots": a host that runs Linux 6.1 on bare metal is what most reports describe.
+_WORKS: Final = r"\b(?:[Ww]ork(?:s|ed)|[Ff]ine|successfully|without (?:a|any) (?:problem|issue|error)s?)\b"
 _METAL: Final = r"\b(?:bare[ -]?metal|real hardware|physical (?:hardware|machines?|hosts?|servers?))\b"
 _PARTS: Final = "(?:RAM|DIMMs?|SODIMMs?|memory|CPU|processor)"
 _RELEASE: Final = r"v?[2-9]\.[0-9]{1,2}"
@@ -34,11 +35,16 @@ _CHANGING: Final = r"\b(?:[Uu]pgrad|[Uu]pdat|[Dd]owngrad)ing (?:[\w-]{1,12} ){0,
 _STATEMENTS: Final = (
     _Statement(
         "works-on-metal",
-        ("metal", "hardware", "hysical", "nested"),
+        ("metal", "hardware", "hysical"),
         deferred(
-            rf"{_WORKS}{_SAME}\bon (?:[\w-]{{1,12}} ){{0,3}}?{_METAL}|{_METAL}{_SAME}{_WORKS}"
-            r"|\b_?[Oo]nly_? (?:happens?|occurs?|fails?|crash\w{0,4}|reproduc\w{1,8})[^\n.]{0,60}\bnested\b"
+            rf"{_WORKS}{_SAME}\bon (?:[\w-]{{1,12}} ){{0,3}}?{_METAL}"
+            rf"|\b[Oo]n (?:[\w-]{{1,12}} ){{0,3}}?{_METAL}{_SAME}{_WORKS}"
         ),
+    ),
+    _Statement(
+        "only-nested",
+        ("nested",),
+        deferred(r"\b_?[Oo]nly_? (?:happens?|occurs?|fails?|crash\w{0,4}|reproduc\w{1,8})[^\n.]{0,60}\bnested\b"),
     ),
     _Statement(
         "microcode-cured",
@@ -61,7 +67,8 @@ _STATEMENTS: Final = (
             rf"|\b[Rr]everting (?:that|this|the|it|commit|patch)\b"
             rf"|\b(?:triggers?|caus(?:es|ed)|is) an? [^\n.]{{0,24}}regression\b"
             rf"|{_AFTER}{_SAME}\bkernel\b|{_CHANGING}kernel\b"
-            rf"|{_WORKS}{_SAME}\b(?:kernel|Linux|linux)(?: version)? {_RELEASE}"
+            rf"|{_WORKS}{_SAME}\b(?:with|on|in|under) (?:[\w-]{{1,12}} ){{0,2}}?"
+            rf"(?:kernel|Linux|linux)(?: version)? {_RELEASE}"
         ),
     ),
     _Statement(

@@ -32,6 +32,11 @@ def _stated(slug: str) -> Test:
     return test
 
 
+def _works_without_the_layer_below(scene: Scene) -> Answer:
+    """Where no such layer is shown, it is the guest that works on a machine of its own."""
+    return scene.outer is not None and "works-on-metal" in scene.failure.host.remarks
+
+
 def _unlike_cores(scene: Scene) -> Answer:
     on_arm = scene.arch not in {"x86", "ppc64", "ppc", "s390x", "riscv64", "mips"}
     return on_arm and scene.call in _OF_A_CPU and "two-kinds-of-cores" in scene.failure.host.remarks
@@ -53,7 +58,15 @@ SIGNS: Final = (
     Sign(
         "works-on-metal",
         _FAILED,
-        _stated("works-on-metal"),
+        _works_without_the_layer_below,
+        "it is said to work where the host is a physical machine",
+        weights(outer_hypervisor=2, cpu=-1),
+        "The same guest, VMM and kernel without the hypervisor below leave that hypervisor.",
+    ),
+    Sign(
+        "only-nested",
+        _FAILED,
+        _stated("only-nested"),
         "it is said to fail only inside a virtual machine",
         weights(outer_hypervisor=2, cpu=-1),
         "The same guest, VMM and kernel without a hypervisor below leave that hypervisor.",
