@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.reproduce.export import values
+from kvmwhy.reproduce.export.ask import ask
 from kvmwhy.reproduce.guest_plan import Plan
 
 _TEMPLATE: Final = r"""// SPDX-License-Identifier: MIT
@@ -57,20 +58,7 @@ static struct kvm_sregs state = {
 @EXTRA@
 static struct kvm_run *run;
 
-static void die(const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, strerror(errno));
-	exit(CANNOT);
-}
-
-static int ask(int fd, unsigned long request, void *argument, const char *name)
-{
-	int result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		die(name);
-	return result;
-}
+@ASK@
 
 static void on_alarm(int signal)
 {
@@ -295,6 +283,7 @@ def write(plan: Plan) -> str:
     elif expected.kind == "exception-exit" and expected.exception is not None:
         other = f"run->ex.exception == {expected.exception}"
     parts = {
+        "ASK": ask("CANNOT"),
         "ABOUT": values.comment(["Makes KVM fail as a report says. Made by kvmwhy.", "", *values.about(plan)]),
         "EXIT": _EXITS.get(expected.kind, "KVM_EXIT_INTERNAL_ERROR"),
         "SUBERROR": str(expected.suberror or 0),

@@ -276,20 +276,7 @@ ALONE: Final = r"""// SPDX-License-Identifier: MIT
 @COMMON@
 static struct kvm_run *run;
 
-static void die(const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static int ask(int fd, unsigned long request, void *argument, const char *name)
-{
-	int result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		die(name);
-	return result;
-}
+@ASK@
 
 static void on_alarm(int signal)
 {
@@ -549,20 +536,7 @@ static const struct { const char *text; uint16_t code; uint32_t size; } stores[]
 @STORES@
 };
 
-static void die(const char *what)
-{
-	fprintf(stderr, "%s: %s\n", what, strerror(errno));
-	exit(2);
-}
-
-static int ask(int fd, unsigned long request, void *argument, const char *name)
-{
-	int result = ioctl(fd, request, argument);
-
-	if (result < 0)
-		die(name);
-	return result;
-}
+@ASK@
 
 static void set_register(int vcpu, uint64_t id, uint64_t value)
 {

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from kvmwhy.emulator.faults.family import CODE, CODE_BASE, Family, Guest
 from kvmwhy.machine.x86.state import Regs
 from kvmwhy.reproduce.export import ExportError, values
+from kvmwhy.reproduce.export.ask import ask
 from kvmwhy.reproduce.export.fault_template import ALONE, GUESTS, RISCV64, SELFTEST
 
 Form = Literal["c", "selftest"]
@@ -42,7 +43,7 @@ def twice(family: Family) -> str:
 def _filled(template: str, family: Family, parts: dict[str, str]) -> str:
     about = [f"{family.title}. Made by kvmwhy.", "", family.manual, family.does]
     about += ["", twice(family)] if family.guests else []
-    parts = {"ABOUT": values.comment(about, 74), "PROGRAM": program_of(family), **parts}
+    parts = {"ASK": ask("2"), "ABOUT": values.comment(about, 74), "PROGRAM": program_of(family), **parts}
     for name, part in parts.items():
         template = template.replace(f"@{name}@", part)
     return template
