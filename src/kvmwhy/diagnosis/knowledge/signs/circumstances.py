@@ -77,7 +77,7 @@ SIGNS: Final = (
         _stated("microcode-cured"),
         "a microcode update is said to have cured it",
         weights(cpu=3),
-        "What microcode mends is the CPU's own.",
+        "Microcode is a part of the CPU.",
     ),
     Sign(
         "parts-replaced-cured",
@@ -109,7 +109,7 @@ SIGNS: Final = (
         _stated("patch-of-kvm"),
         "beside it stands a patch of the kernel",
         weights(host_kernel=2.5),
-        "Who is mended is whose doing it was.",
+        "The part that the fix changes is the one at fault.",
     ),
     Sign(
         "patch-of-vmm",
@@ -117,7 +117,7 @@ SIGNS: Final = (
         _stated("patch-of-vmm"),
         "beside it stands a patch of QEMU",
         weights(vmm=2.5, outer_hypervisor=0.5),
-        "Who is mended is whose doing it was; where QEMU plays the outer machine, it is the outer hypervisor.",
+        "The part that the fix changes is the one at fault; where QEMU is the outer machine, that is the outer hypervisor.",
     ),
     Sign(
         "two-kinds-of-cores",
