@@ -68,6 +68,14 @@ def test_what_can_be_read_of_public_reports_has_an_anchor() -> None:
     ] == []
 
 
+@pytest.mark.parametrize("name", [name for name in own() if "/kernel-log/" in name])
+def test_any_few_lines_of_a_kernels_dump_that_can_be_read_have_an_anchor(name: str) -> None:
+    """Every window of two and three lines: a dump is posted in pieces, and each row of it may be the only one."""
+    lines = own()[name].splitlines(keepends=True)
+    windows = (b"".join(lines[at : at + size]) for size in (2, 3) for at in range(len(lines)))
+    assert [reader for window in dict.fromkeys(windows) for reader in unseen(window)] == []
+
+
 @settings(max_examples=20, deadline=None)
 @given(reports())
 def test_whatever_qemu_prints_has_an_anchor(report: Printed) -> None:

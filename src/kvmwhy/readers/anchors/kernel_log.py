@@ -21,6 +21,8 @@ ANCHORS: Final[Declared] = (
     "tlb_ctl: ", "exit_info1: ", "exit_int_info: ", "nested_ctl: ", "misc_ctl: ", "nested_cr3: ",
     "event_inj: ", "virt_ext: ", "avic_backing_page: ", " s: 0000 a: ", "es:   s: ", "cs:   s: ", "ss:   s: ",
     "ds:   s: ", "fs:   s: ", "gs:   s: ", "tr:   s: ", "gdtr: s: ", "ldtr: s: ", "idtr: s: ",
+    "int_vector:  ", "avic_vapic_bar:  ", "avic_physical_id:  ", "misc_ctl2:  ", " cr2:  ", " s_cet:  ",
+    "sysenter_esp:  ", " dbgctl:  ", "br_from:  ",
     "avic_logical_id: ", " rbx:  ", " rdx:  ", " rdi:  ", " r11:  ", " r13:  ", " r15:  ",
     " r9:  ", "_sev_features:", " cr4:  ", " dr7:  ",
     " rflags:  ", "lstar:  ", "tsc_offset:  ", "exceptions:  ", "int_ctl:  ", "kernel_gs_base: ", "sfmask: ",
