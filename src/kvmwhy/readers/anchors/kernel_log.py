@@ -16,6 +16,7 @@ ANCHORS: Final[Declared] = (
     "FSBase=", "GDTBase=", "CPUBased=", "EntryControls=", "ExceptionBitmap=", "VMEntry: intr_info=",
     "VMExit: intr_info=", "qualification=",
     "IDTVectoring: info=", "TSC Offset = 0x", "APIC-access addr = 0x", "EPT pointer = 0x", "PLE Gap=",
+    "TSC Multiplier = 0x", "SVI|RVI = ", "virt-APIC addr = 0x", "PostedIntrVec = 0x",
     "Virtual processor ID = 0x",
     "cr_read: ", "cr_write: ", "dr_read: ", "dr_write: ", "exit_code: ", "pause filter ", "msrpm_base_pa: ",
     "tlb_ctl: ", "exit_info1: ", "exit_int_info: ", "nested_ctl: ", "misc_ctl: ", "nested_cr3: ",
