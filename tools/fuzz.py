@@ -26,6 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from kvmwhy import explain, to_json, to_text
 from kvmwhy.fleet.extract import Known, Place, is_image, sightings
 from kvmwhy.ingest.archives import UnpackBudget, members
 from kvmwhy.ingest.normalize import clean
@@ -129,6 +130,14 @@ def mutate(pick: random.Random, data: bytearray, pool: list[bytes]) -> bytes:
     return bytes(data[: 2 * LARGEST]) or b"\0"
 
 
+def answered(data: bytes) -> None:
+    """All the way to what is shown."""
+    for diagnosis in explain(data):
+        to_json(diagnosis)
+        to_text(diagnosis)
+        to_text(diagnosis, depth="screen")
+
+
 def through_containers(data: bytes) -> None:
     packed = gzip.compress(data, 1)
     for blob in (data, packed[:-3], packed):
@@ -163,6 +172,7 @@ def targets() -> dict[str, Callable[[bytes], object]]:
     """Every reader by itself, and the ways in."""
     out: dict[str, Callable[[bytes], object]] = {
         "all": read,
+        "answers": answered,
         "stream": lambda data: list(records(data[at : at + 999] for at in range(0, len(data), 999))),
         "containers": through_containers,
         "anchors": unlikely,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kvmwhy.readers.registry import OF_BYTES
+from kvmwhy.readers.word_size import of_64_bits
 from kvmwhy.record import Failure
 
 
@@ -29,7 +30,7 @@ def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Eviden
         reader = kind.load()
         if reader.detect(data):
             found: Evidence = reader.read(data, path=path)
-            return found
+            return found._replace(failures=tuple(map(of_64_bits, found.failures)))
     from kvmwhy.readers.reading import read_text
 
     own = Evidence()
@@ -44,7 +45,7 @@ def read(data: bytes, *, path: str | None = None, first_line: int = 1) -> Eviden
 
         evidence = evidence._replace(failures=without_echoes(evidence.failures, own.failures))
     return Evidence(
-        (*own.failures, *evidence.failures),
+        tuple(map(of_64_bits, (*own.failures, *evidence.failures))),
         (*own.damage, *evidence.damage),
         " + ".join(name for name in (own.format, evidence.format) if name) or None,
     )

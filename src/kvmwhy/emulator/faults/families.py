@@ -325,7 +325,16 @@ _COMPRESSED: Final = Family(
     stores=guests.COMPRESSED_STORES,
 )
 
-FAMILIES: Final = (*(_TZCNT_LZCNT, _SREG_STORE, _LOST_STORES, _POPS, _ENTER, _NO_EXIT, _HYPERCALL, _COMPRESSED),)
+FAMILIES: Final = (
+    _TZCNT_LZCNT,
+    _SREG_STORE,
+    _LOST_STORES,
+    _POPS,
+    _ENTER,
+    _NO_EXIT,
+    _HYPERCALL,
+    _COMPRESSED,
+)
 
 _BENCH_GROUP_11: Final = tuple(
     ("long64", f"{opcode} {modrm:02x}") for opcode in ("c6", "c7") for modrm in range(0x0B, 0x40, 8)

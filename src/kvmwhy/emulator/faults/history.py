@@ -36,17 +36,17 @@ def spans(family: Family) -> list[Span]:
     if family.arch == "riscv64":
         return [_riscv64(family)]
     rows = [atlas().look_up(bytes.fromhex(code), mode) for mode, code in family.forms]
-    made = []
+    of_modules = []
     for vendor, module in (("svm", "kvm-amd"), ("vmx", "kvm-intel")):
         counts: dict[Series, int] = {}
         for number, kernel in enumerate(atlas().kernels):
             if (kernel.vendor, kernel.module_args) == (vendor, ""):
                 verdicts = [row.verdicts[number] for row in rows if row is not None]
                 if any(verdicts):  # else no form of it was asked there
-                    counts[kernel.series] = sum(is_wrong(one, never_ends=family.never_ends) for one in verdicts)
+                    counts[kernel.series] = sum(is_wrong(verdict, never_ends=family.never_ends) for verdict in verdicts)
         if any(counts.values()):
-            made.append(_span(module, counts))
-    return made
+            of_modules.append(_span(module, counts))
+    return of_modules
 
 
 def _riscv64(family: Family) -> Span:
