@@ -11,6 +11,7 @@ from kvmwhy.abi.uname import series_of
 from kvmwhy.arch.x86.mode import Bitness, ModeName
 from kvmwhy.arch.x86.mode import Mode as CpuMode
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOTHING
 from kvmwhy.emulator import wording
 from kvmwhy.emulator.atlas import Atlas, AtlasError, Kernel, Row, Version, atlas
 from kvmwhy.emulator.encoding_key import MODES, Mode
@@ -23,7 +24,6 @@ from kvmwhy.render.safe import safe
 if TYPE_CHECKING:
     from kvmwhy.outputs import AtlasForm
 
-DONE, NOTHING, USAGE = 0, 1, 2
 _BITNESS: dict[Mode, Bitness] = {"real16": 16, "prot16": 16, "prot32": 32, "long64": 64}
 _SAID = {"real16": "real mode", "prot16": "16-bit code", "prot32": "32-bit code", "long64": "64-bit mode"}
 _STYLE = {"emulated": "good", "fails": "bad", "no-exit": "bad", "endless": "bad"}
@@ -47,10 +47,10 @@ def run(wish: AtlasOptions) -> int:
         known = atlas()
     except (OSError, AtlasError) as error:
         complain(f"the atlas cannot be read: {error}")
-        return USAGE
+        return BAD_INPUT
     if wish.kernel and series_of(wish.kernel) is None:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.18")
-        return USAGE
+        return BAD_INPUT
     if wish.html is not None:
         from kvmwhy.cli.atlas_page import Here, write
 
@@ -75,7 +75,7 @@ def _bytes(known: Atlas, wish: AtlasOptions, text: str) -> int:
         code = bytes.fromhex(text.replace("0x", "").replace(",", " "))
     except ValueError:
         complain(f"--bytes takes hex, such as 660f382a07, not {text!r}")
-        return USAGE
+        return BAD_INPUT
     row = known.look_up(code, wish.mode)
     if row is None:
         complain(f"no form like {code[:15].hex(' ') or 'no bytes'} was measured in {_SAID[wish.mode]}")
@@ -258,7 +258,7 @@ def _diff(known: Atlas, wish: AtlasOptions, old: str, new: str) -> int:
         if (number := _column(known, name)) is None:
             there = ", ".join(kernel.name for kernel in known.kernels)
             complain(f"{name!r} was not measured; there are {there}")
-            return USAGE
+            return BAD_INPUT
         columns.append(number)
     first, second = columns
     lines, count = [], 0

@@ -16,6 +16,7 @@ from kvmwhy.arch.arm64.assembly import form_of as form_of_text
 from kvmwhy.arch.arm64.load_store import LoadStore, load_store
 from kvmwhy.cli.instruction_word import word_of
 from kvmwhy.cli.output import complain, show
+from kvmwhy.cli.status import BAD_INPUT, DONE, NOTHING
 from kvmwhy.emulator import trap_wording
 from kvmwhy.emulator.faults import Family, of_form
 from kvmwhy.emulator.packed import AtlasError
@@ -35,7 +36,6 @@ from kvmwhy.render.safe import safe
 if TYPE_CHECKING:
     from kvmwhy.outputs import TrappedForm
 
-DONE, NOTHING, USAGE = 0, 1, 2
 _MANY = 8  # forms that are shown whole
 _WITH = "the CPU describes its access to KVM: outside RAM it becomes KVM_EXIT_MMIO"
 _WITHOUT = "the CPU does not describe its access to KVM: outside RAM KVM_RUN fails with ENOSYS"
@@ -68,10 +68,10 @@ def run(wish: TrapOptions) -> int:
         atlas = trap_atlas(wish.arch)
     except (OSError, AtlasError) as error:
         complain(f"the atlas cannot be read: {error}")
-        return USAGE
+        return BAD_INPUT
     if wish.kernel and series_of(wish.kernel) is None:
         complain(f"{wish.kernel!r} is no release of a kernel, such as 6.12")
-        return USAGE
+        return BAD_INPUT
     if wish.html is not None:
         from kvmwhy.cli.atlas_page import Here, write_traps
 
@@ -90,7 +90,7 @@ def _word(atlas: TrapAtlas, wish: TrapOptions, code: str) -> int:
         word = word_of(code, wish.arch)
     except ValueError as error:
         complain(str(error))
-        return USAGE
+        return BAD_INPUT
     manual = load_store(word) if wish.arch == "arm64" else None
     row = atlas.look_up(word)
     name = trap_wording.digits(word, wish.arch)
@@ -287,7 +287,7 @@ def _diff(atlas: TrapAtlas, wish: TrapOptions, old: str, new: str) -> int:
         if not (side := _columns(atlas.head.columns, name)):
             known = ", ".join(column.name for column in atlas.head.columns)
             complain(f"{name!r} was not measured; there are {known}")
-            return USAGE
+            return BAD_INPUT
         sides.append(side)
     sides = _on_equal_machines(sides)
     lines, count = [], 0
