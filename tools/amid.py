@@ -1,9 +1,9 @@
 """Every report amid other lines: is it explained as it is alone? Prints how many are, and names those that are not.
 
-python tools/amid.py [--all] [--size 2] [--size 8]
+    python tools/amid.py [--all] [--size 2] [--size 8]
 
-Reports are the project's fixtures and, where KVMWHY_CORPUS or ../shared/corpus is there, public ones and samples. What
-is compared are the records, without the places and times at which they were seen.
+It fails if there are any. Reports are the project's fixtures and, where KVMWHY_CORPUS or ../shared/corpus is there,
+public ones and samples. What is compared are the records, without the places and times at which they were seen.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, action="append", help="MiB of other lines (2)")
     options = parser.parse_args()
     texts = list({**own(), **public()}.items())[:: 1 if options.all else 10]
+    any_differs = False
     for size in options.size or [2]:
         for place in ("behind", "in front", "between"):
             differ = []
@@ -31,7 +32,9 @@ def main() -> None:
                 whole = text if text.endswith(b"\n") else text + b"\n"
                 if told(amid(whole, FILLER["plain lines"], size << 20)[place]) != told(whole):
                     differ.append(name)
+            any_differs = any_differs or bool(differ)
             print(f"{size} MiB, {place}: {len(texts) - len(differ)} of {len(texts)} the same", *differ, sep="\n  ")
+    sys.exit(any_differs)
 
 
 if __name__ == "__main__":

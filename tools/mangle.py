@@ -1,10 +1,10 @@
 """Whether reports are read alike however they were posted: each is mangled in each way, read and explained.
 
-    .venv/bin/python tools/mangle.py [--only WORD] [--case WORD] [--shared DIR] [-v]
+    .venv/bin/python tools/mangle.py [--only WORD] [--case WORD] [--shared DIR] [--least PERCENT] [-v]
 
 Reports are tests/fixtures and, if DIR is there, its corpus/*/evidence.txt and samples. What a mangling changes in a
 record or in its diagnosis is counted by kind; -v names the reports. Some texts are mangled beyond repair: the counts
-are there to be compared with those of another commit.
+are there to be compared with those of another commit. With --least it fails where fewer are read alike.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ def main() -> None:
     parser.add_argument("--case", default="", help="reports with this word")
     parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--largest", type=int, default=64 << 10, help="bytes of a report")
+    parser.add_argument("--least", type=float, default=0.0, help="per cent that are to be read alike")
     parser.add_argument("-v", "--verbose", action="store_true", help="name the reports that differ")
     options = parser.parse_args()
     texts = {n: text for n, text in reports(options.shared, options.largest) if options.case in n}
@@ -123,6 +124,7 @@ def main() -> None:
     total, wrong = len(texts) * len(manglings), differing.total()
     print(f"{total - wrong} of {total} alike, {100 * wrong / max(1, total):.2f} % differ, most of them: ")
     print(*(f"    {count:>4} {case}" for case, count in differing.most_common(20)), sep="\n")
+    sys.exit(100 * (total - wrong) < options.least * total)
 
 
 if __name__ == "__main__":
