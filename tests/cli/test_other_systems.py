@@ -35,6 +35,9 @@ class Refuse:
 for name in hidden:
     sys.modules.pop(name, None)
 sys.meta_path.insert(0, Refuse)
+# Windows has no calls that take a directory's descriptor. Where shutil, at its import, sees some, it needs O_NONBLOCK.
+os.supports_dir_fd.clear()
+os.supports_fd.clear()
 import ctypes, subprocess, tempfile, click, rich  # what looks at the system's name when it is imported
 try:
     import numpy  # asks os.uname for the kernel, where the platform is linux; pyarrow imports it if it is there
@@ -52,6 +55,7 @@ from kvmwhy.cli import main
 if system:
     sys.platform = {"Windows": "win32", "Darwin": "darwin"}[system]
     platform.system = lambda: system
+    platform.machine = lambda: {"Windows": "AMD64", "Darwin": "arm64"}[system]
 answers = []
 out, err = sys.stdout, sys.stderr
 for words in commands:

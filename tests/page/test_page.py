@@ -32,6 +32,7 @@ from kvmwhy.page.parts import asset
 from kvmwhy.page.write import write
 from kvmwhy.probe.encodings import BITNESS, all_forms
 from kvmwhy.report import report
+from needs import missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -243,6 +244,8 @@ def test_the_last_log_is_the_one_that_is_explained(chromium: Browser, site: Path
 
 
 def zstd(data: bytes) -> bytes:
+    if shutil.which("zstd") is None:
+        missing("browser", "no zstd to pack with")
     return subprocess.run(["zstd", "-q", "-c"], input=data, capture_output=True, check=True).stdout
 
 

@@ -17,6 +17,7 @@ from kvmwhy.machine.errors import (
     RefusedStateError,
     WrongArchitectureError,
 )
+from kvmwhy.machine.linux import require_linux
 
 DEVICE: Final = "/dev/kvm"
 # Out-of-tree hypervisors that take VMX or SVM for themselves, without asking KVM.
@@ -67,7 +68,8 @@ _STATE: Final = {
 
 
 def check_host(arch: Arch) -> None:
-    """Raises WrongArchitectureError unless this host runs guests of that architecture."""
+    """Raises WrongArchitectureError unless this host runs guests of that architecture; NoKvmError if it runs none."""
+    require_linux()
     host = arch_of(platform.machine())
     if host != arch:
         raise WrongArchitectureError(arch, host or platform.machine())

@@ -320,10 +320,11 @@ def test_settle_finishes_the_instruction_only() -> None:
 def test_machines_leave_nothing_behind() -> None:
     """Hundreds of them in one process: descriptors stay where they are, and memory but for noise.
 
-    An engine that stayed behind would be megabytes.
+    An engine that stayed behind would be megabytes in every round. What an allocator keeps for later, as that of
+    Python 3.14 does, is so in some rounds.
     """
     program = """
-import gc, os
+import gc, os, statistics
 from kvmwhy.machine import Guest
 from kvmwhy.machine.model import Model
 guest = Guest("long64", bytes.fromhex("d9 03"), regs={"rbx": 0xD0000000})
@@ -335,11 +336,13 @@ def rss():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 cycle(200)
 gc.collect()
-before, files = rss(), len(os.listdir("/proc/self/fd"))
-cycle(400)
-gc.collect()
+files, sizes = len(os.listdir("/proc/self/fd")), [rss()]
+for _ in range(5):
+    cycle(100)
+    gc.collect()
+    sizes.append(rss())
 assert len(os.listdir("/proc/self/fd")) == files
-print((rss() - before) // 400)
+print(int(statistics.median(after - before for before, after in zip(sizes, sizes[1:]))) // 100)
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert int(ran.stdout) < 16384, f"{ran.stdout} bytes per machine"
