@@ -58,3 +58,34 @@ def test_what_a_command_needs_is_what_is_fetched(checkout: Path, arguments: tupl
             other.unlink()
     result = subprocess.run([checkout / "kvmwhy", *arguments], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("host", "is_musl"), [("x86_64-pc-linux-gnu", False), ("x86_64-alpine-linux-musl", True)])
+@pytest.mark.parametrize("command", ["explain", "scan"])
+def test_nothing_is_compiled_for_musl(checkout: Path, tmp_path: Path, command: str, host: str, is_musl: bool) -> None:
+    """What has no wheel for the C library of the Python that is used is left out; nothing else is."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    asked = tmp_path / "asked"
+    uv = f"""#!/bin/sh\necho "$@" >{asked}\n"""
+    # Asked for itself, for uv, and for the system that it was built for.
+    python = f"""#!/bin/sh
+case "$*" in
+    *sys.executable*) echo "$0" ;;
+    *get_uv.py) echo {programs}/uv ;;
+    *HOST_GNU_TYPE*) echo {host} ;;
+esac
+"""
+    for name, script in (("uv", uv), ("python3", python)):
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    for stamp in (checkout / ".venv").glob(".ready*"):
+        stamp.unlink()
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([checkout / "kvmwhy", command, "x"], env=environment, capture_output=True, check=True)
+    arguments = asked.read_text()
+    # Which have none: the lists of files that the index has for ahocorasick-rs 1.0.3 and duckdb 2.0.0.
+    for package in ("ahocorasick-rs", "duckdb"):
+        assert (f"--no-install-package {package}" in arguments) == is_musl
+    assert "--extra fast" in arguments
+    assert ("--extra fleet" in arguments) == (command == "scan")

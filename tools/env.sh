@@ -35,10 +35,14 @@ sync() {
     stamp=$venv/.$1
     shift
     uv=$("$python" "$root/tools/get_uv.py") || exit 2
-    # The fast search has a wheel for every C library but musl; where there is none it would be compiled.
-    case "$* $(ldd --version 2>&1)" in
-        *--all-extras* | *musl*) ;;
+    case "$*" in
+        *--all-extras*) ;;
         *) set -- "$@" --extra fast ;;
+    esac
+    # These two of the extras have wheels for every C library but musl: there they would be compiled. What is found without
+    # them is the same, and `triage` says what it needs. It is Python's own C library that counts: a host may have two.
+    case $("$python" -c 'import sysconfig; print(sysconfig.get_config_var("HOST_GNU_TYPE"))') in
+        *musl*) set -- "$@" --no-install-package ahocorasick-rs --no-install-package duckdb ;;
     esac
     (cd "$root" && UV_PROJECT_ENVIRONMENT="$venv" "$uv" sync --quiet --locked --inexact --python "$python" "$@") || exit 2
     : >"$stamp"
