@@ -169,10 +169,11 @@ def _vcpu(event: HostEvent) -> int | None:
 
 def _trouble(places: tuple[Place, ...], text: str) -> list[_Record]:
     """The one record of a log that has no failure: the host's own trouble, or what KVM refused a guest."""
+    of_kvm = [place for place in places if place.event.kind not in _ANY_DEVICES]
+    if len(of_kvm) < len(places) and _ASSIGNED.search(text):
+        of_kvm = [*places]
     for role, kind in (("fault", "host-trouble"), ("guest", "undef-injected")):
-        for place in places:
-            if place.event.kind in _ANY_DEVICES and not _ASSIGNED.search(text):
-                continue
+        for place in of_kvm:
             if roles()[place.event.kind] == role and concerns_kvm(place.event):
                 fields = _of_arch(place.event) | {"kind": "host-trouble" if place.event.kind in _GOES_ON else kind}
                 return [_Record(place.line, place.last, (place.event.time,), None, _vcpu(place.event), fields)]
