@@ -20,6 +20,7 @@ import pytest
 
 from kvmwhy.page.packages import Package, PackageError, obtain
 from needs import missing
+from samples import EVERY_CASE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -35,6 +36,8 @@ AXE: Final = Package(
     "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745",
 )
 LOOKS: Final = (("light", 1280), ("dark", 1280), ("light", 400))  # colour scheme and width
+# Of the maps, whose thousands of cells take axe long, ./check shows each in a look of its own.
+LOOK_OF: Final = dict(zip(("x86", "arm64", "riscv64"), LOOKS, strict=True))
 _PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 _NO_SANDBOX: Final = "--no-sandbox"  # root in a container has no other way
 
@@ -173,6 +176,11 @@ def _axe() -> str:
         member = archive.extractfile("package/axe.min.js")
         assert member is not None
         return member.read().decode() + "; 0"
+
+
+def looks_of(arch: str) -> tuple[tuple[str, int], ...]:
+    """How the map of an architecture is looked at."""
+    return LOOKS if EVERY_CASE else (LOOK_OF[arch],)
 
 
 def every(paths: Sequence[Path], count: int) -> list[Path]:

@@ -145,7 +145,7 @@ CASES: tuple[Case, ...] = (
     sh("nothing", ":", channels=_ALL),
     sh("exit 3", "echo out; echo err >&2; exit 3", channels=_ALL),
     sh("exit 255", "exit 255"),
-    *(sh(f"killed by {n.name}", f"echo first; kill -{n.value} $$; sleep 5") for n in (
+    *(sh(f"killed by {n.name}", f"echo first; kill -{n.value} $$; sleep 2") for n in (
         signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGPIPE, signal.SIGHUP, signal.SIGUSR1,
         signal.SIGINT, signal.SIGQUIT, signal.SIGBUS,
     )),
@@ -165,12 +165,12 @@ CASES: tuple[Case, ...] = (
     py("handlers", _SIGNALS, act=_send(signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP), channels=("pipes", "terminal")),
     py("alarms", _ALARMS),
     sh("stopped", "echo go; sleep 0.3; echo end; exit 6", act=_stop_and_go_on, channels=("pipes", "terminal")),
-    sh("killed from outside", "echo go; sleep 20", act=_send(signal.SIGKILL), channels=("pipes", "terminal")),
-    sh("ended from outside", "trap 'echo bye; exit 8' TERM; echo go; sleep 9 >&- & wait", act=_send(signal.SIGTERM)),
+    sh("killed from outside", "echo go; sleep 2", act=_send(signal.SIGKILL), channels=("pipes", "terminal")),
+    sh("ended from outside", "trap 'echo bye; exit 8' TERM; echo go; sleep 2 >&- & wait", act=_send(signal.SIGTERM)),
     sh("reads", "echo go; read line; echo got $line; cat", keys=b"one\ntwo\n\x04", channels=("pipes", "terminal")),
     py("size", _SIZE, channels=("terminal",)),
     py("modes", _MODES, keys=b"k", channels=("terminal",)),
-    sh("interrupted", "echo go; sleep 20; echo never", keys=b"\x03", channels=("terminal",)),
+    sh("interrupted", "echo go; sleep 5; echo never", keys=b"\x03", channels=("terminal",)),
     sh("interrupt ignored", "trap '' INT; echo go; sleep 0.4; echo alive", keys=b"\x03", channels=("terminal",)),
 )  # fmt: skip
 

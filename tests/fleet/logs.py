@@ -59,7 +59,7 @@ def noise(rng: random.Random, size: int) -> bytes:
     return NOISE * (size // len(NOISE) + rng.randrange(2))
 
 
-def made_log(seed: int, parts: int = 60) -> tuple[bytes, Counter[str]]:
+def made_log(seed: int, parts: int = 16) -> tuple[bytes, Counter[str]]:
     """Fixtures in any order, some again and again, with noise of any length between them."""
     rng = random.Random(seed)
     out, wanted = [], []
@@ -68,7 +68,7 @@ def made_log(seed: int, parts: int = 60) -> tuple[bytes, Counter[str]]:
         times = rng.choice((1, 1, 1, 2, 40))
         gap = noise(rng, rng.choice((0, 0, 200, 60_000))) if times > 1 else b""
         out += [data + gap] * times
-        out.append(noise(rng, rng.choice((20_000, 70_000, 150_000))))
+        out.append(noise(rng, rng.choice((20_000, 70_000, 600_000))))
         wanted += [(f, times) for f in failures]
     return b"".join(out), counts(wanted)
 

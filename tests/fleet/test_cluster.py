@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Cluster:
         self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
         while not file.exists() or not file.stat().st_size:
             assert self.processes[0].poll() is None
+            time.sleep(0.05)
         import json
 
         self.address = json.loads(file.read_text())["address"]
@@ -67,7 +69,7 @@ def test_a_cluster_gives_what_one_process_gives_though_a_worker_is_killed(tmp_pa
     the parts rolled up by workers is triage of the rows."""
     root = tmp_path / "lake"
     root.mkdir()
-    data, _ = made_log(11)
+    data, _ = made_log(3)
     for n in range(3):
         (root / f"{n}.log").write_bytes(data)
     for n in range(20):

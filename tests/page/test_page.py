@@ -118,17 +118,17 @@ def same_as_here(seen: Visit, paths: list[Path]) -> int:
 
 
 def test_our_reports_have_the_answer_of_cpython(page: Visit) -> None:
-    """Thirty fixtures of all kinds: logs, traces, pages of kvm_run."""
-    wanted = OURS if EVERY else every(OURS, 30)
+    """Some fixtures of all kinds: logs, traces, pages of kvm_run; all of them with KVMWHY_EVERY_REPORT=1."""
+    wanted = OURS if EVERY else every(OURS, 16)
     assert same_as_here(page, wanted) >= len(wanted) * 2 // 3
     assert page.errors == []
 
 
 def test_public_reports_have_the_answer_of_cpython(page: Visit) -> None:
-    """Thirty that other people posted; all of them with KVMWHY_EVERY_REPORT=1."""
+    """Some that other people posted; all of them with KVMWHY_EVERY_REPORT=1."""
     if not PUBLIC:
         pytest.skip(f"no public reports in {CORPUS}: set KVMWHY_CORPUS")
-    wanted = PUBLIC if EVERY else every(PUBLIC, 30)
+    wanted = PUBLIC if EVERY else every(PUBLIC, 16)
     assert same_as_here(page, wanted) >= len(wanted) * 2 // 3
     assert page.errors == []
 

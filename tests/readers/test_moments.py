@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -94,18 +93,12 @@ def test_words_without_registers_between_another_vcpus() -> None:
     assert alike(dump(1, 0x1000, 4, "0x0000000000000003"), *words) == [4, 4, 4, 4]
 
 
-def test_many_alike_are_grouped_in_linear_time() -> None:
-    """A log of nothing but one failure: four times as many take about four times as long, not sixteen."""
-
-    def cost(count: int) -> float:
-        text = "\n".join(line for n in range(count) for line in dump(rcx=n)).encode()
-        failures = [record.failure for record in records([text])]
-        started = time.process_time()
-        assert sum(map(len, moments(failures))) == count
-        return time.process_time() - started
-
-    cost(250)
-    assert cost(4000) < 10 * max(cost(1000), 1e-3)
+@pytest.mark.usefixtures("no_hang")
+def test_many_alike_are_grouped() -> None:
+    """A log of nothing but one failure: to compare each with each of them would take minutes."""
+    text = "\n".join(line for n in range(8000) for line in dump(rcx=n)).encode()
+    failures = [record.failure for record in records([text])]
+    assert sum(map(len, moments(failures))) == 8000
 
 
 @pytest.mark.parametrize(

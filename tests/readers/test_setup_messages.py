@@ -174,16 +174,7 @@ def test_two_refusals_stay_two() -> None:
     assert [failure.errno for failure in read(text)] == ["EBUSY", "EINVAL"]
 
 
-def test_hostile_lines_take_linear_time() -> None:
-    """Near misses of every pattern, long and many."""
-    import time
-
-    def took(size: int) -> float:
-        text = ("create vcpu failed " * 40 + "KVM_SET_SREGS " * 40 + "\n" + "kvm: (MSR " * 200 + "\n") * size
-        begin = time.perf_counter()
-        read(text)
-        return time.perf_counter() - begin
-
-    took(2)
-    small, large = took(10), took(40)
-    assert large < 16 * small + 0.5
+@pytest.mark.usefixtures("no_hang")
+def test_hostile_lines_come_to_an_end() -> None:
+    """Near misses of every pattern, long and many: quadratic work would take minutes."""
+    read(("create vcpu failed " * 40 + "KVM_SET_SREGS " * 40 + "\n" + "kvm: (MSR " * 200 + "\n") * 100)

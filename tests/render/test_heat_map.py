@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from browser import LOOKS, overflow, violations, visit
+from browser import looks_of, overflow, violations, visit
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.emulator.atlas import atlas
 from kvmwhy.emulator.encoding_key import LEGACY, VEX, place_of
@@ -55,7 +55,7 @@ def test_each_cell_is_the_atlas(page: Path) -> None:
     assert {name: outcomes for outcomes, name in cells} == letters
 
 
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+@pytest.mark.parametrize(("scheme", "width"), looks_of("x86"))
 def test_in_a_browser(chromium: Browser, page: Path, scheme: str, width: int) -> None:
     """Axe finds nothing, nothing is asked for, and the page is no wider than its window."""
     with visit(chromium, page.as_uri(), scheme=scheme, width=width) as seen:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from browser import LOOKS, overflow, violations, visit
+from browser import looks_of, overflow, violations, visit
 from kvmwhy.cli.main import kvmwhy
 from kvmwhy.emulator.trap_atlas import TrapAtlas, trap_atlas
 from kvmwhy.render.trap_map import family_of, setups_of
@@ -130,8 +130,7 @@ def test_the_kernel_that_was_asked_for_is_chosen(tmp_path: Path, arch: str, kern
     assert re.sub(r"<[^>]+>", "", label).strip() == chosen
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+@pytest.mark.parametrize(("arch", "scheme", "width"), [(arch, *look) for arch in ARCHS for look in looks_of(arch)])
 def test_in_a_browser(chromium: Browser, pages: Pages, arch: str, scheme: str, width: int) -> None:
     """Axe finds nothing, nothing is asked for, and the page is no wider than its window."""
     with visit(chromium, pages(arch).as_uri(), scheme=scheme, width=width) as seen:

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -171,9 +170,7 @@ def test_a_guest_that_never_exits_ends_at_its_timeout() -> None:
         guest = Guest("long64", LOOP)
         vcpu = guest.load(machine)
         for _ in range(3):
-            started = time.monotonic()
             assert vcpu.run(timeout=0.05) == TimedOut(0.05)
-            assert time.monotonic() - started < 2
         machine.write(guest.entry, b"\xf4\xf4")
         assert vcpu.run(timeout=1) == Hlt()
 
@@ -193,9 +190,7 @@ def test_kick() -> None:
         vcpu.kick()
         assert vcpu.run(timeout=5) == Intr()
         threading.Timer(0.05, vcpu.kick).start()
-        started = time.monotonic()
         assert vcpu.run() == Intr()
-        assert time.monotonic() - started < 2
 
 
 def test_vcpus_run_side_by_side_and_share_memory() -> None:
