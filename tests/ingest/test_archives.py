@@ -11,17 +11,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 
 import pytest
-from backports import zstd  # compression.zstd from Python 3.14 on
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvmwhy.ingest.archives import UnpackBudget, members
+from kvmwhy.ingest.zstd import zstd
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,
     "bz2": bz2.compress,
     "xz": lzma.compress,
-    "zst": zstd.compress,
+    "zst": zstd().compress,
 }
 LOG = b"KVM: entry failed, hardware error 0x7\n" * 5000
 

@@ -22,6 +22,7 @@ from kvmwhy.fleet.executor import Engine, here
 from kvmwhy.fleet.files import open_input
 from kvmwhy.fleet.input_splits import Piece, plan
 from kvmwhy.fleet.store import read_rows
+from kvmwhy.ingest.zstd import zstd
 from needs import missing
 
 ROW = NOISE + BLOCK
@@ -117,8 +118,7 @@ def fill(bucket: Bucket) -> int:
     """Logs of all kinds; the size of the big one."""
     data, _ = made_log(5)
     bucket.put("lake/big.log", data)
-    zstd = _import("compression.zstd" if _is_new() else "backports.zstd")
-    bucket.put("lake/packed.log.zst", zstd.compress(data))
+    bucket.put("lake/packed.log.zst", zstd().compress(data))
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w:gz") as archive:
         info = tarfile.TarInfo("inside.log")
@@ -129,12 +129,6 @@ def fill(bucket: Bucket) -> int:
     for n, name in enumerate(NAMES):
         bucket.put(f"lake/{name}", ROW * (n + 1))
     return len(data)
-
-
-def _is_new() -> bool:
-    import sys
-
-    return sys.version_info >= (3, 14)
 
 
 def test_a_bucket_gives_what_the_same_files_give(bucket: Bucket, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from kvmwhy.ingest.packed import BZIP2, GZIP, TAR, TAR_AT, XZ, ZIP, ZSTD
+from kvmwhy.ingest.zstd import zstd
 
 CHUNK: Final = 1 << 20
 _DEEPEST: Final = 4  # a tar.gz in a zip in a tar.gz
@@ -141,11 +142,7 @@ def _members(pull: _Pull, path: str, complain: Complain, limits: UnpackBudget, d
 
 
 def _zstd() -> Any:
-    try:
-        from compression import zstd  # type: ignore[import-not-found]  # Python 3.14
-    except ImportError:
-        from backports import zstd
-    return zstd.ZstdDecompressor()
+    return zstd().ZstdDecompressor()
 
 
 def _xz() -> Any:

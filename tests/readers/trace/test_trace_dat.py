@@ -7,6 +7,7 @@ import struct
 
 import pytest
 
+from kvmwhy.ingest.zstd import zstd
 from kvmwhy.readers.trace import decompress, trace_dat, window_reader
 from kvmwhy.readers.trace.decompress import UnpackError
 from kvmwhy.readers.trace.trace_dat_sections import MAGIC
@@ -216,7 +217,7 @@ def test_nothing_blows_up(how: str) -> None:
     """A piece that claims gigabytes, or gives more than it claims, is refused before it is held."""
     import zlib
 
-    packed = zlib.compress(bytes(1 << 20)) if how == "zlib" else zstd(bytes(1 << 20))
+    packed = zlib.compress(bytes(1 << 20)) if how == "zlib" else zstd().compress(bytes(1 << 20))
     with pytest.raises(UnpackError, match="larger than any"):
         decompress.unpack(packed, 1 << 31, how)
     assert decompress.unpack(packed, 1 << 20, how) == bytes(1 << 20)
@@ -226,15 +227,9 @@ def test_nothing_blows_up(how: str) -> None:
         decompress.unpack(b"no such thing", 100, how)
 
 
-def zstd(data: bytes) -> bytes:
-    module = decompress._module()
-    packed: bytes = module.compress(data)
-    return packed
-
-
 def test_without_zstd_the_file_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Older Pythons have no zstd of their own."""
-    monkeypatch.setattr(decompress, "_MODULES", ("no_such_module",))
+    monkeypatch.setattr("kvmwhy.ingest.zstd.MODULES", ("no_such_module",))
     read = trace_dat.read(load(RELEASES[0], "v7-zstd.dat"))
     assert read.failures == ()
     assert "trace-cmd convert" in read.damage[0]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
+from kvmwhy.ingest.zstd import zstd
 from kvmwhy.readers.trace.formats import Buffer
 
 LARGEST: Final = 64 << 20  # of one section or chunk; trace-cmd's chunks are of some hundred KiB
-_MODULES: Final = ("compression.zstd", "backports.zstd")  # Python 3.14's own, and the same for older ones
+_NO_ZSTD: Final = (
+    "it is compressed with zstd, which this Python cannot read: install backports.zstd, or convert it with"
+    " trace-cmd convert --compression none"
+)
 
 
 class UnpackError(ValueError):
@@ -36,24 +39,15 @@ def _zlib(data: Buffer, size: int) -> bytes:
 
 
 def _zstd(data: Buffer, size: int) -> bytes:
-    zstd = _module()
     try:
-        out: bytes = zstd.ZstdDecompressor().decompress(data, max_length=max(1, size))
-    except (zstd.ZstdError, ValueError, EOFError) as error:
+        module = zstd()
+    except ImportError:
+        raise UnpackError(_NO_ZSTD) from None
+    try:
+        out: bytes = module.ZstdDecompressor().decompress(data, max_length=max(1, size))
+    except (module.ZstdError, ValueError, EOFError) as error:
         raise UnpackError(f"a compressed piece is damaged ({error})") from None
     return _checked(out, size)
-
-
-def _module() -> Any:
-    for name in _MODULES:
-        try:
-            return import_module(name)
-        except ImportError:
-            continue
-    raise UnpackError(
-        "it is compressed with zstd, which this Python cannot read: install backports.zstd, or convert it with"
-        " trace-cmd convert --compression none"
-    )
 
 
 def _checked(out: bytes, size: int) -> bytes:
