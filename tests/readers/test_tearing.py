@@ -51,6 +51,13 @@ def test_another_vcpus_lines_inside_a_line(first: Printed, second: Printed, data
     never_wrong(said((first.text[:at] + second.head + first.text[at:]).encode()), first, second)
 
 
+@pytest.mark.parametrize("name", ["CR2", "CR3", "DR0", "DR7"])
+def test_half_of_a_number_of_a_wide_dump_is_none(name: str) -> None:
+    """QEMU prints these with eight digits of a narrow guest, and always with sixteen of a wide one (target/i386)."""
+    text = f"KVM: unknown exit reason 100\nRAX={1:016x} RBX={2:016x}\n{name}=ffffffffKVM: exception 1 exit\n"
+    assert [f.cpu.registers for f in read(text.encode()).failures if f.cpu] == [{"rax": 1, "rbx": 2}]
+
+
 @settings(max_examples=60, deadline=None)
 @given(reports(), st.data())
 def test_any_part_of_a_report(report: Printed, data: st.DataObject) -> None:

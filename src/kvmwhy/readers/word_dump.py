@@ -60,7 +60,7 @@ def _failure(dump: Dump, text: Text, path: str | None, line: int) -> Failure:
     elif suberror is None:
         suberror = 1
         damage.append("the dump does not say which suberror it is; 1 (emulation failure) is assumed")
-    whole = len(dump.data) if not dump.apart else None
+    whole = None if dump.apart or (piece and suberror is None) else len(dump.data)
     return Failure(
         kind="internal-error",
         arch="x86",

@@ -163,8 +163,9 @@ class Dumps:
         """Take one ``NAME=`` with its digits; ``last``: the text ends with them."""
         position = ORDER[name]
         value = _value(name, values)
-        if last and len(values[-1]) == 8 and 16 in _WIDTHS.get(name, ()):
-            value = None  # eight digits may be half of sixteen
+        wide = self.current is not None and self.current.wide
+        if (last or wide) and len(values[-1]) == 8 and 16 in _WIDTHS.get(name, ()):
+            value = None  # eight digits may be half of sixteen; in a wide dump they are
         canonical = "R" + name[1:] if name[0] == "E" and name not in {"ES", "EFER"} else name
         dump = self.current
         if dump is None or (position == 0 and not dump.repeats(name, value)):
