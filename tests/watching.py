@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,21 +25,35 @@ class Watching:
         command += ["--name", NAME, *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self.said: list[str] = []
-        assert self.process.stderr is not None
-        while not self.said or "watching every vCPU" not in self.said[-1]:
-            line = self.process.stderr.readline()
-            assert line, self.said
-            self.said.append(line)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.wait_to_say("watching every vCPU")
 
     def stop(self, patience: float = PATIENCE) -> int:
         """SIGTERM, and its exit status."""
         self.process.terminate()
-        self.said += (self.process.communicate(timeout=patience)[1] or "").splitlines(keepends=True)
+        self.process.wait(patience)
+        self._reader.join()
         return self.process.returncode
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self._reader.join()
+
+    def wait_to_say(self, words: str) -> None:
+        """Until a line with these words has come."""
+        deadline = time.monotonic() + PATIENCE
+        while not any(words in line for line in self.said):
+            assert self._reader.is_alive(), self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                self.said.append(line)
 
     def wait_for(self, threads: set[int]) -> None:
         """Until each of these threads is in a record."""

@@ -82,6 +82,8 @@ def test_kills_at_random_moments(vmm: Path, tracefs: Path, tmp_path: Path) -> No
     """
     kills = Kills(vmm, tracefs, tmp_path / "out", seed=11)
     kills.run(50 if EVERY_CASE else 12)
+    while not kills.caught and kills.kills < 50:  # a fast machine is rarely caught
+        kills.run(kills.kills + 6)
     lost, doubled = kills.missed()
     assert doubled <= 3
     assert lost <= 200  # a few pages of failures, of some six thousand

@@ -50,7 +50,7 @@ def test_a_full_disk(vmm: Path, tracefs: Path, small_disk: Path) -> None:
     expected = Ran()
     for _ in range(24):
         expected.update(run_vmm(vmm, "long64"))
-    time.sleep(1.5)  # a beat
+    watching.wait_to_say("records wait in memory until there is room")
     assert len(mine(watching.out, expected)) < len(expected)
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     watching.wait_for(set(expected))

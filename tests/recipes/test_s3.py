@@ -116,7 +116,7 @@ def rows_of(paths: list[str], out: Path, engine: Engine = here) -> tuple[bytes, 
 
 def fill(bucket: Bucket) -> int:
     """Logs of all kinds; the size of the big one."""
-    data, _ = made_log(5)
+    data, _ = made_log(5, parts=32)
     bucket.put("lake/big.log", data)
     bucket.put("lake/packed.log.zst", zstd().compress(data))
     sink = io.BytesIO()
