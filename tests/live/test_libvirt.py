@@ -94,7 +94,7 @@ def test_a_watch_names_the_domain(libvirt: Libvirt, tracefs: Path, tmp_path: Pat
         libvirt.wait_for("watched", "paused (unknown)")
         pid = libvirt.pid("watched")
         deadline = time.monotonic() + healthy.PATIENCE
-        while not out.read_bytes() and time.monotonic() < deadline:
+        while f"process {pid}".encode() not in out.read_bytes() and time.monotonic() < deadline:
             time.sleep(0.05)
         watching.terminate()
         watching.communicate(timeout=healthy.PATIENCE)
