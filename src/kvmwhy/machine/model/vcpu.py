@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
+from functools import partial
 from math import inf
 from time import monotonic, sleep
 from types import TracebackType
@@ -20,6 +21,7 @@ from kvmwhy.machine.model.context import Context, Settings, Work
 from kvmwhy.machine.model.cpu import Cpu
 from kvmwhy.machine.model.events import EXTERNAL, NON_MASKABLE, Event
 from kvmwhy.machine.model.hypervisor import enter
+from kvmwhy.machine.model.interruptible import interruptible
 from kvmwhy.machine.model.memory import SharedMemory
 from kvmwhy.machine.model.sregs_check import check_sregs
 from kvmwhy.machine.x86 import state
@@ -63,6 +65,9 @@ class ModelVcpu:
     # -- running -----------------------------------------------------------------------------------
 
     def run(self, timeout: float | None = None) -> Exit:
+        return interruptible(partial(self._run, timeout), self.kick)
+
+    def _run(self, timeout: float | None) -> Exit:
         self._check_open()
         deadline = inf if timeout is None else monotonic() + max(0.0, timeout)
         cpu = self._cpu
