@@ -497,6 +497,13 @@ def test_a_wrong_option_is_one_sentence() -> None:
     assert one_sentence(result).endswith("see `kvmwhy explain --help`")
 
 
+def test_an_argument_is_named_as_the_help_names_it() -> None:
+    """Sentences of click's begin small in kvmwhy's style, names do not."""
+    result = kvmwhy("atlas", "--bytes", "c5 fe 6f 07", "movbe eax, [rdi]")
+    assert one_sentence(result).startswith("kvmwhy: INSTRUCTION and --bytes")
+    assert one_sentence(kvmwhy("run")).startswith("kvmwhy: missing argument 'IMAGE'")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

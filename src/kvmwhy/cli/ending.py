@@ -21,7 +21,9 @@ def refused(error: click.ClickException) -> int:
     context = error.ctx if isinstance(error, click.UsageError) else None
     where = "" if context is None else f"see `{context.command_path} --help`"
     between = " " if message.endswith("?") else "; "
-    complain(f"{message[:1].lower()}{message[1:]}" + (f"{between}{where}" if where else ""))
+    if not message[:2].isupper():  # an argument's name, such as FILE, stays as the help has it
+        message = f"{message[:1].lower()}{message[1:]}"
+    complain(message + (f"{between}{where}" if where else ""))
     return error.exit_code
 
 
