@@ -59,6 +59,9 @@ def test_exits_as_json(image: Path) -> None:
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [o.get("exit") for o in objects[:2]] == ["KVM_EXIT_MMIO", "KVM_EXIT_INTERNAL_ERROR"]
     assert objects[0]["phys_addr"] == "0xd0000000"
+    assert (objects[0]["len"], objects[0]["is_write"]) == (4, False)  # u32 in linux/kvm.h: a number, as in records
+    assert (objects[1]["suberror"], objects[1]["ndata"]) == (1, objects[-1]["ndata"])
+    assert objects[1]["data"] == objects[-1]["data"]
     assert objects[0]["on"] == "kvm"
     assert objects[-1]["machine"]["kernel"] == os.uname().release
     assert objects[-1]["causes"][0]["family"] == "emulator-gap"

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kvmwhy.abi import literal
+from kvmwhy.abi.kvm_run import EXITS
 from kvmwhy.abi.uname import Arch
 from kvmwhy.cli.from_vcpu import convey
 from kvmwhy.cli.other_host import bare_host, refusal
@@ -224,11 +225,26 @@ def _ending(machine: Machine, vcpu: Vcpu, guest: Guest, last: Exit | None) -> st
 
 def print_exit(exit_: Exit, machine: MachinePart, *, as_json: bool) -> None:
     if as_json:
-        fields = {name: _plain(value) for name, value in msgspec.structs.asdict(exit_).items()}
+        fields = {name: _in_json(exit_, name, value) for name, value in _payload(exit_)}
         sys.stdout.write(msgspec.json.encode({"exit": exit_.name, "on": machine.on, **fields}).decode() + "\n")
     else:
         sys.stdout.write(safe(describe(exit_)) + "\n")
     sys.stdout.flush()
+
+
+def _payload(exit_: Exit) -> list[tuple[str, object]]:
+    """The members of the exit; of an internal error's data only what KVM wrote."""
+    return [
+        (name, exit_.words if isinstance(exit_, InternalError) and name == "data" else value)
+        for name, value in msgspec.structs.asdict(exit_).items()
+    ]
+
+
+def _in_json(exit_: Exit, name: str, value: object) -> object:
+    """As in records: 64 bits are 0x text, which no reader of JSON rounds; what C has narrower is a number."""
+    known = EXITS.get(exit_.exit_reason)
+    is_narrow = any(field.name == name and field.size < 8 for field in known.fields) if known else False
+    return value if is_narrow and isinstance(value, int) else _plain(value)
 
 
 def _plain(value: object) -> object:
