@@ -11,6 +11,7 @@ from typing import Any
 import iced_x86
 import pytest
 
+from kvmwhy.arch.x86.iced.decode import text_of
 from kvmwhy.probe import encodings
 from kvmwhy.probe.encodings import BITNESS, MODES, Form, all_forms, form_of
 from kvmwhy.probe.guest import FIELD, OPERAND
@@ -29,7 +30,7 @@ def known() -> tuple[tuple[Form, iced_x86.Instruction], ...]:
             for option in (iced_x86.DecoderOptions.NONE,) if form.defined else sorted(OPTIONS):
                 decoder = iced_x86.Decoder(BITNESS[form.mode], form.code, options=option, ip=encodings.ORIGIN)
                 decoded = decoder.decode()
-                if encodings._formatter().format(decoded) == form.text:
+                if text_of(decoded) == form.text:
                     found.append((form, decoded))
                     break
             else:

@@ -321,20 +321,13 @@ def _prefixed(
             yield Form(mode, code, _text(code, mode, info.decoder_option), kind, **rest)
 
 
-@cache
-def _formatter() -> iced_x86.Formatter:
-    import iced_x86
-
-    formatter = iced_x86.Formatter(iced_x86.FormatterSyntax.INTEL)
-    formatter.hex_prefix, formatter.hex_suffix, formatter.uppercase_hex = "0x", "", False
-    return formatter
-
-
 def _text(code: bytes, mode: Mode, option: Any = 0) -> str:
     import iced_x86
 
+    from kvmwhy.arch.x86.iced import decode
+
     instruction = iced_x86.Decoder(BITNESS[mode], code, options=option, ip=ORIGIN).decode()
-    return "(bad)" if instruction.is_invalid else _formatter().format(instruction)
+    return "(bad)" if instruction.is_invalid else decode.text_of(instruction)
 
 
 def _known() -> Iterator[Form]:
@@ -398,13 +391,15 @@ def form_of(code: bytes, mode: Mode, kind: Kind = "check") -> Form:
     """Any bytes as a form: the instruction that they are with HLT behind them, if they are one at all."""
     import iced_x86
 
+    from kvmwhy.arch.x86.iced import decode
+
     instruction = iced_x86.Decoder(BITNESS[mode], code.ljust(15, b"\xf4"), ip=ORIGIN).decode()
     if instruction.is_invalid:
         return Form(mode, code, "(bad)", kind, defined=False)
     info, name = iced_x86.OpCodeInfo(instruction.code), _tables().opcodes[instruction.code]
     side = _side(info)
     return Form(
-        *(mode, code, _formatter().format(instruction), kind, side),
+        *(mode, code, decode.text_of(instruction), kind, side),
         defined=False,
         data=_data(name, side),
         size=info.operand_size or BITNESS[mode],

@@ -133,6 +133,11 @@ def decode(code: bytes, *, bitness: int, address: int, syntax: Syntax) -> Instru
     )
 
 
+def text_of(instruction: iced_x86.Instruction) -> str:
+    """A valid instruction of iced's in Intel's syntax, as all of kvmwhy writes it."""
+    return _text(_iced(), instruction, "intel")
+
+
 def _text(iced: _Iced, instruction: iced_x86.Instruction, syntax: Syntax) -> str:
     if syntax == "att":
         return iced.att.format(instruction)
