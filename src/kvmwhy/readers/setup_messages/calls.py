@@ -50,7 +50,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "memory-region",
         r"Set(?:Kvm)?User(?:space)?MemoryRegions?|set_user_memory_region|set_memory_region|CreateUserMemory|"
         r"(?:user(?:space)?|kvm) memory (?:region|slot|area)s?|KvmSetUserMemory|UserMemoryRegion"
-        r"|set(?:ting)? (?:the )?user(?:space)? memory|kvm_set_mem\b|register_mem\b",
+        r"|(?:set(?:ting)?|creat(?:e|ing)|remov(?:e|ing)) (?:the )?user(?:space)? memory|kvm_set_mem\b|register_mem\b",
     ),
     _call(
         "KVM_SET_USER_MEMORY_REGION",
@@ -82,12 +82,13 @@ CALLS: Final[tuple[Call, ...]] = (
     _call(
         "KVM_GET_MSRS",
         "msr",
-        r"\bget(?:ting)? [^\n]{0,30}\bmsrs?\b|GetMsrEntries|GetModelSpecificRegisters|VcpuGetMsrs",
+        r"\bget(?:ting)? [^\n]{0,30}\bmsrs?\b|GetMsrEntries|GetModelSpecificRegisters|VcpuGetMsrs"
+        r"|\bread(?:ing)? [^\n]{0,20}feature msrs",
     ),
     _call(
         "KVM_SET_CPUID2",
         "cpuid",
-        r"SetSupportedCpusFailed|SetCpuid|VcpuSetCpuid|set_cpuid2?|" + _SET + r"[^\n]{0,30}\bcpuid\b|supported CPUs",
+        r"SetSupportedCpus|SetCpuid|VcpuSetCpuid|set_cpuid2?|" + _SET + r"[^\n]{0,30}\bcpuid\b|supported CPUs",
     ),
     _call(
         "KVM_GET_SUPPORTED_CPUID",
@@ -134,6 +135,7 @@ CALLS: Final[tuple[Call, ...]] = (
     _call(
         "KVM_SET_TSS_ADDR", "tss-address", r"SetTssAddr|VmSetup\(|set_tss_addr(?:ess)?|KVM_SET_TSS_ADDRESS|\bTSS addr"
     ),
+    _call("KVM_GET_TSC_KHZ", "tsc-frequency", r"\bget(?:ting)? [^\n]{0,12}\bTSC frequency"),
     _call("KVM_SET_IDENTITY_MAP_ADDR", "identity-map", r"SetIdentityMapAddr|identity map addr"),
     _call("KVM_SET_GSI_ROUTING", "irq-routing", r"SetGsiRouting|(?:gsi|irq|interrupt) rout(?:ing|es?)"),
     _call("KVM_SET_IRQCHIP", "irqchip", r"VmSetIrqChip|SetIrqchip|\bset(?:ting)? [^\n]{0,20}irq ?chip"),
@@ -152,6 +154,16 @@ CALLS: Final[tuple[Call, ...]] = (
         + _THE
         + r"(?:v?gic|\bits\b|v?aia)\b",
     ),
+    _call("KVM_SET_DEVICE_ATTR", "pmu", _MAKE + _THE + r"pmu\b"),
+    _call(
+        "KVM_TDX_INIT_VM",
+        "tdx-launch",
+        r"\b(?:initiali[sz]|finali[sz]|retriev|enabl)(?:e|ing) [^\n]{0,16}\bTDX\b",
+    ),
+    _call("SNP_INIT", "sev-launch", r"\b(?:initiali[sz]|retriev|enabl)(?:e|ing) [^\n]{0,8}\bSEV-SNP\b"),
+    _call("KVM_ENABLE_CAP", "hyperv", r"\benabl(?:e|ing) Hyper-?V SynIC"),
+    _call("arch_prctl", "amx", r"\b(?:enabl(?:e|ing)|set(?:ting)? up) AMX\b"),
+    _call("KVM_GET_API_VERSION", "version-too-old", r"\bget(?:ting)? [^\n]{0,8}\bAPI version"),
     _call(
         "KVM_SET_DEVICE_ATTR",
         "device-attribute",
@@ -161,13 +173,15 @@ CALLS: Final[tuple[Call, ...]] = (
         "KVM_ARM_VCPU_INIT",
         "vcpu-init",
         r"VcpuArmInit|VcpuInit\(|VcpuFinalize|vcpu_init\b|KVM_ARM_VCPU_INIT|preferred target"
-        r"|initiali[sz](?:e|ing) (?:the )?v-?cpus?\b(?! reg)|fetching preferred",
+        r"|(?:init|initiali[sz](?:e|ing)|finali[sz](?:e|ing)) (?:the )?v-?cpus?\b(?! reg)|fetching preferred"
+        r"|vcpu processor features",
     ),
     _call(
         "KVM_SET_ONE_REG",
         "one-register",
-        r"\bone[ _]reg\b|SetOneReg|VcpuSetReg|SetAarchCoreRegister|SetRiscvCoreRegister|(?:set"
-        r"|write) (?:core|system|non-core) register|set register 0x6[0-9a-f]{15}|invalid register ID"
+        r"\bone[ _]reg\b|SetOneReg|VcpuSetReg|SetAarchCoreRegister|SetRiscvCoreRegister|(?:[gs]et|read"
+        r"|write) (?:aarch64 |riscv64 )?(?:core|system|non-core) register\b|set register 0x6[0-9a-f]{15}"
+        r"|list of registers|invalid register ID"
         r"|no such register: reg=",
     ),
     _call(
@@ -175,9 +189,11 @@ CALLS: Final[tuple[Call, ...]] = (
         "general-registers",
         r"REGSConfiguration|Set_?StandardReg|SetBaseRegisters|SetRegisters|VcpuSetRegs|\bset_regs\b|"
         + _SET
-        + r"[^\n]{0,30}(?:general[- ]purpose|base|standard|initial|vcpu) reg(?:ister)?s?\b",
+        + r"[^\n]{0,30}(?:general[- ]purpose|base|standard|initial|vcpu) reg(?:ister)?s?\b"
+        r"|set up registers|(?:read|writ)ing CPU registers?",
     ),
     _call("KVM_IRQFD", "irqfd", r"\birqfd\b|RegisterIrqFd|VmIrqFd|RegisterIrqEvent"),
+    _call("KVM_IRQFD", "irqfd", r"register (?:interrupt event|irq fd)", specific=False),
     _call("KVM_IOEVENTFD", "ioeventfd", r"\bioeventfd\b|RegisterIoEvent|register(?:ing)? IO ?event"),
     _call("KVM_SET_MEMORY_ATTRIBUTES", "memory-attributes", r"SetMemoryAttributes|memory attributes"),
     _call(
@@ -195,6 +211,7 @@ CALLS: Final[tuple[Call, ...]] = (
         + _THE
         + r"(?:[a-z0-9]{1,8} ){0,1}v-?cpus?\b|add vcpu to kvm|v-?cpu creat(?:ion|e failed)|spawn(?:ing)? vcpu",
     ),
+    _call("vcpu-init", "vcpu-init", r"configur(?:e|ing) (?:the )?v-?cpus?\b"),
     _call(
         "open",
         "device",
@@ -216,7 +233,9 @@ CALLS: Final[tuple[Call, ...]] = (
         r"\bVmFd\b|VM file descriptor|CreateVm\b|VmCreate\b|KvmCreateVm|create_vm\b|create the KVM VM|kvm_create_vm"
         r"|(?:creat(?:e|ing)|creation of) "
         + _THE
-        + r"(?:kvm )?(?:(?:ucontrol )?vm|virtual machine|vm fd|micro-?vm)\b|VM creation|createVM\b",
+        + r"(?:kvm )?(?:(?:ucontrol )?vm|virtual machine|vm fd|micro-?vm)\b"
+        r"(?! (?:image|disk|snapshot|template|config|file|name|backup|dir|folder|log|socket|network|pool|storage))"
+        r"|VM creation|createVM\b",
     ),
 )
 

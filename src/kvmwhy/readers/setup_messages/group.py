@@ -63,7 +63,7 @@ def _join(group: Group, message: Message, line: int) -> Group | None:
     if _several_msrs(mine, message):
         msrs = f"{mine.fields.get('msrs') or hex(int(mine.fields['msr']))} {message.fields['msr']:#x}"
         return group._replace(message=mine._replace(fields={**mine.fields, "msrs": msrs}))
-    if _says_less(message, mine):
+    if _says_less(message, mine) and not (mine.call in _VAGUE and message.call not in _VAGUE):
         return group._replace(message=_with(mine, message))
     if _says_less(mine, message):
         return group._replace(message=_with(message, mine))

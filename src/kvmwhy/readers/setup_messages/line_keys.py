@@ -1,62 +1,45 @@
-"""The words that lead to a line in which a refused set-up may be told in words of its own.
+"""The words that lead to a line in which a refused set-up may be told in words of its own, in lower case.
 
-They are combined: a verb before what is made or set. What an input must hold for this reader to be asked at all is
-declared apart from them, in ``readers.anchors``: the fewer, the faster every other input is read.
+A line that has none of them is not looked at; what one that has some says is asked of ``calls``. What an input must hold
+for this reader to be asked at all is declared apart from them, in ``readers.anchors``: the fewer, the faster every
+other input is read.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_VERBS: Final = (
-    "reate", "reating", "reate a", "reate the", "reating a", "reating the", "reate new", "reate KVM", "reating KVM",
+_KVM: Final = (
+    "kvm error", "kvm ioctl", "kvm backend", "kvm hypervisor", "kvm vcpu", "kvm failed", "kvm init", "init kvm",
+    "start kvm", "kvm setup", "setup kvm", "set up kvm", "kvm platform", "kvm state", "using kvm", "/dev/kvm",
+    "kvm object", "kvm: create", "kvm device", "open kvm", "access kvm", "opening kvm", "use kvm", "kvm memory",
+    "kvm(error", "kvmnew", "newkvm", "createkvm", "openkvm", "initkvm", "kvminit", "kvmfd", "hypervisor",
 )  # fmt: skip
-_MADE: Final = (
-    "vcpu", "vCPU", "VCPU", "Vcpu", "VM", "vm", "Vm", "virtual machine", "microVM", "microvm", "KVM VM", "KVM vm",
-    "kvm vm", "irqchip", "IRQ chip", "IRQchip", "GIC", "VGIC", "vgic",
+_IOCTLS: Final = (
+    *(
+        f"kvm_{group}"
+        for group in (
+            "create_", "set_", "get_", "enable_cap", "check_extension", "arm_", "memory_encrypt", "init_", "sev_", "tdx_",
+            "cap_", "irq", "ioeventfd", "ppc_", "s390_", "riscv_", "xen_", "reg", "assign_", "device_", "pre_fault",
+            "clear_dirty", "reset_dirty", "signal_msi",
+        )
+    ),
+    "ioctl (create_", "ioctl (set_", "ioctl(create_", "ioctl(set_", "ioctl (enable_", "ioctl(enable_",
 )  # fmt: skip
-_SET: Final = ("set", "setting", "Set", "Setting", "restore", "put", "writing", "write", "configure", "configuring")
-_STATE: Final = (
-    "cpuid", "CPUID", "Cpuid", "CPUID2", "cpuid2", "MSR", "MSRs", "msr", "msrs", "Msr", "FPU", "fpu", "xsave",
-    "XSAVE", "Lapic", "LAPIC", "lapic", "regs", "registers", "KVM vcpu", "core register", "one reg", "user memory",
-    "memory region", "memory slot", "guest memory", "debug reg", "nested state", "MP state", "mp state",
-    "vcpu events", "TSC", "tsc", "identity map",
+_OBJECTS: Final = (
+    "vcpu", "reate vm", "reate a vm", "reating vm", "creating a vm", "the vm", "new vm", "kvm vm", "vmfd",
+    "createvm", "vmcreate", "create_vm", "vm creation", "ucontrol vm", "vmsetup(", "vm fd", "vm file desc", "vm propert",
+    "initialize vm", "setup vm", "virtual machine", "microvm", "cpuid", "supported cpus", "supportedcpus", "processor features",
+    "msr", "modelspecific", "sregs", "segmentreg", "statusreg", "specialreg", "standardreg", "basereg", "registers",
+    "core reg", "corereg", "system reg", "register", "one reg", "onereg", "_regs", "vcpusetregs", "fpu", "floating", "lapic",
+    "localint", "local inter", "xcr", "xsave", "extended state", "control reg", "mpstate", "mp state", "mp_state",
+    "multiprocessor", "nested", "debugreg", "debug reg", "tsc", "tss", "identity map", "identitymap", "irqchip",
+    "irq chip", "irq_chip", "ioapic", "interrupt controller", "gic", "aia", "pit2", "setpit", "vmsetpit", "i8254",
+    "irqfd", "irqevent", "interrupt event", "ioevent", "io event", "gsi", "irq rout", "interrupt rout", "memory region",
+    "memoryregion", "memory slot", "memslot", "guest memory", "user memory", "usermemory", "userspace memory", "addmemory",
+    "register_mem", "kvm_set_mem", "memory attributes", "memoryattributes", "guest_memfd", "guestmemfd", "device attr",
+    "deviceattr", "capabilit", "enablecap", "split irq", "splitirq", "x2apic", "exists due", "exits due",
+    "preferred target", "synic", "pmu", "tdx", "sev-", "sev_", "amx", "api version", "extensions",
 )  # fmt: skip
-LINE_KEYS: Final = (
-    "kvm error", "kvm ioctl", "kvm backend", "kvm hypervisor", "kvm vcpu", "file descriptor", "KVM error", "Kvm error",
-    "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup", "setup KVM", "set up KVM",
-    "KVM vCPU", "KVM hypervisor", "KVM backend", "KVM platform", "KVM state", "using KVM",
-    "KVM error", "Kvm error", "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup",
-    "setup KVM", "set up KVM", "KVM vCPU", "KVM hypervisor", "KVM backend", "KVM platform", "KVM state", "using KVM",
-    "KVM_TDX_", "KVM_CAP_", "/dev/kvm", "guest_memfd", "such register: reg=", "KVM capabilit", "kvm capabilit",
-    "KVM_CREATE_", "KVM_SET_", "KVM_GET_", "KVM_ENABLE_CAP", "KVM_CHECK_EXTENSION", "KVM_ARM_", "KVM_MEMORY_ENCRYPT",
-    "KVM_INIT_", "KVM_SEV_", "KVM_IRQ", "KVM_IOEVENTFD", "KVM_PPC_", "KVM_S390_", "KVM_RISCV_", "KVM_XEN_",
-    "KVM_REG", "KVM_ASSIGN_", "KVM_DEVICE_", "KVM_PRE_FAULT", "KVM_CLEAR_DIRTY", "KVM_RESET_DIRTY",
-    "KVM_SIGNAL_MSI", "ioctl (CREATE_", "ioctl (SET_", "ioctl(CREATE_", "ioctl(SET_", "ioctl (ENABLE_",
-    "ioctl(ENABLE_", "VmFd", "VcpuFd", "KvmNew", "KvmFd", "CreateVm", "VmCreate", "createVM", "VcpuCreate",
-    "CreateVcpu", "create_vcpu", "create_vm", "HypervisorCreate", "KvmCreate", "CreateKvm", "OpenKvm", "NewKvm",
-    "NewVcpu", "InitKvm", "KvmInit", "Kvm(Error", "KVM Error",
-    "VM creation", "vcpu creation", "vm creation", "CreateGuestMemfd",
-    "KVM object", "Kvm object", "kvm object", "KVM: create", "KVM device", "kvm device", "open kvm", "open KVM",
-    "access kvm", "access KVM", "opening kvm", "opening KVM", "use kvm", "use KVM", "create the hypervisor",
-    "of the hypervisor", "IrqChip", "Irqchip", "nterrupt controller", "SetSpecialReg", "SetStatusReg",
-    "SetSegmentReg", "SREGS", "sregs", "SRegs", "Sregs", "pecial reg", "egment registers", "SetMsr",
-    "SetModelSpecific", "MSRSConfig", "set_msrs", "MsrEntries", "SetCpuid", "SetSupportedCpus", "SupportedCpuid",
-    "set_cpuid", "Xcr", "xcrs", "XCRS", "xcr0", "Xsave", "SetFpu", "SetFPU", "SetFloating", "FPUConfig", "SetLapic",
-    "LocalInt", "extended states", "SetVcpuEvents", "SetMpState", "multiprocessor state", "SetNestedState",
-    "SetDebugRegs", "tsc_khz", "SetTsc", "SetTss", "set_tss", "TSS addr", "tss addr", "VmSetup(", "SetPit",
-    "CreatePit", "SetIdentityMap", "GsiRouting", "GSI rout", "gsi rout", "irq rout", "IRQ rout", "nterrupt rout",
-    "VmSetIrq", "create_irq", "CreateGic", "CreateVgic", "SetupGIC", "create_vgic", "device attribute", "DeviceAttr",
-    "VcpuInit(", "vcpu_init", "VcpuArmInit", "VcpuFinalize", "preferred target", "nitializing the vcpu",
-    "nitializing vcpu", "nitializing vCPU", "nitialise vcpu", "vcpu create", "vCPU create", "ucontrol VM",
-    "nitialising vCPU", "nitialize vcpu", "SetOneReg", "CoreRegister", "invalid register ID",
-    "REGSConfig", "StandardReg", "SetBaseReg", "SetRegisters", "VcpuSet", "VcpuGet", "purpose reg", "set_regs",
-    "irqfd", "IrqFd", "ioeventfd", "IoEvent", "IO event", "IrqEvent", "SetMemoryAttributes", "memory attributes",
-    "EnableCap", "nabling capab", "nable capab", "nable split", "SplitIrq", "X2Apic", "exists due", "exits due",
-    "SetUserMemory", "SetKvmUser", "SetUserspaceMemory", "CreateUserMemory", "UserMemoryRegion",
-    "user_memory_region", "set_memory_region", "userspace memory", "user memory region", "kvm memory", "kvm_set_mem",
-    "register_mem", "add a memory region", "add memory region", "map memory region", "register memory region",
-    "AddMemory", "MemoryRegion(Error", "set the memory region", "map guest memory", "vcpu to kvm", "vCPU to KVM",
-    *(f"{verb} {thing}" for verb in _VERBS for thing in _MADE),
-    *(f"{verb} {thing}" for verb in _SET for thing in _STATE),
-)  # fmt: skip
+
+LINE_KEYS: Final = tuple(dict.fromkeys((*_KVM, *_IOCTLS, *_OBJECTS)))

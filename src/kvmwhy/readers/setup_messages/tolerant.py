@@ -71,6 +71,7 @@ _KVM: Final = re.compile(
     r"|gvisor|uhyve|solo5|dragonball|stratovirt",
     re.IGNORECASE,
 )
+_GET: Final = re.compile(r"\b[gG]et(?:ting)?(?![a-z])")
 _CAUSE: Final = re.compile(
     r"^\s*(?:Caused by|[0-9]{1,2}: |caused by|\(?(?:os error|errno)|(?:source|cause|reason|error"
     r"|details?)\b)|^\s{2,}\S|^[>|]",
@@ -95,7 +96,7 @@ def lines_of_interest(text: str) -> Iterator[tuple[int, int]]:
     data = text.encode("utf-8", "replace")
     narrow = len(data) == len(text)
     place, done, end = 0, 0, -1  # of characters, of bytes
-    for _, at, _ in _search()(data):
+    for _, at, _ in _search()(data.lower()):
         if at < end:
             continue
         start = data.rfind(b"\n", 0, at) + 1
@@ -112,7 +113,7 @@ def lines_of_interest(text: str) -> Iterator[tuple[int, int]]:
 
 @cache
 def _search() -> Finder:
-    return finder([anchor.encode() for anchor in dict.fromkeys(LINE_KEYS)])
+    return finder([key.encode() for key in LINE_KEYS])
 
 
 def read_line(text: str, start: int, end: int) -> Refusal | None:
@@ -180,14 +181,10 @@ def _says_failed(line: str, named: re.Match[str]) -> bool:
 
 
 def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Refusal | None:
-    last: tuple[Call, re.Match[str]] | None = None
-    for call in CALLS:
-        if match := call.pattern.search(line):
-            last = call, match
-            break
-    if last is None:
+    named = _named(line)
+    if named is None:
         return _of_kvm(text, start, end, line)
-    call, match = last
+    call, match, is_read = named
     errno = find_errno(text, start + match.end(), end) or find_errno(text, start, end)
     failed = _FAILED.search(line)
     if errno is None:
@@ -210,7 +207,22 @@ def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Re
         name, detail = "open", "device"  # KVM_CREATE_VM returns none of them: it is /dev/kvm that could not be opened
     else:
         detail = call.detail
+    if is_read:
+        name = name.replace("KVM_SET_", "KVM_GET_")
     return Refusal(start + match.start(), end, name, detail, errno.name)
+
+
+def _named(line: str) -> tuple[Call, re.Match[str], bool] | None:
+    """The call that a line names, and whether its state is read there and not written."""
+    written = _GET.sub(lambda match: match[0].replace("get", "set").replace("Get", "Set"), line)
+    for call in CALLS:
+        if match := call.pattern.search(line):
+            return call, match, written != line and _GET.search(match[0]) is not None
+    if written != line:
+        for call in CALLS:
+            if match := call.pattern.search(written):
+                return call, match, True
+    return None
 
 
 def _of_kvm(text: str, start: int, end: int, line: str) -> Refusal | None:
