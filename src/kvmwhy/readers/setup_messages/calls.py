@@ -231,9 +231,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "KVM_CREATE_VM",
         "vm",
         r"\bVmFd\b|VM file descriptor|CreateVm\b|VmCreate\b|KvmCreateVm|create_vm\b|create the KVM VM|kvm_create_vm"
-        r"|(?:creat(?:e|ing)|creation of) "
-        + _THE
-        + r"(?:kvm )?(?:(?:ucontrol )?vm|virtual machine|vm fd|micro-?vm)\b"
+        r"|(?:creat(?:e|ing)|creation of) " + _THE + r"(?:kvm )?(?:(?:ucontrol )?vm|virtual machine|vm fd|micro-?vm)\b"
         r"(?! (?:image|disk|snapshot|template|config|file|name|backup|dir|folder|log|socket|network|pool|storage))"
         r"|VM creation|createVM\b",
     ),
