@@ -17,6 +17,7 @@ from kvmwhy.readers.registry import readers_of
 from kvmwhy.record import Failure, Host, HostEvent, Source
 
 _MOST_DAMAGE: Final = 64
+_OF_THE_HOST: Final = frozenset({"memory-poisoned"})  # holds wherever in the VMM's log it stands
 _OF_ONE_VM: Final = frozenset({"qemu", "ram_bytes"})
 
 
@@ -26,6 +27,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     read_streams: list[tuple[str, Stream, list[Evidence]]] = []
     names: dict[str, None] = {}
     logs: list[Stream] = []  # with lines of the host's kernel
+    told_by_vmm: list[HostEvent] = []
     for stream in parts:
         pieces: list[Evidence] = []
         for kind in readers_of(stream.text.text):
@@ -36,6 +38,8 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
                 logs.append(stream)
             stamps: dict[str, Any] = {"times": stream.times, "writer": stream.writer} if is_log else {}
             evidence: Evidence = kind.load().read(stream.text, path=path, first_line=1, **stamps)
+            if kind.module == "host_memory":
+                told_by_vmm += [_event(e, stream, first_line) for f in evidence.failures for e in f.host.events]
             if evidence.failures or evidence.damage:
                 names[evidence.format or kind.name] = None
                 known = _with_arch(evidence.failures, stream.text.text)
@@ -48,7 +52,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     _, _, (only, *more) = read_streams[0]
     if len(parts) == 1 and not more:  # as nearly always: there is nothing to put together
         remarks_of_one = tuple(dict.fromkeys(only.damage))[:_MOST_DAMAGE]
-        failures = _with_events(list(only.failures), logs, first_line)
+        failures = _with_events(list(only.failures), logs, told_by_vmm, first_line)
         return Evidence(standing(settle(failures)), remarks_of_one, " + ".join(names) or None)
     by_host: dict[str, list[Evidence]] = {}
     for host, _, pieces in read_streams:
@@ -62,7 +66,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     if len(by_host) > 1 or len(read_streams) > 1:
         failures.sort(key=lambda f: f.source.line or 0)
     damage = dict.fromkeys(remark for _, _, pieces in read_streams for piece in pieces for remark in piece.damage)
-    failures = _with_events(failures, logs, first_line)
+    failures = _with_events(failures, logs, told_by_vmm, first_line)
     return Evidence(standing(settle(failures)), tuple(damage)[:_MOST_DAMAGE], " + ".join(names) or None)
 
 
@@ -102,8 +106,12 @@ def _event(event: HostEvent, stream: Stream, first_line: int) -> HostEvent:
     return placed
 
 
-def _with_events(failures: list[Failure], logs: list[Stream], first_line: int) -> list[Failure]:
-    """What the host's kernel logged beside the failures of other readers."""
+def _with_events(
+    failures: list[Failure], logs: list[Stream], told_by_vmm: list[HostEvent], first_line: int
+) -> list[Failure]:
+    """What the host's kernel logged beside the failures of other readers, and what the VMM told of the host."""
+    if told_by_vmm:
+        failures = [beside(failure, told_by_vmm, _OF_THE_HOST) for failure in failures]
     if not logs or not failures:
         return failures
     from kvmwhy.readers.kernel_log.nearby import LASTING, told

@@ -56,6 +56,7 @@ READERS: Final = (
     Reader("kernel log", "kernel_log", "kernel_log"),
     Reader("trace", "trace.ftrace", "trace"),
     Reader("illumos KVM ring buffer", "illumos_ring", "illumos_ring"),
+    Reader("host memory error", "host_memory", "host_memory"),
     Reader("set-up message", "setup_messages", "setup_messages"),
     Reader("other hypervisor", "not_kvm", "not_kvm"),
     Reader("results of KVM_RUN", "run_results", "run_results"),

@@ -254,6 +254,8 @@ def _failure(facts: Facts) -> str:
             return f"{call} was refused: {failure.errno or 'for a reason that is not an errno'}"
         case "symptom":
             return "a symptom; the record of the failure is not in this text"
+        case "host-trouble" if failure.source.vmm is not None:
+            return "the VMM tells of trouble of the host's"
         case "host-trouble":
             return "no line of a VMM is shown; these are lines of the host's kernel"
         case "not-kvm":

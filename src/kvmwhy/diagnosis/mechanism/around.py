@@ -222,6 +222,8 @@ def host_trouble(facts: Facts) -> Mechanism | None:
         return None
     if (other := _named_by_event(facts)) is not None:
         return other
+    if (reported := next(filter(_is_vmms, facts.failure.host.events), None)) is not None:
+        return Mechanism("host-trouble", _poisoned(reported), "certain", (Proof(said(reported), reported.at),))
     order = (_BREAKDOWNS, TROUBLE, _ENDS, REFUSED_AT_START)
     events = sorted(facts.failure.host.events, key=lambda event: [event.kind not in kinds for kinds in order])
     what = _most_telling(facts, [event for event in events if event.kind == events[0].kind])
@@ -234,6 +236,23 @@ def host_trouble(facts: Facts) -> Mechanism | None:
     once = {said(event): event for event in reversed(events)}  # the first of equal ones
     proofs = tuple(Proof(said(event), event.at) for event in events if once[said(event)] is event)[:3]
     return Mechanism("host-trouble", text, "likely", proofs)
+
+
+def _is_vmms(event: HostEvent) -> bool:
+    """The VMM told of it, and not the kernel's log."""
+    return event.kind == "memory-poisoned" and "vmm" in event.fields
+
+
+def _poisoned(event: HostEvent) -> str:
+    """What a memory error of the host meant to the VM."""
+    address = event.fields.get("address")
+    if event.fields.get("owner"):
+        return "A memory error of the host met the VMM's own memory, which ends the VM or leaves it damaged."
+    if isinstance(address, int) and "type" in event.fields:
+        return (
+            f"A memory error of the host met the guest's memory at {address:#x}; the guest got a machine check for it."
+        )
+    return "A memory error of the host met the VM."
 
 
 def _most_telling(facts: Facts, events: Sequence[HostEvent]) -> str:

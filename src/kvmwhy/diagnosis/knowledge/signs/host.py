@@ -266,7 +266,7 @@ SIGNS: Final = (
         None,
         _event("machine-check", "memory-poisoned", "memory-error"),
         "the host reports a machine check or a memory failure",
-        weights(host_dying=2.5, cpu=0.5),
+        weights(host_dying=3, cpu=0.5, host_kernel=-1),
         "drivers and mm/memory-failure.c: the hardware under the guest is failing.",
     ),
     Sign(

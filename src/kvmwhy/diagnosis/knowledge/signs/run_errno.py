@@ -11,6 +11,7 @@ from kvmwhy.record import At
 _RUN: Final = ("run-errno",)
 _FIRMWARE: Final = ("bios", "option-rom", "flash", "reset-vector", "low-ram", "ebda")
 _VFIO_EVENTS: Final = ("vfio-bar-fault", "device-reset-failed", "device-refused", "vfio-memory-lock", "iommu-fault")
+_BAD_MEMORY: Final = ("memory-poisoned", "memory-error", "machine-check")
 _KERNELS: Final = (
     "warning",
     "kernel-bug",
@@ -139,7 +140,9 @@ SIGNS: Final = (
     Sign(
         "efault-and-the-kernel-is-silent",
         _RUN,
-        lambda scene: scene.errno == "EFAULT" and scene.arch in {"x86", None} and not scene.event(*_KERNELS),
+        lambda scene: (
+            scene.errno == "EFAULT" and scene.arch in {"x86", None} and not scene.event(*_KERNELS, *_BAD_MEMORY)
+        ),
         "no trouble of the host's kernel is shown: what backs guest memory is the usual reason",
         weights(host_setup=1, host_kernel=-0.5),
         "Resources of the host run out more often than its kernel fails.",
@@ -228,6 +231,14 @@ SIGNS: Final = (
         "the page behind the address has a memory error ({})",
         weights(host_dying=3),
         "mm/memory-failure.c.",
+    ),
+    Sign(
+        "memory-error-before",
+        _RUN,
+        lambda scene: scene.event(*_BAD_MEMORY),
+        "the host's memory had an error before KVM_RUN failed",
+        weights(host_dying=2),
+        "mm/memory-failure.c takes the page away; an access to it then fails.",
     ),
     Sign(
         "vmm-maps-what-kvm-cannot",
