@@ -62,6 +62,7 @@ CALLS: Final[tuple[Call, ...]] = (
         r"|MemoryRegion\(Error",
         specific=False,
     ),
+    _call("KVM_SET_XCRS", "xcrs", r"\bxcrs?\b|SetXcr|extended control registers"),
     _call(
         "KVM_SET_SREGS",
         "special-registers",
@@ -95,7 +96,6 @@ CALLS: Final[tuple[Call, ...]] = (
         "cpuid",
         r"get(?:ting)? [^\n]{0,20}(?:supported )?cpuid|GetSupportedCpuid|VcpuGetCpuid|GetCpuid",
     ),
-    _call("KVM_SET_XCRS", "xcrs", r"\bxcrs?\b|SetXcr|extended control registers"),
     _call(
         "KVM_SET_XSAVE",
         "xsave",

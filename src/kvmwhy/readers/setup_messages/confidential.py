@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.readers.setup_messages.form import Form, form
+from kvmwhy.readers.setup_messages.form import Form, form, forms
 
 _SEV: Final = "target/i386/sev.c"
 _TDX: Final = "target/i386/kvm/tdx.c"
@@ -97,7 +97,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_MEMORY_ENCRYPT_REG_REGION",
         "sev-pin",
-        r"sev_ram_block_added: failed to register region \((?P<start>0x[0-9a-f]{1,16})\+(?P<size>0x[0-9a-f]{1,16})\)",
+        r"sev_ram_block_added: failed to register region \((?P<start>0x[0-9a-f]{1,16})\+(?:0x)?[0-9a-f]{1,16}\)",
         "sev_ram_block_added",
         vmm="qemu",
         source=f"{_SEV}: sev_ram_block_added",
@@ -307,5 +307,90 @@ FORMS: Final[tuple[Form, ...]] = (
         "SecureVirt",
         vmm="libkrun",
         source="libkrun src/vmm/src/builder.rs, src/vmm/src/linux/tee",
+    ),
+    # QEMU, SEV and SNP: what an option, the firmware image or the host's kernel lacks
+    *forms(
+        "SEV",
+        "sev-not-enabled",
+        (r"SEV is not enabled in KVM", "SEV is not enabled"),
+        (r"SEV not enabled for guest", "SEV not enabled for"),
+        (r"SEV feature is not available", "SEV feature is not"),
+        (r"sev_[a-z_]{4,28}: failed to query supported sev_features", "query supported sev_feat"),
+        vmm="qemu",
+        source=f"{_SEV}: sev_get_capabilities, sev_common_kvm_init",
+    ),
+    *forms(
+        "KVM_CREATE_VM",
+        "vm-type",
+        (
+            r"SEV: host kernel does not support requested (?P<capability>[A-Z0-9_]{3,24}) VM type",
+            "host kernel does not",
+        ),
+        (r"host kernel does not support the requested (?P<capability>SEV) configuration", "requested SEV config"),
+        vmm="qemu",
+        source=f"{_SEV}: sev_kvm_type, sev_common_kvm_init",
+        arch="x86",
+    ),
+    *forms(
+        "SEV",
+        "sev-firmware-image",
+        (r"SEV information block/Firmware GUID Table block not found in pflash rom", "GUID Table block not"),
+        (r"SEV: kernel specified but guest firmware has no hashes table GUID", "hashes table GUID"),
+        (r"SEV: guest firmware hashes table area is invalid", "hashes table area"),
+        (r"SEV: cannot map hashes table guest memory area", "map hashes table"),
+        (r"SEV-ES reset address is zero", "reset address is zero"),
+        (r"(?:sev_snp_launch_finish: )?Failed to locate SEV metadata header", "SEV metadata header"),
+        (r"SEV: no secret area found in OVMF", "secret area found"),
+        vmm="qemu",
+        source=f"{_SEV}: sev_es_parse_reset_block, sev_add_kernel_loader_hashes, snp_populate_metadata_pages",
+    ),
+    *forms(
+        "SEV",
+        "sev-options",
+        (r"SEV-SNP does not support SMM", "SNP does not support SMM"),
+        (r"SEV-SNP: CPUID entry count \([0-9]{1,4}\) exceeds max", "CPUID entry count"),
+        (r"SEV-SNP: CPUID validation failed due to count mismatch", "CPUID validation failed"),
+        (r"SNP_LAUNCH_UPDATE called with invalid address", "LAUNCH_UPDATE called"),
+        (r"check_vmsa_supported: The VMSA [^\n]{5,120}", "check_vmsa_supported"),
+        (r"check_sev_features: (?:VMSA contains|SEV_SNP is) [^\n]{5,120}", "check_sev_features"),
+        (r"cgs_set_guest_(?:state|policy): [^\n]{5,120}", "cgs_set_guest_"),
+        vmm="qemu",
+        source=f"{_SEV}: sev_snp_kvm_init, check_vmsa_supported, cgs_set_guest_state",
+    ),
+    form(
+        "SEV",
+        "sev-launch",
+        r"SEV: Failed to (?P<what>export PDH cert|get ID|query the attestation report length|get attestation report) "
+        + _CODES,
+        "SEV: Failed to",
+        vmm="qemu",
+        source=f"{_SEV}: sev_get_pdh_info, sev_get_attestation_report",
+    ),
+    # QEMU, TDX
+    *forms(
+        "KVM_TDX_INIT_VM",
+        "tdx-options",
+        (r"TDX VM (?:doesn't support|requires) [A-Za-z_\x20]{3,40}", "TDX VM "),
+        (r"Invalid attributes 0x[0-9a-f]{1,16} for TDX VM \(KVM supported: 0x[0-9a-f]{1,16}\)", "for TDX VM"),
+        (r"Some QEMU unsupported TD attribute bits being requested", "TD attribute bits"),
+        (r"Invalid XFAM 0x[0-9a-f]{1,16} for TDX VM", "for TDX VM"),
+        (r"Unable to set core crystal clock frequency to 25MHz", "core crystal clock"),
+        (r"Invalid TSC [0-9]{1,9} KHz, it must be multiple of 25MHz", "Invalid TSC "),
+        (r"Named cpu model is not supported for TDX", "supported for TDX"),
+        (r"TDX 'mr(?:configid|owner|ownerconfig)' sha384 digest was [0-9]{1,4} bytes, expected", "sha384 digest was"),
+        (r"Invalid tdx_ioctl_level", "Invalid tdx_ioctl"),
+        vmm="qemu",
+        source=f"{_TDX}: tdx_kvm_init, tdx_pre_create_vcpu, tdx_validate_attributes",
+    ),
+    *forms(
+        "KVM_TDX",
+        "tdx-launch",
+        (r"TDVF metadata doesn't specify TD_HOB location", "TDVF metadata"),
+        (r"(?:Failed to (?:mmap|accept) memory for|Unsupported) TDVF section [0-9]{1,4}", "TDVF section"),
+        (r"KVM TDX seems broken that number of CPUID entries", "TDX seems broken"),
+        (r"tdx_supported_cpuid requries more space", "tdx_supported_cpuid"),
+        (r"TDX: injection interrupt [0-9]{1,3} failed, interrupt lost", "TDX: injection"),
+        vmm="qemu",
+        source=f"{_TDX}: tdx_finalize_vm, get_tdx_capabilities, tdx_parse_tdvf",
     ),
 )

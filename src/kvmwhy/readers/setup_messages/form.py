@@ -55,3 +55,19 @@ def form(
     """
     spaced = pattern.replace(" ", r"[ \t]{0,8}(?:\n[ \t]{0,8})?")
     return Form(call, detail, spaced, anchors, vmm, source, follows, errno, arch)
+
+
+def forms(
+    call: str,
+    detail: str,
+    *rows: tuple[str, str],
+    vmm: str | None = None,
+    source: str,
+    follows: bool = False,
+    arch: Arch | None = None,
+) -> tuple[Form, ...]:
+    """Several messages of one kind: each row has a pattern and its anchor."""
+    return tuple(
+        form(call, detail, pattern, anchor, vmm=vmm, source=source, follows=follows, arch=arch)
+        for pattern, anchor in rows
+    )

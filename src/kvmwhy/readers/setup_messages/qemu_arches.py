@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.readers.setup_messages.form import Form, form
+from kvmwhy.readers.setup_messages.form import Form, form, forms
+
+_ERROR: Final = r"error (?P<ret>-[0-9]{1,4})"
+_WHY: Final = rf"(?:, {_ERROR}| than the host \([0-9]{{1,6}}\)|: register not supported)"
+_RISCV: Final = (
+    r"(?P<register>satp mode|mvendorid|marchid|mimpid|ISA register|KVM reg(?: [a-z0-9_]{1,24})?|cbo[mz]_blocksize"
+    r"|'?vlenb?'?)"
+)
 
 FORMS: Final[tuple[Form, ...]] = (
     form(
@@ -186,7 +193,7 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_S390_PV_COMMAND",
         "protected-virtualization",
-        r"KVM PV command [0-9]{1,2} \((?P<command>KVM_PV_[A-Z_]{2,24})\) failed: header rc [0-9a-f]{1,8} "
+        r"KVM PV command [0-9]{1,2} \((?P<command>[A-Za-z0-9_]{2,30})\) failed: header rc [0-9a-f]{1,8} "
         r"rrc [0-9a-f]{1,8} IOCTL rc: (?P<ret>-?[0-9]{1,4})",
         "KVM PV command",
         source="hw/s390x/pv.c (target/s390x/kvm/pv.c): s390_pv_cmd",
@@ -348,5 +355,191 @@ FORMS: Final[tuple[Form, ...]] = (
         "support CPU models",
         source="target/arm/cpu.c; target/s390x/cpu_models.c",
         vmm="qemu",
+    ),
+    # Arm
+    *forms(
+        "KVM_CREATE_DEVICE",
+        "vgic",
+        (r"error creating in-kernel ITS", "in-kernel ITS"),
+        (r"KVM EL2 is only supported with in-kernel GICv3", "in-kernel GIC"),
+        (r"unsupported GIC revision [0-9] for in-kernel GIC", "in-kernel GIC"),
+        (r"NMI is not supported with the in-kernel GIC", "in-kernel GIC"),
+        (r"the in-kernel VGIC(?:v3)? does not implement the (?:security|virtualization) extensions", "in-kernel VGIC"),
+        (r"Perhaps the host CPU does not support GICv2\?", "support GICv"),
+        (r"(?i:kvm) only supports GICv2 emulation but more than 8 vcpus", "only supports GICv2"),
+        (r"VGICv3 setting maintenance IRQ is not supported by this host kernel", "maintenance IRQ"),
+        (r"Failed to set VGIC maintenance IRQ", "maintenance IRQ"),
+        (r"Multiple VGICv3 redistributor regions are not supported by this host kernel", "VGICv3 redistributor"),
+        (r"Model requests [0-9]{1,4} IRQs, but kernel supports max [0-9]{1,4}", "IRQs, but kernel"),
+        (r"Restoring [0-9]{1,4} IRQs, but kernel supports max [0-9]{1,4}", "IRQs, but kernel"),
+        (r"Restoring [0-9]{1,4} CPU interfaces, kernel only has [0-9]{1,4}", "interfaces, kernel only"),
+        source="hw/arm/virt.c; hw/intc/arm_gic_kvm.c, arm_gicv3_kvm.c, arm_gicv3_its_kvm.c",
+        vmm="qemu",
+        arch="arm64",
+    ),
+    form(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        r"This operating system kernel does not support (?P<capability>v(?:GICv[23]|ITS) migration)",
+        "This operating system kernel",
+        source="hw/intc/arm_gic_kvm.c, arm_gicv3_kvm.c, arm_gicv3_its_kvm.c",
+        vmm="qemu",
+        arch="arm64",
+    ),
+    *forms(
+        "KVM_CHECK_EXTENSION",
+        "ipa-size",
+        (r"Addressing limited to [0-9]{1,2} bits, but memory exceeds it by [0-9]{1,20} bytes", "Addressing limited to"),
+        (r"VCPU supports less PA bits \([0-9]{1,2}\) than requested by the memory map \([0-9]{1,2}\)", "less PA bits"),
+        source="hw/arm/virt.c: virt_set_memmap, machvirt_init",
+        vmm="qemu",
+        arch="arm64",
+    ),
+    *forms(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        (
+            r"mach-virt: (?i:kvm) does not support providing (?P<capability>[A-Za-z\x20()]{3,40}) to the guest CPU",
+            "support providing",
+        ),
+        (r"(?P<capability>MTE) requested, but not supported by KVM", "MTE requested, but"),
+        (
+            r"'(?P<capability>[a-z0-9_\x20-]{2,24})' feature not supported by (?i:kvm) (?:on )?(?:this |the )?host",
+            "feature not supported by",
+        ),
+        (
+            r"Using more than 256 vcpus requires a host kernel with (?P<capability>KVM_CAP_ARM_IRQ_LINE_LAYOUT_2)",
+            "than 256 vcpus",
+        ),
+        (
+            r"(?P<capability>Eager Page Split) (?:support not available|requested chunk size not valid)",
+            "Eager Page Split",
+        ),
+        (r"'(?P<capability>kvm-steal-time)' cannot be enabled (?:on this host|for AArch32 guests)", "kvm-steal-time"),
+        (r"The KVM host requires all supported (?P<capability>vector lengths) smaller than", "The KVM host requires"),
+        source="target/arm/kvm.c, cpu64.c; hw/arm/virt.c; target/loongarch/kvm/kvm.c",
+        vmm="qemu",
+    ),
+    form(
+        "KVM_SET_DEVICE_ATTR",
+        "device-attribute",
+        r"Failed to set device address(?=:)",
+        "to set device address",
+        source="target/arm/kvm.c: kvm_arm_set_device_addr",
+        vmm="qemu",
+    ),
+    *forms(
+        "KVM_GET_ONE_REG",
+        "one-register",
+        (r"Initial read of kernel register state failed", "kernel register state"),
+        (r"write_kvmstate_to_list failed", "write_kvmstate_to_list"),
+        (r"Failed to get KVM_REG_ARM_TIMER_CNT", "REG_ARM_TIMER_CNT"),
+        source="target/arm/kvm.c: kvm_arm_init_cpreg_list, kvm_arch_get_registers",
+        vmm="qemu",
+        arch="arm64",
+    ),
+    *forms(
+        "KVM_SET_VCPU_EVENTS",
+        "vcpu-events",
+        (r"failed to (?:put|get) vcpu events", "vcpu events"),
+        source="target/arm/kvm.c: kvm_put_vcpu_events, kvm_get_vcpu_events",
+        vmm="qemu",
+        arch="arm64",
+    ),
+    # RISC-V
+    *forms(
+        "KVM_SET_ONE_REG",
+        "one-register",
+        (r"Enabling MISA bit '[A-Za-z]{1,12}' is not allowed: it's not enabled in the host", "Enabling MISA bit"),
+        (r"KVM cannot disable (?:KVM )?extension (?P<register>[A-Za-z0-9_]{2,24})", "KVM cannot disable"),
+        (
+            rf"Unable to (?:enable|disable) extension (?P<register>[A-Za-z0-9_]{{2,24}}) in KVM, {_ERROR}",
+            " in KVM, error",
+        ),
+        (r"Error when accessing get-reg-list", "accessing get-reg-list"),
+        (r"kvm_riscv_sync_mpstate_to_kvm: failed to sync MP_STATE (?P<ret>-[0-9]{1,4})", "sync_mpstate_to_kvm"),
+        (r"Unable to create scratch KVM cpu", "scratch KVM cpu"),
+        source="target/riscv/kvm/kvm-cpu.c",
+        vmm="qemu",
+        arch="riscv64",
+    ),
+    form(
+        "KVM_SET_ONE_REG",
+        "one-register",
+        rf"Unable to (?:retrieve|fetch|read|set) {_RISCV}[^\n]{{0,60}}?{_WHY}",
+        "retrieve satp mode",
+        "retrieve mvendorid",
+        "retrieve marchid",
+        "retrieve mimpid",
+        "fetch ISA register",
+        "read KVM reg",
+        "set KVM reg",
+        "_blocksize",
+        "set 'vlen",
+        source="target/riscv/kvm/kvm-cpu.c",
+        vmm="qemu",
+        arch="riscv64",
+    ),
+    form(
+        "KVM_CREATE_DEVICE",
+        "aia",
+        r"KVM AIA: initialized fail",
+        "KVM AIA",
+        source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
+        vmm="qemu",
+    ),
+    # POWER
+    *forms(
+        "KVM_ENABLE_CAP",
+        "ppc-capability",
+        (
+            r"(?:KVM|kvm)(?: implementation)? does not support (?P<capability>H_RPT_INVALIDATE|cap-ail-mode-3)",
+            "KVM implementation does not",
+        ),
+        (r"DAWR1 not supported by KVM|Error enabling cap-dawr1 with KVM", "DAWR1 not supported"),
+        (r"KVM: Host kernel doesn't have level irq capability", "level irq capability"),
+        (r"kvm error: missing PVR setting capability", "PVR setting capability"),
+        (r"KVM doesn't expose the MMU features it supports", "expose the MMU features"),
+        (r"This KVM version does not support (?P<capability>EPR|PAPR)", "This KVM version does not"),
+        (r"This KVM seems to be too old to support (?P<capability>VSMT)", "too old to support VSMT"),
+        (r"KVM is incompatible with ic-mode=dual,kernel-irqchip=on", "ic-mode=dual"),
+        (r"kernel_irqchip allowed but unavailable", "irqchip allowed but"),
+        (r"KVM: Failed to (?:create|map) TCE(?:64)? table for liobn 0x[0-9a-f]{1,8}", "TCE table for liobn"),
+        (r"KVM: Failed to create TCE64 table for liobn", "TCE64 table for liobn"),
+        source="hw/ppc/spapr_caps.c, spapr_irq.c; target/ppc/kvm.c",
+        vmm="qemu",
+        arch="ppc64",
+    ),
+    # s390x
+    *forms(
+        "KVM_S390_PV_COMMAND",
+        "protected-virtualization",
+        (r"KVM PV INFO cmd [0-9a-f]{1,4} failed", "KVM PV INFO"),
+        (r"Failed to set secure execution parameters", "secure execution param"),
+        (r"Protected VMs support a maximum of [0-9]{1,4} CPUs", "Protected VMs support"),
+        (r"Protected Virtualization requires KVM", "Protected Virtualization"),
+        (r"CPU model does not support Protected Virtualization", "Protected Virtualization"),
+        source="target/s390x/kvm/pv.c",
+        vmm="qemu",
+        arch="s390x",
+    ),
+    # LoongArch
+    *forms(
+        "KVM_CREATE_DEVICE",
+        "vgic",
+        (r"[Cc]reate KVM_LOONGARCH_(?:EIOINTC|PCHPIC|IPI) failed", "reate KVM_LOONGARCH"),
+        (r"KVM_LOONGARCH_(?:EXTIOI_INIT_[A-Z_]{3,12}|PCH_PIC_INIT|IPI_[A-Z_]{3,12}) failed", "KVM_LOONGARCH_"),
+        source="hw/intc/loongarch_{extioi,pic,ipi}_kvm.c",
+        vmm="qemu",
+        arch="loongarch",
+    ),
+    form(
+        "KVM_CREATE_VM",
+        "vm-type",
+        r"(?P<capability>KVM_VM_MIPS_(?:VZ|TE)) type is not available",
+        "KVM_VM_MIPS_",
+        source="target/mips/kvm.c: mips_kvm_type",
+        vmm="qemu",
+        arch="mips",
     ),
 )

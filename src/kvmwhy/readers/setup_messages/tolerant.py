@@ -77,6 +77,7 @@ _CAUSE: Final = re.compile(
     r"|details?)\b)|^\s{2,}\S|^[>|]",
     re.IGNORECASE,
 )
+_NEAR: Final = 30  # characters between a verb and what it is about
 _MOST_LINES: Final = 8
 _LONGEST: Final = 8192
 
@@ -217,7 +218,7 @@ def _named(line: str) -> tuple[Call, re.Match[str], bool] | None:
     written = _GET.sub(lambda match: match[0].replace("get", "set").replace("Get", "Set"), line)
     for call in CALLS:
         if match := call.pattern.search(line):
-            return call, match, written != line and _GET.search(match[0]) is not None
+            return call, match, _GET.search(line, max(0, match.start() - _NEAR), match.end()) is not None
     if written != line:
         for call in CALLS:
             if match := call.pattern.search(written):

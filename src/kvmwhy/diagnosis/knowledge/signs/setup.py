@@ -382,7 +382,8 @@ SIGNS: Final = (
         "more-than-the-host-has",
         _SETUP,
         _detail(
-            "too-many-vcpus", "ipa-size", "kvm-type", "cpu-model-needs-kvm", "tdx-options", "sev-options", "sev-irqchip"
+            *("too-many-vcpus", "ipa-size", "kvm-type", "cpu-model-needs-kvm", "tdx-options", "sev-options"),
+            *("sev-irqchip", "sev-firmware-image", "split-irqchip", "dirty-ring", "hyperv", "xen-emulation"),
         ),
         "the VM asks for what this host's KVM does not have",
         weights(vm_configuration=2),
