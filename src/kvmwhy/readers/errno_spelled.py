@@ -273,7 +273,7 @@ _SPELLED: Final = re.compile(
     r"|os\s{1,3}error\s{1,3}-?(?P<os>[0-9]{1,3})(?![0-9])"
     r"|\b(?:Errno|Error)\((?P<rust>[0-9]{1,3})\)"
     r"|\bcode:\s{1,3}(?P<code>[0-9]{1,3}),\s{1,3}kind:"
-    r"|\berr(?:no|or)?(?:\s{0,2}[=:]\s{0,2}|\s)-?(?P<errno>[0-9]{1,3})(?![0-9a-zA-Z])"
+    r"|\berr(?:no|or)?(?:\scode)?(?:\s{0,2}[=:]\s{0,2}|\s)-?(?P<errno>[0-9]{1,3})(?![0-9a-zA-Z])"
     r"|\b(?:ret|rc|r|res|result|err|code)(?:\s{0,2}[=:]\s{0,2}|\s)-(?P<ret>[0-9]{1,3})(?![0-9a-zA-Z])"
     r"|(?:failed|error|returned|failure)(?:\s{1,2}with)?[:,]?\s{1,2}\(?-(?P<minus>[0-9]{1,3})\)?(?![0-9a-zA-Z.])"
     r"|(?:failed|error|failure):?\s{1,2}(?P<plain>[0-9]{1,3})(?=\s[A-Z(])"

@@ -10,7 +10,7 @@ from kvmwhy.readers.setup_messages.message import Message
 _NEAR: Final = 12
 # "registers" and "SEV" say less than an ioctl's name.
 _WHERE: Final = frozenset({"cpu", "vcpu"})  # the same refusal on another CPU
-_VAGUE: Final = frozenset({"registers", "vcpu-init", "SEV", "KVM_TDX"})
+_VAGUE: Final = frozenset({"registers", "get-registers", "vcpu-init", "SEV", "KVM_TDX"})
 
 
 class Group(NamedTuple):

@@ -10,11 +10,23 @@ from typing import Final, NamedTuple
 
 from kvmwhy.ingest.multi_search import present
 from kvmwhy.readers.errno_spelled import find_errno, name_of
-from kvmwhy.readers.setup_messages import confidential, host, other_vmms, qemu, qemu_arches, tolerant
+from kvmwhy.readers.setup_messages import (
+    confidential,
+    host,
+    other_vmms,
+    qemu,
+    qemu_arches,
+    qemu_hyperv,
+    qemu_riscv,
+    tolerant,
+)
 from kvmwhy.readers.setup_messages.form import Form
 from kvmwhy.record import Arch
 
-FORMS: Final[tuple[Form, ...]] = (*qemu.FORMS, *qemu_arches.FORMS, *confidential.FORMS, *other_vmms.FORMS, *host.FORMS)
+FORMS: Final[tuple[Form, ...]] = (
+    *qemu.FORMS, *qemu_hyperv.FORMS, *qemu_riscv.FORMS, *qemu_arches.FORMS, *confidential.FORMS, *other_vmms.FORMS,
+    *host.FORMS,
+)  # fmt: skip
 MOST: Final = 20_000
 _BESIDE: Final = 300
 # A line of the tables' own source, or of a patch: printf's conversions stand where the values should.

@@ -6,13 +6,6 @@ from typing import Final
 
 from kvmwhy.readers.setup_messages.form import Form, form, forms
 
-_ERROR: Final = r"error (?P<ret>-[0-9]{1,4})"
-_WHY: Final = rf"(?:, {_ERROR}| than the host \([0-9]{{1,6}}\)|: register not supported)"
-_RISCV: Final = (
-    r"(?P<register>satp mode|mvendorid|marchid|mimpid|ISA register|KVM reg(?: [a-z0-9_]{1,24})?|cbo[mz]_blocksize"
-    r"|'?vlenb?'?)"
-)
-
 FORMS: Final[tuple[Form, ...]] = (
     form(
         "KVM_CREATE_VM",
@@ -81,31 +74,6 @@ FORMS: Final[tuple[Form, ...]] = (
         "to set register",
         source="target/arm/kvm.c: write_list_to_kvmstate",
         vmm=None,
-    ),
-    form(
-        "KVM_SET_DEVICE_ATTR",
-        "aia",
-        r"KVM AIA: failed to (?:[a-z]{2,6}) [^\n]{2,60}",
-        "KVM AIA",
-        source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
-        vmm="qemu",
-    ),
-    form(
-        "KVM_CREATE_DEVICE",
-        "aia",
-        r"KVM AIA: (?:[Ff]ail(?:ed)?|cannot)[^\n]{2,60}",
-        "KVM AIA",
-        source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
-        vmm="qemu",
-    ),
-    form(
-        "KVM_SET_ONE_REG",
-        "one-register",
-        r"Unable to (?:set|enable|read|retrieve|get) (?:KVM (?:ISA|SBI|CSR)|ISA(?:_EXT| extension)|multi-letter"
-        r"|vlenb|KVM_GET_REG_LIST|KVM_REG)[^\n]{0,60}",
-        *(f"Unable to {verb} {what}" for verb in ("set", "enable", "read", "get") for what in ("KVM", "ISA", "vlenb")),
-        source="target/riscv/kvm/kvm-cpu.c",
-        vmm="qemu",
     ),
     form(
         "KVM_PPC_ALLOCATE_HTAB",
@@ -445,48 +413,6 @@ FORMS: Final[tuple[Form, ...]] = (
         source="target/arm/kvm.c: kvm_put_vcpu_events, kvm_get_vcpu_events",
         vmm="qemu",
         arch="arm64",
-    ),
-    # RISC-V
-    *forms(
-        "KVM_SET_ONE_REG",
-        "one-register",
-        (r"Enabling MISA bit '[A-Za-z]{1,12}' is not allowed: it's not enabled in the host", "Enabling MISA bit"),
-        (r"KVM cannot disable (?:KVM )?extension (?P<register>[A-Za-z0-9_]{2,24})", "KVM cannot disable"),
-        (
-            rf"Unable to (?:enable|disable) extension (?P<register>[A-Za-z0-9_]{{2,24}}) in KVM, {_ERROR}",
-            " in KVM, error",
-        ),
-        (r"Error when accessing get-reg-list", "accessing get-reg-list"),
-        (r"kvm_riscv_sync_mpstate_to_kvm: failed to sync MP_STATE (?P<ret>-[0-9]{1,4})", "sync_mpstate_to_kvm"),
-        (r"Unable to create scratch KVM cpu", "scratch KVM cpu"),
-        source="target/riscv/kvm/kvm-cpu.c",
-        vmm="qemu",
-        arch="riscv64",
-    ),
-    form(
-        "KVM_SET_ONE_REG",
-        "one-register",
-        rf"Unable to (?:retrieve|fetch|read|set) {_RISCV}[^\n]{{0,60}}?{_WHY}",
-        "retrieve satp mode",
-        "retrieve mvendorid",
-        "retrieve marchid",
-        "retrieve mimpid",
-        "fetch ISA register",
-        "read KVM reg",
-        "set KVM reg",
-        "_blocksize",
-        "set 'vlen",
-        source="target/riscv/kvm/kvm-cpu.c",
-        vmm="qemu",
-        arch="riscv64",
-    ),
-    form(
-        "KVM_CREATE_DEVICE",
-        "aia",
-        r"KVM AIA: initialized fail",
-        "KVM AIA",
-        source="target/riscv/kvm/kvm-cpu.c: kvm_riscv_aia_create",
-        vmm="qemu",
     ),
     # POWER
     *forms(
