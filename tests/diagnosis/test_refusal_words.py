@@ -53,6 +53,48 @@ MEANINGS = {
         "overlaps another memory slot",
         "Update the VMM",
     ),
+    # QEMU accel/kvm/kvm-all.c: do_kvm_cpu_synchronize_state; KVM_BUG_ON leaves a dead VM, whose every call is EIO
+    "dead-vm": (
+        b"qemu-system-x86_64: error: failed to get registers: Input/output error\n",
+        "Getting the vCPU's registers was refused with EIO: the VM is dead",
+        "the WARNING of KVM's that stands before it",
+    ),
+    # The same call for which nothing is left but to ask again: mm/mmap.c: mm_take_all_locks
+    "interrupted": (
+        b"ioctl(KVM_CREATE_VM) failed: 4 Interrupted system call\n",
+        "a signal came while the kernel was at it",
+        "as long as its errno is EINTR",
+    ),
+    # QEMU target/i386/kvm/tdx.c: tdx_finalize_vm; arch/x86/kvm/vmx/tdx.c: tdx_mem_page_add
+    "tdx-busy": (
+        b"qemu-system-x86_64: KVM_TDX_INIT_MEM_REGION failed: Resource temporarily unavailable\n",
+        "the TDX module was busy",
+        "as long as its errno is EAGAIN",
+    ),
+    # arch/x86/virt/vmx/tdx/tdx.c: init_tdx_module; QEMU target/i386/kvm/kvm.c: kvm_get_vm_type
+    "vm-type-of-a-started-platform": (
+        b"[    1.2] virt/tdx: module initialized\nqemu-system-x86_64: vm-type tdx not supported by KVM\n",
+        "does not offer this type of VM",
+        "kernel and VMM of one stage",
+    ),
+    # QEMU target/i386/kvm/kvm.c: hyperv_init_vcpu
+    "evmcs": (
+        b"qemu: eVMCS version range [1..1] is not supported by kernel (supported: [0..0])\n",
+        "has no enlightened VMCS to offer",
+        "hv-passthrough,-hv-evmcs",
+    ),
+    # the same: hv_cpuid_check_and_set
+    "hyperv-flag": (
+        b"qemu: Hyper-V synthetic timers (requested by 'hv-stimer' cpu flag) is not supported by kernel\n",
+        "does not offer that feature of Hyper-V",
+        "Leave hv-stimer out",
+    ),
+    # QEMU target/riscv/kvm/kvm-cpu.c: kvm_riscv_read_vlenb (9.0)
+    "riscv-register": (
+        b"qemu-system-riscv64: Unable to read vlenb register, error code: 2\n",
+        "KVM_GET_ONE_REG of vlenb was refused with ENOENT: this KVM, or the vCPU",
+        "Boot another kernel",
+    ),
 }
 
 
@@ -63,6 +105,23 @@ def test_the_first_line_says_what_it_means(text: bytes, meaning: str, fix: str) 
     assert answer.mechanism.id == "setup-refused"
     assert meaning in answer.mechanism.text
     assert any(fix in advice.text for advice in answer.advice)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (MEANINGS["dead-vm"][0], ("protected guest", "does not fit this CPU", "CPU model that both machines have")),
+        (MEANINGS["tdx-busy"][0], ("no room", "Update the VMM: KVM refuses")),
+        (MEANINGS["interrupted"][0], ("KVM refused before there was any VM", "Update the VMM: KVM refuses")),
+        (MEANINGS["vm-type-of-a-started-platform"][0], ("Switch it on",)),
+    ],
+    ids=["dead-vm", "tdx-busy", "interrupted", "vm-type"],
+)
+def test_a_refusal_of_another_reason_gets_neither_its_sign_nor_its_advice(text: bytes, words: tuple[str, ...]) -> None:
+    answer = diagnose(read(text).failures[0])
+    said = [advice.text for advice in answer.advice]
+    said += [proof.text for origin in answer.origins for proof in (*origin.for_, *origin.against)]
+    assert not [word for word in words for line in said if word in line]
 
 
 def test_another_hypervisor_that_cannot_start_gets_what_lets_it_start() -> None:

@@ -100,6 +100,22 @@ _STATEMENTS: Final = (
             re.MULTILINE,
         ),
     ),
+    # The kernel's own lines about what it has brought up: arch/x86/virt/vmx/tdx/tdx.c, arch/x86/kvm/svm/sev.c.
+    _Statement(
+        "tdx-initialized",
+        ("tdx: module init", "tdx: TDX module init"),
+        deferred(r"\btdx: (?:TDX )?module initialized\b"),
+    ),
+    _Statement(
+        "snp-initialized",
+        ("SEV-SNP enabled", "SEV-SNP supported"),
+        deferred(r"\b(?:kvm_amd|kvm|SVM): (?:[A-Z-]{1,8} and )?SEV-SNP (?:enabled|supported)(?! \(disabled)"),
+    ),
+    _Statement(
+        "sev-initialized",
+        ("SEV enabled", "SEV-ES enabled"),
+        deferred(r"\b(?:kvm_amd|kvm|SVM): SEV(?:-ES)? enabled\b"),
+    ),
     # Chips and boards with two kinds of Arm cores, of which a vCPU may meet the other kind than it was made on.
     _Statement(
         "two-kinds-of-cores",

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kvmwhy.diagnosis.code_window import Window
 from kvmwhy.diagnosis.injections import injections
-from kvmwhy.diagnosis.knowledge.setup_meanings import slugs_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import is_dead, slugs_of
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.knowledge.signs.host import CGROUP_FULL, HOST_FULL, short_of_memory
 from kvmwhy.diagnosis.phrasing import at
@@ -33,10 +33,16 @@ class Entry(Struct, frozen=True):
     when: Condition = lambda _: True
 
 
+def _started(scene: Scene) -> bool:
+    """The host's log says that the protection asked for is up."""
+    return any(slug.endswith("-initialized") for slug in scene.failure.host.remarks)
+
+
 _NO_IMAGE: Final = frozenset(
     {"gvisor", "kvm-selftests", "kvm-unit-tests", "hyperlight", "dosemu2", "wine"}
 )  # nothing that QEMU boots
 _SETUP: Final = ("setup-refused",)
+_ASK_AGAIN: Final = frozenset({"EINTR", "EAGAIN"})
 _RUN: Final = ("run-errno",)
 
 
@@ -185,6 +191,24 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         lambda scene: scene.outer is None and scene.dmi is None and not scene.is_physical,
     ),
     # -- the host's kernel
+    *(
+        Entry(
+            origin,
+            "host",
+            "Take kernel and VMM of one stage: upstream's QEMU asks for upstream's numbers (SEV-SNP: QEMU 9.1 with Linux 6.11;"
+            " TDX: QEMU 10.1 with Linux 6.16), a kernel with earlier patches needs the QEMU that came with it.",
+            _SETUP,
+            lambda scene: scene.detail == "vm-type" and _started(scene),
+        )
+        for origin in ("host-kernel", "vmm")
+    ),
+    Entry(
+        "host-kernel",
+        "host",
+        "Look into the host's kernel log for the WARNING of KVM's that stands before it, and send it to kvm@vger.kernel.org.",
+        _SETUP,
+        lambda scene: scene.failure.setup is not None and is_dead(scene.failure.setup, scene.errno),
+    ),
     Entry(
         "host-kernel",
         "host",
@@ -292,7 +316,37 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Switch it on in the firmware's setup and in KVM's module (kvm_intel: tdx=1; kvm_amd: sev_snp=1); `dmesg | grep -iE 'tdx|sev'` says what is lacking.",
         _SETUP,
-        lambda scene: scene.detail == "vm-type" and scene.arch in {"x86", None},
+        lambda scene: scene.detail == "vm-type" and scene.arch in {"x86", None} and not _started(scene),
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Leave hv-evmcs out (with hv-passthrough: -cpu host,hv-passthrough,-hv-evmcs): only a Hyper-V inside the guest uses it.",
+        _SETUP,
+        lambda scene: scene.detail == "evmcs" or scene.register == "hv-evmcs",
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Leave {} out of the CPU's flags, or take a host whose kernel has it.",
+        _SETUP,
+        lambda scene: scene.register if scene.detail == "hyperv" and scene.register != "hv-evmcs" else None,
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Load kvm_intel with nested=1, if the guest shall run Hyper-V itself.",
+        _SETUP,
+        lambda scene: scene.detail == "evmcs",
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Make the call again as long as its errno is {}; newer releases of most VMMs do.",
+        _SETUP,
+        lambda scene: (
+            scene.errno if scene.errno == "EINTR" or (scene.errno == "EAGAIN" and scene.confidential == "tdx") else None
+        ),
     ),
     Entry(
         "host-setup",
@@ -429,7 +483,9 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "vmm",
         "Give the VM a CPU model that both machines have, instead of `host`.",
         ("setup-refused", "entry-refused-guest-state"),
-        lambda scene: scene.migrated or scene.call == "registers" or scene.state == "mixture",
+        lambda scene: (
+            scene.migrated or (scene.call == "registers" and scene.errno != "EIO") or scene.state == "mixture"
+        ),
     ),
     *(
         Entry(
@@ -511,7 +567,11 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "vmm",
         "Update the VMM: KVM refuses what it passes to {}.",
         _SETUP,
-        lambda scene: scene.call if scene.msr is None and scene.call and scene.call.startswith("KVM_") else False,
+        lambda scene: (
+            scene.call
+            if scene.msr is None and scene.call and scene.call.startswith("KVM_") and scene.errno not in _ASK_AGAIN
+            else False
+        ),
     ),
     Entry(
         "vmm",

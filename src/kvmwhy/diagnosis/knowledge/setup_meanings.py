@@ -28,6 +28,8 @@ _BY_ERRNO: Final[dict[tuple[str, str], str]] = {
     ("KVM_ENABLE_CAP", "EINVAL"): "KVM does not have this capability, or not with these arguments",
     ("KVM_SET_SREGS", "EINVAL"): "the values do not fit each other, this CPU, or the CPUID that the vCPU was given",
     ("registers", "EINVAL"): "the values do not fit each other, this CPU, or what the vCPU was given of it",
+    ("KVM_GET_ONE_REG", "ENOENT"): "this KVM, or the vCPU with the features it was given, has no such register",
+    ("KVM_SET_ONE_REG", "ENOENT"): "this KVM, or the vCPU with the features it was given, has no such register",
     ("KVM_SET_XCRS", "EINVAL"): "XCR0 has a bit that the vCPU's CPUID, or this CPU, has not",
     ("KVM_SET_CPUID2", "EINVAL"): "the table would change under a vCPU that has run, or does not fit its state",
     ("KVM_SET_NESTED_STATE", "EINVAL"): "the state does not fit what this host's VMX or SVM offers",
@@ -43,7 +45,21 @@ _BY_ERRNO: Final[dict[tuple[str, str], str]] = {
         "the CPU has no virtualization, it is switched off in the firmware, or an outer hypervisor hides it"
     ),
     ("module", "EBUSY"): "another module of KVM's is loaded, or another hypervisor is active",
+    ("KVM_TDX_INIT_MEM_REGION", "EAGAIN"): "the TDX module was busy, and the VMM did not ask again",
+    ("KVM_TDX_INIT_MEM_REGION", "EBUSY"): "the TDX module was busy, and the VMM did not ask again",
 }
+# virt/kvm/kvm_main.c: mm_take_all_locks for KVM_CREATE_VM, mutex_lock_killable for each call of a vCPU.
+_INTERRUPTED: Final = "a signal came while the kernel was at it, and the VMM did not ask again"
+# Calls of a vCPU: virt/kvm/kvm_main.c, kvm_vcpu_ioctl has EIO for a VM that is dead (since 5.15), and none has it else.
+_STATE: Final = ("registers", "get-registers", "vcpu-init")
+_STATE_PARTS: Final = (
+    *("REGS", "SREGS", "SREGS2", "FPU", "XSAVE", "XSAVE2", "XCRS", "VCPU_EVENTS", "LAPIC", "MP_STATE", "DEBUGREGS"),
+    *("NESTED_STATE", "ONE_REG", "CPUID2"),
+)
+OF_A_VCPUS_STATE: Final = frozenset(
+    {*_STATE, *(f"KVM_{verb}_{part}" for verb in ("GET", "SET") for part in _STATE_PARTS)}
+)
+DEAD: Final = "the VM is dead: KVM found a bug of its own, and has refused every call since"
 _BY_CALL: Final[dict[str, str]] = {  # do_set_msr and do_get_msr fail with a count, not with an errno
     "KVM_SET_MSRS": "this KVM does not know the register, or does not take the value",
     "KVM_GET_MSRS": "this KVM does not know the register",
@@ -69,6 +85,11 @@ _BY_DETAIL: Final[dict[str, str]] = {
     ),
     "other-module": "kvm_intel and kvm_amd cannot be loaded together",
     "no-hyp-mode": "the kernel was started at EL1, so another program has EL2: firmware or a hypervisor below",
+    "evmcs": (
+        "the VM is given hv-evmcs, and this KVM has no enlightened VMCS to offer (nested VMX is off: kvm_intel's"
+        " nested)"
+    ),
+    "cpu-extension": "an extension is asked for, or to be left out, which this KVM does not let the VMM choose",
     "vm-type": (
         "this host's KVM does not offer this type of VM (a kernel without it, a module parameter that is off, or a"
         " BIOS setting)"
@@ -106,8 +127,17 @@ def slugs_of(setup: Setup) -> tuple[str, ...]:
     return (setup.detail or "", *str(setup.fields.get("followed_by", "")).split())
 
 
+def is_dead(setup: Setup, errno: str | None) -> bool:
+    """KVM has given the VM up before this call was made."""
+    return errno == "EIO" and setup.call in OF_A_VCPUS_STATE
+
+
 def meaning_of(setup: Setup, errno: str | None) -> str | None:
     """A message that says why is more exact than an errno with several reasons."""
     by_errno = _BY_ERRNO.get((setup.call, errno or ""))
     by_call = _BY_CALL.get(setup.call) if setup.msr is not None else None
+    if errno == "EINTR":
+        return _INTERRUPTED
+    if is_dead(setup, errno):
+        return DEAD
     return next((_BY_DETAIL[slug] for slug in slugs_of(setup) if slug in _BY_DETAIL), by_errno or by_call)

@@ -8,7 +8,7 @@ from typing import Final
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
-from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of, slugs_of
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged
 from kvmwhy.diagnosis.phrasing import call_in_words
 from kvmwhy.record import REFUSED_AT_START, At, HostEvent, Setup
@@ -144,7 +144,7 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     if failure.kind != "setup-refused" and not stored:
         return None
     call = failure.setup.call if failure.setup else "a call that is not shown"
-    meaning = meaning_of(failure.setup, failure.errno) if failure.setup else None
+    meaning = (_firmwares_answer(failure.setup) or meaning_of(failure.setup, failure.errno)) if failure.setup else None
     shown = call_in_words(call)
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
@@ -163,6 +163,15 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     return Mechanism("setup-refused", text, "certain", (Proof("the message names the call", facts.at("setup")),))
 
 
+def _firmwares_answer(setup: Setup) -> str | None:
+    """What the security processor said of a launch; a message about one part of it says more."""
+    if not setup.firmware_error or "snp-cpuid" in slugs_of(setup):
+        return None
+    from kvmwhy.abi.x86.sev import describe_code  # asked of few failures
+
+    return f"the SEV firmware's answer is {describe_code(setup.firmware_error)}"
+
+
 def _one_reg(setup: Setup) -> str:
     """The register of a KVM_SET_ONE_REG, by name where it has one, and the value."""
     number, value = setup.fields["one_reg"], setup.fields.get("value")
@@ -171,9 +180,11 @@ def _one_reg(setup: Setup) -> str:
 
 
 def _by_id(register: str | None) -> str:
-    """The register of an id that a VMM printed."""
-    if register is None or not register.startswith("0x"):
+    """The register of an id, or of a name, that a VMM printed."""
+    if register is None:
         return ""
+    if not register.startswith("0x"):
+        return f" of {register}"
     from kvmwhy.abi.one_reg import register_of
 
     name = register_of(int(register, 16))

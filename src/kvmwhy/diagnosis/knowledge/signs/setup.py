@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.diagnosis.knowledge.setup_meanings import slugs_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import is_dead, slugs_of
 from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
@@ -207,7 +207,7 @@ def _other_arm_model(scene: Scene) -> Answer:
 
 
 def _put_registers_on_arm(scene: Scene) -> Answer:
-    return scene.call == "registers" and scene.failure.cpu is None and scene.arch != "x86"
+    return scene.call == "registers" and scene.failure.cpu is None and scene.arch != "x86" and not _dead(scene)
 
 
 def _put_registers(scene: Scene) -> bool:
@@ -217,6 +217,7 @@ def _put_registers(scene: Scene) -> bool:
         and scene.failure.cpu is None
         and scene.arch == "x86"
         and not _own_registers(scene)
+        and not _dead(scene)
     )
 
 
@@ -226,7 +227,7 @@ def _own_registers(scene: Scene) -> Answer:
     QEMU's own message names QEMU, so that the bare name of the call is a small program's perror.
     """
     own = scene.call in _SREGS and scene.speaker not in _LOADS_WHAT_IT_SAVED
-    if not own or scene.migrated or scene.confidential or scene.arch != "x86":
+    if not own or scene.migrated or scene.confidential or scene.arch != "x86" or _dead(scene):
         return None
     return scene.speaker or ("the program" if scene.call != "registers" else None)
 
@@ -260,13 +261,28 @@ def _posted_interrupts(scene: Scene) -> Answer:
     return scene.msr in _PIN_CONTROLS and scene.value is not None and bool(scene.value & _POSTED_INTERRUPTS)
 
 
+_NO_ROOM: Final = frozenset({"ENOMEM", "ENOSPC", "EMFILE", "EAGAIN"})
+_STARTED: Final = {"TDX": "tdx-initialized", "SEV-SNP": "snp-initialized", "SEV-ES": "sev-initialized", "SEV": "sev-initialized"}  # fmt: skip
+
+
+def _type_of_a_started_platform(scene: Scene) -> Answer:
+    """The host's own log says that what is asked for is up: the type has another number, or is not there yet."""
+    name = (scene.register or "").upper()
+    started = scene.detail == "vm-type" and _STARTED.get(name) in scene.failure.host.remarks
+    return name if started else None
+
+
+def _dead(scene: Scene) -> bool:
+    return scene.failure.setup is not None and is_dead(scene.failure.setup, scene.errno)
+
+
 _UNKNOWN_CALL: Final = frozenset({"ENOTTY", "ENOSYS", "EOPNOTSUPP"})
 
 SIGNS: Final = (
     Sign(
         "refused-before-any-vm",
         _SETUP,
-        _call(*_BEFORE_ANY_VM),
+        lambda scene: scene.call if scene.call in _BEFORE_ANY_VM and scene.errno != "EINTR" else None,
         "KVM refused before there was any VM ({})",
         weights(host_setup=1.5, vmm=-1),
         "Rights, modules, firmware settings and other hypervisors decide; the guest and the VMM have no part in it yet.",
@@ -365,10 +381,36 @@ SIGNS: Final = (
     Sign(
         "no-memory-for-the-vm",
         _SETUP,
-        lambda scene: scene.errno if scene.errno in {"ENOMEM", "ENOSPC", "EMFILE", "EAGAIN"} else None,
+        lambda scene: (
+            scene.errno if scene.errno in _NO_ROOM and not (_launch(scene) and scene.errno == "EAGAIN") else None
+        ),
         "the host has no room for it ({})",
         weights(host_setup=2),
         "Memory, file descriptors or address-space identifiers are used up.",
+    ),
+    Sign(
+        "interrupted",
+        _SETUP,
+        lambda scene: scene.errno if scene.errno == "EINTR" else None,
+        "a signal interrupted the call ({}), which the VMM has to make again",
+        weights(vmm=2.5, host_setup=-1),
+        "mm/mmap.c: mm_take_all_locks for KVM_CREATE_VM; QEMU's kvm_init and others loop on EINTR.",
+    ),
+    Sign(
+        "launch-busy",
+        _SETUP,
+        lambda scene: scene.errno if _launch(scene) and scene.errno in {"EAGAIN", "EBUSY"} else None,
+        "what was asked of the TDX module or the firmware may succeed when it is asked again ({})",
+        weights(vmm=1, host_kernel=1, host_setup=0.5),
+        "arch/x86/kvm/vmx/tdx.c: an operand is busy while another vCPU or key works on it; QEMU's tdx_finalize_vm loops.",
+    ),
+    Sign(
+        "dead-vm",
+        _SETUP,
+        _dead,
+        "KVM had given the whole VM up before: it found a bug in itself",
+        weights(host_kernel=2.5, confidential_stack=0.5, vmm=-0.5),
+        "include/linux/kvm_host.h: KVM_BUG_ON marks the VM dead; kvm_vcpu_ioctl answers EIO from then on.",
     ),
     Sign(
         "argument-refused",
@@ -383,11 +425,43 @@ SIGNS: Final = (
         _SETUP,
         _detail(
             *("too-many-vcpus", "ipa-size", "kvm-type", "cpu-model-needs-kvm", "tdx-options", "sev-options"),
-            *("sev-irqchip", "sev-firmware-image", "split-irqchip", "dirty-ring", "hyperv", "xen-emulation"),
+            *("sev-irqchip", "sev-firmware-image", "split-irqchip", "dirty-ring", "xen-emulation"),
         ),
         "the VM asks for what this host's KVM does not have",
         weights(vm_configuration=2),
         "Numbers of vCPUs, address width, VM type and options are a person's choice.",
+    ),
+    Sign(
+        "type-of-a-started-platform",
+        _SETUP,
+        _type_of_a_started_platform,
+        "{} is up on this host, and its KVM does not know the VM's type: kernel and VMM are of different stages of it",
+        weights(host_kernel=2, vmm=1.5, host_setup=-2),
+        "KVM_X86_TDX_VM became 5 when TDX was merged (6.16); kernels with earlier patches have another number.",
+    ),
+    Sign(
+        "hyper-v-flag-refused",
+        _SETUP,
+        _detail("hyperv", "evmcs"),
+        "the VM's CPU has flags of Hyper-V that this host's KVM does not give",
+        weights(vm_configuration=2, host_setup=0.5, host_kernel=0.5),
+        "target/i386/kvm/kvm.c: each hv- flag is a person's choice; hv-passthrough takes all that are listed.",
+    ),
+    Sign(
+        "evmcs-without-nested-vmx",
+        _SETUP,
+        _detail("evmcs"),
+        "this KVM offers no enlightened VMCS: nested VMX is off",
+        weights(host_setup=1),
+        "arch/x86/kvm/vmx/hyperv.c: nested_get_evmcs_version is 0 where KVM gives guests no VMX (nested=0).",
+    ),
+    Sign(
+        "cpu-extension-not-the-vmms-choice",
+        _SETUP,
+        _detail("cpu-extension"),
+        "the CPU's extensions are chosen by the VM's definition, and KVM gives others",
+        weights(vm_configuration=2),
+        "target/riscv/kvm/kvm-cpu.c: -cpu host,EXT=on|off.",
     ),
     Sign(
         "cpu-model-not-the-hosts",
@@ -474,7 +548,9 @@ SIGNS: Final = (
     Sign(
         "registers-of-a-protected-guest",
         _SETUP,
-        lambda scene: scene.call in {"KVM_SET_MSRS", *_SREGS, "KVM_SET_REGS"} and scene.confidential,
+        lambda scene: (
+            scene.call in {"KVM_SET_MSRS", *_SREGS, "KVM_SET_REGS"} and scene.confidential and not _dead(scene)
+        ),
         "the VMM writes registers of a protected guest ({}), which nobody may",
         weights(vmm=1.5),
         "arch/x86/kvm/x86.c: guest_state_protected.",
@@ -526,7 +602,7 @@ SIGNS: Final = (
             (
                 (
                     scene.call in {"KVM_CHECK_EXTENSION", "KVM_ENABLE_CAP"}
-                    and not _detail("disable-exits", "ipa-size")(scene)
+                    and not _detail("disable-exits", "ipa-size", "hyperv", "evmcs")(scene)
                 )
                 or _detail("version-too-old", "aia")(scene)
             )
