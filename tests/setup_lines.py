@@ -699,6 +699,35 @@ REFUSED: list[tuple[str, str | None, str]] = [
         "EINVAL",
         "2026-03-01T10:00:00.123456789 [anonymous-instance:main] Received Error. Status code: 400 Bad Request. Message: Failed to build MicroVM: Error configuring the vcpu for boot: Failed to setup registers: Failed to set base registers for this vCPU: Invalid argument (os error 22)\n",
     ),
+    # kvmtool
+    (
+        "open",
+        "ENOENT",
+        "  Error: '/dev/kvm' not found. Please make sure your kernel has CONFIG_KVM enabled and that the KVM modules are loaded.\n  Fatal: Initialisation failed\n",
+    ),
+    (
+        "open",
+        "ENODEV",
+        "  Error: '/dev/kvm' KVM driver not available.\n  # (If the KVM module is loaded then 'dmesg' may offer further clues about the failure.)\n",
+    ),
+    (
+        "KVM_CHECK_EXTENSION",
+        None,
+        "  Error: Unsupported KVM extension detected: KVM_CAP_USER_MEMORY\n  Error: A required KVM extension is not supported by OS\n",
+    ),
+    ("KVM_CHECK_EXTENSION", None, "  Fatal: 32bit guests are not supported\n"),
+    (
+        "KVM_SET_USER_MEMORY_REGION",
+        "EINVAL",
+        "  Fatal: Failed to register 536870912 bytes of memory at physical address 0x80000000 [err -22]\n",
+    ),
+    (
+        "KVM_SET_USER_MEMORY_REGION",
+        None,
+        "  Error: RAM region [80000000-9fffffff] would overlap reserved region [80000000-80ffffff]\n",
+    ),
+    ("KVM_CREATE_DEVICE", None, "  Fatal: Failed to create virtual GIC\n"),
+    ("KVM_CHECK_EXTENSION", None, "  Fatal: Memory too large for this system (needs 41 bits, 40 available)\n"),
 ]
 
 # What names such a call and is no refusal: sources, documentation, patches, traces of what succeeded, healthy lines.

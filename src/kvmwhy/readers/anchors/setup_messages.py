@@ -113,6 +113,10 @@ OF_TABLES: Final = (
     "LAUNCH_UPDATE called", "check_vmsa_supported", "check_sev_features", "cgs_set_guest_", "SEV: Failed to",
     "TDX VM ", "for TDX VM", "TD attribute bits", "core crystal clock", "supported for TDX", "sha384 digest was",
     "Invalid tdx_ioctl", "TDVF metadata", "TDVF section", "TDX seems broken", "tdx_supported_cpuid", "TDX: injection",
+    "has CONFIG_KVM enabled", "KVM driver not available", "KVM extension detected", "A required KVM extension",
+    "32bit guests are", "PMUv3 is not", "GICv3 ITS requested", "SVE vector length (", "bytes of memory at physical",
+    "] would overlap ", "for guest memory (", "bytes for RAM (", "mmap vcpu fd", "create KVM VCPU thread",
+    "create virtual GIC", "requested vcpu features", "too large for this system", "Could not KVM_IRQ_LINE",
 )  # fmt: skip
 # Calls and errors by name: of ioctls, of Rust's error types, of errors as Rust prints them.
 _NAMES: Final = (

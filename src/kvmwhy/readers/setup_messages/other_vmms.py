@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.readers.setup_messages.form import NUMBER, Form, form
+from kvmwhy.readers.setup_messages.form import NUMBER, Form, form, forms
 
 _CAPABILITY: Final = r"[\s\[:`'\"]{0,12}(?P<capability>(?:KVM_CAP_)?[A-Za-z0-9_]{3,40}|0x[0-9a-f]{1,6})?"
+
+_REGISTER: Final = r"Failed to register [0-9]{1,20} bytes of memory at physical address (?P<start>0x[0-9a-f]{1,16})"
 
 FORMS: Final[tuple[Form, ...]] = (
     # Cloud Hypervisor, Dragonball, Firecracker: each writes the MSRs until one is refused, and names that one.
@@ -271,5 +273,93 @@ FORMS: Final[tuple[Form, ...]] = (
         "find matching target",
         vmm="kvmtool",
         source="kvmtool arm/kvm-cpu.c: kvm_cpu__arch_init",
+    ),
+    # kvmtool: "  Fatal: ", "  Error: " and "  Warning: " stand before its messages
+    form(
+        "open",
+        "device",
+        r"'[^'\n]{1,80}' not found\. Please make sure your kernel has CONFIG_KVM enabled",
+        "has CONFIG_KVM enabled",
+        vmm="kvmtool",
+        source="kvmtool kvm.c: kvm__init",
+        errno="ENOENT",
+    ),
+    form(
+        "open",
+        "device",
+        r"'[^'\n]{1,80}' KVM driver not available",
+        "KVM driver not available",
+        vmm="kvmtool",
+        source="kvmtool kvm.c: kvm__init",
+        errno="ENODEV",
+    ),
+    *forms(
+        "KVM_CHECK_EXTENSION",
+        "missing-capability",
+        (r"Unsupported KVM extension detected: (?P<capability>[A-Z0-9_]{3,40})", "KVM extension detected"),
+        (r"A required KVM extension is not supported by OS", "A required KVM extension"),
+        (r"Fatal: (?P<capability>32bit guests) are not supported", "32bit guests are"),
+        (r"Fatal: (?P<capability>PMUv3) is not supported", "PMUv3 is not"),
+        (r"Error: (?P<capability>GICv3 ITS) requested, but kernel does not support it", "GICv3 ITS requested"),
+        (r"Fatal: (?P<capability>SVE vector length) \([0-9]{1,5}\) not supported", "SVE vector length ("),
+        vmm="kvmtool",
+        source="kvmtool kvm.c: kvm__check_extensions; arm",
+    ),
+    *forms(
+        "KVM_SET_USER_MEMORY_REGION",
+        "memory-region",
+        (rf"{_REGISTER} \[err (?P<ret>-[0-9]{{1,4}})\]", "bytes of memory at physical"),
+        (
+            r"Error: [A-Za-z\x20]{2,24} region \[[0-9a-f]{1,16}-[0-9a-f]{1,16}\] would overlap [A-Za-z\x20]{2,24} region",
+            "] would overlap ",
+        ),
+        (r"Fatal: Failed to map [0-9]{1,20} bytes for guest memory \((?P<ret>-[0-9]{1,4})\)", "for guest memory ("),
+        (r"Fatal: Couldn't map [0-9]{1,20} bytes for RAM \((?P<ret>-[0-9]{1,4})\)", "bytes for RAM ("),
+        vmm="kvmtool",
+        source="kvmtool kvm.c: kvm__register_mem; arm/kvm.c, riscv/kvm.c, powerpc/kvm.c: kvm__init_ram",
+    ),
+    *forms(
+        "KVM_CREATE_VCPU",
+        "vcpu",
+        (r"Error: unable to initialize KVM VCPU", "initialize KVM VCPU"),
+        (r"Fatal: unable to mmap vcpu fd", "mmap vcpu fd"),
+        (r"Fatal: unable to create KVM VCPU thread", "create KVM VCPU thread"),
+        vmm="kvmtool",
+        source="kvmtool kvm-cpu.c: kvm_cpu__init, kvm_cpu__arch_init",
+        follows=True,
+    ),
+    *forms(
+        "KVM_CREATE_DEVICE",
+        "vgic",
+        (r"Fatal: Failed to create virtual GIC", "create virtual GIC"),
+        vmm="kvmtool",
+        source="kvmtool arm/kvm.c: kvm__arch_init",
+        arch="arm64",
+    ),
+    *forms(
+        "KVM_ARM_VCPU_INIT",
+        "vcpu-init",
+        (r"Fatal: Unable to configure requested vcpu features", "requested vcpu features"),
+        vmm="kvmtool",
+        source="kvmtool arm/kvm-cpu.c: kvm_cpu__arch_init",
+        arch="arm64",
+    ),
+    *forms(
+        "KVM_CHECK_EXTENSION",
+        "ipa-size",
+        (
+            r"Memory too large for this system \(needs [0-9]{1,2} bits, [0-9]{1,2} available\)",
+            "too large for this system",
+        ),
+        vmm="kvmtool",
+        source="kvmtool arm/aarch64/kvm.c: kvm__arch_get_ipa_limit",
+        arch="arm64",
+    ),
+    *forms(
+        "KVM_IRQ_LINE",
+        "interrupt",
+        (r"Could not KVM_IRQ_LINE for irq", "Could not KVM_IRQ_LINE"),
+        vmm="kvmtool",
+        source="kvmtool */irq.c: kvm__irq_line",
     ),
 )
