@@ -728,6 +728,25 @@ REFUSED: list[tuple[str, str | None, str]] = [
     ),
     ("KVM_CREATE_DEVICE", None, "  Fatal: Failed to create virtual GIC\n"),
     ("KVM_CHECK_EXTENSION", None, "  Fatal: Memory too large for this system (needs 41 bits, 40 available)\n"),
+    # libkrun, gVisor, Dragonball, hyperlight
+    ("KVM_SET_MSRS", "EINVAL", "libkrun: Error configuring the MSR registers: Error(22)\n"),
+    ("KVM_GET_MSR_INDEX_LIST", "E2BIG", "libkrun: Retrieving supported guest MSRs fails: Error(7)\n"),
+    ("KVM_ARM_VCPU_INIT", "EINVAL", "libkrun: Error doing Vcpu Init on Arm: Invalid argument (os error 22)\n"),
+    ("SNP_INIT", "EIO", "libkrun: Error preparing the VM for Secure Virtualization (SNP): Error(5)\n"),
+    (
+        "KVM_SET_REGS",
+        "EINVAL",
+        "panic: error setting user registers: invalid argument\ngoroutine 1 [running]:\ngvisor.dev/gvisor/pkg/sentry/platform/kvm.(*vCPU).initArchState(0xc0001a2000)\n",
+    ),
+    ("KVM_SET_SREGS", "EINVAL", "runsc: error setting system registers: invalid argument\n"),
+    ("KVM_CREATE_VCPU", "EINVAL", "runsc: panic: error creating new vCPU(id=512): invalid argument\n"),
+    ("KVM_CREATE_VCPU", None, "dragonball: specified vcpu count 300 is greater than max allowed count 254 by kvm\n"),
+    (
+        "KVM_SET_USER_MEMORY_REGION",
+        None,
+        "The number of configured slots is bigger than the maximum reported by KVM: 32764\n",
+    ),
+    ("open", None, "Error: No Hypervisor was found for Sandbox\n"),
 ]
 
 # What names such a call and is no refusal: sources, documentation, patches, traces of what succeeded, healthy lines.

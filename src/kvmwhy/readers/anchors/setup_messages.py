@@ -115,8 +115,10 @@ OF_TABLES: Final = (
     "Invalid tdx_ioctl", "TDVF metadata", "TDVF section", "TDX seems broken", "tdx_supported_cpuid", "TDX: injection",
     "has CONFIG_KVM enabled", "KVM driver not available", "KVM extension detected", "A required KVM extension",
     "32bit guests are", "PMUv3 is not", "GICv3 ITS requested", "SVE vector length (", "bytes of memory at physical",
-    "] would overlap ", "for guest memory (", "bytes for RAM (", "mmap vcpu fd", "create KVM VCPU thread",
+    "] would overlap", "for guest memory (", "bytes for RAM (", "mmap vcpu fd", "create KVM VCPU thread",
     "create virtual GIC", "requested vcpu features", "too large for this system", "Could not KVM_IRQ_LINE",
+    "of configured slots is bigger", "available kvm slots", "max allowed count", "exceeds host limit",
+    "ypervisor was found",
 )  # fmt: skip
 # Calls and errors by name: of ioctls, of Rust's error types, of errors as Rust prints them.
 _NAMES: Final = (
@@ -147,7 +149,11 @@ _PHRASES: Final = (
     "nitializing vcpu", "nitializing vCPU", "vcpu create", "vCPU create", "ucontrol VM",
     "nitialising vCPU", "nitialize vcpu", "memory attributes", "nabling capab", "nable capab",
     "nable split", "TSS addr", "tss addr", "vcpu creation", "VM creation", "the hypervisor", "vcpu to kvm",
-    "vCPU to KVM",
+    "vCPU to KVM", "ing user registers", "ing system registers", "ing one register", "ing supported CPUID",
+    "VCPU mmap size", "new vCPU(id=", "for vCPU(id=", "guest MSRs fails", "hypercall exits", "validate KVM support",
+    "the MSR registers:", "purpose aarch64 registers:", "purpose riscv64 registers:", "related registers:",
+    "Vcpu Init on", "vCPU init on",
+    "configure MSRs:", "Secure Virtualization (", "Secure VM (", "Trust Domain Extensions (",
     "kvm error", "kvm ioctl", "kvm backend", "kvm hypervisor", "VM file descriptor", "VCPU file descriptor",
     "KVM error", "KVM Error",
     "Kvm error", "KVM failed", "KVM init", "init KVM", "start KVM", "KVM ioctl", "Kvm ioctl", "KVM setup",

@@ -161,6 +161,9 @@ CALLS: Final[tuple[Call, ...]] = (
         r"\b(?:initiali[sz]|finali[sz]|retriev|enabl)(?:e|ing) [^\n]{0,16}\bTDX\b",
     ),
     _call("SNP_INIT", "sev-launch", r"\b(?:initiali[sz]|retriev|enabl)(?:e|ing) [^\n]{0,8}\bSEV-SNP\b"),
+    _call("SNP_INIT", "sev-launch", r"for Secure Virtualization|Secure VM \(SNP\)"),
+    _call("KVM_TDX_INIT_VM", "tdx-launch", r"for Trust Domain Extensions"),
+    _call("KVM_GET_MSR_INDEX_LIST", "msr", r"(?:retriev(?:e|ing)|list of) [^\n]{0,24}\bmsrs\b|msr index list"),
     _call("KVM_ENABLE_CAP", "hyperv", r"\benabl(?:e|ing) Hyper-?V SynIC"),
     _call("arch_prctl", "amx", r"\b(?:enabl(?:e|ing)|set(?:ting)? up) AMX\b"),
     _call("KVM_GET_API_VERSION", "version-too-old", r"\bget(?:ting)? [^\n]{0,8}\bAPI version"),
@@ -174,7 +177,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "vcpu-init",
         r"VcpuArmInit|VcpuInit\(|VcpuFinalize|vcpu_init\b|KVM_ARM_VCPU_INIT|preferred target"
         r"|(?:init|initiali[sz](?:e|ing)|finali[sz](?:e|ing)) (?:the )?v-?cpus?\b(?! reg)|fetching preferred"
-        r"|vcpu processor features",
+        r"|vcpu processor features|vcpu init on (?:arm|aarch64)",
     ),
     _call(
         "KVM_SET_ONE_REG",
@@ -189,7 +192,7 @@ CALLS: Final[tuple[Call, ...]] = (
         "general-registers",
         r"REGSConfiguration|Set_?StandardReg|SetBaseRegisters|SetRegisters|VcpuSetRegs|\bset_regs\b|"
         + _SET
-        + r"[^\n]{0,30}(?:general[- ]purpose|base|standard|initial|vcpu) reg(?:ister)?s?\b"
+        + r"[^\n]{0,30}(?:general[- ]purpose|base|standard|initial|vcpu|user) reg(?:ister)?s?\b"
         r"|set up registers|(?:read|writ)ing CPU registers?",
     ),
     _call("KVM_IRQFD", "irqfd", r"\birqfd\b|RegisterIrqFd|VmIrqFd|RegisterIrqEvent"),
@@ -199,18 +202,21 @@ CALLS: Final[tuple[Call, ...]] = (
     _call(
         "KVM_ENABLE_CAP",
         "capability",
-        r"EnableCap|EnableSplitIrq|EnableX2Apic|enabl(?:e|ing) [^\n]{0,30}(?:capabilit(?:y|ies)|split irq"
-        r"|x2apic api)|disable exi(?:ts|sts) due",
+        r"EnableCap|EnableSplitIrq|EnableX2Apic|enabl(?:e|ing) [^\n]{0,30}(?:capabilit(?:y|ies)"
+        r"|hypercall exits|split irq|x2apic api)|disable exi(?:ts|sts) due",
     ),
     _call(
         "KVM_CREATE_VCPU",
         "vcpu",
-        r"VcpuFd\b|VCPU file descriptor|VcpuCreate|CreateVcpus?\b|VmCreateVcpu|create_vcpu|kvm_vcpu_create"
+        r"new vCPU\(id=|run data for vCPU\(id="
+        r"|VcpuFd\b|VCPU file descriptor|VcpuCreate|CreateVcpus?\b|VmCreateVcpu|create_vcpu|kvm_vcpu_create"
         r"|KvmVcpuCreate|NewVcpu|"
         + _MAKE
         + _THE
         + r"(?:[a-z0-9]{1,8} ){0,1}v-?cpus?\b|add vcpu to kvm|v-?cpu creat(?:ion|e failed)|spawn(?:ing)? vcpu",
     ),
+    _call("KVM_GET_VCPU_MMAP_SIZE", "vcpu", r"VCPU mmap size"),
+    _call("KVM_SET_SIGNAL_MASK", "signal-mask", r"signal mask for vCPU\(id="),
     _call("vcpu-init", "vcpu-init", r"configur(?:e|ing) (?:the )?v-?cpus?\b"),
     _call(
         "open",
@@ -219,7 +225,7 @@ CALLS: Final[tuple[Call, ...]] = (
         + _THE
         + r"kvm device|access(?:ing)? (?:the )?/dev/kvm|creat(?:e|ing) (?:the |a )?kvm object"
         r"|(?:open|access|stat|init)[^\n]{0,40}/dev/kvm|/dev/kvm['\"`)]{0,2}:|Failed to create the hypervisor"
-        r"|check availability of the hypervisor|InitKvm|KvmInit",
+        r"|check availability of the hypervisor|validate KVM support|InitKvm|KvmInit",
     ),
     _call(
         "open",

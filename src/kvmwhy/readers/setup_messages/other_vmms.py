@@ -310,8 +310,8 @@ FORMS: Final[tuple[Form, ...]] = (
         "memory-region",
         (rf"{_REGISTER} \[err (?P<ret>-[0-9]{{1,4}})\]", "bytes of memory at physical"),
         (
-            r"Error: [A-Za-z\x20]{2,24} region \[[0-9a-f]{1,16}-[0-9a-f]{1,16}\] would overlap [A-Za-z\x20]{2,24} region",
-            "] would overlap ",
+            r"Error: [A-Za-z\x20]{2,24} region \[[0-9a-f-]{3,33}\] would overlap [A-Za-z\x20]{2,24} region",
+            "] would overlap",
         ),
         (r"Fatal: Failed to map [0-9]{1,20} bytes for guest memory \((?P<ret>-[0-9]{1,4})\)", "for guest memory ("),
         (r"Fatal: Couldn't map [0-9]{1,20} bytes for RAM \((?P<ret>-[0-9]{1,4})\)", "bytes for RAM ("),
@@ -361,5 +361,30 @@ FORMS: Final[tuple[Form, ...]] = (
         (r"Could not KVM_IRQ_LINE for irq", "Could not KVM_IRQ_LINE"),
         vmm="kvmtool",
         source="kvmtool */irq.c: kvm__irq_line",
+    ),
+    # VMMs in Rust: limits of KVM's that they name
+    *forms(
+        "KVM_SET_USER_MEMORY_REGION",
+        "no-free-slot",
+        (
+            r"[Tt]he number of configured slots is bigger than the maximum reported by KVM",
+            "of configured slots is bigger",
+        ),
+        (r"no available kvm slots", "available kvm slots"),
+        source="firecracker src/vmm/src/vstate/vm.rs; libkrun; dragonball src/address_space_manager.rs",
+    ),
+    *forms(
+        "KVM_CREATE_VCPU",
+        "too-many-vcpus",
+        (r"specified vcpu count [0-9]{1,6} is greater than max allowed count [0-9]{1,6} by kvm", "max allowed count"),
+        (r"Maximum number of vCPUs exceeds host limit", "exceeds host limit"),
+        source="dragonball src/vcpu/vcpu_manager.rs; cloud-hypervisor vmm/src/cpu.rs",
+    ),
+    *forms(
+        "open",
+        "device",
+        (r"No [Hh]ypervisor was found", "ypervisor was found"),
+        vmm="hyperlight",
+        source="hyperlight src/hyperlight_host/src/error.rs",
     ),
 )
