@@ -201,6 +201,8 @@ LINES: list[tuple[str | None, str, dict[str, Any]]] = [
     (None, "KVM: exit shutdown", {"exit_reason": 8}),
     (None, "Unexpected exit on vcpu run: 17", {"exit_reason": 17}),
     (None, "KVM_RUN failed", {"kind": "run-error", "errno": None}),
+    ("libkrun", "libkrun: Cannot run the VCPUs: Bad address (os error 14)", {"kind": "run-error", "errno": "EFAULT"}),
+    (None, "vmm: error running vCPU 2: Bad address (os error 14)", {"kind": "run-error", "errno": "EFAULT"}),
 ]
 
 
