@@ -501,6 +501,25 @@ REFUSED: list[tuple[str, str | None, str]] = [
     ("KVM_GET_MSRS", "ENXIO", "qemu-system-x86_64: kernel's vp_index != QEMU's vp_index"),
     ("KVM_ENABLE_CAP", "EEXIST", "qemu-system-x86_64: failed to create HyperV SynIC: File exists"),
     ("KVM_ENABLE_CAP", "EINVAL", "qemu-system-x86_64: failed to enable KVM_CAP_HYPERV_ENFORCE_CPUID: Invalid argument"),
+    # gem5: src/cpu/kvm/{base,vm,device}.cc, src/arch/{x86,arm}/kvm
+    ("KVM_CREATE_VM", None, "panic: Failed to create KVM VM\n"),
+    ("KVM_CREATE_VCPU", None, "src/cpu/kvm/vm.cc:579: panic: KVM: Failed to create virtual CPU"),
+    ("KVM_SET_CPUID2", "EINVAL", "panic: KVM: Failed to set guest CPUID2 (errno: 22)"),
+    ("KVM_GET_SREGS", None, "panic: KVM: Failed to get guest special registers"),
+    ("KVM_SET_DEBUGREGS", None, "panic: KVM: Failed to set guest debug registers"),
+    ("KVM_GET_ONE_REG", "ENOENT", "panic: KVM: Failed to get register (0x6030000000138002) value (errno: 2)"),
+    ("KVM_ARM_VCPU_INIT", "EINVAL", "panic: KVM: Failed to get ARM preferred CPU target (errno: 22)"),
+    ("KVM_GET_DEVICE_ATTR", "ENXIO", "panic: Failed to get attribute (group: 3, attr: 4, errno: 6)"),
+    ("KVM_CREATE_DEVICE", "ENODEV", "panic: KVM: Failed to create device (errno: 19)"),
+    (
+        "KVM_SET_USER_MEMORY_REGION",
+        None,
+        "panic: Failed to setup KVM memory region:\n\tHost Address: 0x0x7f0000000000\n",
+    ),
+    ("KVM_CHECK_EXTENSION", None, "panic: KVM: Missing capability (KVM_CAP_SET_TSS_ADDR)"),
+    # Scripts that look for the module first
+    ("open", None, "RuntimeError: kvm_amd kernel module not loaded"),
+    ("open", None, "ERROR: 'kvm_intel' module is not loaded"),
     ("KVM_SET_SREGS", "EINVAL", "Unable to set SREGS: -22"),
     (
         "KVM_X86_SET_MSR_FILTER",
@@ -751,6 +770,8 @@ REFUSED: list[tuple[str, str | None, str]] = [
 
 # What names such a call and is no refusal: sources, documentation, patches, traces of what succeeded, healthy lines.
 NOT_REFUSED: list[str] = [
+    "VirtualBox needs VT-x: make sure that the kvm_intel module is not loaded.\n",
+    "lsmod | grep -q kvm || echo kvm module not loaded\n",
     "docker: Error response from daemon: failed to create virtual machine image: permission denied\n",
     "error: failed to register interrupt event handler (os error 22)\n",
     "Error: Cloud Hypervisor exited with the following chain of errors:\n  0: Error booting VM\n  1: Error from device manager\n  2: Failed opening disk image\n  3: No such file or directory (os error 2)\n",

@@ -140,6 +140,7 @@ ANCHORS: Final[tuple[str, ...]] = (
     "Unsupported(",
     "KVM error",
     "KVM: exit ",
+    "KVM: Unhandled ",
     "Emulation error: ",
     "Guest shutdown: Shutdown",
     "run(): fail entry",

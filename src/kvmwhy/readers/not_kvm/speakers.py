@@ -116,11 +116,15 @@ FORMS: Final[tuple[Form, ...]] = (
     ),
     _form(
         "haxm",
-        r"haxm_(?:warning|error): ?"
-        r"(?:vcpu has panicked, id:[0-9]{1,3}|[0-9a-f]{4} (?:VMX|VM|GUEST|HOST)_[A-Z0-9_]{3,40}: )",
+        r"haxm_(?:warning|error): ?(?:vcpu (?:has panicked|is paniced), id:[0-9]{1,3}"
+        r"|[0-9a-f]{4} (?:VMX|VM|GUEST|HOST)_[A-Z0-9_]{3,40}: "
+        r"|log_(?:host_cr4|vmxon|vmxoff|vmoff|vmclear|vmptrld)[a-z0-9_]{0,16}:? [0-9a-f]"
+        r"|VM entry failed: RIP=|VMfail(?:Valid|Invalid)\. Prev exit|cpu_vmx_run error|vm(?:ptrld|clear) failed"
+        r"|\[#[0-9]{1,4}\] (?:VMXON failed|INVEPT failed|VMXOFF Failed|NO VMXOFF)"
+        r"|(?:VT|NX|EM64T) is not (?:supported|enabled) in the system)",
         "haxm_warning",
         "haxm_error",
-        source="haxm core/{vcpu,dump,vmx}.c: vcpu_execute, dump_vmcs",
+        source="haxm core/{cpu,vcpu,dump,ept,hax}.c: cpu_vmx_execute, hax_panic_log, dump_vmcs",
     ),
     _form(
         "haxm",

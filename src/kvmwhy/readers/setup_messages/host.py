@@ -367,6 +367,8 @@ FORMS: Final[tuple[Form, ...]] = (
         r"KVM (?:kernel module |support |virtuali[sz]ation |acceleration )?is not (?:loaded|available|enabled|supported"
         r"|usable|installed|accessible)(?! for this guest CPU| within| in the| by default)"
         r"|KVM acceleration not (?:available|detected)"
+        r"|(?:(?m:^)[\t\x20]{0,4}|[:>\"\]'] )'?kvm(?:[_-](?:intel|amd))?'? (?:kernel )?module (?:is )?not"
+        r" (?:loaded|found)"
         r"|kvm is not (?:available|enabled|loaded)",
         "KVM kernel module is not",
         "KVM is not",
@@ -376,6 +378,10 @@ FORMS: Final[tuple[Form, ...]] = (
         "kvm is not available",
         "kvm is not enabled",
         "kvm is not loaded",
+        "module not loaded",
+        "module not found",
+        "module is not loaded",
+        "module is not found",
         source="virt-manager, crc, multipass, gnome-boxes, docker desktop",
         errno=None,
     ),

@@ -12,6 +12,7 @@ from kvmwhy.ingest.multi_search import present
 from kvmwhy.readers.errno_spelled import find_errno, name_of
 from kvmwhy.readers.setup_messages import (
     confidential,
+    gem5,
     host,
     other_vmms,
     qemu,
@@ -24,8 +25,8 @@ from kvmwhy.readers.setup_messages.form import Form
 from kvmwhy.record import Arch
 
 FORMS: Final[tuple[Form, ...]] = (
-    *qemu.FORMS, *qemu_hyperv.FORMS, *qemu_riscv.FORMS, *qemu_arches.FORMS, *confidential.FORMS, *other_vmms.FORMS,
-    *host.FORMS,
+    *qemu.FORMS, *qemu_hyperv.FORMS, *qemu_riscv.FORMS, *qemu_arches.FORMS, *confidential.FORMS,
+    *other_vmms.FORMS, *gem5.FORMS, *host.FORMS,
 )  # fmt: skip
 MOST: Final = 20_000
 _BESIDE: Final = 300

@@ -223,22 +223,6 @@ FORMS: Final[tuple[Form, ...]] = (
         follows=True,
     ),
     form(
-        "KVM_SET_ONE_REG",
-        "one-register",
-        r"KVM: Failed to (?:set|get) register \((?P<register>0x[0-9a-f]{1,16})\)?",
-        "KVM: Failed to",
-        vmm="gem5",
-        source="gem5 src/arch/arm/kvm, src/cpu/kvm/base.cc",
-    ),
-    form(
-        "KVM_SET_DEVICE_ATTR",
-        "device-attribute",
-        r"panic: Failed to set attribute \(group: [0-9]{1,4}, attr: [0-9]{1,20}(?=, errno)",
-        "set attribute (group",
-        vmm="gem5",
-        source="gem5 src/cpu/kvm/device.cc: KvmDevice::setAttr",
-    ),
-    form(
         "KVM_CREATE_DEVICE",
         "vgic",
         r"panicked at [^\n]{0,160}?(?:kvm_?gic(?:v[23])?|gic/(?:kvm|gicv[23])|vgic)[a-z0-9_/]{0,40}\.rs",
@@ -247,14 +231,6 @@ FORMS: Final[tuple[Form, ...]] = (
         "/gic/",
         "vgic",
         source="VMMs in Rust that unwrap KVM_CREATE_DEVICE: libkrun src/devices/src/legacy/kvmgicv3.rs",
-    ),
-    form(
-        "KVM_SET_SREGS",
-        "special-registers",
-        r"KVM: Failed to set (?:guest )?special registers",
-        "KVM: Failed to",
-        vmm="gem5",
-        source="gem5 src/arch/x86/kvm, src/cpu/kvm/base.cc",
     ),
     form(
         "KVM_GET_API_VERSION",

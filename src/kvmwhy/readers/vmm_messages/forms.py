@@ -186,6 +186,8 @@ FORMS: Final = (
     Form("gem5", "KVM: Unexpected exit (exit_reason: {reason})", _GEM5),
     Form("gem5", "KVM: Unknown error when starting vCPU (hw reason: {hardware_reason})", _GEM5, exit_reason=0),
     Form("gem5", "KVM: Got exception when starting vCPU (exception: {exception}, error_code: {error_code})", _GEM5, exit_reason=1),
+    Form("gem5", "KVM: Unhandled guest IO (dir: {*}, count: {*})", _GEM5, exit_reason=2),
+    Form("gem5", "panic: KVM: Unhandled hypercall", _GEM5, exit_reason=3, ends=True),
     Form("gem5", "KVM: Failed to start virtual CPU (errno: {number:d})", _GEM5),
     # opendcdiag
     Form("opendcdiag", "KVM exit reason: KVM_EXIT_UNKNOWN, Hardware exit reason: {hardware_reason}", _DCDIAG, exit_reason=0),
