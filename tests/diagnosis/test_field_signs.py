@@ -481,3 +481,23 @@ def test_an_exception_in_pkvm_is_the_host_kernels() -> None:
     text = "[ 9.2] pkvm: exception 14 on CPU3 @ip some_step__pkvm+0x10/0x80 (0xffffffff81c07c10), err code 0x2\n"
     mechanism, origins = answer(text)
     assert (mechanism, origins[0]) == ("host-trouble", "host-kernel")
+
+
+# qemu-server PVE/QemuServer.pm: config_to_command; the Android emulator's main-common.c, printed before the reason
+@pytest.mark.parametrize(
+    ("around", "error"),
+    [
+        ("The host is running on Oracle Cloud.\n", "KVM virtualisation configured, but not available.\n"),
+        (
+            "$ egrep -c '(vmx|svm)' /proc/cpuinfo\n0\nThis Debian 12 is running in VMware.\n",
+            "emulator: ERROR: x86_64 emulation currently requires hardware acceleration!\n",
+        ),
+    ],
+    ids=["unexplained", "no-flag"],
+)
+def test_no_kvm_in_a_virtual_machine_is_the_layers_below(around: str, error: str) -> None:
+    """Without the layer it is how the host is set up; with an errno of rights it stays so."""
+    mechanism, origins = answer(around + error)
+    assert (mechanism, origins[0]) == ("setup-refused", "outer-hypervisor")
+    assert answer(error)[1][0] == "host-setup"
+    assert answer(around + "Could not access KVM kernel module: Permission denied\n")[1][0] == "host-setup"

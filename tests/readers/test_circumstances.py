@@ -33,6 +33,12 @@ FAULT = "error: kvm run failed Bad address\n"
         ("diff --git a/accel/kvm/kvm-all.c b/accel/kvm/kvm-all.c", "patch-of-vmm"),
         ("Board: RockPro64 with Armbian", "two-kinds-of-cores"),
         ("on an RK3588", "two-kinds-of-cores"),
+        ("[    1.2] virt/tdx: module initialized", "tdx-initialized"),
+        ("[    3.1] kvm_amd: SEV-SNP enabled (ASIDs 1 - 99)", "snp-initialized"),
+        ("[    3.1] kvm_amd: SEV enabled (ASIDs 100 - 509)", "sev-initialized"),
+        ("$ egrep -c '(vmx|svm)' /proc/cpuinfo\n0", "no-vmx-or-svm"),
+        ("`grep -E 'svm|vmx' /proc/cpuinfo` shows nothing", "no-vmx-or-svm"),
+        ("flags\t\t: fpu vme de pse " + "tsc msr pae " * 30, "no-vmx-or-svm"),
     ],
 )
 def test_a_statement_is_kept_as_its_kind(text: str, slug: str) -> None:
@@ -46,6 +52,10 @@ def test_a_statement_is_kept_as_its_kind(text: str, slug: str) -> None:
     "text",
     [
         "A microcode update did not help.",
+        "$ egrep -c '(vmx|svm)' /proc/cpuinfo\n16",
+        "If egrep -c '(vmx|svm)' /proc/cpuinfo returns 0, switch it on.",
+        "flags\t\t: fpu vme de pse " + "tsc msr pae " * 30 + "vmx smx",
+        "[    3.1] kvm_amd: SEV-SNP disabled",
         "The microcode is current, which has not fixed it",
         "It does not work on bare metal either",
         "The same happens on bare metal",

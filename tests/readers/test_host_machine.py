@@ -43,6 +43,15 @@ FAILED = "KVM: entry failed, hardware error 0x7\n"
         ("This is on a Contabo VPS", "unnamed"),
         ("Running QEMU in a VM works fine", None),
         ("I am running Windows in a VM", None),
+        ("My Debian 12 running in a VMware machine lacks vmx", "VMware"),
+        ("Debian 12 running in VMware works", None),
+        ("I start QEMU in a GitHub Codespace", "Hyper-V"),
+        ("The host is running on Oracle Cloud", "unnamed"),
+        ("We are running on an AWS EC2 instance", "unnamed"),
+        ("We are running on an AWS EC2 instance, i3.metal", None),
+        ("The image works fine when running on AWS", None),
+        ("gitpod /workspace/demo (main) $ qemu-system-x86_64 -accel kvm", "unnamed"),
+        ("me@cloudshell:~$ qemu-system-x86_64 -accel kvm", "unnamed"),
     ],
 )
 def test_the_hypervisor_around_the_host(text: str, hypervisor: str | None) -> None:
@@ -99,6 +108,7 @@ def test_all_of_it_is_in_the_record() -> None:
     "piece",
     ["-cpu ", "Hardware name: ", "DMI: x",
      "Ubuntu (a ", "OS: in a ", "running QEMU in a ", "on a X VPS ",
+     "Debian running in a ", "running on an AWS ", "gitpod /workspace ",
      "flags : ", "options kvm a=1 ", "/sys/module/kvm/parameters/a:", "Model name: ", "Linux a 6.1 #"],
 )  # fmt: skip
 def test_much_of_one_thing_ends(piece: str) -> None:

@@ -116,6 +116,19 @@ _STATEMENTS: Final = (
         ("SEV enabled", "SEV-ES enabled"),
         deferred(r"\b(?:kvm_amd|kvm|SVM): SEV(?:-ES)? enabled\b"),
     ),
+    # What /proc/cpuinfo shows of a CPU whose VMX or SVM this kernel is not given: the count of the lines that name one,
+    # as a command prints it or a sentence repeats it, or all the flags without it.
+    _Statement(
+        "no-vmx-or-svm",
+        ("/proc/cpuinfo", "lags"),
+        deferred(
+            r"grep[^\n]{1,40}\b(?:vmx|svm)\b[^\n]{0,40}/proc/cpuinfo[^\n]{0,24}(?:\n[^\S\n]{0,8}0[^\S\n]{0,8}$"
+            r"|[`'\"*)]{0,3},?[ \t](?:and )?(?:I got|I get|returned|gave|gives me|prints|printed|shows|showed|is)"
+            r" (?:me )?[`'\"*]{0,3}(?:0|zero|nothing|empty)\b)"
+            r"|^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: {0,24}fpu (?![^\n]{0,6000}\b(?:vmx|svm)\b)[^\n]{200,6000}$",
+            re.MULTILINE,
+        ),
+    ),
     # Chips and boards with two kinds of Arm cores, of which a vCPU may meet the other kind than it was made on.
     _Statement(
         "two-kinds-of-cores",

@@ -80,8 +80,13 @@ _SAID_NAMES: Final = {
     "Virtualbox": "VirtualBox",
     "Parallels": "Parallels",
     "Azure": "Hyper-V",
+    **dict.fromkeys(("Codespaces", "codespaces", "Codespace", "codespace"), "Hyper-V"),  # machines of Azure
 }
-_SAID_NAME: Final = "(?P<a>" + "|".join(name for name in _SAID_NAMES if "WSL" not in name and "-s" not in name) + r")\b"
+_SAID_NAME: Final = (
+    "(?P<a>"
+    + "|".join(name for name in _SAID_NAMES if "WSL" not in name and "-s" not in name and "ode" not in name)
+    + r")\b"
+)
 _WITHIN: Final = r"\b(?:[Ii]n|[Ii]nside|[Ww]ithin|[Uu]nder|[Oo]n|on top of) (?:an? |my |our |the |this )?(?:nested )?"
 _NOUN: Final = r"(?: [\w.-]{1,16}){0,2}? (?:VM|virtual machine|instance)\b"
 # What a reporter runs KVM as, and not a guest of KVM's, which another hypervisor may have run before.
@@ -89,8 +94,20 @@ _RUN: Final = (
     r"(?:it|this|everything|KVM|kvm|QEMU|qemu|QEMU/KVM|qemu-kvm|libvirt|Proxmox|Firecracker|Linux|Ubuntu|Debian|Fedora"
     r"|the host|the hypervisor|the VMM|nested KVM)"
 )
+_DISTRIBUTIONS: Final = (
+    "(?:Ubuntu|Debian|Fedora|CentOS|Rocky|RHEL|openSUSE|Arch|Manjaro|Kali|Mint|NixOS|Alpine|Gentoo|Proxmox)"
+)
 # Clauses about the host itself.
 _SAID: Final = (
+    deferred(
+        rf"\b{_DISTRIBUTIONS}\b[^\n.;()]{{0,12}}(?:\.[0-9]{{1,2}}[^\n.;()]{{0,12}}){{0,2}}\b(?:running|runs|hosted) "
+        + _WITHIN
+        + _SAID_NAME
+    ),
+    deferred(
+        r"\b(?:[Ii]n|[Ii]nside|[Ww]ithin|[Oo]n|[Uu]sing|[Ff]rom) (?:an? |my |the )?(?:[Gg]it[Hh]ub )?"
+        r"(?P<a>[Cc]odespaces?)\b"
+    ),
     deferred(_WITHIN + r"(?P<a>WSL ?2)(?![0-9A-Za-z])"),
     deferred(_WITHIN + _SAID_NAME + _NOUN),
     deferred(r"\b[Hh]ost\b[^\n.;,]{0,20}? is (?:itself )?(?:an? |our |my )?(?:nested )?" + _SAID_NAME + _NOUN),
@@ -107,9 +124,6 @@ _SAID: Final = (
         + _WITHIN
         + _SAID_NAME
     ),
-)
-_DISTRIBUTIONS: Final = (
-    "(?:Ubuntu|Debian|Fedora|CentOS|Rocky|RHEL|openSUSE|Arch|Manjaro|Kali|Mint|NixOS|Alpine|Gentoo|Proxmox)"
 )
 # How the host is named at once with what it runs on: "Ubuntu 20.04 (installed on VirtualBox)", "OS: Debian, VMware VM".
 _SAID_BRIEFLY: Final = (
@@ -131,7 +145,34 @@ _SAID_UNNAMED: Final = deferred(
     r"(?:VMs?|virtual machine|virtuali[sz]ation|VPS|hypervisor|virtuali[sz]ed environment)\b"
     r"|\b(?:on|inside|have|using|rented) (?:an? |my |the )(?:[A-Z]\w{1,14} ){0,2}(?:VPS|[Dd]roplet|vServer)\b"
 )
-_MARKS_OF_UNNAMED: Final = (" VM", "virtual machine", "irtuali", "VPS", "roplet", "vServer", " hypervisor")
+# Clouds whose machines are virtual unless they are said to be metal, and the prompts of those that give a shell.
+_CLOUDS: Final = (
+    r"(?:OCI|EC2|GCE|GCP|AWS|Lightsail|DigitalOcean|Digital Ocean|Linode|Gitpod|(?:Oracle|Google|Alibaba|IBM) Cloud"
+    r"|Cloud ?Shell)"
+)
+_SAID_OF_A_CLOUD: Final = deferred(
+    r"\b(?:run|running|ran|runs|hosted|deployed|machine|VM|vm|VPS|instance|server) (?:on|in|at|with|from) "
+    rf"(?:an? |my |the )?(?:[A-Z]\w{{1,12}} ){{0,2}}{_CLOUDS}\b|\b{_CLOUDS} (?:\w{{1,16}} )?(?:VMs?|instances?|VPS)\b"
+)
+_PROMPT_OF_A_CLOUD: Final = deferred(r"^(?:gitpod /workspace\b[^\n$]{0,80}\$|[\w.-]{1,32}@cloudshell:)", re.MULTILINE)
+_MARKS_OF_UNNAMED: Final = (
+    *(
+        " VM",
+        "virtual machine",
+        "irtuali",
+        "VPS",
+        "roplet",
+        "vServer",
+        " hypervisor",
+        "OCI",
+        "EC2",
+        "GCE",
+        "GCP",
+        "AWS",
+    ),
+    *("Lightsail", "cean", "Linode", "itpod", " Cloud", "@cloudshell"),
+)
+_METAL_WORDS: Final = ("metal", "Metal", "dedicated server")
 # The kernel that Microsoft builds for WSL2, by its release.
 _OF_WSL: Final = deferred(r"\b[0-9]{1,2}\.[0-9]{1,4}[\w.+-]{0,40}-microsoft-standard\b")
 # A clause with one of these compares, tells of a guest, or denies.
@@ -236,8 +277,13 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
 
 
 def _says_that_there_is_one(text: str) -> bool:
+    if _PROMPT_OF_A_CLOUD.search(text):
+        return True
+    said = [_SAID_UNNAMED] if any(word in text for word in _METAL_WORDS) else [_SAID_UNNAMED, _SAID_OF_A_CLOUD]
     return any(
-        _OF_ANOTHER.search(_clause(text, match.start(), match.end())) is None for match in _SAID_UNNAMED.finditer(text)
+        _OF_ANOTHER.search(_clause(text, match.start(), match.end())) is None
+        for pattern in said
+        for match in pattern.finditer(text)
     )
 
 

@@ -232,6 +232,19 @@ def _own_registers(scene: Scene) -> Answer:
     return scene.speaker or ("the program" if scene.call != "registers" else None)
 
 
+def _no_flag(scene: Scene) -> bool:
+    """The CPU that this kernel is shown has neither VMX nor SVM."""
+    return scene.call in {"open", "module"} and "no-vmx-or-svm" in scene.failure.host.remarks
+
+
+def _none_in_a_vm(scene: Scene) -> Answer:
+    """Programs that do not tell why KVM cannot be used, on a host that is a VM."""
+    unexplained = scene.call == "open" and scene.errno is None and not _hidden_below(scene)
+    if not unexplained or not scene.outer or scene.rivals:
+        return None
+    return scene.outer if scene.outer != "unnamed" else "of an unnamed hypervisor"
+
+
 def _hidden_below(scene: Scene) -> Answer:
     """No virtualization, or no module that found any, on a host that is a VM."""
     if not scene.outer or scene.rivals:
@@ -239,6 +252,7 @@ def _hidden_below(scene: Scene) -> Answer:
     hidden = (
         scene.event("virtualization-off", "no-virtualization")
         or _detail("no-hardware", "not-offered-by-cpu", "no-hyp-mode", "disabled-by-bios")(scene)
+        or _no_flag(scene)
         or _call_with("open", "ENOENT", "ENODEV", "ENXIO")(scene)
         or _call_with("module", "EOPNOTSUPP", "ENODEV", "EIO")(scene)
     )
@@ -333,6 +347,7 @@ SIGNS: Final = (
         lambda scene: (
             scene.event("virtualization-off", "no-virtualization")
             or _detail("no-hardware", "not-offered-by-cpu", "disabled-by-bios", "no-hyp-mode")(scene)
+            or _no_flag(scene)
         ),
         "the kernel found no virtualization to use",
         weights(host_setup=1.5, outer_hypervisor=0.5, cpu=0.5),
@@ -345,6 +360,14 @@ SIGNS: Final = (
         "this host is itself a virtual machine ({}) and is offered no virtualization",
         weights(outer_hypervisor=3, host_setup=-2),
         "A VM has VMX, SVM or EL2 only where the layer below is told to give it; what the VM itself sets up changes nothing.",
+    ),
+    Sign(
+        "no-kvm-in-a-vm",
+        _SETUP,
+        _none_in_a_vm,
+        "this host is itself a virtual machine ({}), and there is no KVM to use in it",
+        weights(outer_hypervisor=2, host_setup=-1),
+        "Distributions load KVM's module by themselves where the CPU has VMX or SVM: the layer below hides it mostly.",
     ),
     Sign(
         "kvm-off-by-parameter",
