@@ -266,8 +266,16 @@ SIGNS: Final = (
         None,
         _event("machine-check", "memory-poisoned", "memory-error"),
         "the host reports a machine check or a memory failure",
-        weights(host_dying=3, cpu=0.5, host_kernel=-1),
+        weights(host_dying=2.5, cpu=0.5),
         "drivers and mm/memory-failure.c: the hardware under the guest is failing.",
+    ),
+    Sign(
+        "hardware-alone",
+        ("host-trouble",),
+        _event("machine-check", "memory-poisoned", "memory-error"),
+        "the trouble that is shown is the hardware's",
+        weights(host_dying=1.5, host_kernel=-1),
+        "What the kernel reports of the hardware is not its own doing.",
     ),
     Sign(
         "out-of-memory",
