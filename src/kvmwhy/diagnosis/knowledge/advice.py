@@ -316,9 +316,23 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "host-setup",
         "host",
-        "Switch it on in the firmware's setup and in KVM's module (kvm_intel: tdx=1; kvm_amd: sev_snp=1); `dmesg | grep -iE 'tdx|sev'` says what is lacking.",
+        "Switch this type of VM on in the firmware's setup and in KVM's module (kvm_intel: tdx=1; kvm_amd: sev_snp=1); `dmesg | grep -iE 'tdx|sev'` says what is lacking.",
         _SETUP,
-        lambda scene: scene.detail == "vm-type" and scene.arch in {"x86", None} and not _started(scene),
+        lambda scene: (
+            (scene.detail == "vm-type" or (scene.call == "KVM_CREATE_VM" and scene.errno in {"EINVAL", "EOPNOTSUPP"}))
+            and scene.arch in {"x86", None}
+            and not _started(scene)
+        ),
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Try a plain VM first: without a confidential guest (-machine confidential-guest-support, kvm-type), and on Arm with less"
+        " memory or fewer address bits.",
+        _SETUP,
+        lambda scene: (
+            scene.call == "KVM_CREATE_VM" and scene.errno in {"EINVAL", "EOPNOTSUPP"} and scene.arch != "s390x"
+        ),
     ),
     Entry(
         "vm-configuration",
@@ -337,7 +351,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "host-setup",
         "host",
-        "Load kvm_intel with nested=1, if the guest shall run Hyper-V itself.",
+        "Load kvm_intel with nested=1, if the guest is to run Hyper-V itself.",
         _SETUP,
         lambda scene: scene.detail == "evmcs",
     ),

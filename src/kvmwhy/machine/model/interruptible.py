@@ -17,7 +17,7 @@ _Result = TypeVar("_Result")
 def interruptible(work: Callable[[], _Result], stop: Callable[[], None]) -> _Result:
     """What ``work`` returns or raises. If a signal's handler raises meanwhile, ``stop`` has to make ``work`` end.
 
-    Signals have their handlers run in the main thread only: in any other, ``work`` is simply called.
+    Signals have their handlers run in the main thread only: in any other, ``work`` is called as it is.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
