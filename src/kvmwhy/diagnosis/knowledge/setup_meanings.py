@@ -22,6 +22,39 @@ _BY_ERRNO: Final[dict[tuple[str, str], str]] = {
     ("KVM_CREATE_VCPU", "ENOMEM"): "the kernel found no memory for the vCPU",
     ("KVM_SET_USER_MEMORY_REGION", "EEXIST"): "the region overlaps another memory slot",
     ("KVM_SET_USER_MEMORY_REGION2", "EEXIST"): "the region overlaps another memory slot",
+    **{
+        (call, errno): clause
+        for call in ("KVM_SET_USER_MEMORY_REGION", "KVM_SET_USER_MEMORY_REGION2")
+        for errno, clause in (
+            (
+                "EINVAL",
+                "the region is not made of whole pages, wraps around, or changes a slot as it may not be changed",
+            ),
+            ("ENOMEM", "the kernel found no memory for the slot's own tables"),
+            ("EFAULT", "the region lies beyond the addresses that the VM was given"),  # arm64, riscv64
+        )
+    },
+    ("KVM_SET_MEMORY_ATTRIBUTES", "EINVAL"): "the range is not made of whole pages, or this VM has no private memory",
+    (
+        "KVM_CREATE_DEVICE",
+        "ENODEV",
+    ): "this host's KVM has no such device: its CPU or interrupt controller cannot give it",
+    ("KVM_CREATE_DEVICE", "EEXIST"): "the VM has such a device already",
+    ("KVM_SET_DEVICE_ATTR", "ENXIO"): "the device does not have this attribute on this host",
+    ("KVM_SET_DEVICE_ATTR", "EBUSY"): "it may not be changed any more: it was set before, or a vCPU has run",
+    ("KVM_SET_ONE_REG", "EINVAL"): "the register may not have this value on this host",
+    ("KVM_SET_ONE_REG", "EPERM"): "the register may not be changed, or not any more",
+    ("KVM_ARM_VCPU_INIT", "ENOENT"): "a feature of vCPUs was asked for that this kernel does not know",
+    (
+        "KVM_ARM_VCPU_INIT",
+        "EINVAL",
+    ): "another CPU was asked for than the host's, or a feature that this host cannot give",
+    ("KVM_IRQFD", "EBADF"): "the descriptor is no event's, or was closed",
+    ("KVM_IOEVENTFD", "EEXIST"): "an event is registered for this address already",
+    ("KVM_IOEVENTFD", "ENOSPC"): "as many events are registered as KVM takes",
+    ("KVM_SET_XSAVE", "EINVAL"): "the state has a part that the vCPU, or this CPU, has not",
+    ("KVM_SET_LAPIC", "EINVAL"): "the state does not fit the mode and number of the vCPU's APIC",
+    ("KVM_SET_VCPU_EVENTS", "EINVAL"): "the events cannot be pending together, or not on this CPU",
     ("KVM_SET_CPUID2", "E2BIG"): "the CPUID table has more entries than KVM takes (80, in newer kernels 256)",
     ("KVM_GET_SUPPORTED_CPUID", "E2BIG"): "the buffer for the CPUID table is too small",
     ("KVM_CREATE_IRQCHIP", "EEXIST"): "the VM has an interrupt controller already",

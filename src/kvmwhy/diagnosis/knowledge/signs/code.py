@@ -18,6 +18,8 @@ _EDK2_CODE: Final = 0x38
 _EDK2_DATA: Final = 0x30
 _MIB: Final = 1 << 20
 _4_GIB: Final = 1 << 32
+_RISCV_ACCESS_FAULTS: Final = (1, 5, 7)  # scause: of an instruction, a load, a store
+_PPC_STORAGE: Final = (0x300, 0x380)  # data storage, data segment
 _SAVE_AREAS: Final = ("xsave", "xrstor", "fxsave", "fxrstor", "cmpxchg16b", "cmpxchg8b")
 _MEMORY_EXITS: Final = (48, 49, 0x400, 14)  # EPT violation and misconfiguration, nested page fault, page fault
 _IVT_WORDS: Final = (0xF000_FF53, 0xFF53_F000, 0xF000_E2C3, 0xF000_FEA5, 0xF000_EF57, 0xF000_E987, 0xF000_F859)
@@ -50,6 +52,16 @@ def _edk2(scene: Scene) -> Answer:
     return (
         selectors.get("cs") == _EDK2_CODE and set(selectors.values()) == {_EDK2_CODE, _EDK2_DATA} and At(register="cs")
     )
+
+
+def _abort_for_no_ram(scene: Scene) -> Answer:
+    """Of other architectures, by the guest's own syndrome register."""
+    registers = scene.failure.cpu.registers if scene.failure.cpu else {}
+    if "esr_el1" in registers:
+        from kvmwhy.abi.arm64 import esr
+
+        return esr.is_external_abort(esr.plain(registers["esr_el1"]))
+    return registers.get("vscause") in _RISCV_ACCESS_FAULTS or registers.get("vector") in _PPC_STORAGE
 
 
 def _fetched_though_readable(scene: Scene) -> Answer:
@@ -262,6 +274,15 @@ SIGNS: Final = (
         "a program of the guest uses, on what is no RAM, an instruction that KVM's emulator cannot carry out",
         weights(guest_code=2.5, vmm=1, host_kernel=-0.5),
         "arch/x86/kvm/x86.c: handle_emulation_failure gives #UD to code outside ring 0, and tells nobody.",
+    ),
+    Sign(
+        "exception-for-what-is-no-ram",
+        ("undef-injected",),
+        _abort_for_no_ram,
+        "the exception stands for an access where no RAM is",
+        weights(guest_code=2.5, vm_configuration=1, host_kernel=-1.5),
+        "arch/arm64/kvm/mmu.c and mmio.c: kvm_inject_sea; arch/riscv/kvm/vcpu_insn.c; arch/powerpc/kvm: the guest is told, and"
+        " who sent it there is the guest, or who left the place empty.",
     ),
     Sign(
         "handler-never",
