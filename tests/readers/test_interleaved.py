@@ -127,3 +127,14 @@ def test_code_split_by_another_head(data: st.DataObject, report: Printed) -> Non
     assert code is None or code.window == known.window[: len(code.window)]
     assert failures[0].damage
     assert (failures[1].suberror, failures[1].data) == (3, (0x80000B0E, 0x31))
+
+
+def test_a_word_behind_the_other_vcpus_last_line_is_no_failure_of_its_own() -> None:
+    """Two heads compete for a first word; the one that lost it ends, and then the other's comes."""
+    heads = (
+        "KVM internal error. Suberror: 1\nKVM internal error. Suberror: 2\nextra data[0]: 0\nemulation failure\n"
+        "extra data[0]: 1\n"
+    )
+    failures = read(heads.encode()).failures
+    assert [failure.suberror for failure in failures] == [1, 2]
+    assert all(failure.ndata is None for failure in failures)

@@ -162,6 +162,8 @@ class Heads:
     def word(self, at: int, index: int, value: int | None, digits: str) -> None:
         """Give ``extra data[index]`` to the failure that waits for it."""
         fits = [b for b in self.open if len(b.data) == index] or [b for b in self.doubtful if len(b.data) == index]
+        if not fits and index == 0 and any(_was_overtaken(b) for b in self.open):
+            return  # whose first word is whose cannot be told any more: _settle() keeps neither
         if not fits and index == 0 and not any(b.data[:1] == [value] for b in self.open):
             nameless = self.add(Banner(at, "internal-error", suberror=None))
             nameless.damage.append("the line that names the suberror is missing")
@@ -243,6 +245,11 @@ class Heads:
             self.open[-1].tear(f"extra data[{index}] is there twice, the second time as {digits[:18]}")
         else:
             self.open[-1].keep_apart(index, value)
+
+
+def _was_overtaken(banner: Banner) -> bool:
+    """It has the first word for which another waited too, whose last line has come since without any."""
+    return any(rival.tailed and not rival.data for rival in banner.rivals or ())
 
 
 def _too_many(index: int) -> str:
