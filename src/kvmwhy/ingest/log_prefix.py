@@ -61,6 +61,8 @@ _CUT_JSON: Final = re.compile(r'"(?:MESSAGE|message|msg|log|line|textPayload)" ?
 MESSAGE: Final = ("MESSAGE", "log", "msg", "message", "@message", "line", "textPayload", "body", "text")
 # Where structured loggers put what went wrong, beside what they were doing: logrus, zap, slog, glog's JSON.
 _ERROR: Final = ("error", "err", "reason", "cause", "exception", "stderr", "output", "detail", "details")
+# What structured loggers give of the record in fields of their own, named as in linux/kvm.h: OpenVMM's tracing.
+_OF_RECORD: Final = ("hardware_entry_failure_reason", "hardware_exit_reason", "exit_reason", "suberror", "gpa", "errno")
 INSIDE: Final = ("_source", "jsonPayload", "fields", "result", "record")
 _HOST: Final = ("_HOSTNAME", "hostname", "host", "node", "nodename")
 _NAME: Final = ("SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "unit", "container_name", "pod_name", "pod", "name", "component")
@@ -165,7 +167,10 @@ def of_fields(fields: dict[str, Any]) -> Peeled | None:
 
 
 def _with_error(text: str, fields: dict[str, Any]) -> str:
-    """The message, and below it the error that a structured logger keeps in a field of its own."""
+    """The message with what a structured logger keeps of it in fields of their own: numbers behind it, errors below."""
+    numbers = [f"{key}={fields[key]}" for key in _OF_RECORD if isinstance(fields.get(key), int) and key not in text]
+    if numbers:
+        text = " ".join((text, *numbers))
     errors = [error for key in _ERROR if isinstance(error := fields.get(key), str) and " " in error]
     errors = [error for error in errors if error not in text]
     if not errors:

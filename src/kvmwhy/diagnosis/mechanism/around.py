@@ -11,7 +11,7 @@ from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of, slugs_of
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged
 from kvmwhy.diagnosis.phrasing import call_in_words
-from kvmwhy.record import REFUSED_AT_START, At, HostEvent, Setup
+from kvmwhy.record import REFUSED_AT_START, At, Failure, HostEvent, Setup
 
 _SPEAKERS: Final = {
     "xen": "Xen",
@@ -329,6 +329,12 @@ def loops(facts: Facts) -> Mechanism | None:
     )
 
 
+def _untold(failure: Failure) -> str:
+    """Of a number that the line has not: whether it is worth looking for elsewhere in the log."""
+    silent = failure.source.vmm not in {None, "qemu", "qemu-kvm"}
+    return "this VMM does not print" if silent else "is not shown"
+
+
 def not_shown(facts: Facts) -> Mechanism:
     """A symptom, a dump that names nothing, a trace in which nothing fails."""
     failure = facts.failure
@@ -338,10 +344,11 @@ def not_shown(facts: Facts) -> Mechanism:
     if failure.kind == "healthy":
         text = "Nothing fails in this evidence."
     elif failure.kind == "internal-error":
-        silent = failure.source.vmm not in {None, "qemu", "qemu-kvm"}
-        text = f"KVM reported an internal error; which one {'this VMM does not print' if silent else 'is not shown'}."
+        text = f"KVM reported an internal error; which one {_untold(failure)}."
         if failure.suberror is not None:
             text = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has."
+    elif failure.kind == "entry-failure":
+        text = f"KVM could not enter the guest; with which error {_untold(failure)}."
     elif failure.kind == "symptom":
         seen = failure.symptom.kind.replace("-", " ") if failure.symptom else "not named"
         text = f"Only a symptom is shown ({seen}), without the record that would say what happened."
