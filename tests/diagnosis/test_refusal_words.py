@@ -47,6 +47,15 @@ MEANINGS = {
         "not set up as asked",
         "ls -l /dev/kvm",
     ),
+    # virt-manager virtinst/capabilities.py: lookup_capsinfo / guest_lookup
+    "no-domain": (
+        (
+            b"ERROR    Host does not support domain type kvm with machine 'pc-q35-10.0' for virtualization type 'hvm'"
+            b" with architecture 'x86_64'\n"
+        ),
+        "A domain that needs KVM was refused: no QEMU was found here",
+        "ls -l /dev/kvm",
+    ),
     # QEMU accel/kvm/kvm-all.c: kvm_set_user_memory_region
     "slot": (
         b"kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=3, start=0x0, size=0x1000: File exists\n",

@@ -71,6 +71,9 @@ def test_cpu_board_and_kernel() -> None:
     assert machine.dmi == "Dell Inc. PowerEdge R650"
     assert machine.kernel == "6.8.12-4-pve"
     assert machine_of("model name : QEMU Virtual CPU version 2.5+\n").cpu_name is None
+    booted = "[ 0.0] Command line: BOOT_IMAGE=/boot/vmlinuz-6.8.0-31-generic root=UUID=0 ro\n"
+    assert machine_of(booted).kernel == "6.8.0-31-generic"
+    assert machine_of(booted + FAILED).kernel is None  # may be the guest's own console
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,10 @@ _RUNS_KVM: Final = ("[kvm]", "[kvm_intel]", "[kvm_amd]", "kvm_intel: ", "kvm_amd
 _UNAME: Final = deferred(
     r"^[ \t>]{0,8}Linux \S{1,64} ([0-9]{1,2}\.[0-9]{1,4}\S{0,60}) #[^\n]{1,120}(?:GNU/)?Linux", re.MULTILINE
 )
+# Of the host's own log; a guest that boots its own kernel prints the same on its console.
+_BOOTED: Final = deferred(
+    r"\bBOOT_IMAGE=(?:\([\w,]{1,24}\))?/[\w./@-]{0,60}?vmlinu[xz]-([0-9]{1,2}\.[0-9]{1,4}[\w.+~-]{0,60})(?=\s)"
+)
 # Kernels that are built for one cloud's virtual machines alone.
 _CLOUD_KERNELS: Final = (("-azure", "Hyper-V"), ("-gcp", "Google Compute Engine"), ("-gke", "Google Compute Engine"))
 _RUNNER: Final = "/home/runner/work/"  # GitHub's own runners, which are machines of Azure
@@ -226,6 +230,8 @@ def machine_of(text: str) -> Machine:
     named = {name for name in named if not name.startswith(_OWN_CPUS)}
     boards = _boards(text)
     release = set(_UNAME.findall(text)) if "Linux " in text and "#" in text else set()
+    if not release and "BOOT_IMAGE=" in text and not has_vmm_output(text):
+        release = set(_BOOTED.findall(text))
     return Machine(
         _only(named),
         None if beside_vmm else _only(boards),

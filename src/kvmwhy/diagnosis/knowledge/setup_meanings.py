@@ -117,6 +117,10 @@ _BY_DETAIL: Final[dict[str, str]] = {
         "virtualization failed on a CPU (another hypervisor is active there, or an outer one refuses VMXON)"
     ),
     "other-module": "kvm_intel and kvm_amd cannot be loaded together",
+    "domain-requires-kvm": (
+        "no QEMU was found here that can use KVM for it (no /dev/kvm, no right to it, or a machine type or architecture"
+        " that this QEMU does not have)"
+    ),
     "no-hyp-mode": "the kernel was started at EL1, so another program has EL2: firmware or a hypervisor below",
     "evmcs": (
         "the VM is given hv-evmcs, and this KVM has no enlightened VMCS to offer (nested VMX is off: kvm_intel's"

@@ -146,6 +146,8 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     call = failure.setup.call if failure.setup else "a call that is not shown"
     meaning = (_firmwares_answer(failure.setup) or meaning_of(failure.setup, failure.errno)) if failure.setup else None
     shown = call_in_words(call)
+    if failure.setup is not None and failure.setup.detail == "domain-requires-kvm" and not failure.errno:
+        shown = "a domain that needs KVM"  # libvirt asked its QEMU, and does not tell what that lacked
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
         from kvmwhy.abi.x86.msr import describe_msr  # asked of few failures
