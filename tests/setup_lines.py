@@ -517,6 +517,8 @@ REFUSED: list[tuple[str, str | None, str]] = [
         "panic: Failed to setup KVM memory region:\n\tHost Address: 0x0x7f0000000000\n",
     ),
     ("KVM_CHECK_EXTENSION", None, "panic: KVM: Missing capability (KVM_CAP_SET_TSS_ADDR)"),
+    # uhyve src/bin/uhyve.rs, 0.0.23
+    ("KVM_CREATE_VM", "EBUSY", "thread 'main' panicked at 'Unable to create VM: OsError(16)', src/bin/uhyve.rs:181:10"),
     # Scripts that look for the module first
     ("open", None, "RuntimeError: kvm_amd kernel module not loaded"),
     ("open", None, "ERROR: 'kvm_intel' module is not loaded"),
@@ -770,6 +772,10 @@ REFUSED: list[tuple[str, str | None, str]] = [
 
 # What names such a call and is no refusal: sources, documentation, patches, traces of what succeeded, healthy lines.
 NOT_REFUSED: list[str] = [
+    (
+        "Error creating VM: virError(Code=1, Domain=10, Message='internal error: process exited while connecting to"
+        " monitor: qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory')\n"
+    ),
     "VirtualBox needs VT-x: make sure that the kvm_intel module is not loaded.\n",
     "lsmod | grep -q kvm || echo kvm module not loaded\n",
     "docker: Error response from daemon: failed to create virtual machine image: permission denied\n",

@@ -46,6 +46,13 @@ FAILED = "KVM: entry failed, hardware error 0x7\n"
         ("My Debian 12 running in a VMware machine lacks vmx", "VMware"),
         ("Debian 12 running in VMware works", None),
         ("I start QEMU in a GitHub Codespace", "Hyper-V"),
+        ("CPU: a CPU | RAM: 7/8 GB | DISK: 50 GB (ext4) | HOST: 6.6.12-linuxkit...", "Docker Desktop's VM"),
+        ("[0.0] Linux version 4.14.29-linuxkit (gcc 6.4.0)", None),  # a guest may be built with it
+        (
+            "CPU mode 'host-model' for aarch64 qemu domain on aarch64 host is not supported by hypervisor on a Mac",
+            "Apple's Hypervisor framework",
+        ),
+        ("CPU mode 'host-model' for aarch64 qemu domain on aarch64 host is not supported by hypervisor", None),
         ("The host is running on Oracle Cloud", "unnamed"),
         ("We are running on an AWS EC2 instance", "unnamed"),
         ("We are running on an AWS EC2 instance, i3.metal", None),

@@ -47,6 +47,7 @@ _WORDS: Final = {
     "sev-command-failed": "the SEV firmware of this host refused a command",
     "snp-not-enabled": "SEV-SNP is not available on this host: its firmware did not reserve or set up the RMP",
     "tdx-not-enabled": "the TDX module of this host could not be initialised",
+    "gvt-page-tables": "GVT-g could not follow the guest's page tables of the GPU",
     "iommu-fault": "the IOMMU stopped an access of a device",
     "vfio-bar-fault": "an assigned device's memory could not be mapped (BAR {bar})",
     "device-reset-failed": "an assigned device did not come back from its reset",
@@ -130,7 +131,7 @@ TROUBLE: Final = frozenset(
         "ept-misconfig", "seamcall-failed", "tdx-entry-failed", "tdx-cpu-unfit", "rmp-fault", "rmp-update-failed",
         "hyp-panic", "pkvm-exception", "msr-access-error",
         "guest-memory-not-prepared", "rmap-broken", "tdp-root-bad", "mmu-page-mismatch", "virtualization-exception",
-        "nested-vmx-abort",
+        "nested-vmx-abort", "gvt-page-tables",
     }
 )  # fmt: skip
 

@@ -271,7 +271,7 @@ _ALL_NAMES: Final = "|".join(sorted(_NUMBERS, key=len, reverse=True))
 _SPELLED: Final = re.compile(
     rf"(?<![A-Za-z0-9_])-?(?P<name>{_ALL_NAMES})(?![A-Za-z0-9_])"
     r"|os\s{1,3}error\s{1,3}-?(?P<os>[0-9]{1,3})(?![0-9])"
-    r"|\b(?:Errno|Error)\((?P<rust>[0-9]{1,3})\)"
+    r"|\b(?:Errno|(?:Os|Sys|Io)?Error)\((?P<rust>[0-9]{1,3})\)"
     r"|\bcode:\s{1,3}(?P<code>[0-9]{1,3}),\s{1,3}kind:"
     r"|\berr(?:no|or)?(?:\scode)?(?:\s{0,2}[=:]\s{0,2}|\s)-?(?P<errno>[0-9]{1,3})(?![0-9a-zA-Z])"
     r"|\b(?:ret|rc|r|res|result|err|code)(?:\s{0,2}[=:]\s{0,2}|\s)-(?P<ret>[0-9]{1,3})(?![0-9a-zA-Z])"

@@ -192,6 +192,15 @@ _APPLE: Final = deferred(
     r"Hypervisor\.framework|Virtualization\.framework|\bvmType: vz\b|\bUTM\b|\bParallels\b|\blima(?:ctl)?\b"
     r"|\b(?:V[Mm]|guest|machine)\b[^\n]{0,40}\bM[1-9] (?:Mac|MacBook|Macbook|Pro|Max|Air|mini)"
 )
+# libvirt's words for an arm64 host without KVM: Linux runs on a Mac as a virtual machine, if it is not Asahi Linux.
+_ON_A_MAC: Final = deferred(
+    r"\b(?:[Oo]n|[Ww]ith) (?:an? |my |the )?(?:Apple )?(?:M[1-9] )?(?:[Mm]ac(?:[Bb]ook)?\b(?! address)"
+    r"|Apple [Ss]ilicon\b)(?![^\n]{0,200}Asahi)"
+)
+# The kernel of the VM in which Docker Desktop runs containers, as dockur's start-up line and uname show it.
+_OF_DOCKER: Final = deferred(
+    r"(?:\bHOST: |^Linux \S{1,64} )[0-9]{1,2}\.[0-9]{1,3}\.[0-9]{1,4}-linuxkit\b", re.MULTILINE
+)
 _FLAGS: Final = deferred(r"^[ \t>]{0,8}[Ff]lags[ \t]{0,24}: [^\n]{0,4000}\bhypervisor\b", re.MULTILINE)
 
 _KVM_MODULES: Final = r"kvm(?:[_-](?:intel|amd|hv|pr))?|ccp|vfio[\w-]{0,24}|tdx"
@@ -269,6 +278,10 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
         names |= {name for release in releases for suffix, name in _CLOUD_KERNELS if suffix in release}
     if not names and _RUNNER in text:
         names.add("Hyper-V")
+    if not names and "linuxkit" in text and _OF_DOCKER.search(text):
+        names.add("Docker Desktop's VM")
+    if not names and "aarch64 host is not supported by hypervisor" in text and _ON_A_MAC.search(text):
+        names.add("Apple's Hypervisor framework")
     if not names and "HYP mode not available" in text and _APPLE.search(text):
         names.add("Apple's Hypervisor framework")
     if not names and "lags" in text and _FLAGS.search(text):

@@ -95,6 +95,13 @@ LINES: list[tuple[str, str, dict[str, int | str]]] = [
         {"leaf": 0x22, "status": 0xC000050500000000},
     ),
     ("ccp 0000:06:00.2: SEV: failed to INIT error 0x8004", "sev-init-failed", {"firmware_error": 0x8004}),
+    ("ccp 0000:06:00.2: SEV-SNP: failed to INIT error 0x3", "sev-init-failed", {"firmware_error": 3}),
+    ("gvt: guest page write error, gpa 1a2b3c000", "gvt-page-tables", {"gpa": 0x1A2B3C000}),
+    (
+        "gvt: vgpu 1: fail: shadow page 000000005f5a0700 guest entry 0x5f6 type 9.",
+        "gvt-page-tables",
+        {"vgpu": 1, "entry": 0x5F6, "type": 9},
+    ),
     ("SEV-SNP: RMPUPDATE failed for PFN 1234, pg_level: 1, ret: 3", "rmp-update-failed", {"pfn": 0x1234, "error": 3}),
     ("kvm_amd: SEV: Unexpected RMP fault for non-private GPA 0x1000", "rmp-fault", {"gpa": 0x1000}),
     (

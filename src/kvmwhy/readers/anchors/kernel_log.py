@@ -70,7 +70,7 @@ ANCHORS: Final[Declared] = (
     "MSR access error", "Invalid MSR ", "Unexpected #VE",
     "mmap_huge_fault(", "KVM: Got ", "Failed to find VMA for hva", "Bad page state", "Memory failure: ",
     "IO_PAGE_FAULT", "[fault reason ", "ms after ", "Killed process ", "blocked for more than ", "soft lockup - ",
-    "RMP table", "WARNING: CPU: ", "failed to INIT", "odule initialization failed", "initialize TDX module",
+    "RMP table", "gvt: ", "WARNING: CPU: ", "failed to INIT", "odule initialization failed", "initialize TDX module",
     "BUG: unable to handle", "BUG: kernel NULL pointer", "kernel BUG at ", "split_lock trap",
     # A report of the kernel's that names KVM.
     "arch/x86/kvm/", "virt/kvm/", "kvm_host.h", "entry-kvm.h", "[kvm]", "[kvm_intel]", "[kvm_amd]",

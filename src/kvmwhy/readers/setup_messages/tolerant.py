@@ -46,6 +46,8 @@ _OTHER: Final = re.compile(
     r"KVM_RUN|KVM_EXIT|run failed|failed to run|VcpuRun|internal error|entry failed|unknown exit|exit reason|emulat"
     r"|\bguest\b|-(?:drive|device|netdev|blockdev|chardev)\b"
 )
+# A manager of VMs that tells what libvirt told it: "creating VM" is its own, and QEMU's message is the reason.
+_TOLD: Final = re.compile(r"\bvirError\(|while connecting to monitor|cannot set up guest memory")
 _PANIC: Final = re.compile(r"panicked at|called `(?:Result|Option)::|thread '")
 _PROSE: Final = re.compile(
     r"\b(?:returns?|should|would|may|might|must|will|can be|is used|are used|e\.g\.|for example|fix(?:es"
@@ -135,6 +137,8 @@ def read_line(text: str, start: int, end: int) -> Refusal | None:
     named = IOCTL.search(line)
     if named is not None:
         return _of_ioctl(text, start, end, named)
+    if _TOLD.search(line):
+        return None
     return _of_object(text, start, end, line, panic=panic)
 
 

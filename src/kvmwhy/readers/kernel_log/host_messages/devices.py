@@ -80,6 +80,14 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("%s failed to attach %s to group %d due to lack of interrupt remapping"),
     ),
     message("irq-bypass", "note", form("irq bypass %s (%s %p) %s fails: %d", "side _ _ what error")),
+    # drivers/gpu/drm/i915/gvt: gvt_err and gvt_vgpu_err, 4.12 on
+    message(
+        "gvt-page-tables",
+        "fault",
+        form("gvt: guest page write error, gpa %llx", "gpa"),
+        form("gvt: vgpu %d: fail: shadow page %p guest entry 0x%llx type %d", "vgpu _ entry type"),
+        form("gvt: vgpu %d: fail: spt %p guest entry 0x%llx type %d", "vgpu _ entry type"),
+    ),
     message(
         "iommu-fault",
         "fault",

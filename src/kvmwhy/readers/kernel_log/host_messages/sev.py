@@ -160,6 +160,7 @@ MESSAGES: Final[tuple[HostMessage, ...]] = (
         form("SEV: failed to %s error %#x, rc %d", "command firmware_error error"),
         form("SEV: %s failed %#x, rc %d", "command firmware_error error"),  # 6.9 on
         form("SEV-SNP: failed to INIT rc %d, error %#x", "error firmware_error", command="SNP_INIT"),
+        form("SEV-SNP: failed to INIT error %#x", "firmware_error", command="SNP_INIT"),  # before it was merged
         form("SEV-SNP: %s failed rc %d, error %#x", "command error firmware_error"),
         form("SEV: failed to get status. Error: %#x", "firmware_error", command="PLATFORM_STATUS"),
         form("SEV: DF_FLUSH failed, ret=%d, error=%#x", "error firmware_error", command="DF_FLUSH"),
