@@ -501,3 +501,22 @@ def test_no_kvm_in_a_virtual_machine_is_the_layers_below(around: str, error: str
     assert (mechanism, origins[0]) == ("setup-refused", "outer-hypervisor")
     assert answer(error)[1][0] == "host-setup"
     assert answer(around + "Could not access KVM kernel module: Permission denied\n")[1][0] == "host-setup"
+
+
+# QEMU target/i386/tcg/excp_helper.c and do_interrupt_all: a log of what the guest raises; cpu_abort: the emulator's end
+INTERRUPT = (
+    "     0: v=0e e=0002 i=0 cpl=0 IP=0008:0000000000201000 pc=0000000000201000 SP=0010:0000000000009000 CR2=0000\n"
+)
+
+
+@pytest.mark.parametrize("text", ["check_exception old: 0xffffffff new 0xe\n" + INTERRUPT])
+def test_a_log_of_the_emulators_guest_is_no_failure_of_the_emulator(text: str) -> None:
+    mechanism, origins = answer(text)
+    assert (mechanism, origins[0]) == ("not-this", "guest-code")
+    diagnosis = diagnose(read(text.encode()).failures[0])
+    assert diagnosis.mechanism
+    assert "failure of" not in diagnosis.mechanism.text
+    assert any("-d int,cpu_reset" in advice.text for advice in diagnosis.advice)
+    ended = diagnose(read(b"qemu-system-i386: fatal: invalid/unsupported opcode\n").failures[0])
+    assert ended.mechanism
+    assert "failure of QEMU's own emulator" in ended.mechanism.text

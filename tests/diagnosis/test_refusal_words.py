@@ -56,6 +56,12 @@ MEANINGS = {
         "A domain that needs KVM was refused: no QEMU was found here",
         "ls -l /dev/kvm",
     ),
+    # QEMU accel/accel-softmmu.c and, until 2.x, accel/accel.c
+    "not-built": (
+        b"qemu-system-x86_64: -machine accel=kvm: No accelerator found\n",
+        "KVM as accelerator was refused: this QEMU was built without KVM",
+        "-accel help",
+    ),
     # QEMU accel/kvm/kvm-all.c: kvm_set_user_memory_region
     "slot": (
         b"kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=3, start=0x0, size=0x1000: File exists\n",
@@ -190,3 +196,19 @@ def test_a_kernel_without_vmx_and_svm_is_told_of_neither(text: bytes, arch: str,
     advice = " ".join(each.text for each in answer.advice)
     assert fix in advice
     assert not {"VMX", "SVM", "VT-x"} & set((answer.mechanism.text + " " + advice).replace(",", " ").split())
+
+
+def test_a_qemu_for_x86_on_an_arm64_host_is_the_wrong_one() -> None:
+    text = b"Linux box 6.1.0-13-arm64 #1 SMP Debian 6.1.55-1 aarch64 GNU/Linux\n"
+    answer = diagnose(read(text + MEANINGS["not-built"][0]).failures[0])
+    assert answer.origins[0].id == "vm-configuration"
+    assert answer.origins[0].share > 0.6
+    assert not any("/dev/kvm" in advice.text for advice in answer.advice)
+
+
+def test_a_message_that_says_why_needs_no_errno() -> None:
+    """Programs print none behind what they found out by themselves."""
+    said = diagnose(read(MEANINGS["not-built"][0]).failures[0])
+    assert not any("errno" in piece for piece in said.collect)
+    silent = diagnose(read(b"panic: KVM: Failed to set VM TSS address\n").failures[0])
+    assert any("errno" in piece for piece in silent.collect)

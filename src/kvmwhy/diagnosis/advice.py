@@ -8,6 +8,7 @@ from kvmwhy.diagnosis.answer import Advice, Mechanism, Origin
 from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.diagnosis.knowledge.advice import ENTRIES, Role
 from kvmwhy.diagnosis.knowledge.match import Match
+from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of
 from kvmwhy.diagnosis.never_printed import never_printed
 from kvmwhy.diagnosis.scene import Scene
 
@@ -103,7 +104,8 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append(_RESET_LOG)
     if mechanism.id in _TRACED and not failure.trace and x86 and not failure.faults:
         wanted.append(_TRACE)
-    if mechanism.id == "setup-refused" and failure.errno is None and scene.msr is None:
+    explained = failure.setup is not None and meaning_of(failure.setup, None) is not None  # by the message itself
+    if mechanism.id == "setup-refused" and failure.errno is None and scene.msr is None and not explained:
         wanted.append("the errno: what the program printed behind the call's name")
     if scene.outer is None and scene.dmi is None and not scene.is_physical and mechanism.id in _NESTED:
         wanted.append("whether the host is itself a virtual machine: `systemd-detect-virt`")

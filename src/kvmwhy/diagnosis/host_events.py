@@ -119,7 +119,7 @@ _WORDS: Final = {
     "hypervisor-detected": "the host's kernel found a hypervisor under itself: {hypervisor}",
     "no-virtualization": "the kernel found no VMX or SVM on this CPU: in a VM, nesting is off",
 }
-_DECIMAL: Final = frozenset({"line", "seconds", "bar"})
+_DECIMAL: Final = frozenset({"line", "seconds", "bar", "cpu"})
 # As the kernel shows the name of a task: its first 15 characters.
 _VMM_TASKS: Final = ("qemu", "kvm", "firecracker", "fc_vcpu", "cloud-hyperviso", "crosvm", "libkrun", "krunvm", "lkvm")
 TROUBLE: Final = frozenset(

@@ -7,6 +7,7 @@ from typing import Final
 from kvmwhy.diagnosis.emulation import Why
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.emulator.opcode_table import version_of
+from kvmwhy.record import Failure
 
 
 def hexadecimal(value: int) -> str:
@@ -93,6 +94,12 @@ def emulated_because(facts: Facts) -> str:
     if facts.why == Why.INTERCEPT and facts.explained and facts.explained.name:
         return f"{innocent}: the exit was {facts.explained.name}, which KVM handles by emulation"
     return f"{innocent}: KVM emulated it for another reason than its operand"
+
+
+def logs_the_guest(failure: Failure) -> bool:
+    """QEMU's ``-d int`` or ``-d cpu``: exceptions and registers of the guest, and no failure of the emulator's."""
+    speaker = failure.speaker
+    return speaker is not None and speaker.name == "tcg" and not speaker.fields.keys() & {"message", "address"}
 
 
 def call_in_words(call: str) -> str:

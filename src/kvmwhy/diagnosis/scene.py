@@ -14,6 +14,7 @@ from kvmwhy.arch.x86.physical_map import what_lives_at
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.kernel_version import Release, release_of
 from kvmwhy.diagnosis.knowledge.predicate import basic_reason
+from kvmwhy.diagnosis.phrasing import logs_the_guest
 from kvmwhy.record import Failure, HostEvent
 
 if TYPE_CHECKING:
@@ -135,6 +136,10 @@ class Scene(Struct, frozen=True):
                 before = events[index - 1] if index else None
                 return before is None or (before.name == "kvm_exit" and before.fields.get("guest_rip") != 0)
         return False
+
+    @property
+    def logs_the_guest(self) -> bool:
+        return logs_the_guest(self.failure)
 
     @property
     def spoken(self) -> str:

@@ -116,6 +116,12 @@ _STATEMENTS: Final = (
         ("SEV enabled", "SEV-ES enabled"),
         deferred(r"\b(?:kvm_amd|kvm|SVM): SEV(?:-ES)? enabled\b"),
     ),
+    # uname -a of the host.
+    _Statement(
+        "arm64-host",
+        ("aarch64 GNU/Linux", "aarch64 Linux"),
+        deferred(r"^[ \t>*]{0,8}Linux \S{1,64} [2-9]\.[0-9]{1,2}[^\n]{0,200}\baarch64 (?:GNU/)?Linux\b", re.MULTILINE),
+    ),
     # What /proc/cpuinfo shows of a CPU whose VMX or SVM this kernel is not given: the count of the lines that name one,
     # as a command prints it or a sentence repeats it, or all the flags without it.
     _Statement(

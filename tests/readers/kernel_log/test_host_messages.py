@@ -458,3 +458,11 @@ def test_much_of_one_thing_ends(token: str) -> None:
     text = (token + "\n") * (120_000 // (len(token) + 1))
     kernel_log.read(Text(text))
     kernel_log.read(Text(text.replace("\n", "")))
+
+
+def test_a_message_in_code_quotes_is_read_also_at_a_lines_end() -> None:
+    """Markdown's quotes are no program's; a C string at a line's end is source."""
+    message = "SEV-SNP: failed to INIT error 0x3"
+    assert only(f"ccp shows that\n`{message}`\n").kind == "sev-init-failed"
+    assert only(f"the log says `{message}` and goes on\n").kind == "sev-init-failed"
+    assert not events_of(f'\tdev_err(sev->dev,\n\t\t"{message}",\n')

@@ -263,6 +263,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         lambda scene: scene.speaker != "own",
     ),
     Entry(
+        "guest-code",
+        "guest",
+        "Follow the exceptions from the first that the guest cannot take (QEMU: -d int,cpu_reset -no-reboot): its code or tables raise them.",
+        ("not-this",),
+        lambda scene: scene.logs_the_guest,
+    ),
+    Entry(
         "vmm",
         "vmm",
         "Look that error up in the SDM (vol. 3C, 31.4), and hold the VMCS against it: for 7 the control fields against the CPU's"
@@ -297,7 +304,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Look at it: `ls -l /dev/kvm` (who may open it), `lsmod | grep kvm`, and `dmesg | grep -i kvm`, which says why a module does not load.",
         _SETUP,
-        lambda scene: scene.errno is None and scene.call == "open",
+        lambda scene: scene.errno is None and scene.call == "open" and scene.detail != "accelerator-not-built",
     ),
     Entry(
         "host-setup",
@@ -333,6 +340,20 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         lambda scene: (
             scene.call == "KVM_CREATE_VM" and scene.errno in {"EINVAL", "EOPNOTSUPP"} and scene.arch != "s390x"
         ),
+    ),
+    Entry(
+        "vm-configuration",
+        "vmm",
+        "Start the QEMU of the host's own architecture (uname -m; it lists its accelerators with -accel help): a guest of another one runs without KVM, by emulation.",
+        _SETUP,
+        lambda scene: scene.detail == "accelerator-not-built",
+    ),
+    Entry(
+        "host-setup",
+        "host",
+        "Install a QEMU that is built with KVM (`qemu-system-x86_64 -accel help` lists it).",
+        _SETUP,
+        lambda scene: scene.detail == "accelerator-not-built",
     ),
     Entry(
         "vm-configuration",

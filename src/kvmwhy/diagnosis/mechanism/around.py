@@ -10,7 +10,7 @@ from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of, slugs_of
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged
-from kvmwhy.diagnosis.phrasing import call_in_words
+from kvmwhy.diagnosis.phrasing import call_in_words, logs_the_guest
 from kvmwhy.record import REFUSED_AT_START, At, Failure, HostEvent, Setup
 
 _SPEAKERS: Final = {
@@ -103,6 +103,13 @@ _ENDS: Final = frozenset({"oom-kill"})  # of a task, by name
 _MEANT: Final = frozenset({"ud0", "ud1", "ud2"})  # undefined on purpose: every WARN of a Linux guest has one
 
 
+# What was refused before anyone asked the kernel.
+_ASKED_OF_QEMU: Final = {
+    "domain-requires-kvm": "a domain that needs KVM",
+    "accelerator-not-built": "KVM as accelerator",
+}
+
+
 def not_kvm(facts: Facts) -> Mechanism | None:
     """Another hypervisor's words, or an emulator's."""
     failure = facts.failure
@@ -119,6 +126,8 @@ def not_kvm(facts: Facts) -> Mechanism | None:
         return _own_entry(facts)
     who = _SPEAKERS.get(name, name or "another hypervisor")
     text = f"This is a failure of {who}, not of KVM."
+    if logs_the_guest(failure):
+        text = f"{who} logged this, and not KVM: it tells what the guest did."
     return Mechanism("not-this", text, "certain", (Proof(f"the text is that of {who}", facts.at("speaker")),))
 
 
@@ -146,8 +155,8 @@ def setup_refused(facts: Facts) -> Mechanism | None:
     call = failure.setup.call if failure.setup else "a call that is not shown"
     meaning = (_firmwares_answer(failure.setup) or meaning_of(failure.setup, failure.errno)) if failure.setup else None
     shown = call_in_words(call)
-    if failure.setup is not None and failure.setup.detail == "domain-requires-kvm" and not failure.errno:
-        shown = "a domain that needs KVM"  # libvirt asked its QEMU, and does not tell what that lacked
+    if failure.setup is not None and not failure.errno:
+        shown = _ASKED_OF_QEMU.get(failure.setup.detail or "", shown)
     detail = ""
     if failure.setup is not None and failure.setup.msr is not None:
         from kvmwhy.abi.x86.msr import describe_msr  # asked of few failures

@@ -37,8 +37,8 @@ _VCPU: Final = re.compile(r"vcpu(?P<vcpu>[0-9]{1,5})(?:, guest rIP: 0x(?P<rip>[0
 _MOST_NAMES: Final = 4
 # A message that a person quotes within a sentence. Source code's strings have a format, a "\\n" or an argument behind.
 _QUOTED: Final = re.compile(
-    r"(?:^|[\s:])(?:\"(?P<double>[^\"\n]{8,300})\"|`(?P<code>[^`\n]{8,300})`|“(?P<typed>[^”\n]{8,300})”)"
-    r"(?!\s{0,8}(?:,?\s{0,8}$|\)?;))"
+    r"(?:^|[\s:])(?:`(?P<code>[^`\n]{8,300})`|(?:\"(?P<double>[^\"\n]{8,300})\"|“(?P<typed>[^”\n]{8,300})”)"
+    r"(?!\s{0,8}(?:,?\s{0,8}$|\)?;)))"  # not a string of a program's
 )
 _OF_SOURCE: Final = re.compile(r"%[a-z0-9.#*]|\\n")
 _MOST_QUOTES: Final = 4

@@ -251,6 +251,10 @@ def _none_in_a_vm(scene: Scene) -> Answer:
     return scene.outer if scene.outer != "unnamed" else "of an unnamed hypervisor"
 
 
+def _arm_host(scene: Scene) -> bool:
+    return "arm64-host" in scene.failure.host.remarks
+
+
 def _hidden_below(scene: Scene) -> Answer:
     """No virtualization, or no module that found any, on a host that is a VM."""
     if not scene.outer or scene.rivals:
@@ -700,6 +704,14 @@ SIGNS: Final = (
         "the VMM that was started has no KVM, as one for another architecture has none",
         weights(vm_configuration=2, host_setup=-0.5, host_kernel=-1),
         "QEMU accel/accel-system.c: an x86 host runs no KVM for Arm; a package without KVM is the host's set-up.",
+    ),
+    Sign(
+        "vmm-of-another-architecture",
+        _SETUP,
+        lambda scene: scene.detail == "accelerator-not-built" and scene.arch == "x86" and _arm_host(scene),
+        "the host is an arm64 one, and the QEMU that was started is for x86",
+        weights(vm_configuration=2, host_setup=-1),
+        "KVM runs guests of the host's own architecture only.",
     ),
     Sign(
         "cpus-not-alike",

@@ -165,6 +165,14 @@ SIGNS: Final = (
         "accel/tcg: the guest jumped, or has too little RAM.",
     ),
     Sign(
+        "tcg-logs-the-guest",
+        _OTHER,
+        lambda scene: scene.logs_the_guest,
+        "QEMU's own CPU emulator logged exceptions and registers of the guest, and no failure of its own",
+        weights(guest_code=3, host_kernel=-1),
+        "QEMU -d int, -d cpu: target/i386/tcg/excp_helper.c logs what the guest raises.",
+    ),
+    Sign(
         "nothing-fails-in-the-trace",
         _SHOWN_NOT,
         lambda scene: scene.failure.kind == "healthy" or (scene.failure.kind == "other" and bool(scene.failure.trace)),
