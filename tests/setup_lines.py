@@ -517,6 +517,8 @@ REFUSED: list[tuple[str, str | None, str]] = [
         "panic: Failed to setup KVM memory region:\n\tHost Address: 0x0x7f0000000000\n",
     ),
     ("KVM_CHECK_EXTENSION", None, "panic: KVM: Missing capability (KVM_CAP_SET_TSS_ADDR)"),
+    ("module", None, "KVM has been disabled by BIOS. KVM must be enabled before creating any Virtual Machines."),
+    ("open", None, "[libcrun:krun]: `/dev/kvm` unavailable"),
     # uhyve src/bin/uhyve.rs, 0.0.23
     ("KVM_CREATE_VM", "EBUSY", "thread 'main' panicked at 'Unable to create VM: OsError(16)', src/bin/uhyve.rs:181:10"),
     # Scripts that look for the module first

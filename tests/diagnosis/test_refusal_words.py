@@ -74,6 +74,12 @@ MEANINGS = {
         "Getting the vCPU's registers was refused with EIO: the VM is dead",
         "the WARNING of KVM's that stands before it",
     ),
+    # libkrun src/vmm/src/linux/vstate.rs: Error; security_file_open and its siblings refuse, not KVM
+    "security-module": (
+        b"[2026-01-01T00:00:00Z ERROR krun] Building the microVM failed: Internal(Vm(CreateGuestMemfd(Error(13))))\n",
+        "KVM itself never answers so",
+        "ausearch",
+    ),
     # The same call for which nothing is left but to ask again: mm/mmap.c: mm_take_all_locks
     "interrupted": (
         b"ioctl(KVM_CREATE_VM) failed: 4 Interrupted system call\n",

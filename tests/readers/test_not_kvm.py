@@ -49,6 +49,7 @@ SPOKEN: list[tuple[str, dict[str, Any], str]] = [
     ("haxm", {}, "haxm_error:mmio_map_guest_virtual_page_slow: gpa_space_map_page() failed: vcpu_id=1\n"),
     ("haxm", {}, "haxm_warning: 6000 VMX_CR0_MASK: ffffffffe0000021\n"),
     ("haxm", {}, "haxm_error: vcpu has panicked, id:1\n"),
+    ("hvf", {"message": "VmCreate"}, "[2026-01-01T00:00:00Z ERROR krun] Building the microVM failed: Internal(Vm(VmSetup(VmCreate)))\n"),
     ("haxm", {}, "haxm_error:vcpu is paniced, id:0\n"),
     ("haxm", {}, "haxm_error: log_vmxon_err_type2 1\n"),
     ("haxm", {}, "haxm_error: VMfailInvalid. Prev exit: 1e no error code\n"),

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kvmwhy.diagnosis.code_window import Window
 from kvmwhy.diagnosis.injections import injections
-from kvmwhy.diagnosis.knowledge.setup_meanings import is_dead, slugs_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import by_a_security_module, is_dead, slugs_of
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.knowledge.signs.host import CGROUP_FULL, HOST_FULL, short_of_memory
 from kvmwhy.diagnosis.phrasing import at
@@ -42,7 +42,7 @@ _NO_IMAGE: Final = frozenset(
     {"gvisor", "kvm-selftests", "kvm-unit-tests", "hyperlight", "dosemu2", "wine"}
 )  # nothing that QEMU boots
 _SETUP: Final = ("setup-refused",)
-_ASK_AGAIN: Final = frozenset({"EINTR", "EAGAIN"})
+_NOT_FOR_ITS_ARGUMENTS: Final = frozenset({"EINTR", "EAGAIN", "EACCES"})
 _RUN: Final = ("run-errno",)
 
 
@@ -372,6 +372,13 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "host-setup",
         "host",
+        "Look for the denial: `ausearch -m avc -ts recent` (SELinux), `dmesg | grep -i apparmor`, the container's seccomp profile.",
+        _SETUP,
+        lambda scene: scene.failure.setup is not None and by_a_security_module(scene.failure.setup, scene.errno),
+    ),
+    Entry(
+        "host-setup",
+        "host",
         "Load kvm_intel with nested=1, if the guest is to run Hyper-V itself.",
         _SETUP,
         lambda scene: scene.detail == "evmcs",
@@ -606,7 +613,10 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         _SETUP,
         lambda scene: (
             scene.call
-            if scene.msr is None and scene.call and scene.call.startswith("KVM_") and scene.errno not in _ASK_AGAIN
+            if scene.msr is None
+            and scene.call
+            and scene.call.startswith("KVM_")
+            and scene.errno not in _NOT_FOR_ITS_ARGUMENTS
             else False
         ),
     ),

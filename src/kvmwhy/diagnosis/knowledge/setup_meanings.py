@@ -169,6 +169,16 @@ def is_dead(setup: Setup, errno: str | None) -> bool:
     return errno == "EIO" and setup.call in OF_A_VCPUS_STATE
 
 
+def by_a_security_module(setup: Setup, errno: str | None) -> bool:
+    """EACCES, which nothing under virt/kvm and arch/*/kvm returns to a VMM but the ITS for its tables."""
+    return errno == "EACCES" and setup.call.startswith("KVM_") and setup.call != "KVM_SET_DEVICE_ATTR"
+
+
+_NOT_BY_KVM: Final = (
+    "KVM itself never answers so, but a security module (SELinux, AppArmor) or a container's seccomp does"
+)
+
+
 def meaning_of(setup: Setup, errno: str | None) -> str | None:
     """A message that says why is more exact than an errno with several reasons."""
     by_errno = _BY_ERRNO.get((setup.call, errno or ""))
@@ -177,4 +187,6 @@ def meaning_of(setup: Setup, errno: str | None) -> str | None:
         return _INTERRUPTED
     if is_dead(setup, errno):
         return DEAD
+    if by_a_security_module(setup, errno):
+        return _NOT_BY_KVM
     return next((_BY_DETAIL[slug] for slug in slugs_of(setup) if slug in _BY_DETAIL), by_errno or by_call)

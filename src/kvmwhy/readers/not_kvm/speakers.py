@@ -429,6 +429,13 @@ FORMS: Final[tuple[Form, ...]] = (
     # macOS's Virtualization framework
     _form(
         "hvf",
+        # KVM's has the errno: VmCreate(Error(22)).
+        r"\bVmSetup\((?P<message>VmCreate)\)",
+        "VmSetup(VmCreate)",
+        source="libkrun src/hvf/src/lib.rs: Error",
+    ),
+    _form(
+        "hvf",
         r"Domain=VZErrorDomain Code=(?P<status>[0-9]{1,5})",
         "VZErrorDomain",
         source="Virtualization.framework VZError.h",

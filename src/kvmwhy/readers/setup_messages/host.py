@@ -252,9 +252,10 @@ FORMS: Final[tuple[Form, ...]] = (
     form(
         "module",
         "disabled-by-bios",
-        r"KVM \((?:vmx|svm)\) is disabled by your BIOS",
+        r"KVM \((?:vmx|svm)\) is disabled by your BIOS|KVM has been disabled by BIOS",
         "disabled by your BIOS",
-        source="cpu-checker kvm-ok",
+        "been disabled by BIOS",
+        source="cpu-checker kvm-ok; Harvester's dashboard",
     ),
     form(
         "open",
@@ -401,6 +402,13 @@ FORMS: Final[tuple[Form, ...]] = (
         "/dev/kvm is not",
         source="many",
         errno="EACCES",
+    ),
+    form(
+        "open",
+        "device",
+        r"\[libcrun:[a-z]{3,12}\]: `/dev/kvm` unavailable",
+        "`/dev/kvm` unavailable",
+        source="crun src/libcrun/handlers/krun.c",
     ),
     form(
         "open",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvmwhy.diagnosis.knowledge.setup_meanings import is_dead, slugs_of
+from kvmwhy.diagnosis.knowledge.setup_meanings import by_a_security_module, is_dead, slugs_of
 from kvmwhy.diagnosis.knowledge.sign import Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
@@ -428,6 +428,14 @@ SIGNS: Final = (
         "a signal interrupted the call ({}), which the VMM has to make again",
         weights(vmm=2.5, host_setup=-1),
         "mm/mmap.c: mm_take_all_locks for KVM_CREATE_VM; QEMU's kvm_init and others loop on EINTR.",
+    ),
+    Sign(
+        "security-module",
+        _SETUP,
+        lambda scene: scene.failure.setup is not None and by_a_security_module(scene.failure.setup, scene.errno),
+        "EACCES comes from a security module or seccomp, and not from KVM",
+        weights(host_setup=3, vmm=-1, host_kernel=-0.5),
+        "Nothing under virt/kvm and arch/x86/kvm returns EACCES; security_* hooks do.",
     ),
     Sign(
         "launch-busy",
