@@ -41,7 +41,7 @@ VMMS: Final = {
         Vmm("dosemu2", _NO_WORDS, lives_on=False),
         Vmm("gvisor", ("data",), lives_on=False),
         Vmm("km", ("data",), lives_on=False),
-        Vmm("gokvm", _NOTHING),  # the goroutine of the vCPU ends; others may go on
+        Vmm("gokvm", ("hardware_error", *_NOTHING)),  # the goroutine of the vCPU ends; others may go on
         Vmm("enarx", _NOTHING, lives_on=False),
         Vmm("virtualbox", (), lives_on=True),  # its own interpreter takes over
         Vmm("nanvix", ("suberror", "data"), lives_on=False),

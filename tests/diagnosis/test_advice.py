@@ -70,13 +70,13 @@ def test_every_entry_names_an_origin_and_ends_as_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("vmm", "words"),
     [
-        (None, ["the line that names the suberror", "the register dump"]),
+        (None, ["internal.suberror of kvm_run", "KVM_GET_SREGS"]),
         ("qemu", ["the line that names the suberror", "the register dump"]),
         (
             "stratovirt",
             ["never printed by stratovirt; `kvmwhy attach PID`", "`kvmwhy watch` beside the next run shows RIP"],
         ),
-        ("kvmtool", ["never printed by kvmtool; `kvmwhy watch`", "the register dump"]),
+        ("kvmtool", ["never printed by kvmtool; `kvmwhy watch`", "the register dump that kvmtool prints"]),
         ("hyperlight", ["while its process lives, else `kvmwhy watch`"]),
     ],
 )

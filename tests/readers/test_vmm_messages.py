@@ -454,7 +454,7 @@ def test_what_a_memory_fault_carries_is_kept_and_said() -> None:
     assert failure.exit_reason == 39
     assert failure.exit_fields == {"flags": 8, "gpa": 0xFEE00000, "size": 0x1000}
     text = to_plain(explanation(diagnose(failure)), 200)
-    assert "flags 0x8 (the guest wants the page private), gpa 0xfee00000, size 0x1000" in text
+    assert "flags 0x8 (a private access), gpa 0xfee00000, size 0x1000" in text
     (again,) = read(to_json(diagnose(failure))).failures
     assert again.exit_fields == failure.exit_fields
 

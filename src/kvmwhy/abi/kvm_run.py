@@ -176,8 +176,8 @@ def system_event_type(number: int) -> str:
 
 def memory_fault_flags(flags: int) -> str:
     """KVM_MEMORY_EXIT_FLAG_PRIVATE is the only flag (api.rst: KVM_EXIT_MEMORY_FAULT)."""
-    words = "the guest wants the page private" if flags & _FLAG_PRIVATE else "the guest wants the page shared"
-    return f"{words}; other bits set" if flags & ~_FLAG_PRIVATE else words
+    words = "a private access" if flags & _FLAG_PRIVATE else "not a private access"
+    return f"{words}, with flags that no kernel up to 7.3 has" if flags & ~_FLAG_PRIVATE else words
 
 
 def exit_name(reason: int) -> str:

@@ -9,8 +9,11 @@ from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.diagnosis.knowledge.advice import ENTRIES, Role
 from kvmwhy.diagnosis.knowledge.match import Match
 from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of
+from kvmwhy.diagnosis.kvm_run_alone import is_only_a_page
 from kvmwhy.diagnosis.never_printed import never_printed
 from kvmwhy.diagnosis.scene import Scene
+from kvmwhy.record import Failure
+from kvmwhy.vmms import VMMS
 
 _LEAST_SHARE: Final = 0.12
 _OF_THE_FIRST: Final = 0.25  # beside a likely origin, one that is a quarter as likely is not worth the reader's time
@@ -61,14 +64,19 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         silent = never_printed(failure.source.vmm, "suberror")
         if failure.trace:  # the tracepoint has no field for it
             silent = "in what the VMM printed, as `KVM internal error. Suberror:`"
-        wanted.append(f"the suberror and its words: {silent}" if silent else "the line that names the suberror")
+        no_line = "the line that names the suberror" if is_qemus(failure) else "internal.suberror of kvm_run"
+        wanted.append(f"the suberror and its words: {silent}" if silent else no_line)
+    if failure.kind == "entry-failure" and failure.hardware_error is None and failure.control is None and x86:
+        silent = never_printed(failure.source.vmm, "hardware_error")
+        wanted.append("hardware_entry_failure_reason, the number of the refusal" + (f": {silent}" if silent else ""))
+    refused = mechanism.id.startswith("entry-refused") and failure.hardware_error not in _MACHINE_CHECK
+    if refused and failure.control is None and x86 and scene.confidential is None:
+        wanted.append(_DUMP.get(scene.vendor or "", _DUMP[""]))
     traced = failure.emulation is not None  # a trace has the exit's words, and is printed by no VMM
-    if failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS and not traced:
+    lacks_words = failure.kind == "internal-error" and not failure.data and failure.suberror in _WORDS
+    if lacks_words and not traced and not is_only_a_page(failure):  # a page has all that the kernel gave
         silent = never_printed(failure.source.vmm, "data")
-        lines = "the other extra data lines" if any("extra data" in torn for torn in failure.damage) else ""
-        wanted.append(
-            f"{lines or 'the extra data lines'}, which {_WORDS[failure.suberror]}" + (f": {silent}" if silent else "")
-        )
+        wanted.append(_words(failure) + (f": {silent}" if silent else ""))
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
     printed = failure.cpu is not None and failure.cpu.is_dump
     if mechanism.id == "exit-unhandled":
@@ -79,11 +87,7 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         wanted.append(f"what the VMM printed: {words}{lacking}")
     elif stopped and not printed:
         silent = never_printed(failure.source.vmm, "registers")
-        wanted.append(
-            f"the registers: {silent}"
-            if silent
-            else "the register dump that belongs to the failure, with its Code= line"
-        )
+        wanted.append(f"the registers: {silent}" if silent else _registers(failure))
     elif (
         stopped
         and failure.code is None
@@ -91,8 +95,6 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
         and not scene.reported_bytes
     ):
         wanted.append("the Code= line: the bytes at RIP")
-    if mechanism.id.startswith("entry-refused") and failure.control is None and x86 and scene.confidential is None:
-        wanted.append(_DUMP.get(scene.vendor or "", _DUMP[""]))
     if mechanism.id == "run-errno" and failure.errno is None:
         wanted.append("the errno: what the VMM printed behind it")
     if mechanism.id == "run-errno" and not scene.events:
@@ -114,6 +116,30 @@ def missing(scene: Scene, mechanism: Mechanism) -> tuple[str, ...]:
     return tuple(wanted)
 
 
+def is_qemus(failure: Failure) -> bool:
+    """QEMU and its forks alone print `extra data[n]` and `Code=`."""
+    return (failure.source.vmm or "").startswith(("qemu", "android-emulator"))
+
+
+def _words(failure: Failure) -> str:
+    """The words of a suberror, as whoever printed it calls them."""
+    says = _WORDS[failure.suberror or 0]
+    if not is_qemus(failure):
+        return f"internal.data[] of kvm_run, which {says}"
+    other = "other " if any("extra data" in torn for torn in failure.damage) else ""
+    return f"the {other}extra data lines, which {says}"
+
+
+def _registers(failure: Failure) -> str:
+    """Of a VMM that prints them, its own text; of any other, the calls by which it gets them."""
+    if is_qemus(failure):
+        return "the register dump that belongs to the failure, with its Code= line"
+    if failure.source.vmm in VMMS:
+        return f"the register dump that {failure.source.vmm} prints with the failure"
+    return "the vCPU's registers at that moment (KVM_GET_REGS, KVM_GET_SREGS), and the bytes at RIP"
+
+
+_MACHINE_CHECK: Final = frozenset({41, 0x8000_0029})  # EXIT_REASON_MCE_DURING_VMENTRY: no field of the VMCS is at fault
 _WORDS: Final = {
     1: "a kernel since 5.14 gives for suberror 1",
     2: "name both events",

@@ -6,6 +6,7 @@ from typing import Final
 
 from kvmwhy.vmms import VMMS
 
+_SEVERAL: Final = frozenset({"suberror", "data"})  # a suberror is asked for with its words
 _ATTACH: Final = "`kvmwhy attach PID` reads them while its process lives"
 _WATCH: Final = "`kvmwhy watch` beside the next run takes them from the kernel"
 
@@ -18,6 +19,5 @@ def never_printed(vmm: str | None, field: str) -> str | None:
     says = f"never printed by {known.name}"
     if field == "registers":  # kvm_run has none, and only QEMU has a monitor
         return f"{says}; `kvmwhy watch` beside the next run shows RIP"
-    if known.lives_on is None:
-        return f"{says}; {_ATTACH}, else {_WATCH}"
-    return f"{says}; {_ATTACH if known.lives_on else _WATCH}"
+    how = f"{_ATTACH}, else {_WATCH}" if known.lives_on is None else _ATTACH if known.lives_on else _WATCH
+    return f"{says}; {how if field in _SEVERAL else how.replace(' them ', ' it ')}"

@@ -13,7 +13,7 @@ from msgspec import Struct
 from kvmwhy.arch.x86.physical_map import what_lives_at
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.knowledge.kernel_version import Release, release_of
-from kvmwhy.diagnosis.knowledge.predicate import basic_reason
+from kvmwhy.diagnosis.knowledge.predicate import basic_reason, is_about_attributes
 from kvmwhy.diagnosis.phrasing import logs_the_guest
 from kvmwhy.record import Failure, HostEvent
 
@@ -28,6 +28,7 @@ _YOUNG: Final = frozenset(
     )
 )
 _EFER_LME: Final = 1 << 8
+_MEMORY_FAULT: Final = 39  # KVM_EXIT_MEMORY_FAULT
 _MOVES: Final = frozenset({"kvm_entry", "kvm_exit", "kvm_emulate_insn"})  # after which RIP may be another
 _DEVICES: Final = (  # a slug, and what a driver's or an object's name holds
     ("vfio", ("vfio", "hostdev")),
@@ -140,6 +141,12 @@ class Scene(Struct, frozen=True):
     @property
     def logs_the_guest(self) -> bool:
         return logs_the_guest(self.failure)
+
+    @property
+    def is_plain_memory_fault(self) -> bool:
+        """KVM_EXIT_MEMORY_FAULT without any flag, of a guest of which nothing shows that it is confidential."""
+        is_fault = self.failure.exit_reason == _MEMORY_FAULT and self.failure.kind == "other"
+        return is_fault and self.failure.exit_fields.get("flags") == 0 and not is_about_attributes(self.failure)
 
     @property
     def spoken(self) -> str:

@@ -63,6 +63,7 @@ MESSAGE: Final = ("MESSAGE", "log", "msg", "message", "@message", "line", "textP
 _ERROR: Final = ("error", "err", "reason", "cause", "exception", "stderr", "output", "detail", "details")
 # What structured loggers give of the record in fields of their own, named as in linux/kvm.h: OpenVMM's tracing.
 _OF_RECORD: Final = ("hardware_entry_failure_reason", "hardware_exit_reason", "exit_reason", "suberror", "gpa", "errno")
+_WRITTEN_NUMBER: Final = re.compile(r"0[xX][0-9A-Fa-f]{1,16}|[0-9]{1,20}")
 INSIDE: Final = ("_source", "jsonPayload", "fields", "result", "record")
 _HOST: Final = ("_HOSTNAME", "hostname", "host", "node", "nodename")
 _NAME: Final = ("SYSLOG_IDENTIFIER", "_SYSTEMD_UNIT", "unit", "container_name", "pod_name", "pod", "name", "component")
@@ -168,15 +169,22 @@ def of_fields(fields: dict[str, Any]) -> Peeled | None:
 
 def _with_error(text: str, fields: dict[str, Any]) -> str:
     """The message with what a structured logger keeps of it in fields of their own: numbers behind it, errors below."""
-    numbers = [f"{key}={fields[key]}" for key in _OF_RECORD if isinstance(fields.get(key), int) and key not in text]
+    numbers = [f"{key}={value}" for key in _OF_RECORD if (value := _number(fields.get(key))) and key not in text]
     if numbers:
-        text = " ".join((text, *numbers))
+        text = " ".join((text.rstrip("\n"), *numbers))
     errors = [error for key in _ERROR if isinstance(error := fields.get(key), str) and " " in error]
     errors = [error for error in errors if error not in text]
     if not errors:
         return text
     inner = peel(text)  # what stands on several lines is not peeled again
     return "\n".join((inner.text if inner else text, *errors))
+
+
+def _number(value: Any) -> str | None:
+    """As it is written (zap and logfmt have strings); no more than a u64 has digits."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 64:
+        return str(value)
+    return value if isinstance(value, str) and _WRITTEN_NUMBER.fullmatch(value) else None
 
 
 def _first(fields: dict[str, Any], keys: tuple[str, ...]) -> str:

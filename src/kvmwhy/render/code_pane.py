@@ -13,9 +13,12 @@ _BEHIND: Final = 2
 
 
 class Row(NamedTuple):
-    """An instruction; ``at_rip`` marks the one that failed. ``text`` is ``None`` where the bytes are cut off."""
+    """An instruction; ``at_rip`` marks the one that failed.
 
-    address: int
+    ``address`` is ``None`` where RIP is not shown, ``text`` where the bytes are cut off.
+    """
+
+    address: int | None
     code: bytes
     text: str | None
     at_rip: bool = False
@@ -31,6 +34,8 @@ def code_rows(facts: Facts, *, syntax: Syntax = "intel", before: int = _BEFORE, 
     if failing is None or not failing.length or mode is None:
         return []
     rows = [_row(failing, at_rip=True)]
+    if facts.rip is None:
+        return [rows[0]._replace(address=None)]
     code = facts.failure.code
     if code is None or code.rip_at is None or facts.foreign_bytes or not code.at_rip().startswith(failing.bytes):
         return rows

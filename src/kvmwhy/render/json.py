@@ -442,7 +442,7 @@ def _instruction(facts: Facts) -> InstructionPart | None:
         return None
     verdict = facts.verdict
     return InstructionPart(
-        address=_hex(facts.rip if facts.rip is not None else insn.address),
+        address=_hex(facts.rip),
         bytes=insn.bytes.hex(" "),
         text=insn.text,
         complete=insn.complete,

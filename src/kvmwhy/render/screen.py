@@ -15,6 +15,7 @@ from kvmwhy.arch.x86.operand import Operand
 from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.answer import Origin
 from kvmwhy.diagnosis.facts import Facts
+from kvmwhy.diagnosis.phrasing import hexadecimal
 from kvmwhy.record import Failure
 from kvmwhy.render.address_bar import address_bar, drawn
 from kvmwhy.render.code_pane import Row, code_rows
@@ -181,7 +182,7 @@ def _faults(facts: Facts) -> list[Line]:
 def _code(facts: Facts, syntax: Syntax) -> list[Line]:
     """The instructions around RIP, with the operand computed."""
     rows = code_rows(facts, syntax=syntax, before=1, behind=1)
-    width = max((len(f"{row.address:#x}") for row in rows), default=0)
+    width = max((len(hexadecimal(row.address)) for row in rows if row.address is not None), default=0)
     lines = [_code_line(row, width) for row in rows]
     operand = next((o for o in facts.operands if o.linear is not None), None)
     if rows and operand is not None:
@@ -194,7 +195,8 @@ def _code_line(row: Row, width: int) -> Line:
     mark = "  >" if row.at_rip else "   "
     code = row.code.hex(" ")
     code = code if len(code) < _CODE else code[: _CODE - 2] + "…"
-    text = f"{mark} {row.address:#{width}x}  {code:<{_CODE}}{safe(row.text or '(cut off)')}"
+    place = "" if row.address is None else f"{row.address:#{width}x}  "
+    text = f"{mark} {place}{code:<{_CODE}}{safe(row.text or '(cut off)')}"
     return Line(text, "plain" if row.at_rip else "dim", whole=True)
 
 

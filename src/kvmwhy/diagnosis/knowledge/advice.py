@@ -16,6 +16,7 @@ from kvmwhy.diagnosis.injections import injections
 from kvmwhy.diagnosis.knowledge.setup_meanings import by_a_security_module, is_dead, slugs_of
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.knowledge.signs.host import CGROUP_FULL, HOST_FULL, short_of_memory
+from kvmwhy.diagnosis.kvm_run_alone import is_only_a_page
 from kvmwhy.diagnosis.phrasing import at
 from kvmwhy.diagnosis.scene import Scene
 
@@ -38,6 +39,9 @@ def _started(scene: Scene) -> bool:
     return any(slug.endswith("-initialized") for slug in scene.failure.host.remarks)
 
 
+# VMfailInvalid, and "invalid control fields": what a hypervisor below gives for a control that it offers and does not take.
+# Host state, the list of MSRs and a machine check have nothing to do with unrestricted guest.
+_OF_PARTIAL_VMX: Final = frozenset({0, 7})
 _NO_IMAGE: Final = frozenset(
     {"gvisor", "kvm-selftests", "kvm-unit-tests", "hyperlight", "dosemu2", "wine"}
 )  # nothing that QEMU boots
@@ -75,6 +79,15 @@ def _missing(*structures: str) -> Condition:
         return missing_structure(scene.failure) in structures
 
     return condition
+
+
+def _is_named(scene: Scene) -> bool:
+    return not is_only_a_page(scene.failure)
+
+
+def _prints_little(scene: Scene) -> bool:
+    """QEMU prints all of it: there, only the text at hand is cut."""
+    return not (scene.speaker or "").startswith("qemu")
 
 
 def _intel(scene: Scene) -> bool:
@@ -158,9 +171,16 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry(
         "outer-hypervisor",
         "host",
-        "Load kvm_intel with unrestricted_guest=0 and try again: partial VMX of an outer hypervisor mostly fails there.",
+        "If this host is itself a virtual machine, load kvm_intel with unrestricted_guest=0 and try again: partial VMX of an"
+        " outer hypervisor mostly fails there.",
         ("entry-refused-controls", "entry-vmfail-no-number"),
-        lambda scene: scene.outer is None and _intel(scene) and scene.mode in {"real16", None},
+        lambda scene: (
+            scene.outer is None
+            and not scene.is_physical
+            and _intel(scene)
+            and scene.mode in {"real16", None}
+            and scene.failure.hardware_error in _OF_PARTIAL_VMX
+        ),
     ),
     Entry(
         "outer-hypervisor",
@@ -246,7 +266,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "It is harmless unless the guest stops: the guest may use an older kernel, or the host a newer one.",
         ("undef-injected",),
-        lambda scene: not scene.failure.silent,
+        lambda scene: not scene.failure.silent and scene.failure.source.vmm is None,
     ),
     Entry(
         "guest-code",
@@ -445,8 +465,8 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host-setup",
         "host",
         "Compare what backs the guest's RAM with what is left: `df /dev/shm`, HugePages_Free in /proc/meminfo, memory limits of the cgroup. A memfd without huge pages needs neither of the first two.",
-        _RUN,
-        lambda scene: scene.errno == "EFAULT" and "vfio" not in scene.devices,
+        (*_RUN, "exit-unknown-to-vmm"),
+        lambda scene: (scene.errno == "EFAULT" or scene.is_plain_memory_fault) and "vfio" not in scene.devices,
     ),
     Entry(
         "host-setup",
@@ -590,7 +610,40 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "vmm",
         "Use a VMM that knows KVM's exit {}.",
         ("exit-unknown-to-vmm",),
-        lambda scene: str(scene.failure.exit_reason) if scene.failure.exit_reason is not None else False,
+        lambda scene: (
+            str(scene.failure.exit_reason)
+            if scene.failure.exit_reason is not None and not scene.is_plain_memory_fault and _is_named(scene)
+            else False
+        ),
+    ),
+    Entry(
+        "vmm",
+        "vmm",
+        "Look whether the VMM answers exit {}: where it has no case for it, the guest ends there.",
+        ("exit-unknown-to-vmm",),
+        lambda scene: str(scene.failure.exit_reason) if is_only_a_page(scene.failure) else False,
+    ),
+    *(
+        Entry(
+            origin,
+            "vmm",
+            "Let the VMM print what kvm_run has of the error: internal.suberror and internal.data[], as many as"
+            " internal.ndata says. `kvmwhy spec c` (rust, go) has the code.",
+            ("not-shown",),
+            lambda scene: scene.failure.kind == "internal-error" and not scene.failure.trace and _prints_little(scene),
+        )
+        for origin in ("guest-code", "vmm", "host-kernel")
+    ),
+    *(
+        Entry(
+            origin,
+            "vmm",
+            "Let the VMM print fail_entry.hardware_entry_failure_reason: it says which kind of refusal this is."
+            " `kvmwhy spec c` (rust, go) has the code.",
+            ("not-shown",),
+            lambda scene: scene.failure.kind == "entry-failure" and not scene.failure.trace and _prints_little(scene),
+        )
+        for origin in ("vmm", "host-kernel")
     ),
     Entry(
         "vmm",
@@ -659,6 +712,14 @@ ENTRIES: Final[tuple[Entry, ...]] = (
             if scene.rip is not None and not _operand(scene) and scene.facts.window != Window.ZEROS
             else False
         ),
+    ),
+    Entry(
+        "guest-code",
+        "guest",
+        "Find the instruction at RIP first: mostly it touches device memory by more than a plain MOV, or the guest runs where"
+        " it has no code.",
+        ("emulation-failed",),
+        lambda scene: scene.rip is None,
     ),
     Entry(
         "guest-code",
@@ -811,6 +872,14 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Nothing has to be mended: this is how it ends when all is well.",
         ("not-shown",),
         lambda scene: scene.failure.kind == "healthy",
+    ),
+    Entry(
+        "none",
+        "vmm",
+        "Nothing has to be mended for this page. If the VM did fail, look at the pages of its other vCPUs, and at what the"
+        " VMM printed: an errno of KVM_RUN stands in no page.",
+        ("not-shown", "exit-unknown-to-kvm"),
+        lambda scene: is_only_a_page(scene.failure),
     ),
     Entry(
         "none",

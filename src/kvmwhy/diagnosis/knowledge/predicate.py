@@ -14,7 +14,7 @@ from kvmwhy.abi.x86.intr_info import VMX_TYPES
 from kvmwhy.arch.x86.physical_map import IN_SHORT
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import unexpected_exit
-from kvmwhy.record import Kind
+from kvmwhy.record import Failure, Kind
 
 Bits = tuple[str, int, int]  # a name, a mask, the value under it
 _ALL: Final = (1 << 64) - 1
@@ -35,6 +35,7 @@ class Shape(Struct, frozen=True):
     errno: tuple[str, ...] | None = None
     exception: int | None = None
     vmm_exit: tuple[int, ...] | None = None  # KVM_EXIT_* that the VMM did not know
+    about_attributes: bool | None = None  # of KVM_EXIT_MEMORY_FAULT: whether private memory can be in it
     silent: bool | None = None
     layout: tuple[str, ...] | None = None
     vendor: str | None = None
@@ -69,6 +70,18 @@ class Condition(Struct, frozen=True):
     test: Callable[[Facts, Any], bool | None]
     say: Callable[[Any], str]
     weight: int
+
+
+_PRIVATE: Final = 1 << 3  # KVM_MEMORY_EXIT_FLAG_PRIVATE
+
+
+def is_about_attributes(failure: Failure) -> bool:
+    """A VM without private memory gets KVM_EXIT_MEMORY_FAULT for any EFAULT of KVM_RUN, with no flag (since 6.8).
+
+    arch/x86/kvm/mmu/mmu.c: kvm_handle_error_pfn; Documentation/virt/kvm/api.rst: KVM_EXIT_MEMORY_FAULT.
+    """
+    flags = failure.exit_fields.get("flags")
+    return flags is None or bool(flags & _PRIVATE) or (flags == 0 and failure.host.confidential is not None)
 
 
 def basic_reason(facts: Facts) -> int | None:
@@ -256,6 +269,9 @@ CONDITIONS: Final[dict[str, Condition]] = {
     "exception": Condition(lambda f, w: f.failure.exception == w, lambda w: f"its vector is {w}", 1),
     "vmm_exit": Condition(
         lambda f, w: f.failure.exit_reason in w, lambda w: f"KVM_EXIT number {_or(tuple(map(str, w)))}", 3
+    ),
+    "about_attributes": Condition(
+        lambda f, w: is_about_attributes(f.failure) is w, lambda _: "nothing shows that no private memory is in it", 0
     ),
     "silent": Condition(lambda f, w: f.failure.silent is w, lambda _: "the guest got #UD and no VMM heard of it", 1),
     "layout": Condition(lambda f, w: _of(f.layout, w), lambda w: _phrase(_LAYOUTS, w), 0),

@@ -51,9 +51,7 @@ EXPERT: Final[dict[str, Weights]] = {
         outer_hypervisor=0.5,
         cpu=0.3,
     ),
-    "triple-fault": weights(
-        guest_code=1.5, vmm=0.6, host_kernel=0.5, none=0.4, guest_firmware=0.3, outer_hypervisor=0.3
-    ),
+    "triple-fault": weights(guest_code=4, vmm=1, host_kernel=0.5, none=0.6, guest_firmware=0.5, outer_hypervisor=0.3),
     "exit-unknown-to-vmm": weights(vmm=1.2, confidential_stack=0.5, host_kernel=0.3, vm_configuration=0.2),
     "exit-unknown-to-kvm": weights(host_kernel=0.8, outer_hypervisor=0.7, vmm=0.3, cpu=0.2),
     "exception-exit": weights(host_kernel=0.7, guest_code=0.6, guest_firmware=0.6, host_setup=0.2, vmm=0.2),

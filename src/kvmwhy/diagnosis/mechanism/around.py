@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from kvmwhy.abi import kvm_run
 from kvmwhy.diagnosis.answer import Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
@@ -224,6 +225,12 @@ def injected(facts: Facts) -> Mechanism | None:
         text = "KVM refused the guest a register or an instruction and gave it an exception; the VM goes on."
         source = failure.source.vmm
         seen = "the guest met an exception that it has no handler for" if source else "the text says so"
+        if source:  # kvm-unit-tests, lib/x86/desc.c: unhandled_exception calls abort
+            vector = "" if failure.exception is None else f" {failure.exception}"
+            text = (
+                f"The guest took exception{vector} without a handler for it, and ended: KVM refused it something, or"
+                " the CPU did."
+            )
         return Mechanism("undef-injected", text, "likely", (Proof(seen, facts.at("kind")),))
     what = _REFUSALS[event.kind]
     number = event.fields.get("msr", event.fields.get("register"))
@@ -360,6 +367,9 @@ def not_shown(facts: Facts) -> Mechanism:
             text = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has."
     elif failure.kind == "entry-failure":
         text = f"KVM could not enter the guest; with which error {_untold(failure)}."
+    elif failure.kind == "other" and failure.exit_reason in kvm_run.ROUTINE:
+        name = f"{kvm_run.exit_name(failure.exit_reason)} ({failure.exit_reason})"
+        text = f"Nothing failed: the vCPU's last exit was {name}, which every VMM is asked for."
     elif failure.kind == "symptom":
         seen = failure.symptom.kind.replace("-", " ") if failure.symptom else "not named"
         text = f"Only a symptom is shown ({seen}), without the record that would say what happened."

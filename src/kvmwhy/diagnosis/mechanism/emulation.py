@@ -282,8 +282,12 @@ def _no_handler(facts: Facts) -> Mechanism:
     text = f"KVM's emulator has no handler for `{instruction(facts)}`"
     if since and not verdict.never:
         text += f" before Linux {since}"
+    place = f"at {at(facts)}"
+    if facts.rip is None:  # kvm_run has the bytes and, mostly, the address that was touched
+        gpa = facts.access.gpa if facts.access and facts.access.kind != "fetch" else None
+        place = f"to access guest physical address {gpa:#x}" if gpa is not None else place
     return Mechanism(
-        "emulation-no-handler", f"{text}; the guest ran it at {at(facts)}.", certainty, tuple(for_), tuple(against)
+        "emulation-no-handler", f"{text}; the guest ran it {place}.", certainty, tuple(for_), tuple(against)
     )
 
 

@@ -11,6 +11,7 @@ from kvmwhy.abi.x86.intr_info import describe_event
 from kvmwhy.diagnosis.answer import Certainty, Mechanism, Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.injections import in_delivery, injections
+from kvmwhy.diagnosis.kvm_run_alone import is_only_a_page
 from kvmwhy.diagnosis.mechanism.event_delivery import vectored
 from kvmwhy.record import At
 
@@ -18,6 +19,9 @@ _SHUTDOWN: Final = 8
 # The exits of a triple fault: of VMX and of SVM (field ``isa`` of the tracepoint).
 _TRIPLE_FAULTS: Final = (frozenset({2, "TRIPLE_FAULT"}), frozenset({0x7F, "shutdown"}))
 _AC: Final = 17
+_SYSTEM_EVENT, _MEMORY_FAULT = 24, 39
+_SAYS_WHAT: Final = frozenset({_SYSTEM_EVENT, _MEMORY_FAULT})  # of x86's, what kvm_run has beside the number
+_ORDERLY: Final = frozenset({1, 2, 4, 5})  # KVM_SYSTEM_EVENT_SHUTDOWN, _RESET, _WAKEUP, _SUSPEND
 _NMI: Final = 2  # the type of an event, in bits 10:8
 
 
@@ -243,20 +247,37 @@ def unknown_to_vmm(facts: Facts) -> Mechanism | None:
     name = kvm_run.exit_name(reason)
     if reason in kvm_run.ROUTINE and failure.speaker is None and failure.source.vmm is None:
         return None  # a page of a vCPU that runs
-    text = f"KVM left the guest with {name} ({reason}), which this VMM does not handle."
-    if failure.arch not in {None, "x86"} and failure.exit_fields:
+    shown = f"{name} ({reason})" if reason in kvm_run.EXITS else f"exit {reason} (no kernel up to 7.3 has it)"
+    what = ""
+    if failure.exit_fields and (failure.arch not in {None, "x86"} or reason in _SAYS_WHAT):
         from kvmwhy.abi import exit_words
 
-        what = exit_words.words(reason, failure.exit_fields, failure.arch)
-        text = f"{text[:-1]}: {what}." if what else text
+        what = exit_words.words(reason, failure.exit_fields, failure.arch) or ""
+    if says_nothing_failed(facts):
+        text = f"Nothing failed in KVM: the vCPU's last exit was {shown}, {what}."
+        return Mechanism("not-shown", text, "likely", (Proof(f"the exit is {reason}", facts.at("exit_reason")),))
+    if is_only_a_page(failure):
+        text = f"KVM left the guest with {shown}, which is the VMM's to answer"
+        proof = Proof(f"the vCPU's last exit is {reason}; whether the VMM answers it is not shown")
+    elif facts.failure.source.vmm == "kvm selftests":
+        text = f"KVM left the guest with {shown}, where the test expected another exit"
+        proof = Proof(f"the test says that it got exit {reason}", facts.at("exit_reason"))
+    else:
+        text = f"KVM left the guest with {shown}, which this VMM does not handle"
+        proof = Proof(f"the VMM calls exit {reason} unknown or unexpected", facts.at("exit_reason"))
+        if reason == _MEMORY_FAULT and failure.exit_fields.keys() == {"flags"}:  # "Unknown flag 16"
+            flags = failure.exit_fields["flags"]
+            text = f"KVM left the guest with {shown} and flags {flags:#x}, which this VMM does not know"
+    text += f": {what}." if what else "."
     if reason == kvm_run.EXIT_NOTIFY:
-        text = (
-            f"KVM left the guest with {name} ({reason}): the CPU could take no event for a whole notify window, and the"
-            " VMM ends the guest for it."
-        )
-    return Mechanism(
-        "exit-unknown-to-vmm",
-        text,
-        "certain" if reason not in kvm_run.ROUTINE else "likely",
-        (Proof(f"the VMM calls exit {reason} unknown or unexpected", facts.at("exit_reason")),),
-    )
+        text = f"KVM left the guest with {shown}: the CPU could take no event for a whole notify window"
+        text += "." if is_only_a_page(failure) else ", and the VMM ends the guest for it."
+    certainty: Certainty = "likely" if reason in kvm_run.ROUTINE or is_only_a_page(failure) else "certain"
+    return Mechanism("exit-unknown-to-vmm", text, certainty, (proof,))
+
+
+def says_nothing_failed(facts: Facts) -> bool:
+    """A page with KVM_EXIT_SYSTEM_EVENT of a guest that was switched off, restarted or put to sleep."""
+    failure = facts.failure
+    orderly = failure.exit_reason == _SYSTEM_EVENT and failure.exit_fields.get("type") in _ORDERLY
+    return orderly and is_only_a_page(failure) and failure.source.vmm is None

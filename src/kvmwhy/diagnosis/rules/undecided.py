@@ -75,7 +75,10 @@ def _collect(facts: Facts) -> list[str]:
     if failure.kind == "other" and failure.exit_reason is None:
         wanted.append("the lines that name the failure")
     if failure.kind == "internal-error" and not failure.data and failure.suberror in _EXTRA:
-        wanted.append(f"the extra data lines, which {_EXTRA[failure.suberror]}")
+        lines = (
+            "the extra data lines" if (failure.source.vmm or "").startswith("qemu") else "internal.data[] of kvm_run"
+        )
+        wanted.append(f"{lines}, which {_EXTRA[failure.suberror]}")
     stopped = failure.kind in {"internal-error", "entry-failure", "unknown-exit", "exception-exit"}
     if stopped and not (failure.cpu and failure.cpu.is_dump):
         wanted.append("the vCPU's registers at that moment")

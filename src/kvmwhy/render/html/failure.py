@@ -10,7 +10,7 @@ from kvmwhy.diagnosis import Diagnosis
 from kvmwhy.diagnosis.answer import Proof
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.record import Failure
-from kvmwhy.render.code_pane import code_rows
+from kvmwhy.render.code_pane import Row, code_rows
 from kvmwhy.render.describe import about
 from kvmwhy.render.html.evidence import events, kernels, ladder, registers, shown_registers, words
 from kvmwhy.render.html.markup import linked, number, plain, proof, prose
@@ -95,13 +95,17 @@ def _what_to_do(diagnosis: Diagnosis) -> str:
     return "".join(parts)
 
 
+def _place(row: Row) -> str:
+    return "" if row.address is None else number(f"{row.address:#x}", row.address)
+
+
 def _code(facts: Facts) -> str:
     """The instruction between its neighbours, and where its operands lay."""
     rows = code_rows(facts, before=_NEIGHBOURS, behind=_NEIGHBOURS)
     if not rows:
         return ""
     body = "".join(
-        f'<tr{" class=here" if row.at_rip else ""}><td class="c">{number(f"{row.address:#x}", row.address)}</td>'
+        f'<tr{" class=here" if row.at_rip else ""}><td class="c">{_place(row)}</td>'
         f'<td class="c">{row.code.hex(" ")}</td><td class="c">{linked(row.text or "(cut off)")}</td></tr>'
         for row in rows
     )

@@ -183,7 +183,7 @@ BUGS: Final = (
         title="The VMM does not know the exit for memory that is private when it should be shared, or the reverse",
         origin="vmm",
         family="confidential-guest",
-        shape=Shape("other", vmm_exit=(39,)),
+        shape=Shape("other", vmm_exit=(39,), about_attributes=True),
         what=(
             "KVM_EXIT_MEMORY_FAULT (since Linux 6.8) tells the VMM of an access that its own bookkeeping of private"
             " memory does not allow. A VMM that is older than the kernel's interface prints the number and stops."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.knowledge.sign import REFUSED_ENTRY, Answer, Sign, Test, weights
+from kvmwhy.diagnosis.mechanism.entry import is_of_no_list
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
 
@@ -217,6 +218,22 @@ SIGNS: Final = (
         "SDM vol. 3C, 27.4: KVM makes the list.",
     ),
     Sign(
+        "machine-check-at-entry",
+        _CONTROLS,
+        _number(0x8000_0029, 41),
+        "a machine check came while the CPU entered the guest ({})",
+        weights(host_dying=3, cpu=0.5, outer_hypervisor=-2.5, host_kernel=-2),
+        "SDM vol. 3C, 27.9: the host's hardware reported an error.",
+    ),
+    Sign(
+        "number-of-no-list",
+        _CONTROLS,
+        lambda scene: scene.failure.hardware_error is not None and is_of_no_list(scene.failure.hardware_error),
+        "the number is none that VMX or SVM gives for a refused entry",
+        weights(outer_hypervisor=-1, vmm=1, host_kernel=0.5),
+        "What stands in its place is an error of the kernel's own, or the VMM reads another member of kvm_run.",
+    ),
+    Sign(
         "confidential-entry-refused",
         REFUSED_ENTRY,
         lambda scene: scene.confidential,
@@ -242,7 +259,7 @@ SIGNS: Final = (
     ),
     Sign(
         "young-vmm-state",
-        ("entry-refused-guest-state", "triple-fault"),
+        _STATE,
         lambda scene: scene.young_vmm,
         "{} sets the vCPU's first state by itself",
         weights(vmm=1.5, outer_hypervisor=-0.5),

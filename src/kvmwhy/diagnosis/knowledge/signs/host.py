@@ -124,6 +124,8 @@ def _many_vms_dying(scene: Scene) -> Answer:
     return scene.mechanism == "exit-unhandled" and scene.vendor != "svm" and scene.exit_reason == 3
 
 
+_ARM_SEA: Final = 41  # KVM_EXIT_ARM_SEA
+_POISONED: Final = frozenset({4, 5})  # BUS_MCEERR_AR, BUS_MCEERR_AO
 SIGNS: Final = (
     Sign(
         "outer-hypervisor-named",
@@ -204,6 +206,14 @@ SIGNS: Final = (
         "the host's kernel oopsed",
         weights(host_kernel=2),
         "A kernel that oopses beside the failure is not at its senses; no guest may cause it.",
+    ),
+    Sign(
+        "host-memory-failed",
+        ("host-trouble",),
+        lambda scene: scene.failure.exit_reason == _ARM_SEA or scene.failure.exit_fields.get("si_code") in _POISONED,
+        "the hardware reported an error of the host's memory",
+        weights(host_dying=3, host_kernel=-3, outer_hypervisor=-2),
+        "KVM_EXIT_ARM_SEA (arch/arm64/kvm/mmu.c: kvm_handle_guest_sea), SIGBUS with BUS_MCEERR_AR or _AO.",
     ),
     Sign(
         "kernel-warned-elsewhere",

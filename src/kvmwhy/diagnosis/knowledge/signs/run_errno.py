@@ -229,7 +229,7 @@ SIGNS: Final = (
         _RUN,
         _errno("EHWPOISON"),
         "the page behind the address has a memory error ({})",
-        weights(host_dying=3),
+        weights(host_dying=3, host_kernel=-3, host_setup=-3, vm_configuration=-3, vmm=-1, guest_code=-2),
         "mm/memory-failure.c.",
     ),
     Sign(

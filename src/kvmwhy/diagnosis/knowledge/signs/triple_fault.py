@@ -51,6 +51,14 @@ def _tables_not_in_ram(scene: Scene) -> Answer:
 
 SIGNS: Final = (
     Sign(
+        "triple-fault-under-a-young-vmm",
+        _SHUTDOWN,
+        lambda scene: scene.young_vmm,
+        "{} sets the vCPU's first state by itself",
+        weights(vmm=1.0, guest_code=0.5, guest_firmware=-2.0, outer_hypervisor=-0.5),
+        "No firmware lies between: page tables, GDT and entry point are the VMM's, all behind them the guest's.",
+    ),
+    Sign(
         "page-tables-not-in-ram",
         _SHUTDOWN,
         _tables_not_in_ram,

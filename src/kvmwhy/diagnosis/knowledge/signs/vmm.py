@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.injections import injections
+from kvmwhy.diagnosis.knowledge.predicate import is_about_attributes
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, Answer, Sign, Test, weights
+from kvmwhy.diagnosis.kvm_run_alone import is_only_a_page
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
 
@@ -15,6 +17,8 @@ _OTHER: Final = ("not-this",)
 _SHOWN_NOT: Final = ("not-shown",)
 _FAILED: Final = frozenset({"internal-error", "entry-failure", "run-error", "symptom"})
 _MEMORY_FAULT, _SYSTEM_EVENT, _SET_TPR = 39, 24, 11
+_CRASH: Final = 3  # of KVM_SYSTEM_EVENT_*
+_ENDED_ITSELF: Final = frozenset({6, 7})
 
 
 def _speaker(*names: str) -> Test:
@@ -22,6 +26,10 @@ def _speaker(*names: str) -> Test:
         return scene.speaker if scene.speaker in names else None
 
     return test
+
+
+def _system_event(scene: Scene) -> int | None:
+    return scene.failure.exit_fields.get("type") if scene.failure.exit_reason == _SYSTEM_EVENT else None
 
 
 def _put_in_by_kvm(scene: Scene) -> Answer:
@@ -57,16 +65,68 @@ SIGNS: Final = (
     Sign(
         "memory-attribute-exit",
         _UNKNOWN,
-        lambda scene: scene.failure.exit_reason == _MEMORY_FAULT,
+        lambda scene: scene.failure.exit_reason == _MEMORY_FAULT and is_about_attributes(scene.failure),
         "the exit asks the VMM to convert memory between private and shared",
         weights(vmm=1.5),
         "KVM_EXIT_MEMORY_FAULT; the VMM keeps the attributes.",
     ),
     Sign(
+        "memory-fault-without-private-memory",
+        _UNKNOWN,
+        lambda scene: scene.is_plain_memory_fault,
+        "the access was not to private memory: so KVM reports every page that it cannot get from the host (EFAULT)",
+        weights(host_setup=3, host_kernel=1),
+        "arch/x86/kvm/mmu/mmu.c: kvm_handle_error_pfn, since 6.8; in a confidential guest it can be a conversion.",
+    ),
+    Sign(
+        "guest-reported-its-crash",
+        _UNKNOWN,
+        lambda scene: _system_event(scene) == _CRASH,
+        "the guest reported its own crash",
+        weights(guest_code=3, vmm=-1.5),
+        "KVM_SYSTEM_EVENT_CRASH: Hyper-V's crash MSRs, PSCI.",
+    ),
+    Sign(
+        "guest-asked-for-its-termination",
+        _UNKNOWN,
+        lambda scene: _system_event(scene) in _ENDED_ITSELF,
+        "the confidential guest ended itself",
+        weights(confidential_stack=3, vmm=-1),
+        "KVM_SYSTEM_EVENT_SEV_TERM, _TDX_FATAL.",
+    ),
+    Sign(
+        "page-alone",
+        _UNKNOWN,
+        lambda scene: scene.failure.exit_reason != _MEMORY_FAULT and is_only_a_page(scene.failure),
+        "no VMM says that it could not answer the exit",
+        weights(none=2.5),
+        "kvm_run keeps the last exit, answered or not.",
+    ),
+    Sign(
+        "a-test-expected-another-exit",
+        _UNKNOWN,
+        _speaker("kvm-selftests"),
+        "a test of KVM expected another exit",
+        weights(host_kernel=2),
+        "tools/testing/selftests/kvm: TEST_ASSERT_KVM_EXIT_REASON.",
+    ),
+    Sign(
+        "page-that-nobody-filled",
+        ("exit-unknown-to-kvm",),
+        lambda scene: scene.failure.kind == "other" and is_only_a_page(scene.failure),
+        "exit_reason is 0, as in every page before the vCPU's first exit",
+        weights(none=3, host_kernel=-2, outer_hypervisor=-2),
+        "Documentation/virt/kvm/api.rst: struct kvm_run.",
+    ),
+    Sign(
         "ordinary-exit",
         _UNKNOWN,
         lambda scene: (
-            scene.failure.exit_reason not in {None, _MEMORY_FAULT} and not scene.confidential and not scene.hidden_state
+            scene.failure.exit_reason not in {None, _MEMORY_FAULT}
+            and not scene.confidential
+            and not scene.hidden_state
+            and scene.speaker != "kvm-selftests"
+            and not is_only_a_page(scene.failure)
         ),
         "the exit is an ordinary one that the VMM has no case for",
         weights(vmm=1),
@@ -175,7 +235,15 @@ SIGNS: Final = (
     Sign(
         "nothing-fails-in-the-trace",
         _SHOWN_NOT,
-        lambda scene: scene.failure.kind == "healthy" or (scene.failure.kind == "other" and bool(scene.failure.trace)),
+        lambda scene: (
+            scene.failure.kind == "healthy"
+            or (scene.failure.kind == "other" and bool(scene.failure.trace))
+            or (
+                scene.failure.kind == "other"
+                and scene.failure.exit_reason is not None
+                and is_only_a_page(scene.failure)
+            )
+        ),
         "nothing fails in what is shown",
         weights(none=2),
         "A trace that ends in ordinary exits, or a dump made on purpose.",
@@ -189,11 +257,27 @@ SIGNS: Final = (
         "KVM_EXIT_INTERNAL_ERROR, a refused entry or a guest that libvirt paused are never orderly ends.",
     ),
     Sign(
+        "internal-error-unnamed",
+        _SHOWN_NOT,
+        lambda scene: scene.failure.kind == "internal-error" and At(line=scene.failure.source.line),
+        "the exit was KVM_EXIT_INTERNAL_ERROR: mostly an instruction that KVM could not emulate",
+        weights(guest_code=3, vmm=1, guest_firmware=2, outer_hypervisor=-0.5),
+        "arch/x86/kvm: prepare_emulation_failure_exit is the usual maker of that exit.",
+    ),
+    Sign(
+        "refused-entry-unnamed",
+        _SHOWN_NOT,
+        lambda scene: scene.failure.kind == "entry-failure" and At(line=scene.failure.source.line),
+        "the CPU did not enter the guest (KVM_EXIT_FAIL_ENTRY)",
+        weights(vmm=1, host_kernel=0.5, outer_hypervisor=0.5),
+        "Which of the reasons it was is in kvm_run alone.",
+    ),
+    Sign(
         "dump-without-its-line",
         _SHOWN_NOT,
         lambda scene: scene.failure.control is not None,
         "the kernel dumped the control block, as it does for a refused entry",
-        weights(outer_hypervisor=0.5, host_kernel=0.5),
+        weights(outer_hypervisor=0.5, host_kernel=0.5, none=-2),
         "arch/x86/kvm/vmx/vmx.c: dump_vmcs.",
     ),
     Sign(
