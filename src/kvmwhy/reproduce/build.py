@@ -40,8 +40,8 @@ from kvmwhy.reproduce.outcome import Ended
 from kvmwhy.reproduce.tables import PAGE
 
 MAX_EXITS: Final = 64
-SECONDS: Final = 0.5
-_ALL_SECONDS: Final = 1.5
+SECONDS: Final = 1.0
+_ALL_SECONDS: Final = 2.0
 _CAP204: Final = "KVM_CAP_EXIT_ON_EMULATION_FAILURE"
 _XSAVE_LEAF: Final = 0xD
 _XCR0: Final = 0xE7  # x87, SSE, AVX, AVX-512: what needs no permission of its own
