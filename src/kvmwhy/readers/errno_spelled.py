@@ -7,9 +7,11 @@ errno.h). Words: glibc's and musl's strerror; glibc's translations (po/*.po).
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Final, NamedTuple
 
 from kvmwhy.abi import error_numbers
+from kvmwhy.ingest.multi_search import Seeker
 
 # Those that a program that drives KVM meets.
 _MET: Final = (
@@ -311,14 +313,21 @@ def find_errno(text: str, start: int = 0, end: int | None = None) -> Spelled | N
 
 
 def _words_in(piece: str) -> Spelled | None:
-    """The first of strerror's words; one by one, which is faster than any pattern of all of them."""
+    """The first of strerror's words, the longest of those that begin there."""
     lowered = piece.lower().replace("\n", " ").replace("\u2019", "'")  # as glibc's translations have it
-    spelled: Spelled | None = None
-    for words, name in _BY_WORDS:
-        at = lowered.find(words, 0, spelled.start + len(words) - 1 if spelled else len(lowered))
-        if at >= 0:
-            spelled = Spelled(name, at, at + len(words))
-    return spelled
+    data = lowered.encode("utf-8", "replace")
+    found = min(((at, which, end) for which, at, end in _seek()(data)), default=None)
+    if found is None:
+        return None
+    at, which, end = found
+    if len(data) != len(lowered):
+        at, end = (len(data[:place].decode("utf-8", "replace")) for place in (at, end))
+    return Spelled(_BY_WORDS[which][1], at, end)
+
+
+@cache
+def _seek() -> Seeker:
+    return Seeker([words.encode() for words, _ in _BY_WORDS])
 
 
 def _name(match: re.Match[str]) -> str | None:

@@ -186,21 +186,19 @@ def _says_failed(line: str, named: re.Match[str]) -> bool:
 
 
 def _of_object(text: str, start: int, end: int, line: str, *, panic: bool) -> Refusal | None:
-    named = _named(line)
+    failed = _FAILED.search(line)
+    errno = find_errno(text, start, end) or (_errno_of_cause(text, end) if failed else None)
+    if errno is None:
+        # "Error creating vCPU" alone is as often a heading, a test's name, a sentence.
+        device = _NO_DEVICE.search(line)
+        return (
+            Refusal(start + device.start(), end, "open", "device", None) if device and not _PROSE.search(line) else None
+        )
+    named = _named(line)  # asked last: it takes longest
     if named is None:
         return _of_kvm(text, start, end, line)
     call, match, is_read = named
-    errno = find_errno(text, start + match.end(), end) or find_errno(text, start, end)
-    failed = _FAILED.search(line)
-    if errno is None:
-        if failed is None:
-            return None
-        errno = _errno_of_cause(text, end)
-        if errno is None:
-            # "Error creating vCPU" alone is as often a heading, a test's name, a sentence.
-            if _NO_DEVICE.search(line) and not _PROSE.search(line):
-                return Refusal(start + match.start(), end, "open", "device", None)
-            return None
+    errno = find_errno(text, start + match.end(), end) or errno
     if failed is None and not _glued(text, start + match.end(), errno):
         return None
     if _PROSE.search(line) and not panic:
