@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -62,7 +62,7 @@ def read_text(data: bytes, *, path: str | None, first_line: int) -> Evidence:
     for host, pieces in by_host.items():
         alone = sum(other == host and any(p.failures for p in ps) for other, _, ps in read_streams) == 1
         about = remarks.of(host)
-        failures += [_with_host(f, about, alone=alone) for f in combine(pieces)]
+        failures += [_with_host(f, about, alone=alone) for f in _of_one_arch(combine(pieces))]
     if len(by_host) > 1 or len(read_streams) > 1:
         failures.sort(key=lambda f: f.source.line or 0)
     damage = dict.fromkeys(remark for _, _, pieces in read_streams for piece in pieces for remark in piece.damage)
@@ -76,6 +76,15 @@ def _with_arch(failures: tuple[Failure, ...], text: str) -> Iterable[Failure]:
     from kvmwhy.readers.arch_clues import with_arch
 
     return with_arch(failures, text)
+
+
+def _of_one_arch(failures: Sequence[Failure]) -> Iterable[Failure]:
+    """A host has one architecture: what one writer's lines tell of it holds for those of the others."""
+    known = {failure.arch: failure.arch_from for failure in failures if failure.arch is not None}
+    if len(known) != 1 or all(failure.arch for failure in failures):
+        return failures
+    ((arch, arch_from),) = known.items()
+    return [failure if failure.arch else replace(failure, arch=arch, arch_from=arch_from) for failure in failures]
 
 
 def _placed(failure: Failure, stream: Stream, first_line: int) -> Failure:
