@@ -16,6 +16,7 @@ from kvmwhy.diagnosis import Diagnosis, diagnose
 from kvmwhy.diagnosis.answer import Mechanism
 from kvmwhy.readers import read
 from kvmwhy.render.json import to_object
+from kvmwhy.render.page import to_plain
 from kvmwhy.render.screen import screen
 from kvmwhy.render.text import explanation
 
@@ -203,3 +204,33 @@ def test_a_guest_that_ended_itself_is_not_said_to_go_on() -> None:
     diagnosis = of("FAIL: umip_disabled\nUnhandled exception 13 #GP at ip 0000000000401234\nerror_code=0000\n")
     assert "the VM goes on" not in mechanism(diagnosis).text
     assert "harmless" not in advice(diagnosis)
+
+
+def test_an_instruction_that_was_fetched_from_no_ram_is_placed_by_what_is_known() -> None:
+    """EXITINFO2 has the guest physical address (APM vol. 2, 15.25.6); RIP is not in kvm_run."""
+    diagnosis = of(testing.fetch_failure_page(0xB0000, vendor="svm"))
+    assert "at guest physical address 0xb0000" in mechanism(diagnosis).text
+    assert not any("RIP is" in proof.text for proof in mechanism(diagnosis).for_)
+    assert "who jumped to guest physical address 0xb0000" in advice(diagnosis)
+
+
+def test_a_split_lock_is_not_the_kernels_that_was_asked_to_find_it() -> None:
+    """arch/x86/kernel/cpu/bus_lock.c does what split_lock_detect= says; the access is the guest's."""
+    diagnosis = of(testing.exception_page(17))
+    assert first(diagnosis).startswith("guest-")
+    assert "split_lock_detect=off" in advice(diagnosis)
+
+
+def test_numbers_that_were_not_printed_are_not_shown_as_none() -> None:
+    """Firecracker prints the name of the exit alone (Debug of VcpuExit)."""
+    diagnosis = of(FIRECRACKER.format("Unexpected exit reason on vcpu run: Exception"))
+    shown = to_plain(explanation(diagnosis), 200)
+    assert "exception None" not in shown
+    assert "Raw words" not in to_plain(explanation(of("KVM_EXIT_INTERNAL_ERROR, suberror 3")), 200)
+
+
+def test_where_a_vcpu_stood_does_not_make_a_number_less_sure() -> None:
+    """A line that has the suberror and RIP says no less than one that has the suberror alone."""
+    bare = of("KVM_EXIT_INTERNAL_ERROR: suberror = 0x1\n")
+    placed = of("0x0100: KVM_EXIT_INTERNAL_ERROR: suberror = 0x1 -- Illegal instruction\n")
+    assert mechanism(bare).certainty == mechanism(placed).certainty

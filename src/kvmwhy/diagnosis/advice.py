@@ -125,7 +125,7 @@ def _words(failure: Failure) -> str:
     """The words of a suberror, as whoever printed it calls them."""
     says = _WORDS[failure.suberror or 0]
     if not is_qemus(failure):
-        return f"internal.data[] of kvm_run, which {says}"
+        return f"the words of internal.data[] in kvm_run, which {says}"
     other = "other " if any("extra data" in torn for torn in failure.damage) else ""
     return f"the {other}extra data lines, which {says}"
 

@@ -33,6 +33,14 @@ def at(facts: Facts) -> str:
     return hexadecimal(facts.rip)
 
 
+def fetched_from(facts: Facts) -> str:
+    """Where the instruction was to come from: RIP, or the guest physical address that KVM's words have instead."""
+    access = facts.access
+    if facts.rip is None and access is not None and access.kind == "fetch" and access.gpa is not None:
+        return f"guest physical address {hexadecimal(access.gpa)}"
+    return at(facts)
+
+
 def instruction(facts: Facts) -> str:
     insn = facts.instruction
     if insn is None:

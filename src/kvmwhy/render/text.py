@@ -211,7 +211,7 @@ def _what_happened(facts: Facts) -> list[Line]:
         lines.append(_row("Where", ", ".join(where)))
     lines += _cpu_rows(facts)
     lines += _instruction(facts)
-    if facts.access:
+    if facts.access and (facts.access.gva is not None or facts.access.gpa is not None or facts.access.what):
         lines.append(_row("Access", _access(facts)))
     if failure.exit_fields:
         lines.append(_row("Exit fields", _exit_fields(failure)))
@@ -246,6 +246,8 @@ def _failure(facts: Facts) -> str:
         case "run-error":
             return f"KVM_RUN failed: {failure.errno or 'an error that is not shown'}"
         case "exception-exit":
+            if failure.exception is None:
+                return "KVM_EXIT_EXCEPTION; its vector and error code are not shown"
             return f"exception {failure.exception} exit, error code {_shown(failure.exception_error_code)}"
         case "shutdown":
             return "the guest shut down (triple fault)"
@@ -422,7 +424,7 @@ def _trace(facts: Facts) -> list[Line]:
 
 def _raw(facts: Facts) -> list[Line]:
     failure = facts.failure
-    if not failure.data and facts.layout is None:
+    if not failure.data and failure.ndata is None:  # a layout of no words is no layout
         return []
     lines = [Line(), Line(style="head", label="Raw words", label_style="head")]
     also = [r.layout for r in facts.reading.also] if facts.reading else []

@@ -17,7 +17,7 @@ from kvmwhy.diagnosis.knowledge.setup_meanings import by_a_security_module, is_d
 from kvmwhy.diagnosis.knowledge.sign import EMULATION, REFUSED_ENTRY
 from kvmwhy.diagnosis.knowledge.signs.host import CGROUP_FULL, HOST_FULL, short_of_memory
 from kvmwhy.diagnosis.kvm_run_alone import is_only_a_page
-from kvmwhy.diagnosis.phrasing import at
+from kvmwhy.diagnosis.phrasing import at, fetched_from
 from kvmwhy.diagnosis.scene import Scene
 
 Role = Literal["guest", "vmm", "host"]
@@ -39,6 +39,8 @@ def _started(scene: Scene) -> bool:
     return any(slug.endswith("-initialized") for slug in scene.failure.host.remarks)
 
 
+_AC: Final = 17
+_NO_PAGE: Final = frozenset({48, 49, 0x400})  # EPT_VIOLATION, EPT_MISCONFIG, NPF: the address had no RAM
 # VMfailInvalid, and "invalid control fields": what a hypervisor below gives for a control that it offers and does not take.
 # Host state, the list of MSRs and a machine check have nothing to do with unrestricted guest.
 _OF_PARTIAL_VMX: Final = frozenset({0, 7})
@@ -141,6 +143,11 @@ def _efault_of(*devices: str) -> Condition:
 
 def _unknown_launch(scene: Scene) -> bool:
     return scene.confidential is not None and scene.errno == "ENOTTY"
+
+
+def _jumped_to(scene: Scene) -> str | None:
+    gpa = scene.facts.access.gpa if scene.facts.access else None
+    return None if scene.rip is None and gpa is None else fetched_from(scene.facts)
 
 
 def _small_ram(scene: Scene) -> bool:
@@ -678,7 +685,10 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "vmm",
         "Back the region by RAM, or keep the guest from using it as RAM: every access to it is emulated.",
         (*EMULATION, "event-delivery"),
-        lambda scene: scene.arch in {"x86", None} and scene.mode == "long64",
+        lambda scene: (
+            scene.arch in {"x86", None}
+            and (scene.mode == "long64" or (scene.mechanism == "event-delivery" and scene.exit_reason in _NO_PAGE))
+        ),
     ),
     Entry(
         "vmm-race",
@@ -733,7 +743,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "guest",
         "Find who jumped to {}: the return address on the stack names the caller, and a pointer that was never set is the usual reason.",
         ("fetch-not-ram",),
-        lambda scene: at(scene.facts) if scene.rip is not None and scene.started_at is None else False,
+        lambda scene: _jumped_to(scene) if scene.started_at is None else None,
     ),
     Entry(
         "guest-code",
@@ -754,7 +764,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "host",
         "Start the host with split_lock_detect=off, or set `sysctl kernel.split_lock_mitigate=0` (Linux 6.2 and newer), until the guest's program is mended.",
         ("exception-exit",),
-        lambda scene: scene.event("split-lock") is not None,
+        lambda scene: scene.event("split-lock") is not None or scene.failure.exception == _AC,
     ),
     Entry(
         "guest-code",

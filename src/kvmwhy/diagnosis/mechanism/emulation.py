@@ -16,7 +16,16 @@ from kvmwhy.diagnosis.code_window import EMPTY, Window
 from kvmwhy.diagnosis.emulation import Fetch, Why
 from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.mechanism.event_delivery import vectored
-from kvmwhy.diagnosis.phrasing import article, at, emulated_because, hexadecimal, instruction, may_be_older, operand
+from kvmwhy.diagnosis.phrasing import (
+    article,
+    at,
+    emulated_because,
+    fetched_from,
+    hexadecimal,
+    instruction,
+    may_be_older,
+    operand,
+)
 from kvmwhy.emulator import caveats
 from kvmwhy.record import At
 
@@ -142,7 +151,8 @@ def _no_ram(facts: Facts, for_: list[Proof], certainty: Certainty) -> Mechanism:
         place = facts.place_of(facts.linear_rip)
     where = f", {article(place.text)}" if place and place.ram is False else ""
     if place and place.ram is False:
-        for_.append(Proof(f"RIP is {article(place.text)}", facts.at("rip")))
+        what = "RIP is" if facts.rip is not None else "the address is"
+        for_.append(Proof(f"{what} {article(place.text)}", facts.at("rip")))
     elif place and place.ram:
         against.append(Proof(f"RIP is {article(place.text)}, where there should be RAM", facts.at("rip")))
     if facts.window in _WINDOWS:
@@ -156,7 +166,7 @@ def _no_ram(facts: Facts, for_: list[Proof], certainty: Certainty) -> Mechanism:
     if facts.reset is not None and facts.reset.pristine:
         text = "The vCPU could not fetch its very first instruction: no firmware is mapped at the reset vector."
     else:
-        text = f"KVM could not fetch the instruction at {at(facts)}{where}: no RAM was there for it."
+        text = f"KVM could not fetch the instruction at {fetched_from(facts)}{where}: no RAM was there for it."
     return Mechanism("fetch-not-ram", text, certainty, tuple(for_), tuple(against))
 
 
@@ -343,7 +353,7 @@ def _unknown(facts: Facts) -> Mechanism:
     return Mechanism(
         "emulation-failed",
         f"KVM could not emulate an instruction{where}; why is not shown (no fetch, no handler, or a refusal).",
-        "possible" if facts.failure.cpu is not None else "likely",
+        "possible" if facts.failure.cpu is not None and facts.failure.cpu.is_dump else "likely",
         (Proof("suberror 1 says so", facts.at("suberror")),),
         (Proof(", ".join(missing) + " in this evidence"),) if missing else (),
     )

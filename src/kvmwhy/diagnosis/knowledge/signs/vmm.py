@@ -181,7 +181,7 @@ SIGNS: Final = (
         ("exception-exit", "guest-loops"),
         lambda scene: scene.failure.exception == 17 or scene.event("split-lock"),
         "the CPU raised #AC for a locked access across two cache lines",
-        weights(guest_code=1, guest_firmware=0.5, host_setup=0.5),
+        weights(guest_code=1, guest_firmware=0.5, host_setup=0.5, host_kernel=-1),
         "Whose code does it, and that the host detects it.",
     ),
     Sign(
