@@ -234,3 +234,12 @@ def test_where_a_vcpu_stood_does_not_make_a_number_less_sure() -> None:
     bare = of("KVM_EXIT_INTERNAL_ERROR: suberror = 0x1\n")
     placed = of("0x0100: KVM_EXIT_INTERNAL_ERROR: suberror = 0x1 -- Illegal instruction\n")
     assert mechanism(bare).certainty == mechanism(placed).certainty
+
+
+@pytest.mark.parametrize(
+    "line", ["Unexpected exit reason on vcpu run: Exception", "Received KVM_EXIT_INTERNAL_ERROR signal"]
+)
+def test_no_firmware_is_blamed_under_a_vmm_that_loads_none(line: str) -> None:
+    """Firecracker enters the kernel itself (src/vmm/src/arch/x86_64: configure_system)."""
+    shares = {origin.id: origin.share for origin in of(FIRECRACKER.format(line)).origins}
+    assert shares["guest-firmware"] < 0.03

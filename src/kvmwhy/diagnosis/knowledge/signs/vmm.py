@@ -17,6 +17,12 @@ _OTHER: Final = ("not-this",)
 _SHOWN_NOT: Final = ("not-shown",)
 _FAILED: Final = frozenset({"internal-error", "entry-failure", "run-error", "symptom"})
 _MEMORY_FAULT, _SYSTEM_EVENT, _SET_TPR = 39, 24, 11
+_WITHOUT_FIRMWARE: Final = frozenset(
+    {
+        *("firecracker", "libkrun", "dragonball", "gokvm", "hyperlight", "uhyve", "hermit", "solo5", "ukvm", "km"),
+        *("gvisor", "enarx", "nanvix", "tinykvm", "vmm-reference", "opendcdiag", "kvm-selftests"),
+    }
+)
 _CRASH: Final = 3  # of KVM_SYSTEM_EVENT_*
 _ENDED_ITSELF: Final = frozenset({6, 7})
 
@@ -42,6 +48,14 @@ def _put_in_by_kvm(scene: Scene) -> Answer:
 
 
 SIGNS: Final = (
+    Sign(
+        "vmm-without-firmware",
+        None,
+        lambda scene: scene.speaker if scene.speaker in _WITHOUT_FIRMWARE else None,
+        "{} starts its guests without firmware",
+        weights(guest_firmware=-3),
+        "They load a kernel or a program and enter it; no SeaBIOS, OVMF or option ROM is there to fail.",
+    ),
     Sign(
         "confidential-guest-ended-itself",
         _UNKNOWN,
