@@ -103,7 +103,7 @@ OF_TABLES: Final = (
     "interfaces, kernel only", "This operating system kernel", "Addressing limited to", "less PA bits",
     "MTE requested, but", "feature not supported by", "than 256 vcpus", "Eager Page Split", "kvm-steal-time",
     "The KVM host requires", "to set device address", "kernel register state", "write_kvmstate_to_list",
-    "REG_ARM_TIMER_CNT", "vcpu events", "Enabling MISA bit", "KVM cannot disable", " in KVM, error",
+    "REG_ARM_TIMER_CNT", "vcpu events", "Enabling MISA bit", "KVM cannot disable", "in KVM, error",
     "accessing get-reg-list", "sync_mpstate_to_kvm", "scratch KVM cpu", "retrieve satp mode", "retrieve mvendorid",
     "retrieve marchid", "retrieve mimpid", "fetch ISA register", "read KVM reg", "set KVM reg", "_blocksize",
     "set 'vlen", "KVM implementation does not", "DAWR1 not supported", "level irq capability",
