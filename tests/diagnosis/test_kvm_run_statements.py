@@ -243,3 +243,20 @@ def test_no_firmware_is_blamed_under_a_vmm_that_loads_none(line: str) -> None:
     """Firecracker enters the kernel itself (src/vmm/src/arch/x86_64: configure_system)."""
     shares = {origin.id: origin.share for origin in of(FIRECRACKER.format(line)).origins}
     assert shares["guest-firmware"] < 0.03
+
+
+@pytest.mark.parametrize(("kernel", "is_offered"), [("6.1.0-18-amd64", False), ("6.12.15", True), ("6.14.2", False)])
+def test_a_bug_is_not_offered_to_a_kernel_from_before_it(kernel: str, *, is_offered: bool) -> None:
+    """The thread is started by the first KVM_RUN since 931656b9e2ff: 6.14-rc, 6.13.y and 6.12.y."""
+    registers = (
+        "EAX=00000000 EBX=00000000 ECX=00000000 EDX=00800f12\nESI=00000000 EDI=00000000 EBP=00000000 ESP=00000000\n"
+        "EIP=0000fff0 EFL=00000002 [-------] CPL=0 II=0 A20=1 SMM=0 HLT=0\nES =0000 00000000 0000ffff 00009300\n"
+        "CS =f000 ffff0000 0000ffff 00009b00\nSS =0000 00000000 0000ffff 00009300\n"
+        "DS =0000 00000000 0000ffff 00009300\nFS =0000 00000000 0000ffff 00009300\n"
+        "GS =0000 00000000 0000ffff 00009300\nLDT=0000 00000000 0000ffff 00008200\n"
+        "TR =0000 00000000 0000ffff 00008b00\nGDT=     00000000 0000ffff\nIDT=     00000000 0000ffff\n"
+        "CR0=60000010 CR2=00000000 CR3=00000000 CR4=00000000\n"
+    )
+    head = f"2026-01-02 03:04:05.000+0000: starting up libvirt version: 9.0.0, qemu version: 7.2.0, kernel: {kernel}\n"
+    diagnosis = of(f"{head}error: kvm run failed Cannot allocate memory\n{registers}")
+    assert ("916b7f42b3b3" in advice(diagnosis)) is is_offered

@@ -243,16 +243,18 @@ BUGS: Final = (
         origin="host-kernel",
         family="host-kernel-bug",
         shape=Shape("run-error", errno=("ENOMEM",), reset=("reset",), mode=("real16",)),
-        versions=Affected(fixed="6.14"),
+        versions=Affected(since="6.12", fixed="6.14"),  # 931656b9e2ff, in 6.14-rc and the stable series 6.12 and 6.13
         what=(
-            "The first KVM_RUN of a VM starts a kernel thread that takes huge pages back. A signal that arrives at that"
-            " moment makes the start fail; KVM reported it as ENOMEM and remembered the failure for good."
+            "Since 931656b9e2ff the first KVM_RUN of a VM starts a kernel thread that takes huge pages back. A signal"
+            " that arrives at that moment makes the start fail; KVM reported it as ENOMEM and remembered the failure"
+            " for good."
         ),
         fix=Fix(
             vmm="Start the VM again; block signals around the first KVM_RUN.",
-            host=f"{_UPDATE} to 6.14.",
+            host=f"{_UPDATE} to 6.14, or to a 6.12 or 6.13 that has 916b7f42b3b3.",
         ),
         references=(
+            '931656b9e2ff ("kvm: defer huge page recovery vhost task to later") (in v6.14)',
             '916b7f42b3b3 ("kvm: retry nx_huge_page_recovery_thread creation") (in v6.14)',
             f"{_LORE}20250226024304.1807955-1-kbusch@meta.com/",
             "https://github.com/dosemu2/dosemu2/issues/2471",
