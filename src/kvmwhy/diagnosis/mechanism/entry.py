@@ -56,13 +56,6 @@ def _elsewhere(facts: Facts) -> Mechanism:
     )
 
 
-def is_of_no_list(number: int) -> bool:
-    """Neither an exit reason of a failed VM entry, nor an error of VMLAUNCH and VMRESUME, nor VMEXIT_INVALID."""
-    basic = number & 0xFFFF
-    known = basic in _BASIC and (number == basic or number >> 31 & 1)
-    return bool(number) and not known and number not in _INVALID_SVM and number not in vmx.VM_ENTRY_ERRORS
-
-
 def _by_number(facts: Facts, number: int) -> Mechanism:
     at = facts.at("hardware_error")
     if number == 0:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from kvmwhy.diagnosis.knowledge.sign import REFUSED_ENTRY, Answer, Sign, Test, weights
-from kvmwhy.diagnosis.mechanism.entry import is_of_no_list
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
 
@@ -21,6 +20,11 @@ def _state(*states: str) -> Test:
         return At(register="rip") if scene.state in states else None
 
     return test
+
+
+def _of_no_list(scene: Scene) -> bool:
+    entry = scene.facts.entry
+    return bool(scene.failure.hardware_error) and entry is not None and entry.vendor is None
 
 
 def _broken(scene: Scene, *, shadow: bool) -> Answer:
@@ -228,7 +232,7 @@ SIGNS: Final = (
     Sign(
         "number-of-no-list",
         _CONTROLS,
-        lambda scene: scene.failure.hardware_error is not None and is_of_no_list(scene.failure.hardware_error),
+        _of_no_list,
         "the number is none that VMX or SVM gives for a refused entry",
         weights(outer_hypervisor=-1, vmm=1, host_kernel=0.5),
         "What stands in its place is an error of the kernel's own, or the VMM reads another member of kvm_run.",
