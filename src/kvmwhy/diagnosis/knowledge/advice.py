@@ -36,7 +36,9 @@ class Entry(Struct, frozen=True):
 
 def _started(scene: Scene) -> bool:
     """The host's log says that the protection asked for is up."""
-    return any(slug.endswith("-initialized") for slug in scene.failure.host.remarks)
+    from kvmwhy.diagnosis.knowledge.signs.setup import is_platform_up  # asked of refused set-ups alone
+
+    return is_platform_up(scene)
 
 
 _AC: Final = 17
