@@ -22,6 +22,7 @@ from kvmwhy.abi.kvm_run import (
     RUN_SIZE,
     UNION,
 )
+from kvmwhy.abi.x86.svm import VMEXIT_INVALID
 
 _FAILED: Final = (EXIT_UNKNOWN, EXIT_EXCEPTION, EXIT_SHUTDOWN, EXIT_FAIL_ENTRY, EXIT_INTERNAL_ERROR)
 # Bytes 2 to 11: padding, then exit_reason. One lookup rejects nearly every page.
@@ -36,7 +37,6 @@ _APIC_PAGE: Final = 0xFEE00
 _APIC_LOW: Final = 0xD00  # BSP, x2APIC enable, enable (SDM vol. 3A, 11.4.4)
 _MOST_VECTOR: Final = 31
 _MOST_VMX_ERROR: Final = 64  # VM-instruction errors (SDM vol. 3C, 31.4) and 0, an entry that did not happen
-_VMEXIT_INVALID: Final = frozenset({0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF})  # APM vol. 2, appendix C
 _MOST_REASON: Final = 0x1000
 
 
@@ -59,7 +59,7 @@ def is_failed_run(page: bytes | memoryview, at: int = 0) -> bool:
             return bool(first in _SUBERRORS and second <= MAX_NDATA and (is_pc or second > 0))
         case 9:
             (cpu,) = struct.unpack_from("<I", page, at + UNION + 8)
-            known = whole < _MOST_VMX_ERROR or whole & ~0xFF == 1 << 31 or whole in _VMEXIT_INVALID
+            known = whole < _MOST_VMX_ERROR or whole & ~0xFF == 1 << 31 or whole in VMEXIT_INVALID
             return bool(known and cpu < _MOST_CPUS)
         case 0:
             return bool(0 < whole < _MOST_REASON)

@@ -7,6 +7,7 @@ names in capitals (``npf`` → ``NPF``), without its two misprints (``read_rt``,
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from msgspec import Struct
 
@@ -144,6 +145,8 @@ NEGATIVE_CODES: dict[int, Code] = {
     -3: Code("IDLE_REQUIRED", False, "VMRUN refused: the sibling thread is not idle (VMEXIT_IDLE_REQUIRED)"),
     -4: Code("INVALID_PMC", False, "VMRUN refused: invalid PMC state (VMEXIT_INVALID_PMC)"),
 }
+# -1 as KVM stores it in an exit code or as hardware_entry_failure_reason: 32 bits wide before 7.0, 64 from then on.
+VMEXIT_INVALID: Final = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
 
 
 @lru_cache(maxsize=256)  # pure, and there are few that occur

@@ -16,7 +16,7 @@ from kvmwhy.diagnosis.facts import Facts
 if TYPE_CHECKING:
     from kvmwhy.arch.x86.vm_entry import Violation
 
-_INVALID_SVM: Final = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF, 0xFFFF})  # the last: kvm of 2008 printed 16 bits
+_INVALID_SVM: Final = frozenset({*svm.VMEXIT_INVALID, 0xFFFF})  # the last: kvm of 2008 printed 16 bits
 _BASIC: Final = frozenset(vmx.ENTRY_FAILURE_REASONS)  # that kvm printed them without bit 31
 _ERRNOS: Final = 4096  # a negative one may stand in the place of the number (POWER)
 _GUEST: Final = frozenset({"guest"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvmwhy.abi.x86 import vmx
+from kvmwhy.abi.x86 import svm, vmx
 from kvmwhy.arch.x86.reset_state import State
 from kvmwhy.diagnosis.cause import Cause, Confidence, Finding, Fix
 from kvmwhy.diagnosis.facts import Facts
@@ -48,7 +48,7 @@ CAUSE = Cause(
 )
 
 _INVALID_VMX = 0x8000_0021
-INVALID_STATE = frozenset((_INVALID_VMX, 0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF))
+INVALID_STATE = frozenset((_INVALID_VMX, *svm.VMEXIT_INVALID))
 COLLECT = (
     "Load kvm_intel with dump_invalid_vmcs=1 (kvm_amd: dump_invalid_vmcb=1), reproduce, and give kvmwhy the kernel's"
     " log: it shows what the CPU was really given."

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kvmwhy.abi.x86.svm import VMEXIT_INVALID
 from kvmwhy.readers.kernel_log import vmcb, vmcs
 from kvmwhy.readers.kernel_log.dump_assembler import Dump
 from kvmwhy.record import ControlBlock, Cpu, Exit
 
 _FAILED: Final = 1 << 31  # SDM vol. 3C, 25.9.1: the exit is a failed VM entry
-_INVALID: Final = {0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF}  # VMEXIT_INVALID, 32 bits wide before 7.x
 _FEW: Final = 24  # values; a dump has some 60
 _FAIL_ENTRY: Final = 9
 
@@ -66,7 +66,7 @@ def _parts(dump: Dump) -> tuple[Cpu, ControlBlock, Exit | None]:
 def _entry_failed(dump: Dump, exit_: Exit | None) -> bool:
     if exit_ is None:
         return False
-    return exit_.reason in _INVALID if dump.module is vmcb else bool(exit_.reason & _FAILED)
+    return exit_.reason in VMEXIT_INVALID if dump.module is vmcb else bool(exit_.reason & _FAILED)
 
 
 def _torn(dump: Dump) -> list[str]:

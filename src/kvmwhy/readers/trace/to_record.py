@@ -27,7 +27,6 @@ _FETCH: Final = 1 << 4  # PFERR_FETCH_MASK
 UD: Final = 6
 _TRIPLE_FAULT: Final = 2  # EXIT_REASON_TRIPLE_FAULT
 _SHUTDOWN: Final = 0x7F  # SVM_EXIT_SHUTDOWN
-_SVM_INVALID: Final = 0xFFFFFFFF  # SVM_EXIT_ERR
 # A field that only one architecture's kvm_exit, kvm_entry or fault event has.
 _ARCH_FIELDS: Final[tuple[tuple[frozenset[str], Arch], ...]] = (
     (frozenset({"isa", "guest_rip", "intr_info"}), "x86"),
@@ -203,7 +202,8 @@ def is_shutdown(event: TraceEvent) -> bool:
 def is_fatal(event: TraceEvent) -> bool:
     """An exit that KVM does not handle: a triple fault, or an entry that did not happen."""
     reason, isa = event.number("exit_reason") or 0, event.number("isa")
-    refused = bool(reason & vmx.ENTRY_FAILURE) if isa == symbols.VMX else isa == symbols.SVM and reason == _SVM_INVALID
+    failed_vmrun = isa == symbols.SVM and reason in svm.VMEXIT_INVALID
+    refused = bool(reason & vmx.ENTRY_FAILURE) if isa == symbols.VMX else failed_vmrun
     return refused or is_shutdown(event)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.abi.x86.svm import VMEXIT_INVALID
 from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.diagnosis.knowledge.bug import Bug
 from kvmwhy.diagnosis.knowledge.kernel_version import Affected
@@ -12,7 +13,6 @@ from kvmwhy.diagnosis.knowledge.predicate import Shape
 _LORE = "https://lore.kernel.org/all/"
 _INVALID_STATE = (0x8000_0021,)
 _CONTROLS = (7,)
-_VMEXIT_INVALID = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)  # 32 bits wide before 7.0, 64 from then on
 _ALL = (1 << 64) - 1
 _CR4_PCIDE, _CR4_CET = 1 << 17, 1 << 23
 _EFER_LME, _EFER_LMSLE = 1 << 8, 1 << 13
@@ -105,7 +105,7 @@ BUGS: Final = (
         title="KVM switched LBR virtualization off for an SEV-ES guest, which must always have it",
         origin="host-kernel",
         family="confidential-guest",
-        shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, registers=(("rcx", _ALL, 0x1D9),)),
+        shape=Shape("entry-failure", hardware_error=VMEXIT_INVALID, registers=(("rcx", _ALL, 0x1D9),)),
         versions=Affected(since="5.11", fixed="6.10"),
         what=(
             "A write of the guest to IA32_DEBUGCTL (MSR 0x1d9) was intercepted, and KVM turned LBR virtualization off"
@@ -152,7 +152,7 @@ BUGS: Final = (
         title="An SNP guest took a vCPU's save area away while KVM was entering it",
         origin="host-kernel",
         family="confidential-guest",
-        shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, reset=("zero",)),
+        shape=Shape("entry-failure", hardware_error=VMEXIT_INVALID, reset=("zero",)),
         versions=Affected(since="6.11", fixed="6.16"),
         needs_version=True,
         what=(
@@ -175,7 +175,7 @@ BUGS: Final = (
         title="KVM let the guest set EFER.LMSLE on a CPU that no longer has it",
         origin="host-kernel",
         family="host-kernel-bug",
-        shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, registers=(("efer", _EFER_LMSLE, _EFER_LMSLE),)),
+        shape=Shape("entry-failure", hardware_error=VMEXIT_INVALID, registers=(("efer", _EFER_LMSLE, _EFER_LMSLE),)),
         versions=Affected(fixed="7.0"),
         what=(
             "AMD dropped long mode's segment limits with Zen 3, but KVM still let the guest set their bit in EFER if"
@@ -221,7 +221,7 @@ BUGS: Final = (
         family="host-kernel-bug",
         shape=Shape(
             "entry-failure",
-            hardware_error=(*_CONTROLS, *_VMEXIT_INVALID),
+            hardware_error=(*_CONTROLS, *VMEXIT_INVALID),
             mode=("real16",),
             control=(("vm_entry_interruption_info|vm_entry_intr_info|event_inj", 0x8000_0800, 0x8000_0800),),
         ),

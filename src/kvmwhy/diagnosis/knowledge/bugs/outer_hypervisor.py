@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.abi.x86.svm import VMEXIT_INVALID
 from kvmwhy.diagnosis.cause import Fix
 from kvmwhy.diagnosis.knowledge.bug import Bug
 from kvmwhy.diagnosis.knowledge.kernel_version import Affected
 from kvmwhy.diagnosis.knowledge.predicate import Shape
 
-_VMEXIT_INVALID = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
 _VMWARE, _KVM = ("vmware", "esx"), ("kvm", "qemu")
 _HYPER_V = ("hyper-v", "hyperv", "microsoft", "azure", "wsl")
 _NO_UNRESTRICTED = (
@@ -62,7 +62,7 @@ BUGS: Final = (
         title="Hyper-V and WSL 2 on AMD cannot enter SMM in a nested guest",
         origin="outer-hypervisor",
         family="outer-hypervisor",
-        shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, smm=True, rip=(0x8000,)),
+        shape=Shape("entry-failure", hardware_error=VMEXIT_INVALID, smm=True, rip=(0x8000,)),
         hints=Shape(hypervisor=_HYPER_V),
         what=(
             "Firmware with Secure Boot raises SMIs. The state that KVM makes for the handler is refused where KVM"
@@ -82,7 +82,7 @@ BUGS: Final = (
         title="Nested guests on AMD under Hyper-V fail with -cpu host",
         origin="outer-hypervisor",
         family="outer-hypervisor",
-        shape=Shape("entry-failure", hardware_error=_VMEXIT_INVALID, smm=False, hypervisor=_HYPER_V),
+        shape=Shape("entry-failure", hardware_error=VMEXIT_INVALID, smm=False, hypervisor=_HYPER_V),
         what=(
             "With the host's CPU model the guest sees features that nested SVM under Hyper-V does not carry."
             " Microsoft's own test suite looks for this number when it gives a nested guest the host's model."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvmwhy.abi.x86.svm import VMEXIT_INVALID
 from kvmwhy.diagnosis.knowledge.sign import REFUSED_ENTRY, Answer, Sign, Test, weights
 from kvmwhy.diagnosis.scene import Scene
 from kvmwhy.record import At
 
 _CONTROLS: Final = ("entry-refused-controls", "entry-vmfail-no-number")
 _STATE: Final = ("entry-refused-guest-state",)
-_SVM_INVALID: Final = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)  # 32 bits wide before 7.0, 64 from then on
 _SHADOW: Final = ("interruptibility", "blocking", "pending-debug", "activity")  # words of the rules' ids
 _CR4_VMXE: Final = 1 << 13
 
@@ -144,7 +144,7 @@ SIGNS: Final = (
     Sign(
         "smm-under-svm",
         REFUSED_ENTRY,
-        lambda scene: _smm(scene) and (scene.failure.hardware_error in _SVM_INVALID or scene.vendor == "svm"),
+        lambda scene: _smm(scene) and (scene.failure.hardware_error in VMEXIT_INVALID or scene.vendor == "svm"),
         "the entry into system-management mode was refused on AMD",
         weights(outer_hypervisor=2, guest_firmware=0.5),
         "Nested SVM knows no SMM for L2; Secure Boot's firmware needs it.",
@@ -152,7 +152,7 @@ SIGNS: Final = (
     Sign(
         "smm-under-vmx",
         REFUSED_ENTRY,
-        lambda scene: _smm(scene) and scene.failure.hardware_error not in _SVM_INVALID and scene.vendor != "svm",
+        lambda scene: _smm(scene) and scene.failure.hardware_error not in VMEXIT_INVALID and scene.vendor != "svm",
         "the entry into system-management mode was refused",
         weights(host_kernel=1.5),
         "KVM itself makes the state of an SMI (arch/x86/kvm/smm.c); shadows and nested state were wrong before 6.2.",
