@@ -259,7 +259,7 @@ SIGNS: Final = (
     Sign(
         "memory-error-before",
         _RUN,
-        lambda scene: scene.errno == "EHWPOISON" or (scene.errno == "EFAULT" and scene.event(*_BAD_MEMORY)),
+        lambda scene: scene.errno == "EFAULT" and scene.event(*_BAD_MEMORY),
         "the host's memory had an error before KVM_RUN failed",
         weights(host_dying=2),
         "mm/memory-failure.c takes the page away; an access to it then fails.",
