@@ -7,6 +7,7 @@ is passed on as a machine check; one of QEMU's own ends it.
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Final
 
 from msgspec.structs import replace
@@ -36,7 +37,8 @@ def read(text: Text, *, path: str | None = None, first_line: int = 1) -> Evidenc
     """One record of a host's trouble, with an event for each line that tells of it. Never raises."""
     body = text.text
     events = []
-    for match in sorted((m for form in _FORMS for m in form.finditer(body)), key=lambda m: m.start())[:_MOST]:
+    first_of_each = (match for form in _FORMS for match in islice(form.finditer(body), _MOST))
+    for match in sorted(first_of_each, key=lambda match: match.start())[:_MOST]:
         fields: dict[str, int | str] = {"vmm": "qemu"}
         for name, value in match.groupdict().items():
             if value is not None:
