@@ -11,6 +11,7 @@ from kvmwhy.diagnosis.facts import Facts
 from kvmwhy.diagnosis.host_events import TROUBLE, is_vmm, said
 from kvmwhy.diagnosis.knowledge.setup_meanings import meaning_of, slugs_of
 from kvmwhy.diagnosis.mechanism.run_errno import no_syndrome_logged
+from kvmwhy.diagnosis.never_printed import never_printed
 from kvmwhy.diagnosis.phrasing import call_in_words, logs_the_guest
 from kvmwhy.record import REFUSED_AT_START, At, Failure, HostEvent, Setup
 
@@ -347,10 +348,9 @@ def loops(facts: Facts) -> Mechanism | None:
     )
 
 
-def _untold(failure: Failure) -> str:
+def _untold(failure: Failure, field: str) -> str:
     """Of a number that the line has not: whether it is worth looking for elsewhere in the log."""
-    silent = failure.source.vmm not in {None, "qemu", "qemu-kvm"}
-    return "this VMM does not print" if silent else "is not shown"
+    return "this VMM does not print" if never_printed(failure.source.vmm, field) else "is not shown"
 
 
 def not_shown(facts: Facts) -> Mechanism:
@@ -362,11 +362,11 @@ def not_shown(facts: Facts) -> Mechanism:
     if failure.kind == "healthy":
         text = "Nothing fails in this evidence."
     elif failure.kind == "internal-error":
-        text = f"KVM reported an internal error; which one {_untold(failure)}."
+        text = f"KVM reported an internal error; which one {_untold(failure, 'suberror')}."
         if failure.suberror is not None:
             text = f"KVM reported an internal error with suberror {failure.suberror}, which no kernel up to 7.3 has."
     elif failure.kind == "entry-failure":
-        text = f"KVM could not enter the guest; with which error {_untold(failure)}."
+        text = f"KVM could not enter the guest; with which error {_untold(failure, 'hardware_error')}."
     elif failure.kind == "other" and failure.exit_reason in kvm_run.ROUTINE:
         name = f"{kvm_run.exit_name(failure.exit_reason)} ({failure.exit_reason})"
         text = f"Nothing failed: the vCPU's last exit was {name}, which every VMM is asked for."
