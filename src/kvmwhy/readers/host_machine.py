@@ -72,9 +72,6 @@ _CLOUD_KERNELS: Final = (("-azure", "Hyper-V"), ("-gcp", "Google Compute Engine"
 _RUNNER: Final = "/home/runner/work/"  # GitHub's own runners, which are machines of Azure
 # What people write of a host that is a virtual machine itself, and the name that the layer below has in it.
 _SAID_NAMES: Final = {
-    "WSL2": "Hyper-V",
-    "WSL 2": "Hyper-V",
-    "microsoft-standard": "Hyper-V",
     "Hyper-V": "Hyper-V",
     "VMware": "VMware",
     "VMWare": "VMware",
@@ -84,13 +81,15 @@ _SAID_NAMES: Final = {
     "Virtualbox": "VirtualBox",
     "Parallels": "Parallels",
     "Azure": "Hyper-V",
+}
+_SAID_NAME: Final = rf"(?P<a>{'|'.join(_SAID_NAMES)})\b"
+# Names that are taken only where they stand with their own preposition, as people use them for other things too.
+_SAID_OF_ITS_OWN: Final = {
+    **dict.fromkeys(("WSL2", "WSL 2"), "Hyper-V"),
     **dict.fromkeys(("Codespaces", "codespaces", "Codespace", "codespace"), "Hyper-V"),  # machines of Azure
 }
-_SAID_NAME: Final = (
-    "(?P<a>"
-    + "|".join(name for name in _SAID_NAMES if "WSL" not in name and "-s" not in name and "ode" not in name)
-    + r")\b"
-)
+_LAYERS: Final = _SAID_NAMES | _SAID_OF_ITS_OWN
+_MARKS_OF_NAMED: Final = (*_LAYERS, "microsoft-standard")
 _WITHIN: Final = r"\b(?:[Ii]n|[Ii]nside|[Ww]ithin|[Uu]nder|[Oo]n|on top of) (?:an? |my |our |the |this )?(?:nested )?"
 _NOUN: Final = r"(?: [\w.-]{1,16}){0,2}? (?:VM|virtual machine|instance)\b"
 # What a reporter runs KVM as, and not a guest of KVM's, which another hypervisor may have run before.
@@ -159,22 +158,9 @@ _SAID_OF_A_CLOUD: Final = deferred(
     rf"(?:an? |my |the )?(?:[A-Z]\w{{1,12}} ){{0,2}}{_CLOUDS}\b|\b{_CLOUDS} (?:\w{{1,16}} )?(?:VMs?|instances?|VPS)\b"
 )
 _PROMPT_OF_A_CLOUD: Final = deferred(r"^(?:gitpod /workspace\b[^\n$]{0,80}\$|[\w.-]{1,32}@cloudshell:)", re.MULTILINE)
-_MARKS_OF_UNNAMED: Final = (
-    *(
-        " VM",
-        "virtual machine",
-        "irtuali",
-        "VPS",
-        "roplet",
-        "vServer",
-        " hypervisor",
-        "OCI",
-        "EC2",
-        "GCE",
-        "GCP",
-        "AWS",
-    ),
-    *("Lightsail", "cean", "Linode", "itpod", " Cloud", "@cloudshell"),
+_MARKS_OF_UNNAMED: Final = (  # one of them is in whatever the patterns above take
+    *(" VM", "virtual machine", "irtuali", "VPS", "roplet", "vServer", " hypervisor", "OCI", "EC2", "GCE"),
+    *("GCP", "AWS", "Lightsail", "cean", "Linode", "itpod", " Cloud", "@cloudshell"),
 )
 _METAL_WORDS: Final = ("metal", "Metal", "dedicated server")
 # The kernel that Microsoft builds for WSL2, by its release.
@@ -288,7 +274,7 @@ def _hypervisor(text: str, boards: set[str], releases: set[str], *, beside_vmm: 
         names.add("unnamed")
     if not names and not beside_vmm and any(mark in text for mark in _RUNS_KVM):
         names |= {name for board in boards for start, name in _OF_KVM if board.startswith(start)}
-    if not names and any(mark in text for mark in _SAID_NAMES):
+    if not names and any(mark in text for mark in _MARKS_OF_NAMED):
         names |= _said_layers(text)
     if not names and any(mark in text for mark in _MARKS_OF_UNNAMED) and _says_that_there_is_one(text):
         names.add("unnamed")
@@ -312,9 +298,9 @@ def _said_layers(text: str) -> set[str]:
     for about_the_host in _SAID:
         for match in about_the_host.finditer(text):
             if _OF_ANOTHER.search(_clause(text, match.start(), match.end())) is None:
-                layers.add(_SAID_NAMES[match["a"]])
+                layers.add(_LAYERS[match["a"]])
     for briefly in _SAID_BRIEFLY:
-        layers |= {_SAID_NAMES[match["a"]] for match in briefly.finditer(text)}
+        layers |= {_LAYERS[match["a"]] for match in briefly.finditer(text)}
     return layers
 
 

@@ -35,20 +35,18 @@ _BY_ERRNO: Final[dict[tuple[str, str], str]] = {
         )
     },
     ("KVM_SET_MEMORY_ATTRIBUTES", "EINVAL"): "the range is not made of whole pages, or this VM has no private memory",
-    (
-        "KVM_CREATE_DEVICE",
-        "ENODEV",
-    ): "this host's KVM has no such device: its CPU or interrupt controller cannot give it",
+    ("KVM_CREATE_DEVICE", "ENODEV"): (
+        "this host's KVM has no such device: its CPU or interrupt controller cannot give it"
+    ),
     ("KVM_CREATE_DEVICE", "EEXIST"): "the VM has such a device already",
     ("KVM_SET_DEVICE_ATTR", "ENXIO"): "the device does not have this attribute on this host",
     ("KVM_SET_DEVICE_ATTR", "EBUSY"): "it may not be changed any more: it was set before, or a vCPU has run",
     ("KVM_SET_ONE_REG", "EINVAL"): "the register may not have this value on this host",
     ("KVM_SET_ONE_REG", "EPERM"): "the register may not be changed, or not any more",
     ("KVM_ARM_VCPU_INIT", "ENOENT"): "a feature of vCPUs was asked for that this kernel does not know",
-    (
-        "KVM_ARM_VCPU_INIT",
-        "EINVAL",
-    ): "another CPU was asked for than the host's, or a feature that this host cannot give",
+    ("KVM_ARM_VCPU_INIT", "EINVAL"): (
+        "another CPU was asked for than the host's, or a feature that this host cannot give"
+    ),
     ("KVM_IRQFD", "EBADF"): "the descriptor is no event's, or was closed",
     ("KVM_IOEVENTFD", "EEXIST"): "an event is registered for this address already",
     ("KVM_IOEVENTFD", "ENOSPC"): "as many events are registered as KVM takes",
@@ -91,6 +89,9 @@ _STATE_PARTS: Final = (
 )
 OF_A_VCPUS_STATE: Final = frozenset(
     {*_STATE, *(f"KVM_{verb}_{part}" for verb in ("GET", "SET") for part in _STATE_PARTS)}
+)
+_NOT_BY_KVM: Final = (
+    "KVM itself never answers so, but a security module (SELinux, AppArmor) or a container's seccomp does"
 )
 DEAD: Final = "the VM is dead: KVM found a bug of its own, and has refused every call since"
 _BY_CALL: Final[dict[str, str]] = {  # do_set_msr and do_get_msr fail with a count, not with an errno
@@ -172,11 +173,6 @@ def is_dead(setup: Setup, errno: str | None) -> bool:
 def by_a_security_module(setup: Setup, errno: str | None) -> bool:
     """EACCES, which nothing under virt/kvm and arch/*/kvm returns to a VMM but the ITS for its tables."""
     return errno == "EACCES" and setup.call.startswith("KVM_") and setup.call != "KVM_SET_DEVICE_ATTR"
-
-
-_NOT_BY_KVM: Final = (
-    "KVM itself never answers so, but a security module (SELinux, AppArmor) or a container's seccomp does"
-)
 
 
 def meaning_of(setup: Setup, errno: str | None) -> str | None:
