@@ -41,6 +41,12 @@ def _started(scene: Scene) -> bool:
     return is_platform_up(scene)
 
 
+def _type_refused(scene: Scene) -> bool:
+    from kvmwhy.diagnosis.knowledge.signs.setup import is_vm_type_refused  # likewise
+
+    return is_vm_type_refused(scene)
+
+
 _AC: Final = 17
 _NO_PAGE: Final = frozenset({48, 49, 0x400})  # EPT_VIOLATION, EPT_MISCONFIG, NPF: the address had no RAM
 # VMfailInvalid, and "invalid control fields": what a hypervisor below gives for a control that it offers and does not take.
@@ -355,9 +361,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Switch this type of VM on in the firmware's setup and in KVM's module (kvm_intel: tdx=1; kvm_amd: sev_snp=1); `dmesg | grep -iE 'tdx|sev'` says what is lacking.",
         _SETUP,
         lambda scene: (
-            (scene.detail == "vm-type" or (scene.call == "KVM_CREATE_VM" and scene.errno in {"EINVAL", "EOPNOTSUPP"}))
-            and scene.arch in {"x86", None}
-            and not _started(scene)
+            (scene.detail == "vm-type" or _type_refused(scene)) and scene.arch in {"x86", None} and not _started(scene)
         ),
     ),
     Entry(
@@ -366,9 +370,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
         "Try a plain VM first: without a confidential guest (-machine confidential-guest-support, kvm-type), and on Arm with less"
         " memory or fewer address bits.",
         _SETUP,
-        lambda scene: (
-            scene.call == "KVM_CREATE_VM" and scene.errno in {"EINVAL", "EOPNOTSUPP"} and scene.arch != "s390x"
-        ),
+        _type_refused,
     ),
     Entry(
         "vm-configuration",
