@@ -509,8 +509,8 @@ INTERRUPT = (
 )
 
 
-@pytest.mark.parametrize("text", ["check_exception old: 0xffffffff new 0xe\n" + INTERRUPT])
-def test_a_log_of_the_emulators_guest_is_no_failure_of_the_emulator(text: str) -> None:
+def test_a_log_of_the_emulators_guest_is_no_failure_of_the_emulator() -> None:
+    text = "check_exception old: 0xffffffff new 0xe\n" + INTERRUPT
     mechanism, origins = answer(text)
     assert (mechanism, origins[0]) == ("not-this", "guest-code")
     diagnosis = diagnose(read(text.encode()).failures[0])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kvmwhy.diagnosis import diagnose
+from kvmwhy.diagnosis.knowledge.advice import ENTRIES
+from kvmwhy.diagnosis.knowledge.signs import SIGNS
 from kvmwhy.readers import read
 
 # Each line from the format string of the program named.
@@ -134,7 +136,7 @@ def test_the_first_line_says_what_it_means(text: bytes, meaning: str, fix: str) 
         (MEANINGS["dead-vm"][0], ("protected guest", "does not fit this CPU", "CPU model that both machines have")),
         (MEANINGS["tdx-busy"][0], ("no room", "Update the VMM: KVM refuses")),
         (MEANINGS["interrupted"][0], ("KVM refused before there was any VM", "Update the VMM: KVM refuses")),
-        (MEANINGS["vm-type-of-a-started-platform"][0], ("Switch it on",)),
+        (MEANINGS["vm-type-of-a-started-platform"][0], ("Switch this type of VM on",)),
     ],
     ids=["dead-vm", "tdx-busy", "interrupted", "vm-type"],
 )
@@ -143,6 +145,8 @@ def test_a_refusal_of_another_reason_gets_neither_its_sign_nor_its_advice(text: 
     said = [advice.text for advice in answer.advice]
     said += [proof.text for origin in answer.origins for proof in (*origin.for_, *origin.against)]
     assert not [word for word in words for line in said if word in line]
+    known = [sign.says for sign in SIGNS] + [entry.text for entry in ENTRIES]
+    assert all(any(word in text for text in known) for word in words)  # else their absence would mean nothing
 
 
 def test_another_hypervisor_that_cannot_start_gets_what_lets_it_start() -> None:

@@ -18,15 +18,3 @@ def test_any_line_is_as_good_as_the_first(lines: list[tuple[str, str, str]]) -> 
     """``can_be_wrapped`` is true if, and only if, HINT matches one of the lines."""
     text = "\n".join("".join(parts) for parts in lines)
     assert can_be_wrapped(text) == any(HINT.match(line) for line in text.split("\n"))
-
-
-def test_numbers_in_fields_of_their_own_are_the_messages() -> None:
-    """tracing's JSON, as OpenVMM logs: fields named as in linux/kvm.h belong to the message beside them."""
-    from kvmwhy.readers import read
-
-    line = (
-        '{"timestamp":"2026-01-02T03:04:05.678Z","level":"ERROR","fields":{"message":"VP entry failed",'
-        '"hardware_entry_failure_reason":2147483681},"target":"virt_kvm"}\n'
-    )
-    (failure,) = read(line.encode()).failures
-    assert (failure.kind, failure.hardware_error) == ("entry-failure", 0x80000021)
